@@ -1,0 +1,131 @@
+"""Guide families: each takes a model and returns a guide of the same data, so that one argument swaps the guide.
+
+All but `map_point` place a normal distribution, or a transformation of one, on the unconstrained latent variables.
+
+References
+----------
+1. Kucukelbir, Tran, Ranganath, Gelman and Blei (2017), Automatic differentiation variational inference, JMLR 18.
+2. Ong, Nott and Smith (2018), Gaussian variational approximation with a factor covariance structure, JCGS 27.
+3. Papamakarios, Pavlakou and Murray (2017), Masked autoregressive flow for density estimation, NeurIPS.
+4. MacKay (2003), Information Theory, Inference, and Learning Algorithms, chapter 27: Laplace's method.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from pyro.distributions.transforms import affine_autoregressive, iterated
+from pyro.infer.autoguide import (
+    AutoDelta,
+    AutoLaplaceApproximation,
+    AutoLowRankMultivariateNormal,
+    AutoMultivariateNormal,
+    AutoNormal,
+    AutoNormalizingFlow,
+)
+
+Model = Callable[..., Any]
+Guide = Callable[..., Any]
+
+
+def guide_family(build: Callable[..., Guide]) -> Callable[..., Guide]:
+    """Mark a function as a guide family, ``model -> guide``, so that nobody takes it for a guide."""
+    build.is_guide_family = True  # pyright: ignore[reportFunctionMemberAccess]
+    return build
+
+
+@guide_family
+def mean_field(model: Model, *, init_scale: float = 0.1) -> Guide:
+    """Independent normals on the unconstrained latent variables.
+
+    Parameters
+    ----------
+    model : callable
+        Any Pyro model with continuous latent variables.
+    init_scale : float
+        Standard deviation to start from.
+    """
+    return AutoNormal(model, init_scale=init_scale)
+
+
+@guide_family
+def low_rank(model: Model, *, rank: int | None = None, init_scale: float = 0.1) -> Guide:
+    """A normal with covariance D + F Fᵀ on the unconstrained latent variables, D diagonal and F of ``rank`` columns.
+
+    Parameters
+    ----------
+    model : callable
+        Any Pyro model with continuous latent variables.
+    rank : int, optional
+        Columns of F; the square root of the number of latent variables where left out.
+    init_scale : float
+        Standard deviation to start from.
+    """
+    return AutoLowRankMultivariateNormal(model, rank=rank, init_scale=init_scale)
+
+
+@guide_family
+def full_rank(model: Model, *, init_scale: float = 0.1) -> Guide:
+    """A normal with any covariance on the unconstrained latent variables; d(d + 1)/2 parameters for it.
+
+    Parameters
+    ----------
+    model : callable
+        Any Pyro model with continuous latent variables.
+    init_scale : float
+        Standard deviation to start from.
+    """
+    return AutoMultivariateNormal(model, init_scale=init_scale)
+
+
+@guide_family
+def flow(model: Model, *, num_transforms: int = 2, hidden: int | None = None) -> Guide:
+    """A standard normal pushed through affine autoregressive transformations to the unconstrained latent variables.
+
+    Parameters
+    ----------
+    model : callable
+        Any Pyro model with continuous latent variables.
+    num_transforms : int
+        How many transformations follow one another.
+    hidden : int, optional
+        Units of each transformation's hidden layer; Pyro's choice from the dimension where left out.
+    """
+    hidden_dims = None if hidden is None else [hidden]
+    one = partial(affine_autoregressive, hidden_dims=hidden_dims)
+    return _Flow(model, partial(iterated, num_transforms, one))
+
+
+@guide_family
+def laplace(model: Model) -> Guide:
+    """Laplace's approximation: a normal at the posterior's mode on the unconstrained scale, curvature from the Hessian.
+
+    Parameters
+    ----------
+    model : callable
+        Any Pyro model with continuous latent variables.
+    """
+    return AutoLaplaceApproximation(model)
+
+
+@guide_family
+def map_point(model: Model) -> Guide:
+    """A point at the mode of the posterior's density on the constrained scale; no spread, and no bound.
+
+    Parameters
+    ----------
+    model : callable
+        Any Pyro model with continuous latent variables.
+    """
+    return AutoDelta(model)
+
+
+class _Flow(AutoNormalizingFlow):
+    """Pyro's flow guide with its networks in the latent variables' own dtype and on their device."""
+
+    def get_posterior(self, *args: Any, **kwargs: Any) -> Any:
+        if self.transform is None:
+            like = next(site["value"] for _, site in self.prototype_trace.iter_stochastic_nodes())
+            self.transform = self._init_transform_fn(self.latent_dim).to(like)
+            self._prototype_tensor = like.detach()
+        return super().get_posterior(*args, **kwargs)

@@ -1,0 +1,39 @@
+"""Guides of Bayesian logistic regression written out, as readable twins of the `mean_field` and `full_rank` families.
+
+Both place a normal on ``w``; Bishop (2006), Pattern Recognition and Machine Learning, section 10.1.1, and
+Kucukelbir et al. (2017), Automatic differentiation variational inference, section 2.5.
+"""
+
+import pyro
+import pyro.distributions as dist
+import torch
+from torch import Tensor
+from torch.distributions import constraints
+
+
+def mean_field(x: Tensor, y: Tensor | None = None, *, init_scale: float = 0.1) -> None:
+    """w ~ Normal(mean, diag(scale²)).
+
+    Parameters
+    ----------
+    x : Tensor, shape (n, d)
+    y : Tensor, shape (n,), optional
+    init_scale : float
+        Standard deviation to start from.
+    """
+    size = x.shape[1] + 1
+    mean = pyro.param("w.mean", lambda: x.new_zeros(size))
+    scale = pyro.param("w.scale", lambda: x.new_full((size,), init_scale), constraint=constraints.positive)
+    pyro.sample("w", dist.Normal(mean, scale).to_event(1))
+
+
+def cholesky(x: Tensor, y: Tensor | None = None, *, init_scale: float = 0.1) -> None:
+    """w ~ Normal(mean, L Lᵀ), L lower triangular with a positive diagonal; arguments as for `mean_field`."""
+    size = x.shape[1] + 1
+    mean = pyro.param("w.mean", lambda: x.new_zeros(size))
+    factor = pyro.param(
+        "w.scale_tril",
+        lambda: init_scale * torch.eye(size, dtype=x.dtype, device=x.device),
+        constraint=constraints.lower_cholesky,
+    )
+    pyro.sample("w", dist.MultivariateNormal(mean, scale_tril=factor))

@@ -1,0 +1,109 @@
+"""What each inference method reports about its own run: one small record a method.
+
+Every record has ``method``, ``engine``, ``seed``, ``seconds`` (the fit alone), ``converged`` and ``stopped_because``
+(a sentence: why the method stopped and, where that is cause for concern, what to do).
+"""
+
+from typing import NamedTuple
+
+from torch import Tensor
+
+
+class SviInfo(NamedTuple):
+    """Run of stochastic variational inference.
+
+    Attributes
+    ----------
+    guide : str
+        Name of the guide or guide family.
+    losses : Tensor, shape (step,)
+        Loss at each step, in nats; the negative ELBO under the default loss.
+    elbo, elbo_se : float or None
+        Evidence lower bound in nats, and its standard error, from ``log_weights``; None for a point.
+    k_hat : float or None
+        Pareto shape of the importance weights: below .5 good, up to .7 usable (Vehtari et al. 2024). None for a
+        point, and where the model has latent variables that the guide leaves out.
+    log_weights : Tensor, shape (draw,), or None
+        log p(x, z) - log q(z) at each draw of the guide, in nats.
+    is_point : bool
+        Whether the guide is a point, so that it has no spread and no bound.
+    """
+
+    guide: str
+    losses: Tensor
+    elbo: float | None
+    elbo_se: float | None
+    k_hat: float | None
+    log_weights: Tensor | None
+    is_point: bool
+    seconds: float
+    seed: int
+    converged: bool
+    stopped_because: str
+    engine: str = "eager"
+    method: str = "svi"
+
+
+class NutsInfo(NamedTuple):
+    """Run of the No-U-Turn sampler.
+
+    Attributes
+    ----------
+    r_hat : dict of Tensor
+        Rank-normalised split R̂ of every entry of every site (Vehtari et al. 2021). Of raw sites: a mixture's
+        mean nothing before its components are matched.
+    ess : dict of Tensor
+        Bulk effective sample size, likewise.
+    divergences : Tensor, shape (chain,)
+        Divergent transitions after warm-up.
+    accept_prob : Tensor, shape (chain,)
+        Mean acceptance probability after warm-up.
+    step_size : Tensor, shape (chain,)
+        Step size that warm-up ended with.
+    num_warmup : int
+        Warm-up iterations a chain, not among the draws.
+    """
+
+    r_hat: dict[str, Tensor]
+    ess: dict[str, Tensor]
+    divergences: Tensor
+    accept_prob: Tensor
+    step_size: Tensor
+    num_warmup: int
+    seconds: float
+    seed: int
+    converged: bool
+    stopped_because: str
+    engine: str = "pyro"
+    method: str = "nuts"
+    is_point: bool = False
+
+
+class EmInfo(NamedTuple):
+    """Run of expectation maximisation.
+
+    Attributes
+    ----------
+    objective : Tensor, shape (iteration,)
+        The objective after each iteration of the best restart, in nats.
+    log_likelihood : float
+        Its last value.
+    basins : list of dict
+        Where the restarts ended, best first: ``objective`` in nats, ``restarts``: how many ended there, ``flaw``:
+        None, or why it does not count as an optimum.
+    """
+
+    objective: Tensor
+    log_likelihood: float
+    basins: list[dict]
+    seconds: float
+    seed: int
+    converged: bool
+    stopped_because: str
+    engine: str = "eager"
+    method: str = "em"
+    is_point: bool = True
+
+
+Info = SviInfo | NutsInfo | EmInfo
+INFO_TYPES: dict[str, type] = {"svi": SviInfo, "nuts": NutsInfo, "em": EmInfo}

@@ -1,0 +1,37 @@
+"""Fits that neither see nor disturb one another: parameters, random numbers and Pyro's settings are put back."""
+
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import pyro
+import torch
+
+
+@contextmanager
+def isolated(seed: int) -> Iterator[None]:
+    """Run a fit from ``seed`` with an empty parameter store, and restore all global state afterwards.
+
+    Within it, parameters of a ``PyroModule`` stay on the module (``module_local_params``), because two guides of
+    one class share their parameters' names in Pyro's store.
+
+    Raises
+    ------
+    ValueError
+        If ``seed`` does not lie between 0 and 2³² - 1.
+    """
+    if not 0 <= seed < 2**32:
+        raise ValueError(f"seed must lie between 0 and {2**32 - 1}, got {seed}")
+    python_state, numpy_state = random.getstate(), np.random.get_state()  # noqa: NPY002
+    try:
+        with (
+            torch.random.fork_rng(),
+            pyro.get_param_store().scope(),
+            pyro.settings.context(module_local_params=True),
+        ):
+            pyro.set_rng_seed(seed)
+            yield
+    finally:
+        random.setstate(python_state)
+        np.random.set_state(numpy_state)  # noqa: NPY002

@@ -1,0 +1,82 @@
+"""Minibatches for any model that puts its rows in a plate: batches of the data, and the scale that makes up for them."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from pyro import poutine
+from pyro.poutine.messenger import Messenger
+from torch import Tensor
+
+from .draws import is_latent
+
+
+class RowScale(Messenger):
+    """Multiplies the log density of every site within the given plates, so that a batch stands for all rows."""
+
+    def __init__(self, plates: set[str], scale: float) -> None:
+        super().__init__()
+        self.plates, self.scale = plates, scale
+
+    def _pyro_sample(self, msg: dict[str, Any]) -> None:
+        if any(frame.name in self.plates for frame in msg["cond_indep_stack"]):
+            msg["scale"] = msg["scale"] * self.scale
+
+
+def is_row_data(value: Any, rows: int) -> bool:
+    """Whether an argument is a tensor with a row for each datum."""
+    return isinstance(value, Tensor) and value.dim() > 0 and len(value) == rows
+
+
+def row_scale(model: Callable, data: tuple, batch_size: int, *, autoguide: bool) -> RowScale:
+    """Find the model's plates over the rows of ``data``, and check that batches of rows can stand for all of them.
+
+    Raises
+    ------
+    ValueError
+        If ``batch_size`` is out of range, no plate has as many entries as the data has rows, an autoguide would
+        have to give every row parameters of its own, or the prior itself depends on the data.
+    """
+    rows = len(data[0])
+    if not 1 <= batch_size <= rows:
+        raise ValueError(f"svi: batch_size must lie between 1 and the number of rows, {rows}; got {batch_size}")
+    trace = poutine.trace(model).get_trace(*data)
+    plates = {
+        frame.name
+        for site in trace.nodes.values()
+        if site["type"] == "sample"
+        for frame in site["cond_indep_stack"]
+        if frame.size == rows
+    }
+    if not plates:
+        raise ValueError(f"svi: batch_size needs a pyro.plate over the {rows} rows of the data, and the model has none")
+    latent = {name: site for name, site in trace.nodes.items() if is_latent(site)}
+    local = [n for n, site in latent.items() if any(f.name in plates for f in site["cond_indep_stack"])]
+    if local and autoguide:
+        raise ValueError(
+            f"svi: site {local[0]!r} has a value for each row, so an autoguide cannot be fitted in minibatches: "
+            "leave batch_size out, or write a guide that computes it from the row"
+        )
+    values = {name: site["value"] for name, site in latent.items() if name not in local}
+    batch = tuple(value[:batch_size] if is_row_data(value, rows) else value for value in data)
+    again = poutine.trace(poutine.condition(model, data=values)).get_trace(*batch)
+    trace.compute_log_prob()
+    again.compute_log_prob()
+    for name in values:
+        full, part = trace.nodes[name]["log_prob_sum"], again.nodes[name]["log_prob_sum"]
+        if not torch.allclose(full, part, rtol=1e-4):
+            raise ValueError(
+                f"svi: the prior of {name!r} changes with the rows given, so minibatches would fit another model: "
+                "give the prior explicitly"
+            )
+    return RowScale(plates, rows / batch_size)
+
+
+def batches(data: tuple, batch_size: int) -> Iterator[tuple]:
+    """Endless batches in epochs of freshly shuffled rows; the last rows of an epoch that fill no batch are left out."""
+    rows = len(data[0])
+    while True:
+        order = torch.randperm(rows, device=data[0].device)
+        for start in range(0, rows - batch_size + 1, batch_size):
+            index = order[start : start + batch_size]
+            yield tuple(value[index] if is_row_data(value, rows) else value for value in data)

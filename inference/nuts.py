@@ -1,0 +1,188 @@
+"""The No-U-Turn sampler: Pyro's, any model, one process a chain.
+
+References
+----------
+1. Hoffman and Gelman (2014), The No-U-Turn sampler, JMLR 15.
+2. Betancourt (2017), A conceptual introduction to Hamiltonian Monte Carlo: divergences.
+"""
+
+import tempfile
+import threading
+import time
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import joblib
+import numpy as np
+import torch
+from pyro.infer import MCMC, NUTS
+from torch import Tensor
+
+from .diagnostics import ess, r_hat
+from .draws import add_deterministic
+from .info import NutsInfo
+from .isolate import isolated
+from .posterior import Posterior
+from .progress import Progress
+from .start import start_strategy
+
+ENGINES = ("auto", "pyro")
+
+
+class _Chain(NamedTuple):
+    draws: dict[str, Tensor]
+    divergences: int
+    accept_prob: float
+    step_size: float
+
+
+def nuts(
+    model: Callable,
+    *data: Any,
+    num_draws: int = 1000,
+    num_warmup: int = 1000,
+    num_chains: int = 4,
+    target_accept: float = 0.8,
+    engine: str = "auto",
+    seed: int = 0,
+    device: str | torch.device | None = None,
+    progress: bool = True,
+) -> Posterior:
+    """Draw from a model's posterior by the No-U-Turn sampler.
+
+    Parameters
+    ----------
+    model : callable
+        Any Pyro model; discrete latent sites are enumerated and summed out.
+    *data
+        Arguments of the model.
+    num_draws, num_warmup : int
+        Draws kept a chain, and adaptation steps before them.
+    num_chains : int
+        Chains, each in a process of its own on as many cores as there are.
+    target_accept : float
+        Acceptance probability that the step size is adapted to; nearer 1 for fewer divergences and smaller steps.
+    engine : {"auto", "pyro"}
+        Who samples.
+    seed : int
+        Same seed, same machine, same numbers, whatever the number of cores.
+    device : str or torch.device, optional
+        Where the model runs, such as "cuda" (chains follow one another there); the data's own where left out.
+    progress : bool
+        Whether to show a bar over all chains.
+
+    Returns
+    -------
+    Posterior
+        ``info`` is a `NutsInfo`.
+
+    Raises
+    ------
+    ValueError
+        If an option is out of range.
+
+    Warns
+    -----
+    UserWarning
+        If transitions diverged.
+    """
+    for name, value in (("num_draws", num_draws), ("num_warmup", num_warmup), ("num_chains", num_chains)):
+        if value < 1:
+            raise ValueError(f"nuts: {name} must be at least 1, got {value}")
+    if not 0 < target_accept < 1:
+        raise ValueError(f"nuts: target_accept must lie between 0 and 1, got {target_accept}")
+    if engine not in ENGINES:
+        raise ValueError(f"nuts: engine must be one of {', '.join(ENGINES)}; got {engine!r}")
+    if device is not None:
+        data = tuple(value.to(device) if isinstance(value, Tensor) else value for value in data)
+    on_cpu = all(value.device.type == "cpu" for value in data if isinstance(value, Tensor))
+    processes = min(num_chains, joblib.cpu_count()) if on_cpu else 1
+    seeds = [int(s) for s in np.random.SeedSequence(seed).generate_state(num_chains)]
+
+    begin = time.perf_counter()
+    with tempfile.TemporaryDirectory(prefix="guidebook-") as folder:
+        with _watch(Path(folder), num_chains * (num_warmup + num_draws), progress):
+            jobs = [
+                joblib.delayed(_run_chain)(model, data, num_draws, num_warmup, target_accept, s, Path(folder) / str(c))
+                for c, s in enumerate(seeds)
+            ]
+            with joblib.parallel_config(backend="loky" if processes > 1 else "sequential", inner_max_num_threads=None):
+                chains: list[_Chain] = joblib.Parallel(n_jobs=processes)(jobs)  # pyright: ignore[reportAssignmentType]
+    seconds = time.perf_counter() - begin
+
+    draws = {name: torch.stack([chain.draws[name] for chain in chains]) for name in chains[0].draws}
+    divergences = torch.tensor([chain.divergences for chain in chains])
+    scale_reduction = {name: r_hat(value) for name, value in draws.items()}
+    because = f"drew {num_draws} in each of {num_chains} chains"
+    if diverged := int(divergences.sum()):
+        because += (
+            f", with {diverged} divergent transitions: parts of the posterior were not reached; "
+            "raise target_accept, or write the model in a non-centred form"
+        )
+        warnings.warn(f"nuts: {because}", stacklevel=2)
+    worst = max((float(v.nan_to_num(1.0).max()) for v in scale_reduction.values() if v.numel()), default=1.0)
+    info = NutsInfo(
+        r_hat=scale_reduction,
+        ess={name: ess(value) for name, value in draws.items()},
+        divergences=divergences,
+        accept_prob=torch.tensor([chain.accept_prob for chain in chains]),
+        step_size=torch.tensor([chain.step_size for chain in chains]),
+        num_warmup=num_warmup,
+        seconds=seconds,
+        seed=seed,
+        converged=worst <= 1.01 and diverged == 0,
+        stopped_because=because,
+    )
+    return Posterior(draws=draws, info=info)
+
+
+def _run_chain(
+    model: Callable, data: tuple, num_draws: int, num_warmup: int, target_accept: float, seed: int, counter: Path
+) -> _Chain:
+    """One chain, start to end; writes how many iterations it has done to the file ``counter``."""
+    done, step_size = 0, float("nan")
+
+    def count(kernel: NUTS, *_: Any) -> None:
+        nonlocal done, step_size
+        done, step_size = done + 1, kernel.step_size
+        if done % 20 == 0:
+            counter.write_text(str(done))
+
+    with isolated(seed), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        kernel = NUTS(model, target_accept_prob=target_accept, init_strategy=start_strategy)
+        mcmc = MCMC(kernel, num_draws, warmup_steps=num_warmup, disable_progbar=True, hook_fn=count, disable_validation=True)
+        mcmc.run(*data)
+        latent = {name: value.detach() for name, value in mcmc.get_samples().items()}
+        draws = {name: value.cpu() for name, value in add_deterministic(model, latent, data).items()}
+        run: dict[str, Any] = mcmc.diagnostics()
+    return _Chain(draws, len(run["divergences"]["chain 0"]), run["acceptance rate"]["chain 0"], float(step_size))
+
+
+class _watch:  # noqa: N801 (used as a function)
+    """Show the sum of the chains' counters while they run."""
+
+    def __init__(self, folder: Path, total: int, shown: bool) -> None:
+        self._folder, self._bar, self._total, self._shown = folder, Progress("nuts", total, shown), total, shown
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._poll, daemon=True)
+
+    def _poll(self) -> None:
+        while not self._stop.wait(0.5):
+            counts = [int(file.read_text() or 0) for file in self._folder.iterdir()]
+            self._bar.update(sum(counts))
+
+    def __enter__(self) -> None:
+        self._bar.__enter__()
+        if self._shown:
+            self._thread.start()
+
+    def __exit__(self, *error: Any) -> None:
+        self._stop.set()
+        if self._shown:
+            self._thread.join()
+            if error[0] is None:
+                self._bar.update(self._total)
+        self._bar.__exit__(*error)

@@ -1,0 +1,154 @@
+"""From figures to a sentence: is an approximation good enough, and may the reference judge it?
+
+Thresholds. Means: .25 of the reference's sd, the pass mark of Stan's stat_comp_benchmarks; .10 for "good".
+Standard deviations: within 10 % for "good", 25 % for "usable". k̂: .7 (Vehtari et al. 2024). Reference: R̂ up to 1.01,
+an effective sample size of at least 100 a chain for four chains (Vehtari et al. 2021), no divergences.
+A figure counts as beyond a threshold only where it is so by more than two Monte Carlo standard errors.
+"""
+
+from typing import NamedTuple
+
+import pandas as pd
+
+from .posterior import Posterior
+
+GOOD_SHIFT, USABLE_SHIFT = 0.10, 0.25
+GOOD_RATIO, USABLE_RATIO = 1.10, 1.25
+K_HAT, R_HAT, ESS = 0.7, 1.01, 400
+BLURRED = 0.10  # Monte Carlo error of a mean, in sds, above which nothing can be said
+MARGIN = 2.0
+
+
+class Verdict(NamedTuple):
+    """What `compare` says of one posterior.
+
+    Attributes
+    ----------
+    judgement : str
+        "good", "usable", "bad", "point" (no spread to judge), "too few draws" or "not judged".
+    sentence : str
+        The same in words, with the figures behind it.
+    """
+
+    judgement: str
+    sentence: str
+
+    def __str__(self) -> str:
+        return self.sentence
+
+
+def sampling_problem(posterior: Posterior, quantities: pd.DataFrame) -> str | None:
+    """Why draws cannot be trusted to stand for the posterior they came from, if so; for samplers and guides alike.
+
+    Parameters
+    ----------
+    posterior : Posterior
+    quantities : DataFrame
+        A row an identified quantity, with columns ``r_hat`` and ``ess``.
+    """
+    problems = []
+    if posterior.info.method == "nuts":
+        worst = quantities["r_hat"].idxmax()
+        if quantities["r_hat"].max() > R_HAT:
+            problems.append(f"its chains disagree (R̂ {quantities['r_hat'].max():.2f} at {worst})")
+        least = quantities["ess"].idxmin()
+        if quantities["ess"].min() < ESS:
+            problems.append(f"it has too few effective draws ({quantities['ess'].min():.0f} at {least}, {ESS} needed)")
+        if diverged := int(posterior.info.divergences.sum()):
+            transitions = "one transition" if diverged == 1 else f"{diverged} transitions"
+            problems.append(f"{transitions} diverged, so that parts of the posterior were not reached")
+    elif not posterior.info.converged:
+        problems.append(f"it {posterior.info.stopped_because}")
+    return "; ".join(problems) or None
+
+
+def reference_problem(posterior: Posterior, quantities: pd.DataFrame) -> str | None:
+    """Why a posterior is not fit to judge others, if so."""
+    if posterior.info.is_point:
+        return "it is a point, without a spread to measure others by"
+    k = getattr(posterior.info, "k_hat", None)
+    if k is not None and k > K_HAT:
+        return f"it is an approximation whose importance weights are heavy-tailed (k̂ {k:.2f}, above {K_HAT})"
+    return sampling_problem(posterior, quantities)
+
+
+def judge(name: str, reference: str, posterior: Posterior, quantities: pd.DataFrame) -> Verdict:
+    """Say how good ``posterior`` is beside a reference that is fit to judge.
+
+    Parameters
+    ----------
+    name, reference : str
+        What to call the two.
+    posterior : Posterior
+    quantities : DataFrame
+        A row an identified quantity, with columns ``mean_shift_in_sd``, ``sd_ratio``, ``mcse_in_sd``,
+        ``sd_ratio_error``, ``r_hat``, ``ess``.
+    """
+    shift, worst_shift = quantities["mean_shift_in_sd"].abs().max(), quantities["mean_shift_in_sd"].abs().idxmax()
+    signed = quantities.loc[worst_shift, "mean_shift_in_sd"]
+    if posterior.info.is_point:
+        where = "within a quarter sd of" if shift <= USABLE_SHIFT else f"{shift:.2g} sd off"
+        return Verdict(
+            "point",
+            f"{name} is a point and says nothing of uncertainty; at worst its value is {where} the mean of "
+            f"{reference} ({worst_shift}: {signed:+.2f} sd).",
+        )
+    blurred = quantities["mcse_in_sd"].max()
+    if blurred > BLURRED:
+        return Verdict(
+            "too few draws",
+            f"{name} cannot be judged: Monte Carlo error is {blurred:.2f} sd at {quantities['mcse_in_sd'].idxmax()}; "
+            f"take about {(blurred / BLURRED) ** 2 * 2:.0f} times as many draws.",
+        )
+
+    certain = quantities["mean_shift_in_sd"].abs() - MARGIN * quantities["mcse_in_sd"]
+    ratio, error = quantities["sd_ratio"], MARGIN * quantities["sd_ratio_error"]
+    narrow, wide = ratio + error, ratio - error
+    problem = sampling_problem(posterior, quantities)
+    k = getattr(posterior.info, "k_hat", None)
+    heavy = k is not None and k > K_HAT
+    too_narrow, too_wide, off = (
+        (narrow < 1 / USABLE_RATIO).sum(),
+        (wide > USABLE_RATIO).sum(),
+        (certain > USABLE_SHIFT).sum(),
+    )
+
+    faults = []
+    if too_narrow:
+        faults.append(f"too narrow ({_of(too_narrow, quantities)}; at {ratio.idxmin()} its sd is {ratio.min():.2f} of {reference}'s)")
+    if too_wide:
+        faults.append(f"too wide ({_of(too_wide, quantities)}; at {ratio.idxmax()} its sd is {ratio.max():.2f} times {reference}'s)")
+    if off:
+        faults.append(f"off centre ({_of(off, quantities)}; at {worst_shift} its mean is {signed:+.2f} sd away)")
+    tail = _k_hat_words(k, bool(faults))
+    if faults:
+        rest = "" if off else f" Its means are within {shift:.2f} sd."
+        return Verdict("bad", f"{name} is bad: {' and '.join(faults)}.{rest}{tail}{_also(problem)}{_advice(too_narrow)}")
+    if problem:
+        return Verdict("bad", f"{name} is bad: {problem}.")
+
+    figures = f"means within {shift:.2f} sd of {reference}'s, sds {ratio.min():.2f} to {ratio.max():.2f} of its"
+    close = (certain <= GOOD_SHIFT).all() and (narrow >= 1 / GOOD_RATIO).all() and (wide <= GOOD_RATIO).all()
+    if close and not heavy:
+        return Verdict("good", f"{name} is good: {figures}.{tail}")
+    return Verdict("usable", f"{name} is usable: {figures}.{tail}")
+
+
+def _of(count: int, quantities: pd.DataFrame) -> str:
+    return f"{count} of {len(quantities)} quantities"
+
+
+def _k_hat_words(k: float | None, faulty: bool) -> str:
+    if k is None:
+        return ""
+    if k > K_HAT:
+        return f" k̂ {k:.2f}, above {K_HAT}, {'says so too' if faulty else 'warns that its joint shape differs'}."
+    return f" k̂ {k:.2f} {'does not see it' if faulty else 'agrees'}."
+
+
+def _also(problem: str | None) -> str:
+    return f" Moreover {problem}." if problem else ""
+
+
+def _advice(too_narrow: int) -> str:
+    return " Intervals from it promise too much: take a guide with correlations, or NUTS." if too_narrow else ""
