@@ -12,7 +12,7 @@ from torch.distributions import constraints
 
 
 def mean_field(x: Tensor, y: Tensor | None = None, *, init_scale: float = 0.1) -> None:
-    """w ~ Normal(mean, diag(scale²)).
+    """Independent normals: w ~ Normal(mean, diag(scale²)).
 
     Parameters
     ----------
@@ -28,7 +28,7 @@ def mean_field(x: Tensor, y: Tensor | None = None, *, init_scale: float = 0.1) -
 
 
 def cholesky(x: Tensor, y: Tensor | None = None, *, init_scale: float = 0.1) -> None:
-    """w ~ Normal(mean, L Lᵀ), L lower triangular with a positive diagonal; arguments as for `mean_field`."""
+    """One normal: w ~ Normal(mean, L Lᵀ), L lower triangular; arguments as for `mean_field`."""
     size = x.shape[1] + 1
     mean = pyro.param("w.mean", lambda: x.new_zeros(size))
     factor = pyro.param(

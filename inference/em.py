@@ -9,6 +9,7 @@ References
 import time
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -65,7 +66,7 @@ def em(
     with isolated(seed), torch.no_grad():
         runs = []
         for restart in range(num_restarts):
-            torch.manual_seed(seed + restart)
+            torch.manual_seed(int(np.random.SeedSequence([seed, restart]).generate_state(1)[0]))
             runs.append(_run(steps, restart, data, num_steps, tol))
     seconds = time.perf_counter() - begin
 
@@ -108,6 +109,9 @@ def _run(steps: Any, restart: int, data: tuple, num_steps: int, tol: float) -> _
             reason = steps.flaw(params, expectations, *data) or "the objective stopped being a number"
             return _Run(params, curve, False, reason)
         if value < curve[-1] - 1e-9 * (1 + abs(curve[-1])):
+            reason = steps.flaw(params, expectations, *data)
+            if reason:  # next to a singularity the objective loses its digits
+                return _Run(last[0], curve, False, reason)
             raise ArithmeticError(
                 f"em: the objective fell from {curve[-1]:.9g} to {value:.9g} in iteration {iteration}: "
                 "the M-step does not maximise what the E-step expects"

@@ -1,4 +1,4 @@
-"""Minibatches for any model that puts its rows in a plate: batches of the data, and the scale that makes up for them."""
+"""Minibatches for any model that puts its rows in a plate: batches of rows, and the scale that makes up for them."""
 
 from collections.abc import Callable, Iterator
 from typing import Any

@@ -18,10 +18,12 @@ import joblib
 import numpy as np
 import torch
 from pyro.infer import MCMC, NUTS
+from pyro.infer.mcmc.util import initialize_model
 from torch import Tensor
 
 from .diagnostics import ess, r_hat
 from .draws import add_deterministic
+from .graph import traced
 from .info import NutsInfo
 from .isolate import isolated
 from .posterior import Posterior
@@ -29,6 +31,7 @@ from .progress import Progress
 from .start import start_strategy
 
 ENGINES = ("auto", "pyro")
+WORTH_TRACING = 100  # iterations a chain from which recording the graph, a second or two, pays
 
 
 class _Chain(NamedTuple):
@@ -102,14 +105,7 @@ def nuts(
     seeds = [int(s) for s in np.random.SeedSequence(seed).generate_state(num_chains)]
 
     begin = time.perf_counter()
-    with tempfile.TemporaryDirectory(prefix="guidebook-") as folder:
-        with _watch(Path(folder), num_chains * (num_warmup + num_draws), progress):
-            jobs = [
-                joblib.delayed(_run_chain)(model, data, num_draws, num_warmup, target_accept, s, Path(folder) / str(c))
-                for c, s in enumerate(seeds)
-            ]
-            with joblib.parallel_config(backend="loky" if processes > 1 else "sequential", inner_max_num_threads=None):
-                chains: list[_Chain] = joblib.Parallel(n_jobs=processes)(jobs)  # pyright: ignore[reportAssignmentType]
+    chains = _run_chains(model, data, num_draws, num_warmup, target_accept, seeds, processes, progress)
     seconds = time.perf_counter() - begin
 
     draws = {name: torch.stack([chain.draws[name] for chain in chains]) for name in chains[0].draws}
@@ -138,6 +134,40 @@ def nuts(
     return Posterior(draws=draws, info=info)
 
 
+def _run_chains(
+    model: Callable,
+    data: tuple,
+    num_draws: int,
+    num_warmup: int,
+    target_accept: float,
+    seeds: list[int],
+    processes: int,
+    progress: bool,
+) -> list[_Chain]:
+    """All chains, in as many processes as given, with a bar over the sum of their iterations."""
+    total = len(seeds) * (num_warmup + num_draws)
+    with tempfile.TemporaryDirectory(prefix="guidebook-") as folder, Progress("nuts", total, progress) as bar:
+        counters = [Path(folder) / str(chain) for chain in range(len(seeds))]
+        jobs = (
+            joblib.delayed(_run_chain)(model, data, num_draws, num_warmup, target_accept, seed, counter)
+            for seed, counter in zip(seeds, counters, strict=True)
+        )
+        finished = threading.Event()
+        watcher = threading.Thread(target=_watch, args=(counters, bar, finished), daemon=True)
+        watcher.start()
+        try:
+            return joblib.Parallel(n_jobs=processes)(jobs)  # pyright: ignore[reportReturnType]
+        finally:
+            finished.set()
+            watcher.join()
+
+
+def _watch(counters: list[Path], bar: Progress, finished: threading.Event) -> None:
+    while not finished.wait(0.5):
+        bar.update(sum(int(counter.read_text() or 0) for counter in counters if counter.exists()))
+    bar.update(sum(int(counter.read_text() or 0) for counter in counters if counter.exists()))
+
+
 def _run_chain(
     model: Callable, data: tuple, num_draws: int, num_warmup: int, target_accept: float, seed: int, counter: Path
 ) -> _Chain:
@@ -147,42 +177,25 @@ def _run_chain(
     def count(kernel: NUTS, *_: Any) -> None:
         nonlocal done, step_size
         done, step_size = done + 1, kernel.step_size
-        if done % 20 == 0:
+        if done % 20 == 0 or done == num_warmup + num_draws:
             counter.write_text(str(done))
 
     with isolated(seed), warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        kernel = NUTS(model, target_accept_prob=target_accept, init_strategy=start_strategy)
-        mcmc = MCMC(kernel, num_draws, warmup_steps=num_warmup, disable_progbar=True, hook_fn=count, disable_validation=True)
-        mcmc.run(*data)
+        start, potential, transforms, _ = initialize_model(model, data, init_strategy=start_strategy)
+        graph = traced(potential, start) if num_warmup + num_draws >= WORTH_TRACING else None
+        mcmc = MCMC(
+            NUTS(potential_fn=graph or potential, target_accept_prob=target_accept),
+            num_draws,
+            warmup_steps=num_warmup,
+            initial_params=start,
+            transforms=transforms,
+            hook_fn=count,
+            disable_progbar=True,
+            disable_validation=True,
+        )
+        mcmc.run()
         latent = {name: value.detach() for name, value in mcmc.get_samples().items()}
         draws = {name: value.cpu() for name, value in add_deterministic(model, latent, data).items()}
         run: dict[str, Any] = mcmc.diagnostics()
     return _Chain(draws, len(run["divergences"]["chain 0"]), run["acceptance rate"]["chain 0"], float(step_size))
-
-
-class _watch:  # noqa: N801 (used as a function)
-    """Show the sum of the chains' counters while they run."""
-
-    def __init__(self, folder: Path, total: int, shown: bool) -> None:
-        self._folder, self._bar, self._total, self._shown = folder, Progress("nuts", total, shown), total, shown
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._poll, daemon=True)
-
-    def _poll(self) -> None:
-        while not self._stop.wait(0.5):
-            counts = [int(file.read_text() or 0) for file in self._folder.iterdir()]
-            self._bar.update(sum(counts))
-
-    def __enter__(self) -> None:
-        self._bar.__enter__()
-        if self._shown:
-            self._thread.start()
-
-    def __exit__(self, *error: Any) -> None:
-        self._stop.set()
-        if self._shown:
-            self._thread.join()
-            if error[0] is None:
-                self._bar.update(self._total)
-        self._bar.__exit__(*error)

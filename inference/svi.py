@@ -8,7 +8,6 @@ References
 """
 
 import copy
-import inspect
 import math
 import time
 import warnings
@@ -17,7 +16,6 @@ from typing import Any
 
 import pyro
 import torch
-from pyro import poutine
 from pyro.infer import Trace_ELBO
 from pyro.infer.autoguide import AutoGuide, AutoLaplaceApproximation
 from torch import Tensor
@@ -25,15 +23,13 @@ from torch import Tensor
 from .diagnostics import k_hat
 from .draws import draw_guide
 from .info import SviInfo
+from .introspect import constrained_params, culprit, is_family, is_point, name_of, unconstrained_params
 from .isolate import isolated
 from .minibatch import batches, row_scale
+from .optimise import late_fall, minimise
 from .posterior import Posterior
 from .progress import Progress
 from .start import Start
-
-CONSTANT = 0.5  # share of the steps at the full step size, before it decays
-AVERAGED = 0.25  # share of the steps, the last ones, whose parameters are averaged
-FINAL = 0.01  # step size at the end, relative to the full one
 
 
 def svi(
@@ -53,8 +49,8 @@ def svi(
 ) -> Posterior:
     """Fit a guide to a model's posterior by stochastic gradients of the ELBO.
 
-    The step size is constant for the first half of the steps and decays to a hundredth of it by a cosine; the
-    answer is the average of the unconstrained parameters over the last quarter, so that it does not jitter.
+    The step size is constant for the first half of the steps and then decays; the answer is an average of the last
+    iterates (`guidebook.inference.optimise`), so that it does not jitter.
 
     Parameters
     ----------
@@ -114,175 +110,81 @@ def svi(
         data = tuple(value.to(device) if isinstance(value, Tensor) else value for value in data)
     begin = time.perf_counter()
     with isolated(seed):
-        family = is_family(guide)
-        fitted = guide(Start()(model)) if family else copy.deepcopy(guide)
+        fitted = guide(Start()(model)) if is_family(guide) else copy.deepcopy(guide)
         if device is not None and isinstance(fitted, torch.nn.Module):
             fitted = fitted.to(device)
-        scaled, stream = _identity, None
-        if batch_size is not None:
-            scale = row_scale(model, data, batch_size, autoguide=isinstance(fitted, AutoGuide))
-            scaled, stream = scale, batches(data, batch_size)
-        fitted(*data)  # creates the parameters
-        objective = loss if loss is not None else Trace_ELBO(num_particles=num_particles)
-        losses = _optimise(scaled(model), scaled(fitted), (model, fitted), data, stream, objective, optim, num_steps, lr, progress)
-
-        params = _constrained_params(model, fitted, data)
+        losses = _fit(
+            model, fitted, data, loss or Trace_ELBO(num_particles), optim, lr, num_steps, batch_size, progress
+        )
+        params = constrained_params(model, fitted, data)
         if isinstance(fitted, AutoLaplaceApproximation):
             fitted = fitted.laplace_approximation(*data)
-        is_point = _is_point(fitted, data)
-        drawn = draw_guide(model, fitted, data, 1 if is_point else num_draws)
+        point = is_point(fitted, data)
+        drawn = draw_guide(model, fitted, data, 1 if point else num_draws)
     seconds = time.perf_counter() - begin
 
     elbo = elbo_se = shape = weights = None
-    if not is_point and drawn.log_weights is not None:
+    if not point and drawn.log_weights is not None:
         weights = drawn.log_weights.cpu().double()
         elbo, elbo_se = float(weights.mean()), float(weights.std() / math.sqrt(len(weights)))
         shape = k_hat(weights) if len(weights) >= 100 else None
-    drift = _drift(losses)
-    because = f"took all {num_steps} steps, the loss level"
-    if drift > 0:
-        because = f"took all {num_steps} steps with the loss still falling, by {drift:.3g} nats of late: take more steps"
+    fall = late_fall(losses)
+    because = f"took all {num_steps} steps"
+    if fall > 0:
+        because += f" with the loss still falling, by {fall:.3g} nats of late: take more steps"
         warnings.warn(f"svi: {because}", stacklevel=2)
     info = SviInfo(
-        guide=_name(guide),
+        guide=name_of(guide),
         losses=losses,
         elbo=elbo,
         elbo_se=elbo_se,
         k_hat=shape,
         log_weights=weights,
-        is_point=is_point,
+        is_point=point,
         seconds=seconds,
         seed=seed,
-        converged=drift <= 0,
+        converged=fall <= 0,
         stopped_because=because,
     )
     draws = {name: value.cpu()[None] for name, value in drawn.sites.items()}
     return Posterior(draws=draws, params=params, info=info)
 
 
-def is_family(guide: Any) -> bool:
-    """Whether ``guide`` is a guide family (marked, or an autoguide class) rather than a guide."""
-    while hasattr(guide, "func"):  # functools.partial
-        guide = guide.func
-    return getattr(guide, "is_guide_family", False) or (inspect.isclass(guide) and issubclass(guide, AutoGuide))
+def _fit(
+    model: Callable,
+    guide: Callable,
+    data: tuple,
+    loss: Any,
+    optim: type[torch.optim.Optimizer] | None,
+    lr: float,
+    num_steps: int,
+    batch_size: int | None,
+    progress: bool,
+) -> Tensor:
+    """Fit the parameters of guide and model in place; returns the losses, shape (step,)."""
+    guide(*data)  # creates the guide's parameters
+    run_model, run_guide, stream, batch = model, guide, None, data
+    if batch_size is not None:
+        scale = row_scale(model, data, batch_size, autoguide=isinstance(guide, AutoGuide))
+        run_model, run_guide, stream = scale(model), scale(guide), batches(data, batch_size)
 
+    def loss_and_grads() -> float:
+        nonlocal batch
+        batch = data if stream is None else next(stream)
+        if hasattr(loss, "loss_and_grads"):
+            return loss.loss_and_grads(run_model, run_guide, *batch)
+        value = loss(run_model, run_guide, *batch)
+        value.backward()
+        return float(value.detach())
 
-def _name(guide: Any) -> str:
-    while hasattr(guide, "func"):
-        guide = guide.func
-    return getattr(guide, "__name__", type(guide).__name__)
-
-
-def _identity(function: Callable) -> Callable:
-    return function
-
-
-def _optimise(model, guide, raw, data, stream, objective, optim, num_steps, lr, progress) -> Tensor:
-    """Take all steps; leaves the averaged parameters in place and returns the losses, shape (step,)."""
-    loss_and_grads = getattr(objective, "loss_and_grads", None)
-    if loss_and_grads is None:
-
-        def loss_and_grads(*args):
-            value = objective(*args)
-            value.backward()
-            return float(value.detach())
-
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), Progress("svi", num_steps, progress) as bar:
         warnings.filterwarnings("ignore", "Encountered (NaN|inf)")  # said below, with the site's name
-        loss_and_grads(model, guide, *data)  # the model's parameters exist from here on
-        params = _unconstrained_params(raw)
-        optimiser = (optim or torch.optim.Adam)(params, lr=lr)
-        first_averaged = num_steps - max(1, int(AVERAGED * num_steps))
-        averages = [torch.zeros_like(p) for p in params]
-        losses = torch.empty(num_steps, dtype=torch.float64)
-        # The first evaluation above was validated; repeating the checks would take a third of every step.
-        with Progress("svi", num_steps, progress) as bar, pyro.validation_enabled(False):
-            for step in range(num_steps):
-                batch = data if stream is None else next(stream)
-                for group in optimiser.param_groups:
-                    group["lr"] = lr * _decay(step / num_steps)
-                optimiser.zero_grad()
-                losses[step] = value = loss_and_grads(model, guide, *batch)
-                if not math.isfinite(value):
-                    raise FloatingPointError(f"svi: the loss is {value} at step {step}{_culprit(model, guide, batch)}")
-                optimiser.step()
-                if step >= first_averaged:
-                    with torch.no_grad():
-                        for average, p in zip(averages, params, strict=True):
-                            average += (p - average) / (step - first_averaged + 1)
-                if step % 50 == 0:
-                    recent = losses[max(0, step - 99) : step + 1].mean()
-                    bar.update(step + 1, f"loss {float(recent):.2f}")
-            bar.update(num_steps, f"loss {float(losses[-100:].mean()):.2f}")
-    with torch.no_grad():
-        for average, p in zip(averages, params, strict=True):
-            p.copy_(average)
-    return losses
-
-
-def _decay(done: float) -> float:
-    if done < CONSTANT:
-        return 1.0
-    return FINAL + (1 - FINAL) * 0.5 * (1 + math.cos(math.pi * (done - CONSTANT) / (1 - CONSTANT)))
-
-
-def _unconstrained_params(functions: tuple) -> list[Tensor]:
-    """What to optimise: parameters of modules, and those that plain functions keep in Pyro's (scoped) store."""
-    found: dict[int, Tensor] = {}
-    for function in functions:
-        if isinstance(function, torch.nn.Module):
-            found |= {id(p): p for p in function.parameters() if p.requires_grad}
-    found |= {id(p): p for _, p in pyro.get_param_store().named_parameters() if p.requires_grad}
-    if not found:
-        raise ValueError("svi: the guide and the model have no parameters to fit")
-    return list(found.values())
-
-
-def _constrained_params(model: Callable, guide: Callable, data: tuple) -> dict[str, Tensor]:
-    params = {}
-    with torch.no_grad():
-        guide_trace = poutine.trace(guide).get_trace(*data)
-        for trace in (guide_trace, poutine.trace(poutine.replay(model, trace=guide_trace)).get_trace(*data)):
-            for name, site in trace.nodes.items():
-                if site["type"] == "param":
-                    params[name] = site["value"].detach().cpu().clone()
-    return params
-
-
-def _is_point(guide: Callable, data: tuple) -> bool:
-    with torch.no_grad():
-        trace = poutine.trace(guide).get_trace(*data)
-    sites = [site["fn"] for _, site in trace.iter_stochastic_nodes()]
-    while any(hasattr(fn, "base_dist") for fn in sites):
-        sites = [getattr(fn, "base_dist", fn) for fn in sites]
-    return all(type(fn).__name__ == "Delta" for fn in sites)
-
-
-def _drift(losses: Tensor) -> float:
-    """How far the loss still fell, in nats, late in the phase of constant step size; 0 where that is within noise."""
-    constant = losses[: int(CONSTANT * len(losses))]
-    width = len(constant) // 5
-    if width < 10:
-        return 0.0
-    early, late = constant[-2 * width : -width], constant[-width:]
-    fall = float(early.mean() - late.mean())
-    error = float(torch.sqrt((early.var() + late.var()) / width))
-    return fall if fall > max(4 * error, 0.01 + 1e-6 * abs(float(late.mean()))) else 0.0
-
-
-def _culprit(model: Callable, guide: Callable, data: tuple) -> str:
-    """Name the first site with a value or a log density that is not finite."""
-    with torch.no_grad(), pyro.validation_enabled(False):
-        guide_trace = poutine.trace(guide).get_trace(*data)
-        model_trace = poutine.trace(poutine.replay(model, trace=guide_trace)).get_trace(*data)
-        for where, trace in (("guide", guide_trace), ("model", model_trace)):
-            for name, site in trace.nodes.items():
-                if site["type"] == "param" and not torch.isfinite(site["value"]).all():
-                    return f": parameter {name!r} of the {where} is not finite; try a smaller lr, or scale the data"
-                if site["type"] != "sample" or type(site["fn"]).__name__ == "_Subsample":
-                    continue
-                if not torch.isfinite(site["value"]).all():
-                    return f": site {name!r} of the {where} drew a value that is not finite"
-                if not torch.isfinite(site["fn"].log_prob(site["value"])).all():
-                    return f": the log density of site {name!r} in the {where} is not finite"
-    return ""
+        loss_and_grads()  # creates the model's parameters, and validates what the rest of the steps repeat
+        params = unconstrained_params(model, guide)
+        try:
+            with pyro.validation_enabled(False):
+                return minimise(
+                    loss_and_grads, params, optim=optim or torch.optim.Adam, lr=lr, num_steps=num_steps, bar=bar
+                )
+        except FloatingPointError as error:
+            raise FloatingPointError(f"svi: {error}{culprit(run_model, run_guide, batch)}") from None

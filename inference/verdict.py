@@ -107,23 +107,23 @@ def judge(name: str, reference: str, posterior: Posterior, quantities: pd.DataFr
     problem = sampling_problem(posterior, quantities)
     k = getattr(posterior.info, "k_hat", None)
     heavy = k is not None and k > K_HAT
-    too_narrow, too_wide, off = (
-        (narrow < 1 / USABLE_RATIO).sum(),
-        (wide > USABLE_RATIO).sum(),
-        (certain > USABLE_SHIFT).sum(),
-    )
+    too_narrow, too_wide = (narrow < 1 / USABLE_RATIO).sum(), (wide > USABLE_RATIO).sum()
+    off = (certain > USABLE_SHIFT).sum()
 
     faults = []
     if too_narrow:
-        faults.append(f"too narrow ({_of(too_narrow, quantities)}; at {ratio.idxmin()} its sd is {ratio.min():.2f} of {reference}'s)")
+        least = f"at {ratio.idxmin()} its sd is {ratio.min():.2f} of {reference}'s"
+        faults.append(f"too narrow ({_of(too_narrow, quantities)}; {least})")
     if too_wide:
-        faults.append(f"too wide ({_of(too_wide, quantities)}; at {ratio.idxmax()} its sd is {ratio.max():.2f} times {reference}'s)")
+        most = f"at {ratio.idxmax()} its sd is {ratio.max():.2f} times {reference}'s"
+        faults.append(f"too wide ({_of(too_wide, quantities)}; {most})")
     if off:
         faults.append(f"off centre ({_of(off, quantities)}; at {worst_shift} its mean is {signed:+.2f} sd away)")
     tail = _k_hat_words(k, bool(faults))
     if faults:
         rest = "" if off else f" Its means are within {shift:.2f} sd."
-        return Verdict("bad", f"{name} is bad: {' and '.join(faults)}.{rest}{tail}{_also(problem)}{_advice(too_narrow)}")
+        sentence = f"{name} is bad: {' and '.join(faults)}.{rest}{tail}{_also(problem)}{_advice(too_narrow)}"
+        return Verdict("bad", sentence)
     if problem:
         return Verdict("bad", f"{name} is bad: {problem}.")
 

@@ -1,0 +1,35 @@
+PYTHON ?= python3
+BIN := .venv/bin
+# Small models on two threads wait for each other: one thread a process, and a process a chain.
+export OMP_NUM_THREADS ?= 1
+
+.PHONY: demo test lint clean
+
+.venv/demo: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable .
+	touch $@
+
+.venv/test: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[test]'
+	touch $@
+
+demo: .venv/demo
+	$(BIN)/guidebook compare logistic --out reports/logistic
+	$(BIN)/guidebook compare gmm --out reports/gmm
+	$(BIN)/guidebook index reports/logistic reports/gmm --out reports/index.html
+
+test: .venv/test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pytest
+	$(BIN)/pytest --nbval-lax --nbval-current-env tutorials
+
+lint: .venv/test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright
+
+clean:
+	rm -rf .venv build dist reports *.egg-info .pytest_cache .ruff_cache .hypothesis

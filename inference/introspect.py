@@ -1,0 +1,93 @@
+"""What can be read off a guide and a model by running them once: parameters, names, and where a number went bad."""
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import pyro
+import torch
+from pyro import poutine
+from pyro.infer.autoguide import AutoGuide
+from pyro.poutine import Trace
+from torch import Tensor
+
+
+def is_family(guide: Any) -> bool:
+    """Whether ``guide`` is a guide family (marked, or an autoguide class) rather than a guide."""
+    guide = _unwrapped(guide)
+    return getattr(guide, "is_guide_family", False) or (inspect.isclass(guide) and issubclass(guide, AutoGuide))
+
+
+def name_of(guide: Any) -> str:
+    """Name of a guide or a guide family, ``functools.partial`` removed."""
+    guide = _unwrapped(guide)
+    return getattr(guide, "__name__", type(guide).__name__)
+
+
+def is_point(guide: Callable, data: tuple) -> bool:
+    """Whether every latent variable of the guide is a point mass."""
+    with torch.no_grad():
+        trace = poutine.trace(guide).get_trace(*data)
+    return all(_is_delta(site["fn"]) for _, site in trace.iter_stochastic_nodes())
+
+
+def unconstrained_params(*functions: Callable) -> list[Tensor]:
+    """What to optimise: parameters of modules, and those that plain functions keep in Pyro's (scoped) store.
+
+    Raises
+    ------
+    ValueError
+        If there is none.
+    """
+    found: dict[int, Tensor] = {}
+    for function in functions:
+        if isinstance(function, torch.nn.Module):
+            found |= {id(p): p for p in function.parameters() if p.requires_grad}
+    found |= {id(p): p for _, p in pyro.get_param_store().named_parameters() if p.requires_grad}
+    if not found:
+        raise ValueError("svi: the guide and the model have no parameters to fit")
+    return list(found.values())
+
+
+def constrained_params(model: Callable, guide: Callable, data: tuple) -> dict[str, Tensor]:
+    """Parameters of guide and model by name, constrained, on the CPU."""
+    with torch.no_grad():
+        return {
+            name: site["value"].detach().cpu().clone()
+            for trace in reversed(_traces(model, guide, data))
+            for name, site in trace.nodes.items()
+            if site["type"] == "param"
+        }
+
+
+def culprit(model: Callable, guide: Callable, data: tuple) -> str:
+    """A clause that names the first parameter, value or log density that is not finite; empty if none is."""
+    with torch.no_grad(), pyro.validation_enabled(False):
+        for where, trace in zip(("guide", "model"), _traces(model, guide, data), strict=True):
+            for name, site in trace.nodes.items():
+                if site["type"] == "param" and not torch.isfinite(site["value"]).all():
+                    return f": parameter {name!r} of the {where} is not finite; try a smaller lr, or scale the data"
+                if site["type"] != "sample" or type(site["fn"]).__name__ == "_Subsample":
+                    continue
+                if not torch.isfinite(site["value"]).all():
+                    return f": site {name!r} of the {where} has a value that is not finite"
+                if not torch.isfinite(site["fn"].log_prob(site["value"])).all():
+                    return f": the log density of site {name!r} in the {where} is not finite"
+    return ""
+
+
+def _unwrapped(guide: Any) -> Any:
+    while hasattr(guide, "func"):  # functools.partial
+        guide = guide.func
+    return guide
+
+
+def _is_delta(fn: Any) -> bool:
+    while hasattr(fn, "base_dist"):
+        fn = fn.base_dist
+    return type(fn).__name__ == "Delta"
+
+
+def _traces(model: Callable, guide: Callable, data: tuple) -> tuple[Trace, Trace]:
+    guide_trace = poutine.trace(guide).get_trace(*data)
+    return guide_trace, poutine.trace(poutine.replay(model, trace=guide_trace)).get_trace(*data)

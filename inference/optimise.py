@@ -1,0 +1,97 @@
+"""Stochastic gradient descent whose answer does not jitter: a decaying step size and averaged last iterates.
+
+Dhaka, Catalina, Andersen, Magnusson, Huggins and Vehtari (2020), Robust, accurate stochastic optimization for
+variational inference, NeurIPS; Polyak and Juditsky (1992), Acceleration of stochastic approximation by averaging.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from .progress import Progress
+
+CONSTANT = 0.5  # share of the steps at the full step size, before it decays
+FINAL = 0.01  # step size at the end, relative to the full one
+AVERAGED = 0.4  # share of the steps, the last ones, whose parameters are averaged
+
+
+def minimise(
+    loss_and_grads: Callable[[], float],
+    params: Sequence[Tensor],
+    *,
+    optim: Callable[..., torch.optim.Optimizer],
+    lr: float,
+    num_steps: int,
+    bar: Progress,
+) -> Tensor:
+    """Take gradient steps, and leave the average of the last iterates in ``params``.
+
+    Parameters
+    ----------
+    loss_and_grads : callable
+        Returns the loss and adds its gradient to ``.grad`` of every parameter.
+    params : sequence of Tensor
+        Unconstrained leaves.
+    optim : callable
+        ``(params, lr=…) -> torch.optim.Optimizer``.
+    lr : float
+        Step size of the first half; then a cosine takes it down to a hundredth.
+    num_steps : int
+    bar : Progress
+
+    Returns
+    -------
+    Tensor, shape (num_steps,)
+        The losses.
+
+    Raises
+    ------
+    FloatingPointError
+        At a loss that is not finite.
+    """
+    optimiser = optim(params, lr=lr)
+    first_averaged = num_steps - max(1, int(AVERAGED * num_steps))
+    averages = [torch.zeros_like(p) for p in params]
+    losses = torch.empty(num_steps, dtype=torch.float64)
+    for step in range(num_steps):
+        for group in optimiser.param_groups:
+            group["lr"] = lr * _decay(step / num_steps)
+        optimiser.zero_grad()
+        losses[step] = value = loss_and_grads()
+        if not math.isfinite(value):
+            raise FloatingPointError(f"the loss is {value} at step {step}")
+        optimiser.step()
+        if step >= first_averaged:
+            with torch.no_grad():
+                for average, p in zip(averages, params, strict=True):
+                    average += (p - average) / (step - first_averaged + 1)
+        if step % 50 == 0:
+            bar.update(step + 1, f"loss {float(losses[max(0, step - 99) : step + 1].mean()):.2f}")
+    bar.update(num_steps, f"loss {float(losses[-100:].mean()):.2f}")
+    with torch.no_grad():
+        for average, p in zip(averages, params, strict=True):
+            p.copy_(average)
+    return losses
+
+
+def late_fall(losses: Tensor) -> float:
+    """How far the loss still fell at the end of the phase of constant step size; 0 where that is within noise.
+
+    The last fifth of the phase against the fifth before it. Later losses do not tell: a smaller step alone lowers them.
+    """
+    constant = losses[: int(CONSTANT * len(losses))]
+    width = len(constant) // 5
+    if width < 10:
+        return 0.0
+    early, late = constant[-2 * width : -width], constant[-width:]
+    fall = float(early.mean() - late.mean())
+    error = float(torch.sqrt((early.var() + late.var()) / width))
+    return fall if fall > max(4 * error, 0.01 + 1e-6 * abs(float(late.mean()))) else 0.0
+
+
+def _decay(done: float) -> float:
+    if done < CONSTANT:
+        return 1.0
+    return FINAL + (1 - FINAL) * 0.5 * (1 + math.cos(math.pi * (done - CONSTANT) / (1 - CONSTANT)))

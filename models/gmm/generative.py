@@ -1,0 +1,215 @@
+"""The Pyro model of a Gaussian mixture, its conjugate prior, and data simulated from it."""
+
+import functools
+import math
+from typing import Literal, NamedTuple, get_args
+
+import numpy as np
+import pyro
+import pyro.distributions as dist
+import torch
+from jaxtyping import Float
+from sklearn.cluster import KMeans
+from torch import Tensor
+
+Covariance = Literal["full", "tied", "diagonal", "isotropic"]
+
+
+class Prior(NamedTuple):
+    """Conjugate prior of a Gaussian mixture.
+
+    Attributes
+    ----------
+    concentration : float
+        c: of the symmetric Dirichlet over the weights.
+    mean : Tensor, shape (d,)
+        m: centre of the components' means, in the data's units.
+    mean_strength : float
+        κ: how many observations the prior of a mean is worth.
+    df : float
+        ν: degrees of freedom of the covariances; more than d - 1.
+    scale : Tensor, shape (d, d)
+        Λ: scale of the covariances, in squared units of the data; their prior mean where ν = d + 2.
+    """
+
+    concentration: float
+    mean: Tensor
+    mean_strength: float
+    df: float
+    scale: Tensor
+
+
+def default_prior(x: Float[Tensor, "n d"], num_components: int) -> Prior:
+    """Weakly informative prior in the data's own units (Fraley and Raftery 2007, section 3).
+
+    κ = .01, ν = d + 2, m the mean and Λ the covariance of the data over K^(2/d). The Dirichlet's
+    concentration is 2, so that a component without data has density zero.
+
+    Raises
+    ------
+    ValueError
+        If a column is constant or the columns are linearly dependent.
+    """
+    rows, dim = x.shape
+    mean = x.mean(0)
+    centred = x - mean
+    covariance = centred.mT @ centred / rows
+    if not (covariance.diagonal() > 0).all():
+        column = int((covariance.diagonal() <= 0).nonzero()[0])
+        raise ValueError(f"gmm: column {column} is constant: leave it out")
+    sd = covariance.diagonal().sqrt()
+    if torch.linalg.eigvalsh(covariance / (sd * sd[:, None]))[0] < 100 * dim * torch.finfo(x.dtype).eps:
+        raise ValueError("gmm: the columns are linearly dependent (or there are fewer rows than columns)")
+    return Prior(2.0, mean, 0.01, dim + 2.0, covariance / num_components ** (2 / dim))
+
+
+@functools.lru_cache(maxsize=4)
+def _remembered_prior(x: Tensor, version: int, num_components: int) -> Prior:
+    """`default_prior`, worked out once for a tensor: a model runs thousands of times. ``version`` counts its changes."""
+    return default_prior(x, num_components)
+
+
+def model(
+    x: Tensor | None = None,
+    *,
+    num_components: int = 3,
+    covariance: Covariance = "full",
+    prior: Prior | None = None,
+    num_rows: int | None = None,
+) -> Tensor:
+    """Pyro model of rows from a Gaussian mixture, the component's index summed out.
+
+    Parameters
+    ----------
+    x : Tensor, shape (n, d), optional
+        The data. Drawn from the model where left out; ``num_rows`` and ``prior`` must be given then.
+    num_components : int
+        K.
+    covariance : {"full", "tied", "diagonal", "isotropic"}
+        A matrix each, one matrix shared, a variance a feature each, one variance each.
+    prior : Prior, optional
+        `default_prior` of the data where left out.
+    num_rows : int, optional
+        How many rows to draw where ``x`` is left out.
+
+    Returns
+    -------
+    Tensor, shape (n, d)
+        The data.
+
+    Raises
+    ------
+    ValueError
+        For an unknown covariance, more components than rows, or a column without spread.
+    """
+    if x is None:
+        if prior is None or num_rows is None:
+            raise ValueError("gmm: to draw data, give prior= and num_rows=")
+        like, rows = prior.mean, num_rows
+    else:
+        like, rows = x, len(x)
+    check(num_components, covariance, rows)
+    prior = prior or _remembered_prior(like, like._version, num_components)
+
+    weights = pyro.sample("weights", dist.Dirichlet(like.new_full((num_components,), prior.concentration)))
+    if covariance in ("full", "tied"):
+        scale_tril = _sample_scale_tril(prior, num_components if covariance == "full" else 1)
+        pyro.deterministic("covariance", scale_tril @ scale_tril.mT, event_dim=3)
+        spread = dist.MultivariateNormal(prior.mean, scale_tril=scale_tril / math.sqrt(prior.mean_strength))
+        spread = spread.expand([*scale_tril.shape[:-3], num_components])
+    else:
+        rate = prior.scale.diagonal() if covariance == "diagonal" else prior.scale.diagonal().mean()
+        shape = [num_components, *rate.shape]
+        precision = pyro.sample("precision", dist.Gamma(prior.df / 2, rate / 2).expand(shape).to_event(len(shape)))
+        pyro.deterministic("covariance", 1 / precision, event_dim=len(shape))
+        scale = precision.rsqrt() if covariance == "diagonal" else precision.rsqrt().unsqueeze(-1)
+        spread = dist.Normal(prior.mean, scale / math.sqrt(prior.mean_strength)).to_event(1)
+    start = {} if x is None else {"init": functools.partial(start_loc, x, num_components)}
+    loc = pyro.sample("loc", spread.to_event(1), infer=start)
+    if covariance in ("full", "tied"):
+        component = dist.MultivariateNormal(loc, scale_tril=scale_tril)
+    else:
+        component = dist.Normal(loc, scale).to_event(1)
+    with pyro.plate("rows", rows):
+        return pyro.sample("x", dist.MixtureSameFamily(dist.Categorical(weights), component), obs=x)
+
+
+def simulate(
+    num_rows: int = 300,
+    *,
+    num_components: int = 3,
+    num_features: int = 2,
+    covariance: Covariance = "full",
+    separation: float = 6.0,
+    seed: int = 0,
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """Rows from a random mixture whose components have standard deviations near one; float64.
+
+    Parameters
+    ----------
+    separation : float
+        Standard deviation of the components' means around the origin.
+
+    Returns
+    -------
+    x : Tensor, shape (num_rows, num_features)
+    truth : dict
+        ``weights``, ``loc``, ``covariance`` and ``component``, the true index of each row.
+    """
+    check(num_components, covariance, num_rows)
+    rng = np.random.default_rng(seed)
+    dim = num_features
+    weights = rng.dirichlet(np.full(num_components, 5.0))
+    loc = separation * rng.normal(size=(num_components, dim))
+    if covariance in ("full", "tied"):
+        factor = np.eye(dim) + 0.5 * rng.normal(size=(num_components if covariance == "full" else 1, dim, dim))
+        sigma = factor @ factor.swapaxes(-1, -2)
+    else:
+        sigma = rng.gamma(5.0, 0.2, size=(num_components, dim) if covariance == "diagonal" else num_components)
+    component = rng.choice(num_components, size=num_rows, p=weights)
+    matrices = as_matrices(torch.tensor(sigma), torch.tensor(loc)).expand(num_components, dim, dim)
+    roots = torch.linalg.cholesky(matrices)[component]
+    noise = torch.tensor(rng.normal(size=(num_rows, dim, 1)))
+    x = torch.tensor(loc)[component] + (roots @ noise).squeeze(-1)
+    truth = {"weights": torch.tensor(weights), "loc": torch.tensor(loc), "covariance": torch.tensor(sigma)}
+    return x, truth | {"component": torch.tensor(component)}
+
+
+def check(num_components: int, covariance: str, rows: int) -> None:
+    """Raise ValueError for options that no mixture of this many rows can have."""
+    if covariance not in get_args(Covariance):
+        raise ValueError(f"gmm: covariance must be one of {', '.join(get_args(Covariance))}, got {covariance!r}")
+    if not 1 <= num_components <= rows:
+        raise ValueError(f"gmm: num_components must lie between 1 and the number of rows, {rows}; got {num_components}")
+
+
+def _sample_scale_tril(prior: Prior, copies: int) -> Tensor:
+    """Cholesky factors of Σ, shape (…, copies, d, d): L A⁻ᵀ, with Λ = L Lᵀ and A the Bartlett factor's sites."""
+    dim = len(prior.mean)
+    df = prior.df - dim + 1 + torch.arange(dim, dtype=prior.scale.dtype, device=prior.scale.device)
+    diagonal = pyro.sample("bartlett_diagonal", dist.Chi2(df).expand([copies, dim]).to_event(2))
+    factor = torch.diag_embed(diagonal.sqrt())
+    if dim > 1:
+        entries = dim * (dim - 1) // 2
+        upper = pyro.sample("bartlett_upper", dist.Normal(df.new_zeros(()), 1.0).expand([copies, entries]).to_event(2))
+        row, column = torch.triu_indices(dim, dim, 1, device=df.device)
+        factor[..., row, column] = upper
+    root = torch.linalg.cholesky(prior.scale).expand_as(factor)
+    return torch.linalg.solve_triangular(factor.mT, root, upper=False, left=False)
+
+
+def start_loc(x: Tensor, num_components: int) -> Tensor:
+    """Centres of k-means from k-means++ seeds; the randomness is torch's."""
+    seed = int(torch.randint(2**31 - 1, ()))
+    centres = KMeans(num_components, n_init=1, random_state=seed).fit(x.detach().cpu().numpy()).cluster_centers_
+    return torch.as_tensor(centres, dtype=x.dtype, device=x.device)
+
+
+def as_matrices(covariance: Tensor, loc: Tensor) -> Tensor:
+    """The covariance of each component as a matrix, (k, d, d), or (1, d, d) if tied; leading dimensions pass through.
+
+    Of the four shapes only isotropic has one dimension less than ``loc``, and diagonal as many.
+    """
+    if covariance.dim() == loc.dim() - 1:
+        covariance = covariance.unsqueeze(-1).expand_as(loc)
+    return torch.diag_embed(covariance) if covariance.dim() == loc.dim() else covariance

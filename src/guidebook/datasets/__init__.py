@@ -1,0 +1,178 @@
+"""Data by name or from a file: a bundled set of scikit-learn's, or your own .csv, .npy or .npz.
+
+A file that cannot be used is refused with one sentence that says where it goes wrong. Nothing is guessed away: no row
+is dropped, no missing value filled in, and labels never reach ``x``.
+Lines of a .csv are counted as an editor does, from 1; rows and columns of an array from 0.
+"""
+
+import difflib
+import math
+import os
+import stat
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, BinaryIO, NamedTuple, NoReturn
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .arrays import read_npy, read_npz
+from .table import KINDS, Table, listed, number, quoted, shown
+from .text import read_csv
+
+__all__ = ["Dataset", "load", "names"]
+
+_BUNDLED = ("breast_cancer", "iris", "wine")
+
+
+class Dataset(NamedTuple):
+    """Data ready for a model.
+
+    Attributes
+    ----------
+    name : str
+        Name of a bundled set, or the file's path as given.
+    x : Tensor, shape (n, d), float64
+        Rows of features, in the units of the source, or in standard deviations where ``standardized``.
+    y : Tensor, shape (n,), float64, or None
+        Labels, 0 or 1; None where the data were not asked for as supervised.
+    columns : tuple of str, length d
+        Names of the columns of ``x``; "x0", "x1", … by position in the source where it names none.
+    classes : tuple of two str, or None
+        What label 0 and label 1 are called in the source; None where ``y`` is.
+    standardized : bool
+        Whether every column of ``x`` was brought to mean 0 and population standard deviation 1.
+    """
+
+    name: str
+    x: Tensor
+    y: Tensor | None
+    columns: tuple[str, ...]
+    classes: tuple[str, str] | None
+    standardized: bool
+
+
+def names() -> tuple[str, ...]:
+    """Names of the bundled data sets, which need no network."""
+    return _BUNDLED
+
+
+def load(source: str, *, target: str | None = None, supervised: bool = False, standardize: bool = False) -> Dataset:
+    """Read a bundled data set or a file.
+
+    Parameters
+    ----------
+    source : str
+        One of `names`, or the path of a .csv (UTF-8; comma, semicolon or tab; with a header or without), of a .npy
+        that holds a matrix of shape (rows, columns), or of a .npz with such a matrix called ``x`` (or its only one).
+    target : str, optional
+        Where a file has its labels: the name of a column, its index as text ("-1" is the last), or the name of an
+        array in a .npz (``y`` where left out). They are kept out of ``x``, and looked at only if ``supervised``.
+    supervised : bool
+        Whether to give labels too. They must be of two classes; the lesser one, by value or by alphabet, is 0.
+    standardize : bool
+        Whether to bring each column of ``x`` to mean 0 and standard deviation 1 (with n in the denominator).
+
+    Returns
+    -------
+    Dataset
+
+    Raises
+    ------
+    FileNotFoundError
+        If ``source`` is a path and nothing is there.
+    OSError
+        If the file cannot be read.
+    ValueError
+        If ``source`` is unknown; if the file does not hold at least two rows of finite numbers; if the target is
+        missing or not of two classes; if a column to standardize is constant.
+    """
+    where = shown(source)
+    if source in _BUNDLED:
+        if target is not None:
+            raise ValueError(f"{where}: brings its own labels, the target is to be named for files only")
+        table = _bundled(source, supervised)
+    else:
+        read = _reader(source)
+        try:
+            with open(source, "rb") as file:
+                table = read(where, file, target, supervised)
+        except OSError as error:
+            _refuse(where, error)
+    if not table.columns:
+        raise ValueError(f"{where}: no column is left beside the target")
+    if len(table.x) < 2:
+        raise ValueError(f"{where}: there is one row of data, at least two are needed")
+    y, classes = (None, None) if table.labels is None else _labels(where, table)
+    x = _standardized(where, table.x, table.columns) if standardize else table.x
+    return Dataset(source, torch.from_numpy(x), y, tuple(table.columns), classes, standardize)
+
+
+def _bundled(name: str, supervised: bool) -> Table:
+    from sklearn import datasets  # here, so that reading a file does not pay for it
+
+    bunch: Any = getattr(datasets, f"load_{name}")()
+    x, columns = np.array(bunch.data, dtype=np.float64), [str(column) for column in bunch.feature_names]
+    if not supervised:
+        return Table(x, columns)
+    return Table(x, columns, bunch.target, classes=[str(label) for label in bunch.target_names])
+
+
+def _labels(where: str, table: Table) -> tuple[Tensor, tuple[str, str]]:
+    """Labels as 0.0 and 1.0, and what the two are called. Text counts as numbers where all of it can."""
+    values = np.asarray(table.labels)
+    if values.dtype.kind == "U":
+        texts = [str(text).strip() for text in values]
+        numbers = [number(text) for text in texts]
+        values = np.array(texts if None in numbers else numbers)
+    found, codes = np.unique(values, return_inverse=True)
+    classes = table.classes or [str(value).removesuffix(".0") for value in found.tolist()]
+    if len(classes) != 2:
+        many = f"{len(classes)} class{'' if len(classes) == 1 else 'es'}"
+        raise ValueError(f"{where}: {table.target} has {many} ({listed(classes, 5)}), logistic regression needs two")
+    return torch.from_numpy(codes.astype(np.float64)), (classes[0], classes[1])
+
+
+def _standardized(where: str, x: np.ndarray, columns: list[str]) -> np.ndarray:
+    with np.errstate(over="ignore", invalid="ignore"):
+        centred, sd = x - x.mean(0), x.std(0)
+    for column, constant, spread in zip(columns, x.min(0) == x.max(0), sd, strict=True):
+        if constant:
+            raise ValueError(f"{where}: column {quoted(column)} is constant and cannot be standardized: leave it out")
+        if not 0 < spread < math.inf:
+            raise ValueError(
+                f"{where}: column {quoted(column)} cannot be standardized: its spread leaves float64's range"
+            )
+    return centred / sd
+
+
+def _reader(source: str) -> Callable[[str, BinaryIO, str | None, bool], Table]:
+    """The function that reads this file, which is there and is of a kind that can be read."""
+    where, suffix = shown(source), Path(source).suffix.lower()
+    readers = {".csv": read_csv, ".npy": read_npy, ".npz": read_npz}
+    try:
+        mode = os.stat(source).st_mode
+    except (FileNotFoundError, NotADirectoryError, ValueError):  # ValueError: a null character
+        mode = None
+    except OSError as error:
+        _refuse(where, error)
+    if mode is None:
+        if suffix or os.sep in source or (os.altsep and os.altsep in source):
+            raise FileNotFoundError(f"no such file: {where}")
+        near = ", ".join(difflib.get_close_matches(source.lower(), _BUNDLED))
+        meant = f"did you mean {near}? " if near else ""
+        raise ValueError(f"unknown data set '{where}': {meant}bundled are {', '.join(_BUNDLED)}; or give {KINDS}")
+    if stat.S_ISDIR(mode):
+        raise ValueError(f"{where}: this is a folder; give {KINDS}")
+    if suffix not in readers:
+        raise ValueError(
+            f"{where}: files {f'ending in {suffix}' if suffix else 'without an ending'} are not read; give {KINDS}"
+        )
+    if not stat.S_ISREG(mode):
+        raise ValueError(f"{where}: this is not a regular file")
+    return readers[suffix]
+
+
+def _refuse(where: str, error: OSError) -> NoReturn:
+    raise type(error)(f"{where}: cannot be read: {error.strerror or error}") from error

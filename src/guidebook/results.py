@@ -1,0 +1,138 @@
+"""Posteriors and comparisons as plain JSON, in the form that the command line promises."""
+
+import json
+import math
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from guidebook.fit import Problem
+from guidebook.inference import Comparison, Posterior
+from guidebook.inference.diagnostics import ess, r_hat
+
+
+def run_json(task: Problem, posterior: Posterior) -> dict[str, Any]:
+    """What ``guidebook run --json`` prints; likelihoods in nats, in the units fitted."""
+    info = posterior.info
+    quantities = task.row.identify(posterior.draws)
+    return {
+        "model": task.row.name,
+        "method": info.method,
+        "guide": getattr(info, "guide", None),
+        "data": task.data.name,
+        "standardized": task.data.standardized,
+        "seed": info.seed,
+        "seconds": info.seconds,
+        "engine": info.engine,
+        "converged": info.converged,
+        "stopped_because": info.stopped_because,
+        "log_likelihood": plain(getattr(info, "log_likelihood", None)),
+        "elbo": plain(getattr(info, "elbo", None)),
+        "k_hat": plain(getattr(info, "k_hat", None)),
+        "parameters": {site: parameter_json(draws) for site, draws in quantities.items()},
+    }
+
+
+def parameter_json(draws: Tensor) -> dict[str, Any]:
+    """Mean, sd, R̂ and effective sample size of draws shaped (chain, draw, *site), as nested lists."""
+    flat = draws.double().flatten(0, 1)
+    single = len(flat) == 1
+    return {
+        "mean": plain(flat.mean(0)),
+        "sd": None if single else plain(flat.std(0)),
+        "r_hat": None if single else plain(r_hat(draws)),
+        "ess": None if single else plain(ess(draws)),
+    }
+
+
+def comparison_json(task: Problem, comparison: Comparison) -> dict[str, Any]:
+    """What ``guidebook compare --json`` prints."""
+    methods = []
+    for name, verdict in comparison.verdicts.items():
+        info, frame = comparison.posteriors[name].info, comparison.quantities[name]
+        worst = comparison.worst(name)
+        figures = ["mean_shift_in_sd", "sd_ratio", "mcse_in_sd"]
+        methods.append(
+            {
+                "name": name,
+                "seconds": info.seconds,
+                "elbo": plain(getattr(info, "elbo", None)),
+                "k_hat": plain(getattr(info, "k_hat", None)),
+                "judgement": verdict.judgement,
+                "verdict": verdict.sentence,
+                "worst": None
+                if name == comparison.reference
+                else {"quantity": worst} | {f: plain(float(frame.loc[worst, f])) for f in figures[:2]},
+                "quantities": {
+                    str(quantity): {f: plain(float(row[f])) for f in figures} for quantity, row in frame.iterrows()
+                },
+            }
+        )
+    return {
+        "model": task.row.name,
+        "data": task.data.name,
+        "standardized": task.data.standardized,
+        "reference": comparison.reference,
+        "methods": methods,
+    }
+
+
+def plain(value: Any) -> Any:
+    """Tensors as nested lists; None for what is missing or not finite, which JSON cannot say."""
+    if isinstance(value, Tensor):
+        return plain(value.tolist())
+    if isinstance(value, list):
+        return [plain(entry) for entry in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+def print_run(record: dict[str, Any]) -> None:
+    """Print what `run_json` returned as a table for a person."""
+    from rich.console import Console
+    from rich.table import Table
+
+    guide = f" with guide {record['guide']}" if record["guide"] else ""
+    table = Table(title=f"{record['model']} on {record['data']} by {record['method']}{guide}", title_justify="left")
+    table.add_column("quantity")
+    for column in ("mean", "sd", "r_hat", "ess"):
+        table.add_column(column, justify="right")
+    for site, figures in record["parameters"].items():
+        for index in np.ndindex(np.shape(figures["mean"])):
+            label = f"{site}[{','.join(map(str, index))}]" if index else site
+            table.add_row(label, *(_cell(figures[c], index) for c in ("mean", "sd", "r_hat", "ess")))
+    Console().print(table)
+    for name, unit in (("log_likelihood", " nats"), ("elbo", " nats"), ("k_hat", "")):
+        if record[name] is not None:
+            print(f"{name} {record[name]:.6g}{unit}")
+    print(f"{record['seconds']:.1f} s; {record['stopped_because']}")
+
+
+def _cell(values: Any, index: tuple[int, ...]) -> str:
+    for i in index:
+        values = None if values is None else values[i]
+    return "–" if values is None else f"{values:.4g}"
+
+
+def read_reports(folders: Sequence[Path], beside: Path) -> list[dict[str, Any]]:
+    """What `guidebook.report.write_index` needs of the folders that ``guidebook compare --out`` wrote.
+
+    Raises
+    ------
+    ValueError
+        If a folder holds no comparison.
+    """
+    reports = []
+    for folder in folders:
+        file = folder / "comparison.json"
+        if not file.is_file() or not (folder / "report.html").is_file():
+            raise ValueError(f"{folder} holds no comparison: make one with guidebook compare --out {folder}")
+        record = json.loads(file.read_text(encoding="utf-8"))
+        href = Path(os.path.relpath(folder / "report.html", beside)).as_posix()
+        reports.append(record | {"href": href, "title": f"{record['model']} on {record['data']}"})
+    return reports

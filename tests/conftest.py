@@ -1,0 +1,33 @@
+"""Shared data and the slow fits that several tests look at from different sides."""
+
+from jaxtyping import install_import_hook
+
+with install_import_hook("guidebook.models", "beartype.beartype"):  # shape annotations are checked in tests only
+    import guidebook.models  # noqa: F401
+
+import pytest
+import torch
+from sklearn.datasets import load_breast_cancer, load_iris
+
+from guidebook.inference import Posterior, nuts
+from guidebook.models import logistic
+
+torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def iris() -> torch.Tensor:
+    return torch.tensor(load_iris().data)
+
+
+@pytest.fixture(scope="session")
+def breast_cancer() -> tuple[torch.Tensor, torch.Tensor]:
+    data = load_breast_cancer()
+    x = torch.tensor(data.data)
+    return (x - x.mean(0)) / x.std(0, correction=0), torch.tensor(data.target).double()
+
+
+@pytest.fixture(scope="session")
+def logistic_nuts(breast_cancer: tuple[torch.Tensor, torch.Tensor]) -> Posterior:
+    """Reference for breast_cancer: about 4,000 effective draws of the worst coefficient."""
+    return nuts(logistic.model, *breast_cancer, seed=1, progress=False)

@@ -1,0 +1,420 @@
+"""The page of a comparison: what it must say, what it must not fetch, and that its figures show what they claim."""
+
+from functools import partial
+from html import unescape
+from html.parser import HTMLParser
+from itertools import pairwise
+from pathlib import Path
+
+import matplotlib as mpl
+import numpy as np
+import pyro
+import pyro.distributions as dist
+import pytest
+import torch
+from markupsafe import escape
+from torch import Tensor
+
+from guidebook import plots, report
+from guidebook.inference import Posterior, compare
+from guidebook.inference.compare import Comparison
+from guidebook.inference.info import EmInfo, NutsInfo, SviInfo
+from guidebook.models import gmm, logistic
+from guidebook.report import plot_comparison, write_html, write_index
+
+
+def _nuts(draws: dict[str, Tensor], divergences: int = 0) -> Posterior:
+    chains = len(next(iter(draws.values())))
+    each = torch.ones(chains)
+    info = NutsInfo(
+        r_hat={},
+        ess={},
+        divergences=torch.tensor([divergences] + [0] * (chains - 1)),
+        accept_prob=0.8 * each,
+        step_size=0.1 * each,
+        num_warmup=500,
+        seconds=12.3,
+        seed=0,
+        converged=True,
+        stopped_because="drew all",
+    )
+    return Posterior(draws, info)
+
+
+def _svi(draws: dict[str, Tensor], guide: str, *, is_point: bool = False) -> Posterior:
+    steps = torch.arange(400.0)
+    info = SviInfo(
+        guide=guide,
+        losses=60 + 1e4 * torch.exp(-steps / 10) + torch.randn(400),
+        elbo=None if is_point else -61.25,
+        elbo_se=None if is_point else 0.1,
+        k_hat=None if is_point else 0.3,
+        log_weights=None,
+        is_point=is_point,
+        seconds=1.0,
+        seed=0,
+        converged=True,
+        stopped_because="took all steps, the loss level",
+    )
+    return Posterior(draws, info)
+
+
+def _em(draws: dict[str, Tensor]) -> Posterior:
+    info = EmInfo(
+        objective=torch.tensor([-400.0, -250.0, -200.0, -190.0, -181.0, -180.2]),
+        log_likelihood=-180.2,
+        basins=[
+            {"objective": -180.2, "restarts": 6, "flaw": None},
+            {"objective": -99.2, "restarts": 4, "flaw": "a covariance has collapsed"},
+        ],
+        seconds=0.1,
+        seed=0,
+        converged=True,
+        stopped_because="level",
+    )
+    return Posterior(draws, info)
+
+
+@pytest.fixture(autouse=True)
+def _seed() -> None:
+    torch.manual_seed(0)
+
+
+def _weights(num: int = 3, scale: float = 1.0, draws: tuple[int, int] = (4, 1000)) -> dict[str, Tensor]:
+    return {"w": scale * torch.randn(*draws, num, dtype=torch.float64)}
+
+
+def _logistic_like(num: int = 3, divergences: int = 0) -> Comparison:
+    return compare(
+        _nuts(_weights(num), divergences),
+        _svi(_weights(num, 0.5), "mean_field"),
+        _svi(_weights(num, draws=(1, 1)), "map_point", is_point=True),
+        names=["nuts", "<b>narrow & co", "point"],
+    )
+
+
+def _mixture_draws(chains: int, draws: int, shuffle: bool = False) -> dict[str, Tensor]:
+    """Around two components; their order changes from draw to draw where ``shuffle``."""
+    shape = chains, draws
+    weights = torch.tensor([0.3, 0.7]).double().expand(*shape, 2) + 0.01 * torch.randn(
+        *shape, 1
+    ).double() * torch.tensor([1.0, -1.0])
+    loc = torch.tensor([[0.0, 0.0, 0.0], [0.5, 5.0, 8.0]]).double() + 0.1 * torch.randn(*shape, 2, 3).double()
+    noise = 0.02 * torch.randn(*shape, 2, 3, 3).double()
+    covariance = torch.eye(3).double() + noise @ noise.mT + 0.1 * torch.rand(*shape, 2, 1, 1).double()
+    if shuffle:
+        flip = torch.rand(shape) < 0.5
+        weights = torch.where(flip[..., None], weights.flip(-1), weights)
+        loc = torch.where(flip[..., None, None], loc.flip(-2), loc)
+        covariance = torch.where(flip[..., None, None, None], covariance.flip(-3), covariance)
+    return {"weights": weights, "loc": loc, "covariance": covariance}
+
+
+def _mixture() -> Comparison:
+    return compare(
+        _nuts(_mixture_draws(4, 300, shuffle=True)),
+        _em(_mixture_draws(1, 1)),
+        identify=gmm.identify,
+        names=["nuts", "em"],
+    )
+
+
+class _Page(HTMLParser):
+    """What a test wants to know of a page."""
+
+    def __init__(self, path: Path):
+        super().__init__()
+        self.attributes: list[tuple[str, str]] = []
+        self.tags: list[str] = []
+        self.row_heads: list[str] = []
+        self.labels: list[str] = []
+        self.text = path.read_text(encoding="utf-8")
+        self._in_head = False
+        self.feed(self.text)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        self.attributes += [(key, value or "") for key, value in attrs]
+        self._in_head = tag == "th" and ("scope", "row") in attrs
+        if tag == "svg" and ("role", "img") in attrs:
+            self.labels.append(dict(attrs)["aria-label"] or "")
+
+    def handle_data(self, data):
+        if self._in_head:
+            self.row_heads.append(data)
+            self._in_head = False
+
+
+def test_page_says_every_verdict_and_names_every_method(tmp_path):
+    comparison = _logistic_like()
+    page = _Page(write_html(comparison, tmp_path / "a" / "b" / "page.html"))
+    for verdict in comparison.verdicts.values():
+        assert str(escape(verdict.sentence)) in page.text
+        assert f'<span class="badge {verdict.judgement.replace(" ", "-")}">{verdict.judgement}</span>' in page.text
+    assert page.row_heads[:3] == ["nuts", "<b>narrow & co", "point"]
+    assert "b" not in page.tags
+    assert page.text.index("is the reference") < page.text.index("<table")
+    assert page.text.count("<h2>Components of the mixture") == 0
+
+
+def test_page_needs_nothing_from_elsewhere(tmp_path):
+    x = torch.randn(20, 2)
+    page = _Page(
+        write_html(_logistic_like(), tmp_path / "p.html", model=logistic.model, data=(x, (x[:, 0] > 0).float()))
+    )
+    links = [
+        value for key, value in page.attributes if key in ("src", "href", "xlink:href", "action", "data", "poster")
+    ]
+    assert all(value.startswith("#") for value in links)
+    assert not {"script", "link", "img", "iframe", "object"} & set(page.tags)
+    urls = [value for key, value in page.attributes if "//" in value and not key.startswith("xmlns")]
+    assert not urls
+    assert "@import" not in page.text
+    ids = [value for key, value in page.attributes if key == "id"]
+    assert len(ids) == len(set(ids)) > 0
+    used = {value[1:] for value in links} | {v[5:-1] for k, v in page.attributes if k == "clip-path"}
+    assert used <= set(ids)
+
+
+def test_page_has_the_figures_that_apply(tmp_path):
+    comparison = _logistic_like()
+    without = _Page(write_html(comparison, tmp_path / "p.html"))
+    assert len(without.labels) == 3 + 1 + 2  # quantities, a pair, losses
+    x = torch.randn(20, 2)
+    page = _Page(write_html(comparison, tmp_path / "p.html", model=logistic.model, data=(x, (x[:, 0] > 0).float())))
+    assert len(page.labels) == 7
+    assert page.labels[-1] == "Graph of the model: y depends on w"
+    assert "x: 20 × 2, y: 20" in page.text
+
+
+def test_many_quantities_are_cut_to_the_worst_and_the_rest_counted(tmp_path):
+    comparison = _logistic_like(num=15)
+    page = _Page(write_html(comparison, tmp_path / "p.html"))
+    shown = [label for label in page.labels if label.startswith("Posterior densities")]
+    assert len(shown) == 12
+    assert "3 more quantities are not drawn" in page.text
+    for name in list(comparison.posteriors)[1:]:
+        assert any(f"of {comparison.worst(name)} under" in label for label in shown)
+
+
+def test_mixture_shows_its_components_and_basins(tmp_path):
+    x, _ = gmm.simulate(60, num_components=2, num_features=3)
+    model = partial(gmm.model, num_components=2)
+    page = _Page(write_html(_mixture(), tmp_path / "p.html", model=model, data=(x,), columns=["a", "b", "c$"]))
+    over = [label for label in page.labels if label.startswith("Components")]
+    assert over == [f"Components of the mixture under {name} over b and c$ of the data" for name in ("nuts", "em")]
+    assert "gmm.model (num_components=2)" in page.text
+    assert "set aside: a covariance has collapsed" in page.text
+    assert "Log likelihood of em after each iteration" in page.labels
+
+
+def test_refused_reference_is_shown_as_such(tmp_path):
+    comparison = _logistic_like(divergences=3)
+    assert comparison.refused
+    page = _Page(write_html(comparison, tmp_path / "p.html"))
+    assert page.text.count('<span class="badge refused">') == 2  # block and table
+    assert page.text.count('<span class="badge not-judged">') == 4
+
+
+def test_point_as_reference_gives_a_page(tmp_path):
+    comparison = compare(_em(_weights(draws=(1, 1))), _svi(_weights(), "full_rank"))
+    page = _Page(write_html(comparison, tmp_path / "p.html"))
+    assert "without a spread" in unescape(page.text)
+    assert not any(label.startswith("Joint") for label in page.labels)
+
+
+@pytest.mark.parametrize("old", [None, "as it was"])
+def test_failure_leaves_the_folder_as_it_was(tmp_path, monkeypatch, old):
+    path = tmp_path / "p.html"
+    if old:
+        path.write_text(old)
+    before = sorted(tmp_path.iterdir())
+    with pytest.raises(UnicodeEncodeError):  # while writing
+        write_html(_logistic_like(), path, title="no such character: \ud800")
+
+    def fail(*_):
+        raise RuntimeError("broken figure")
+
+    monkeypatch.setattr(plots, "plot_pair", fail)
+    with pytest.raises(RuntimeError, match="broken figure"):
+        write_html(_logistic_like(), path)
+    assert sorted(tmp_path.iterdir()) == before
+    assert not old or path.read_text() == old
+
+
+def test_bad_arguments_are_refused(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OSError, match="file"):
+        write_html(_logistic_like(), tmp_path / "file" / "p.html")
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(OSError, match="folder"):
+        write_html(_logistic_like(), tmp_path / "folder")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["file", "folder"]
+    with pytest.raises(ValueError, match="2 names for 3 columns"):
+        write_html(_logistic_like(), tmp_path / "p.html", data=(torch.zeros(4, 3),), columns=["a", "b"])
+    with pytest.raises(ValueError, match=r"no quantity 'v'"):
+        plot_comparison(_logistic_like(), quantities=["v"])
+
+
+def test_untraceable_model_costs_only_the_graph(tmp_path):
+    def model(x):
+        raise RuntimeError("no <graph> of me")
+
+    page = _Page(write_html(_logistic_like(), tmp_path / "p.html", model=model, data=(torch.zeros(3),)))
+    assert "It could not be traced: RuntimeError: no &lt;graph&gt; of me" in page.text
+
+
+def test_index_links_to_reports_and_repeats_their_verdicts(tmp_path):
+    comparison = _logistic_like()
+    rows = comparison.table.reset_index().to_dict("records")
+    reports = [
+        {"title": "one & only", "href": "one.html", "verdicts": comparison.verdicts.values(), "rows": rows},
+        {"title": "two", "href": "sub/two.html", "verdicts": [("bad", "it is <bad>.")]},
+    ]
+    page = _Page(write_index(reports, tmp_path / "index.html"))
+    assert [value for key, value in page.attributes if key == "href"] == ["one.html", "sub/two.html"]
+    assert "one &amp; only" in page.text
+    assert "it is &lt;bad&gt;." in page.text
+    assert page.row_heads == list(comparison.posteriors)
+    for verdict in comparison.verdicts.values():
+        assert str(escape(verdict.sentence)) in page.text
+    assert "no report yet" in _Page(write_index([], tmp_path / "empty.html")).text
+
+
+def test_plotting_changes_no_setting_and_no_random_state(tmp_path):
+    comparison = _logistic_like()
+    x = torch.randn(20, 2)
+    state = torch.get_rng_state()
+    with mpl.rc_context({"svg.fonttype": "path", "font.family": "serif", "text.parse_math": True}):
+        settings = dict(mpl.rcParams)
+        write_html(comparison, tmp_path / "p.html", model=logistic.model, data=(x, (x[:, 0] > 0).float()))
+        figure = plot_comparison(comparison, quantities=["w[2]", "w[0]"])
+        assert dict(mpl.rcParams) == settings
+    assert torch.equal(torch.get_rng_state(), state)
+    assert [ax.get_title() for ax in figure.axes] == ["w[2]", "w[0]"]
+
+
+def test_ellipse_holds_nine_tenths():
+    covariance = np.array([[2.0, 1.2], [1.2, 1.0]])
+    ellipse = plots._ellipse(np.array([1.0, -1.0]), covariance)
+    points = np.random.default_rng(0).multivariate_normal([1.0, -1.0], covariance, 20_000)
+    inside = ellipse.get_path().contains_points(ellipse.get_patch_transform().inverted().transform(points)).mean()
+    assert abs(inside - 0.9) < 4 * np.sqrt(0.9 * 0.1 / 20_000)
+
+
+def test_components_are_not_averaged_over_exchanged_labels():
+    mixtures = plots.mixtures_of({"a": _nuts(_mixture_draws(2, 200)), "b": _nuts(_mixture_draws(2, 200, shuffle=True))})
+    for mixture in mixtures.values():
+        assert np.allclose(mixture.loc, [[0, 0, 0], [0.5, 5, 8]], atol=4 * 0.1 / np.sqrt(400))
+        assert np.allclose(mixture.weights, [0.3, 0.7], atol=0.01)
+    assert plots.separating_columns(mixtures["a"]) == (1, 2)
+    assert plots.mixtures_of({"w": _nuts(_weights())}) == {}
+
+
+@pytest.mark.parametrize("covariance", ["full", "tied", "diagonal", "isotropic"])
+def test_every_shape_of_covariance_becomes_matrices(covariance):
+    _, truth = gmm.simulate(50, num_components=3, num_features=2, covariance=covariance)
+    draws = {site: truth[site][None, None] for site in ("weights", "loc", "covariance")}
+    mixture = plots.mixtures_of({"truth": _em(draws)})["truth"]
+    sigma, found = truth["covariance"].numpy(), mixture.covariance
+    full = {
+        "full": lambda: sigma,
+        "tied": lambda: sigma.repeat(3, 0),
+        "diagonal": lambda: sigma[:, :, None] * np.eye(2),
+        "isotropic": lambda: sigma[:, None, None] * np.eye(2),
+    }[covariance]()
+    assert np.allclose(found, full)
+
+
+def test_graph_has_parents_that_are_written_into_part_of_a_tensor():
+    graph = plots.model_graph(partial(gmm.model, num_components=2), (torch.randn(30, 3).double(),))
+    for child in ("covariance", "loc", "x"):
+        assert ("bartlett_upper", child) in graph.edges
+    assert ("weights", "loc") not in graph.edges
+    assert ("weights", "x") in graph.edges
+    assert graph.nodes["covariance"][0] == "deterministic"
+    assert graph.plates == {"rows: 30": {"x"}}
+
+
+def _nested(y: Tensor) -> None:
+    bias = pyro.sample("bias", dist.Normal(0.0, 1.0))
+    noise = pyro.sample("noise", dist.HalfNormal(1.0))
+    with pyro.plate("groups", 3, dim=-2):
+        effect = pyro.sample("effect", dist.Normal(bias, 1.0))
+        with pyro.plate("members", 4, dim=-1):
+            slope = pyro.sample("slope", dist.Normal(effect, 1.0))
+            pyro.sample("y", dist.Normal(slope, noise), obs=y)
+
+
+def _topics(words: Tensor) -> None:
+    with pyro.plate("topics", 4):
+        phi = pyro.sample("phi", dist.Dirichlet(torch.ones(7)))
+    with pyro.plate("documents", 5, dim=-1):
+        theta = pyro.sample("theta", dist.Dirichlet(torch.ones(4)))
+        with pyro.plate("words", 6, dim=-2):
+            z = pyro.sample("z", dist.Categorical(theta))
+            pyro.sample("w", dist.Categorical(phi[z]), obs=words)
+
+
+def _decoder(x: Tensor) -> None:
+    network = torch.nn.Linear(2, 3)
+    pyro.module("decoder", network)
+    with pyro.plate("rows", len(x)):
+        z = pyro.sample("z", dist.Normal(torch.zeros(2), 1.0).to_event(1))
+        pyro.sample("x", dist.Normal(network(z), 1.0).to_event(1), obs=x)
+
+
+@pytest.mark.parametrize(
+    ("model", "data", "edges"),
+    [
+        (_nested, torch.zeros(3, 4), {("bias", "effect"), ("effect", "slope"), ("slope", "y"), ("noise", "y")}),
+        (_topics, torch.zeros(6, 5).long(), {("theta", "z"), ("z", "w"), ("phi", "w")}),
+        (_decoder, torch.zeros(8, 3), {("z", "x"), ("decoder", "x")}),
+        (partial(gmm.model, num_components=2), torch.randn(30, 3), None),
+    ],
+)
+def test_graph_is_drawn_downwards_with_plates_around_their_own_sites_only(model, data, edges):
+    graph = plots.model_graph(model, (data,))
+    if edges is not None:
+        assert set(graph.edges) == edges
+    place = plots._Layout(graph)
+    for parent, child in graph.edges:
+        assert place.y(parent) > place.y(child)
+    for plate, members in graph.plates.items():
+        left, bottom, right, top = place.box(plate)
+        for name in graph.nodes:
+            x, y, wide, high = place.x[name], place.y(name), place.half_width(name), place.HALF_HEIGHT
+            if name in members:
+                assert left < x - wide < x + wide < right
+                assert bottom < y - high < y + high < top
+            else:
+                assert x + wide < left or x - wide > right or y + high < bottom or y - high > top, (plate, name)
+        for other, others in graph.plates.items():
+            x0, y0, x1, y1 = place.box(other)
+            apart = x1 < left or x0 > right or y1 < bottom or y0 > top
+            assert apart or members & others, (plate, other)
+    for row in place.rows:
+        for one, other in pairwise(row):
+            assert place.x[other] - place.x[one] >= place.half_width(one) + place.half_width(other)
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (None, "–"),
+        (float("nan"), "–"),
+        (float("inf"), "∞"),
+        (0.0, "0.00"),
+        (-0.0, "0.00"),
+        (0.12345, "0.123"),
+        (0.9996, "1.00"),
+        (9.996, "10.0"),
+        (-12.345, "−12.3"),
+        (99.96, "100"),
+        (1234.5678, "1,235"),
+        (0.00123456, "0.00123"),
+        (0.0000123456, "1.23e−05"),
+    ],
+)
+def test_three_significant_digits(value, text):
+    assert report._number(value) == text
