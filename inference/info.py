@@ -56,8 +56,8 @@ class NutsInfo(NamedTuple):
         Bulk effective sample size, likewise.
     divergences : Tensor, shape (chain,)
         Divergent transitions after warm-up.
-    accept_prob : Tensor, shape (chain,)
-        Mean acceptance probability after warm-up.
+    accept_rate : Tensor, shape (chain,)
+        Share of the iterations after warm-up that moved.
     step_size : Tensor, shape (chain,)
         Step size that warm-up ended with.
     num_warmup : int
@@ -67,7 +67,7 @@ class NutsInfo(NamedTuple):
     r_hat: dict[str, Tensor]
     ess: dict[str, Tensor]
     divergences: Tensor
-    accept_prob: Tensor
+    accept_rate: Tensor
     step_size: Tensor
     num_warmup: int
     seconds: float

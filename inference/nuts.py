@@ -31,13 +31,25 @@ from .progress import Progress
 from .start import start_strategy
 
 ENGINES = ("auto", "pyro")
+DENSE_UP_TO = 100  # latent dimensions for which a full mass matrix is adapted unless told otherwise
 WORTH_TRACING = 100  # iterations a chain from which recording the graph, a second or two, pays
+
+
+class _Settings(NamedTuple):
+    num_draws: int
+    num_warmup: int
+    target_accept: float
+    dense_mass: bool | None
+
+    @property
+    def iterations(self) -> int:
+        return self.num_warmup + self.num_draws
 
 
 class _Chain(NamedTuple):
     draws: dict[str, Tensor]
     divergences: int
-    accept_prob: float
+    accept_rate: float
     step_size: float
 
 
@@ -48,6 +60,7 @@ def nuts(
     num_warmup: int = 1000,
     num_chains: int = 4,
     target_accept: float = 0.8,
+    dense_mass: bool | None = None,
     engine: str = "auto",
     seed: int = 0,
     device: str | torch.device | None = None,
@@ -67,6 +80,9 @@ def nuts(
         Chains, each in a process of its own on as many cores as there are.
     target_accept : float
         Acceptance probability that the step size is adapted to; nearer 1 for fewer divergences and smaller steps.
+    dense_mass : bool, optional
+        Whether warm-up adapts a full mass matrix, which suits correlated posteriors, rather than a diagonal one;
+        where left out, it does for up to a hundred latent dimensions.
     engine : {"auto", "pyro"}
         Who samples.
     seed : int
@@ -105,7 +121,8 @@ def nuts(
     seeds = [int(s) for s in np.random.SeedSequence(seed).generate_state(num_chains)]
 
     begin = time.perf_counter()
-    chains = _run_chains(model, data, num_draws, num_warmup, target_accept, seeds, processes, progress)
+    settings = _Settings(num_draws, num_warmup, target_accept, dense_mass)
+    chains = _run_chains(model, data, settings, seeds, processes, progress)
     seconds = time.perf_counter() - begin
 
     draws = {name: torch.stack([chain.draws[name] for chain in chains]) for name in chains[0].draws}
@@ -123,7 +140,7 @@ def nuts(
         r_hat=scale_reduction,
         ess={name: ess(value) for name, value in draws.items()},
         divergences=divergences,
-        accept_prob=torch.tensor([chain.accept_prob for chain in chains]),
+        accept_rate=torch.tensor([chain.accept_rate for chain in chains]),
         step_size=torch.tensor([chain.step_size for chain in chains]),
         num_warmup=num_warmup,
         seconds=seconds,
@@ -135,21 +152,14 @@ def nuts(
 
 
 def _run_chains(
-    model: Callable,
-    data: tuple,
-    num_draws: int,
-    num_warmup: int,
-    target_accept: float,
-    seeds: list[int],
-    processes: int,
-    progress: bool,
+    model: Callable, data: tuple, settings: _Settings, seeds: list[int], processes: int, progress: bool
 ) -> list[_Chain]:
     """All chains, in as many processes as given, with a bar over the sum of their iterations."""
-    total = len(seeds) * (num_warmup + num_draws)
+    total = len(seeds) * settings.iterations
     with tempfile.TemporaryDirectory(prefix="guidebook-") as folder, Progress("nuts", total, progress) as bar:
         counters = [Path(folder) / str(chain) for chain in range(len(seeds))]
         jobs = (
-            joblib.delayed(_run_chain)(model, data, num_draws, num_warmup, target_accept, seed, counter)
+            joblib.delayed(_run_chain)(model, data, settings, seed, counter)
             for seed, counter in zip(seeds, counters, strict=True)
         )
         finished = threading.Event()
@@ -168,26 +178,27 @@ def _watch(counters: list[Path], bar: Progress, finished: threading.Event) -> No
     bar.update(sum(int(counter.read_text() or 0) for counter in counters if counter.exists()))
 
 
-def _run_chain(
-    model: Callable, data: tuple, num_draws: int, num_warmup: int, target_accept: float, seed: int, counter: Path
-) -> _Chain:
+def _run_chain(model: Callable, data: tuple, settings: _Settings, seed: int, counter: Path) -> _Chain:
     """One chain, start to end; writes how many iterations it has done to the file ``counter``."""
     done, step_size = 0, float("nan")
 
     def count(kernel: NUTS, *_: Any) -> None:
         nonlocal done, step_size
         done, step_size = done + 1, kernel.step_size
-        if done % 20 == 0 or done == num_warmup + num_draws:
+        if done % 20 == 0 or done == settings.iterations:
             counter.write_text(str(done))
 
     with isolated(seed), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         start, potential, transforms, _ = initialize_model(model, data, init_strategy=start_strategy)
-        graph = traced(potential, start) if num_warmup + num_draws >= WORTH_TRACING else None
+        dense = settings.dense_mass
+        if dense is None:
+            dense = sum(value.numel() for value in start.values()) <= DENSE_UP_TO
+        graph = traced(potential, start) if settings.iterations >= WORTH_TRACING else None
         mcmc = MCMC(
-            NUTS(potential_fn=graph or potential, target_accept_prob=target_accept),
-            num_draws,
-            warmup_steps=num_warmup,
+            NUTS(potential_fn=graph or potential, target_accept_prob=settings.target_accept, full_mass=dense),
+            settings.num_draws,
+            warmup_steps=settings.num_warmup,
             initial_params=start,
             transforms=transforms,
             hook_fn=count,

@@ -1,7 +1,7 @@
 """Where a fit starts: a model may say so, site by site, with ``infer={"init": function}``.
 
-The function takes nothing and returns a value of the site's shape. It is called only where a fit looks for a start,
-so that it may be slow (k-means, say) and may draw random numbers.
+The function takes nothing and returns a value that expands to the site's shape. It is called only where a fit looks
+for a start, so that it may be slow (k-means, say) and may draw random numbers.
 """
 
 from collections.abc import Callable
@@ -18,7 +18,7 @@ class Start(Messenger):
     def _pyro_sample(self, msg: dict[str, Any]) -> None:
         start = (msg["infer"] or {}).get("init")
         if start is not None and msg["value"] is None:
-            msg["value"] = start()
+            msg["value"] = start().expand(msg["fn"].shape())
 
 
 def start_strategy(site: dict[str, Any]) -> Tensor:

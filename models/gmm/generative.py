@@ -2,6 +2,7 @@
 
 import functools
 import math
+from collections.abc import Callable
 from typing import Literal, NamedTuple, get_args
 
 import numpy as np
@@ -40,10 +41,12 @@ class Prior(NamedTuple):
 
 
 def default_prior(x: Float[Tensor, "n d"], num_components: int) -> Prior:
-    """Weakly informative prior in the data's own units (Fraley and Raftery 2007, section 3).
+    """Weakly informative prior in the data's own units.
 
-    κ = .01, ν = d + 2, m the mean and Λ the covariance of the data over K^(2/d). The Dirichlet's
-    concentration is 2, so that a component without data has density zero.
+    κ = .01, ν = d + 2 and m the data's mean, as Fraley and Raftery (2007, section 3) have it. They take Λ to be the
+    data's covariance over K^(2/d), as for components that divide a ball; here Λ is diagonal, the data's variances
+    over K², as for components that divide a line: a large Λ lets one wide component take the place of two. The
+    Dirichlet's concentration is 5, so that no component starves.
 
     Raises
     ------
@@ -60,12 +63,12 @@ def default_prior(x: Float[Tensor, "n d"], num_components: int) -> Prior:
     sd = covariance.diagonal().sqrt()
     if torch.linalg.eigvalsh(covariance / (sd * sd[:, None]))[0] < 100 * dim * torch.finfo(x.dtype).eps:
         raise ValueError("gmm: the columns are linearly dependent (or there are fewer rows than columns)")
-    return Prior(2.0, mean, 0.01, dim + 2.0, covariance / num_components ** (2 / dim))
+    return Prior(5.0, mean, 0.01, dim + 2.0, torch.diag(covariance.diagonal() / num_components**2))
 
 
 @functools.lru_cache(maxsize=4)
 def _remembered_prior(x: Tensor, version: int, num_components: int) -> Prior:
-    """`default_prior`, worked out once for a tensor: a model runs thousands of times. ``version`` counts its changes."""
+    """`default_prior`, worked out once for a tensor, as a model runs often; ``version`` counts the tensor's changes."""
     return default_prior(x, num_components)
 
 
@@ -113,19 +116,19 @@ def model(
 
     weights = pyro.sample("weights", dist.Dirichlet(like.new_full((num_components,), prior.concentration)))
     if covariance in ("full", "tied"):
-        scale_tril = _sample_scale_tril(prior, num_components if covariance == "full" else 1)
+        scale_tril = _sample_scale_tril(prior, num_components if covariance == "full" else 1, x, num_components)
         pyro.deterministic("covariance", scale_tril @ scale_tril.mT, event_dim=3)
         spread = dist.MultivariateNormal(prior.mean, scale_tril=scale_tril / math.sqrt(prior.mean_strength))
         spread = spread.expand([*scale_tril.shape[:-3], num_components])
     else:
         rate = prior.scale.diagonal() if covariance == "diagonal" else prior.scale.diagonal().mean()
         shape = [num_components, *rate.shape]
-        precision = pyro.sample("precision", dist.Gamma(prior.df / 2, rate / 2).expand(shape).to_event(len(shape)))
+        gamma = dist.Gamma(prior.df / 2, rate / 2).expand(shape).to_event(len(shape))
+        precision = pyro.sample("precision", gamma, infer=_start("precision", x, num_components, prior))
         pyro.deterministic("covariance", 1 / precision, event_dim=len(shape))
         scale = precision.rsqrt() if covariance == "diagonal" else precision.rsqrt().unsqueeze(-1)
         spread = dist.Normal(prior.mean, scale / math.sqrt(prior.mean_strength)).to_event(1)
-    start = {} if x is None else {"init": functools.partial(start_loc, x, num_components)}
-    loc = pyro.sample("loc", spread.to_event(1), infer=start)
+    loc = pyro.sample("loc", spread.to_event(1), infer=_start("loc", x, num_components, prior))
     if covariance in ("full", "tied"):
         component = dist.MultivariateNormal(loc, scale_tril=scale_tril)
     else:
@@ -183,15 +186,16 @@ def check(num_components: int, covariance: str, rows: int) -> None:
         raise ValueError(f"gmm: num_components must lie between 1 and the number of rows, {rows}; got {num_components}")
 
 
-def _sample_scale_tril(prior: Prior, copies: int) -> Tensor:
+def _sample_scale_tril(prior: Prior, copies: int, x: Tensor | None, num_components: int) -> Tensor:
     """Cholesky factors of Σ, shape (…, copies, d, d): L A⁻ᵀ, with Λ = L Lᵀ and A the Bartlett factor's sites."""
     dim = len(prior.mean)
     df = prior.df - dim + 1 + torch.arange(dim, dtype=prior.scale.dtype, device=prior.scale.device)
-    diagonal = pyro.sample("bartlett_diagonal", dist.Chi2(df).expand([copies, dim]).to_event(2))
+    square = dist.Chi2(df).expand([copies, dim]).to_event(2)
+    diagonal = pyro.sample("bartlett_diagonal", square, infer=_start("bartlett_diagonal", x, num_components, prior))
     factor = torch.diag_embed(diagonal.sqrt())
     if dim > 1:
-        entries = dim * (dim - 1) // 2
-        upper = pyro.sample("bartlett_upper", dist.Normal(df.new_zeros(()), 1.0).expand([copies, entries]).to_event(2))
+        normal = dist.Normal(df.new_zeros(()), 1.0).expand([copies, dim * (dim - 1) // 2]).to_event(2)
+        upper = pyro.sample("bartlett_upper", normal, infer=_start("bartlett_upper", x, num_components, prior))
         row, column = torch.triu_indices(dim, dim, 1, device=df.device)
         factor[..., row, column] = upper
     root = torch.linalg.cholesky(prior.scale).expand_as(factor)
@@ -200,9 +204,37 @@ def _sample_scale_tril(prior: Prior, copies: int) -> Tensor:
 
 def start_loc(x: Tensor, num_components: int) -> Tensor:
     """Centres of k-means from k-means++ seeds; the randomness is torch's."""
+    return _k_means(x, num_components)[0]
+
+
+def _k_means(x: Tensor, num_components: int) -> tuple[Tensor, Tensor]:
+    """Centres, shape (k, d), and the covariance within clusters, all clusters pooled, shape (d, d)."""
     seed = int(torch.randint(2**31 - 1, ()))
-    centres = KMeans(num_components, n_init=1, random_state=seed).fit(x.detach().cpu().numpy()).cluster_centers_
-    return torch.as_tensor(centres, dtype=x.dtype, device=x.device)
+    fitted = KMeans(num_components, n_init=1, random_state=seed).fit(x.detach().cpu().numpy())
+    centres = torch.as_tensor(fitted.cluster_centers_, dtype=x.dtype, device=x.device)
+    residuals = x - centres[torch.as_tensor(fitted.labels_, device=x.device).long()]
+    return centres, residuals.mT @ residuals / len(x)
+
+
+def _start(site: str, x: Tensor | None, num_components: int, prior: Prior) -> dict[str, Callable[[], Tensor]]:
+    """Where a fit to data may start, as a site's ``infer``: k-means' centres, and one covariance for all of them."""
+    if x is None:
+        return {}
+
+    def value() -> Tensor:
+        centres, within = _k_means(x, num_components)
+        if site == "loc":
+            return centres
+        within = within + 1e-3 * prior.scale  # clusters without spread in some direction
+        if site == "precision":
+            return 1 / within.diagonal()
+        factor = torch.linalg.solve_triangular(
+            torch.linalg.cholesky(within), torch.linalg.cholesky(prior.scale), upper=False
+        ).mT
+        row, column = torch.triu_indices(len(within), len(within), 1)
+        return factor.diagonal().square() if site == "bartlett_diagonal" else factor[row, column]
+
+    return {"init": value}
 
 
 def as_matrices(covariance: Tensor, loc: Tensor) -> Tensor:

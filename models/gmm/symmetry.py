@@ -9,18 +9,19 @@ from .generative import as_matrices
 
 
 def identify(draws: dict[str, Tensor], anchor: dict[str, Tensor] | None = None) -> dict[str, Tensor]:
-    """Put the components of every draw in the order that brings them closest to the anchor's.
+    """Put the components of all draws in one order.
 
-    The order is the assignment of least total symmetric Kullback-Leibler divergence between normals (relabelling by
-    a cost, as in Stephens 2000, section 5).
+    Each draw is matched to the mean of all, until no draw changes; then all draws together are matched to the anchor.
+    An order is the assignment of least total symmetric Kullback-Leibler divergence between normals (relabelling by a
+    cost, as in Stephens 2000, section 5). Draws are not matched to the anchor one by one: where they sit at another
+    mode than the anchor does, each would pick its own order, and their spread would be an artefact.
 
     Parameters
     ----------
     draws : dict
         ``weights``, ``loc``, ``covariance``, each (chain, draw, …) and then shaped as the sites of `model`.
     anchor : dict, optional
-        The result of an earlier call, whose order is taken over. Where left out, the draws are matched to one of
-        themselves, and then to their own mean until no draw changes.
+        The result of an earlier call, whose order is taken over.
 
     Returns
     -------
@@ -29,26 +30,37 @@ def identify(draws: dict[str, Tensor], anchor: dict[str, Tensor] | None = None) 
     """
     flat = {name: draws[name].flatten(0, 1) for name in ("weights", "loc", "covariance")}
     chains, length = draws["loc"].shape[:2]
-
-    def order_like(target: dict[str, Tensor]) -> Tensor:
-        loc, covariance = target["loc"].to(flat["loc"]), target["covariance"].to(flat["loc"])
-        theirs = as_matrices(covariance, loc)
-        ours = as_matrices(flat["covariance"], flat["loc"])
-        return _assign(_divergence(flat["loc"], ours, loc, theirs))
-
-    def reorder(order: Tensor) -> dict[str, Tensor]:
-        rows = torch.arange(len(order))[:, None]
-        return {name: value if _is_tied(name, value) else value[rows, order] for name, value in flat.items()}
-
+    order = _orders(flat, _at(flat, -1))
+    for _ in range(20):
+        last, order = order, _orders(flat, _mean(_reorder(flat, order)))
+        if torch.equal(order, last):
+            break
+    ordered = _reorder(flat, order)
     if anchor is not None:
-        order = order_like({name: value.flatten(0, 1).mean(0) for name, value in anchor.items()})
-    else:
-        order = order_like({name: value[-1] for name, value in flat.items()})
-        for _ in range(20):
-            last, order = order, order_like({name: value.mean(0) for name, value in reorder(order).items()})
-            if torch.equal(order, last):
-                break
-    return {name: value.unflatten(0, (chains, length)) for name, value in reorder(order).items()}
+        mean = {name: value[None] for name, value in _mean(ordered).items()}
+        order = _orders(mean, _mean({name: value.flatten(0, 1).to(ordered[name]) for name, value in anchor.items()}))
+        ordered = _reorder(ordered, order.expand(len(ordered["loc"]), -1))
+    return {name: value.unflatten(0, (chains, length)) for name, value in ordered.items()}
+
+
+def _at(flat: dict[str, Tensor], index: int) -> dict[str, Tensor]:
+    return {name: value[index] for name, value in flat.items()}
+
+
+def _mean(flat: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name: value.mean(0) for name, value in flat.items()}
+
+
+def _orders(flat: dict[str, Tensor], target: dict[str, Tensor]) -> Tensor:
+    """For each draw the order of its components, shape (s, k), that puts them beside the target's."""
+    ours = as_matrices(flat["covariance"], flat["loc"])
+    theirs = as_matrices(target["covariance"], target["loc"])
+    return _assign(_divergence(flat["loc"], ours, target["loc"], theirs))
+
+
+def _reorder(flat: dict[str, Tensor], order: Tensor) -> dict[str, Tensor]:
+    rows = torch.arange(len(order))[:, None]
+    return {name: value if _is_tied(name, value) else value[rows, order] for name, value in flat.items()}
 
 
 def _is_tied(name: str, value: Tensor) -> bool:

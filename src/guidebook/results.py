@@ -56,6 +56,7 @@ def comparison_json(task: Problem, comparison: Comparison) -> dict[str, Any]:
         info, frame = comparison.posteriors[name].info, comparison.quantities[name]
         worst = comparison.worst(name)
         figures = ["mean_shift_in_sd", "sd_ratio", "mcse_in_sd"]
+        shown = ["mean_shift_in_sd", "sd_ratio", "wasserstein_in_sd"]
         methods.append(
             {
                 "name": name,
@@ -66,7 +67,7 @@ def comparison_json(task: Problem, comparison: Comparison) -> dict[str, Any]:
                 "verdict": verdict.sentence,
                 "worst": None
                 if name == comparison.reference
-                else {"quantity": worst} | {f: plain(float(frame.loc[worst, f])) for f in figures[:2]},
+                else {"quantity": worst} | {f: plain(float(frame.loc[worst, f])) for f in shown},
                 "quantities": {
                     str(quantity): {f: plain(float(row[f])) for f in figures} for quantity, row in frame.iterrows()
                 },
@@ -133,6 +134,17 @@ def read_reports(folders: Sequence[Path], beside: Path) -> list[dict[str, Any]]:
         if not file.is_file() or not (folder / "report.html").is_file():
             raise ValueError(f"{folder} holds no comparison: make one with guidebook compare --out {folder}")
         record = json.loads(file.read_text(encoding="utf-8"))
-        href = Path(os.path.relpath(folder / "report.html", beside)).as_posix()
-        reports.append(record | {"href": href, "title": f"{record['model']} on {record['data']}"})
+        reports.append(
+            {
+                "title": f"{record['model']} on {record['data']}",
+                "href": Path(os.path.relpath(folder / "report.html", beside)).as_posix(),
+                "verdicts": [(m["judgement"], m["verdict"]) for m in record["methods"]],
+                "rows": [_report_row(m) for m in record["methods"]],
+            }
+        )
     return reports
+
+
+def _report_row(method: dict[str, Any]) -> dict[str, Any]:
+    worst = method["worst"] or {}
+    return method | worst | {"method": method["name"], "worst": worst.get("quantity")}

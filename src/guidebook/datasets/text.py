@@ -117,10 +117,10 @@ def _is_header(where: str, line: int, first: list[str], target: str | None) -> b
     texts = [k for k, cell in enumerate(first) if cell.strip() and not numeric[k] and k != label]
     if not texts:
         return False
-    text, number = first[texts[0]], first[numeric.index(True)]
+    text, figure = first[texts[0]], first[numeric.index(True)]
     raise ValueError(
         f"{where}: line {line} is neither names nor numbers: column 'x{texts[0]}' has {quoted(text)}, "
-        f"which is not a number as {quoted(number)} is; name every column, or none"
+        f"which is not a number as {quoted(figure)} is; name every column, or none"
         + ("; labels in a file without names need --set target=INDEX" if target is None else "")
     )
 
