@@ -210,7 +210,7 @@ def _reference_verdict(name: str, posterior: Posterior, quantities: pd.DataFrame
     words = f"{name} is the reference"
     if posterior.info.method == "nuts":
         words += (
-            f": R̂ at most {quantities['r_hat'].max():.3f}, at least {quantities['ess'].min():.0f} effective draws, "
+            f": R̂ at most {quantities['r_hat'].max():.3f}, at least {quantities['ess'].min():,.0f} effective draws, "
             "no divergences"
         )
     return Verdict("reference", f"{words}.")

@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Callable
+from copy import deepcopy
 from typing import Any
 
 import pyro
@@ -22,6 +23,20 @@ def name_of(guide: Any) -> str:
     """Name of a guide or a guide family, ``functools.partial`` removed."""
     guide = _unwrapped(guide)
     return getattr(guide, "__name__", type(guide).__name__)
+
+
+def copied(guide: Any) -> Any:
+    """A guide that can be fitted without changing the one given."""
+    if not isinstance(guide, torch.nn.Module):
+        return deepcopy(guide)
+    # An autoguide forgets its model when it is copied, and so does the one it was copied from, its master too.
+    kept = [(part.__dict__["_model"], part.master) if isinstance(part, AutoGuide) else None for part in guide.modules()]
+    copy = deepcopy(guide)
+    for new, old, state in zip(copy.modules(), guide.modules(), kept, strict=True):
+        if state is not None:
+            new.__dict__["_model"] = old.__dict__["_model"] = state[0]
+            old.__dict__["master"] = state[1]
+    return copy
 
 
 def is_point(guide: Callable, data: tuple) -> bool:

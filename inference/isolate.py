@@ -1,4 +1,4 @@
-"""Fits that neither see nor disturb one another: parameters, random numbers and Pyro's settings are put back."""
+"""Fits that neither see nor disturb one another: parameters and random numbers are put back."""
 
 import random
 from collections.abc import Iterator
@@ -13,25 +13,26 @@ import torch
 def isolated(seed: int) -> Iterator[None]:
     """Run a fit from ``seed`` with an empty parameter store, and restore all global state afterwards.
 
-    Within it, parameters of a ``PyroModule`` stay on the module (``module_local_params``), because two guides of
-    one class share their parameters' names in Pyro's store.
+    Two guides of one class share their parameters' names in Pyro's store: one that is not empty would hand the
+    values of the last fit to the next.
 
     Raises
     ------
     ValueError
         If ``seed`` does not lie between 0 and 2³² - 1.
     """
-    if not 0 <= seed < 2**32:
-        raise ValueError(f"seed must lie between 0 and {2**32 - 1}, got {seed}")
+    check_seed(seed)
     python_state, numpy_state = random.getstate(), np.random.get_state()  # noqa: NPY002
     try:
-        with (
-            torch.random.fork_rng(),
-            pyro.get_param_store().scope(),
-            pyro.settings.context(module_local_params=True),
-        ):
+        with torch.random.fork_rng(), pyro.get_param_store().scope():
             pyro.set_rng_seed(seed)
             yield
     finally:
         random.setstate(python_state)
         np.random.set_state(numpy_state)  # noqa: NPY002
+
+
+def check_seed(seed: int) -> None:
+    """Raise ValueError for a seed that NumPy's generator does not take."""
+    if not 0 <= seed < 2**32:
+        raise ValueError(f"seed must lie between 0 and {2**32 - 1}, got {seed}")

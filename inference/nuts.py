@@ -25,7 +25,7 @@ from .diagnostics import ess, r_hat
 from .draws import add_deterministic
 from .graph import traced
 from .info import NutsInfo
-from .isolate import isolated
+from .isolate import check_seed, isolated
 from .posterior import Posterior
 from .progress import Progress
 from .start import start_strategy
@@ -114,6 +114,7 @@ def nuts(
         raise ValueError(f"nuts: target_accept must lie between 0 and 1, got {target_accept}")
     if engine not in ENGINES:
         raise ValueError(f"nuts: engine must be one of {', '.join(ENGINES)}; got {engine!r}")
+    check_seed(seed)
     if device is not None:
         data = tuple(value.to(device) if isinstance(value, Tensor) else value for value in data)
     on_cpu = all(value.device.type == "cpu" for value in data if isinstance(value, Tensor))

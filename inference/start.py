@@ -18,10 +18,10 @@ class Start(Messenger):
     def _pyro_sample(self, msg: dict[str, Any]) -> None:
         start = (msg["infer"] or {}).get("init")
         if start is not None and msg["value"] is None:
-            msg["value"] = start().expand(msg["fn"].shape())
+            msg["value"] = start().expand(msg["fn"].shape()).clone()
 
 
 def start_strategy(site: dict[str, Any]) -> Tensor:
     """Initial value of a site for NUTS: the model's own, or uniform within (-2, 2) on the unconstrained scale."""
     start: Callable[[], Tensor] | None = site["infer"].get("init")
-    return init_to_uniform(site) if start is None else start().expand(site["fn"].shape())
+    return init_to_uniform(site) if start is None else start().expand(site["fn"].shape()).clone()

@@ -7,7 +7,6 @@ References
    variational inference, NeurIPS: averaged iterates and the k̂ diagnostic.
 """
 
-import copy
 import math
 import time
 import warnings
@@ -23,7 +22,7 @@ from torch import Tensor
 from .diagnostics import k_hat
 from .draws import draw_guide
 from .info import SviInfo
-from .introspect import constrained_params, culprit, is_family, is_point, name_of, unconstrained_params
+from .introspect import constrained_params, copied, culprit, is_family, is_point, name_of, unconstrained_params
 from .isolate import isolated
 from .minibatch import batches, row_scale
 from .optimise import late_fall, minimise
@@ -64,7 +63,7 @@ def svi(
     num_steps : int
         Gradient steps.
     lr : float
-        Step size of the first half.
+        Step size before it decays.
     optim : type, optional
         Class of optimiser, taking parameters and ``lr``; `torch.optim.Adam` where left out.
     loss : pyro.infer.ELBO or callable, optional
@@ -110,7 +109,7 @@ def svi(
         data = tuple(value.to(device) if isinstance(value, Tensor) else value for value in data)
     begin = time.perf_counter()
     with isolated(seed):
-        fitted = guide(Start()(model)) if is_family(guide) else copy.deepcopy(guide)
+        fitted = guide(Start()(model)) if is_family(guide) else copied(guide)
         if device is not None and isinstance(fitted, torch.nn.Module):
             fitted = fitted.to(device)
         losses = _fit(

@@ -50,10 +50,10 @@ def sampling_problem(posterior: Posterior, quantities: pd.DataFrame) -> str | No
     if posterior.info.method == "nuts":
         worst = quantities["r_hat"].idxmax()
         if quantities["r_hat"].max() > R_HAT:
-            problems.append(f"its chains disagree (R̂ {quantities['r_hat'].max():.2f} at {worst})")
+            problems.append(f"its chains disagree (R̂ {quantities['r_hat'].max():.4f} at {worst}, at most {R_HAT} allowed)")
         least = quantities["ess"].idxmin()
         if quantities["ess"].min() < ESS:
-            problems.append(f"it has too few effective draws ({quantities['ess'].min():.0f} at {least}, {ESS} needed)")
+            problems.append(f"it has too few effective draws ({quantities['ess'].min():,.0f} at {least}, {ESS} needed)")
         if diverged := int(posterior.info.divergences.sum()):
             transitions = "one transition" if diverged == 1 else f"{diverged} transitions"
             problems.append(f"{transitions} diverged, so that parts of the posterior were not reached")

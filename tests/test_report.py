@@ -15,12 +15,15 @@ import torch
 from markupsafe import escape
 from torch import Tensor
 
-from guidebook import plots, report
+from guidebook import plots
 from guidebook.inference import Posterior, compare
 from guidebook.inference.compare import Comparison
 from guidebook.inference.info import EmInfo, NutsInfo, SviInfo
 from guidebook.models import gmm, logistic
+from guidebook.plots.graph_layout import Layout
+from guidebook.plots.style import ellipse
 from guidebook.report import plot_comparison, write_html, write_index
+from guidebook.report.words import number
 
 
 def _nuts(draws: dict[str, Tensor], divergences: int = 0) -> Posterior:
@@ -30,7 +33,7 @@ def _nuts(draws: dict[str, Tensor], divergences: int = 0) -> Posterior:
         r_hat={},
         ess={},
         divergences=torch.tensor([divergences] + [0] * (chains - 1)),
-        accept_prob=0.8 * each,
+        accept_rate=0.8 * each,
         step_size=0.1 * each,
         num_warmup=500,
         seconds=12.3,
@@ -296,9 +299,9 @@ def test_plotting_changes_no_setting_and_no_random_state(tmp_path):
 
 def test_ellipse_holds_nine_tenths():
     covariance = np.array([[2.0, 1.2], [1.2, 1.0]])
-    ellipse = plots._ellipse(np.array([1.0, -1.0]), covariance)
+    shape = ellipse(np.array([1.0, -1.0]), covariance)
     points = np.random.default_rng(0).multivariate_normal([1.0, -1.0], covariance, 20_000)
-    inside = ellipse.get_path().contains_points(ellipse.get_patch_transform().inverted().transform(points)).mean()
+    inside = shape.get_path().contains_points(shape.get_patch_transform().inverted().transform(points)).mean()
     assert abs(inside - 0.9) < 4 * np.sqrt(0.9 * 0.1 / 20_000)
 
 
@@ -377,7 +380,7 @@ def test_graph_is_drawn_downwards_with_plates_around_their_own_sites_only(model,
     graph = plots.model_graph(model, (data,))
     if edges is not None:
         assert set(graph.edges) == edges
-    place = plots._Layout(graph)
+    place = Layout(graph)
     for parent, child in graph.edges:
         assert place.y(parent) > place.y(child)
     for plate, members in graph.plates.items():
@@ -417,4 +420,4 @@ def test_graph_is_drawn_downwards_with_plates_around_their_own_sites_only(model,
     ],
 )
 def test_three_significant_digits(value, text):
-    assert report._number(value) == text
+    assert number(value) == text

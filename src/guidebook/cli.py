@@ -14,6 +14,7 @@ import typer
 app = typer.Typer(
     add_completion=False,
     no_args_is_help=True,
+    pretty_exceptions_enable=False,
     help="Probabilistic models in Pyro: fit them in every way, and ask whether the fast answer is good enough.",
 )
 

@@ -1,0 +1,34 @@
+"""Figures of posteriors, of the runs that made them and of the model itself; matplotlib without pyplot.
+
+Every function returns a figure of its own. Nothing is kept between calls: no current figure, no changed setting.
+"""
+
+from .curves import plot_losses, plot_objective
+from .graph import Graph, model_graph
+from .graph_figure import MOST_NODES, plot_graph
+from .mixtures import Mixture, mixtures_of, plot_mixtures, separating_columns
+from .pairs import companion, plot_pair
+from .posteriors import ComparisonFigure, plot_comparison, plot_quantity, worst_first
+from .style import Look, looks, to_svg
+
+__all__ = [
+    "MOST_NODES",
+    "ComparisonFigure",
+    "Graph",
+    "Look",
+    "Mixture",
+    "companion",
+    "looks",
+    "mixtures_of",
+    "model_graph",
+    "plot_comparison",
+    "plot_graph",
+    "plot_losses",
+    "plot_mixtures",
+    "plot_objective",
+    "plot_pair",
+    "plot_quantity",
+    "separating_columns",
+    "to_svg",
+    "worst_first",
+]

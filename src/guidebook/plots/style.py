@@ -1,0 +1,112 @@
+"""What all figures share: colours and lines, panels, ellipses, and the way into a page."""
+
+import io
+import itertools
+import math
+import re
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+import matplotlib as mpl
+import numpy as np
+from markupsafe import Markup, escape
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Ellipse
+from matplotlib.ticker import MaxNLocator
+
+from ..inference.compare import Comparison
+
+INK, SOFT, GREY = "#27313c", "#52606d", "#aab4c0"
+REFERENCE_LINE = "#616e7c"  # where the reference is a line and its grey too faint
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#b0568c", "#c48a00", "#3d9bd1")  # Okabe and Ito's, darkened for lines
+_DASHES: tuple[Any, ...] = ("-", (0, (5, 2)), (0, (6, 2, 1.5, 2)), (0, (1.5, 1.5)), (0, (9, 2)), (0, (3, 1)))
+_SETTINGS: Any = {
+    "axes.edgecolor": "#7b8794",
+    "axes.labelcolor": INK,
+    "axes.labelsize": 8,
+    "axes.spines.right": False,
+    "axes.spines.top": False,
+    "axes.titlesize": 8.5,
+    "figure.constrained_layout.use": True,
+    "font.family": "DejaVu Sans",
+    "legend.fontsize": 7.5,
+    "legend.frameon": False,
+    "svg.fonttype": "none",
+    "svg.hashsalt": "guidebook",
+    "text.color": INK,
+    "text.parse_math": False,  # a "$" in a name is a dollar
+    "xtick.color": SOFT,
+    "xtick.labelsize": 7.5,
+    "ytick.color": SOFT,
+    "ytick.labelsize": 7.5,
+}
+
+
+class Look(NamedTuple):
+    """How a posterior is drawn, the same in every figure.
+
+    Attributes
+    ----------
+    colour : str
+        Of its line; of its area, for the reference.
+    dash : str or tuple
+        Matplotlib's line style.
+    """
+
+    colour: str
+    dash: Any
+
+
+def looks(comparison: Comparison) -> dict[str, Look]:
+    """Colour and line style of every posterior: grey for the reference."""
+    reference, *others = comparison.posteriors
+    cycle = map(Look, itertools.cycle(COLOURS), itertools.cycle(_DASHES))
+    return {reference: Look(GREY, "-")} | dict(zip(others, cycle, strict=False))
+
+
+@contextmanager
+def style() -> Iterator[None]:
+    """Draw within it; matplotlib's settings are put back afterwards."""
+    with mpl.rc_context(_SETTINGS):
+        yield
+
+
+@contextmanager
+def panel(width: float = 3.5, height: float = 2.5) -> Iterator[tuple[Figure, Axes]]:
+    """A figure of one panel, in inches, with few ticks."""
+    with style():
+        figure = Figure(figsize=(width, height))
+        ax = figure.subplots()
+        ax.xaxis.set_major_locator(MaxNLocator(5))
+        ax.yaxis.set_major_locator(MaxNLocator(5))
+        yield figure, ax
+
+
+def thin(length: int, most: int) -> np.ndarray:
+    """Positions of at most ``most`` of ``length`` values, evenly spread, first and last among them."""
+    return np.linspace(0, length - 1, min(length, most)).round().astype(int)
+
+
+def ellipse(centre: np.ndarray, covariance: np.ndarray, **look: Any) -> Ellipse:
+    """The ellipse that holds 90 % of a normal in two dimensions."""
+    values, vectors = np.linalg.eigh(covariance)
+    minor, major = 2 * np.sqrt(-2 * math.log(0.1) * np.clip(values, 0, None))
+    angle = math.degrees(math.atan2(vectors[1, 1], vectors[0, 1]))
+    return Ellipse((float(centre[0]), float(centre[1])), major, minor, angle=angle, facecolor="none", **look)
+
+
+def to_svg(figure: Figure, description: str, key: str) -> Markup:
+    """A figure as an ``<svg>`` element to stand in a page: described in words, with ids that start with ``key``."""
+    text = io.StringIO()
+    with style(), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing")  # the browser has fonts of its own
+        figure.savefig(text, format="svg", metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")))
+    svg = text.getvalue()
+    svg = svg[svg.index("<svg") :]
+    svg = re.sub(r'( id="|url\(#|xlink:href="#)', rf"\g<1>{key}-", svg)
+    svg = svg.replace("'DejaVu Sans'", "'DejaVu Sans', Verdana, sans-serif")
+    opening = f'<svg role="img" aria-label="{escape(description)}" '
+    return Markup(svg.replace("<svg ", opening, 1))  # matplotlib has escaped what it wrote

@@ -1,0 +1,144 @@
+"""A comparison as one self-contained page of HTML: verdicts, figures, the runs behind them, and the model's graph."""
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from torch import Tensor
+
+from ..inference.compare import Comparison
+from ..plots import plot_comparison
+from . import about, runs, sections
+from .words import COLUMNS, legend, table_row
+
+__all__ = ["plot_comparison", "write_html", "write_index"]
+
+
+def write_html(
+    comparison: Comparison,
+    path: str | Path,
+    *,
+    model: Callable[..., Any] | None = None,
+    data: tuple | Tensor | None = None,
+    columns: Sequence[str] | None = None,
+    title: str | None = None,
+) -> Path:
+    """Write a comparison as one HTML file that needs no other file, no script and no network.
+
+    Parameters
+    ----------
+    comparison : Comparison
+        What ``compare`` returned.
+    path : str or Path
+        Where to; parent folders are made. The file is replaced whole or not at all.
+    model : callable, optional
+        The Pyro model, options bound with ``functools.partial``; for its name and graph.
+    data : tuple, optional
+        Its arguments; for the graph and for what is drawn over the data.
+    columns : sequence of str, optional
+        Names of the columns of the data, for axes.
+    title : str, optional
+        The page's; the model and the reference where left out.
+
+    Returns
+    -------
+    Path
+        Where the file is.
+
+    Raises
+    ------
+    OSError
+        If the path cannot be written.
+    ValueError
+        If ``columns`` does not have a name a column of the data.
+    """
+    data = (data,) if isinstance(data, Tensor) else data
+    x = next((value for value in data or () if isinstance(value, Tensor) and value.dim() == 2), None)
+    if columns is not None and x is not None and len(columns) != x.shape[1]:
+        raise ValueError(f"write_html: {len(columns)} names for {x.shape[1]} columns")
+    parts = [
+        sections.posteriors(comparison, columns),
+        sections.pair(comparison),
+        sections.mixture(comparison, x, columns),
+        runs.losses(comparison),
+        runs.objectives(comparison),
+        runs.chains(comparison),
+        about.graph(model, data),
+        runs.endings(comparison),
+    ]
+    name, _ = about.name_and_options(model)
+    page = _render(
+        "report.html.j2",
+        title=title or f"{name + ': p' if name else 'P'}osteriors compared with {comparison.reference}",
+        facts=about.facts(comparison, model, data),
+        verdicts=comparison.verdicts.values(),
+        columns=COLUMNS,
+        rows=[table_row(row) for row in comparison.table.reset_index().to_dict("records")],
+        sections=[part for part in parts if part is not None],
+        legend=legend(comparison),
+        versions=[(package, version(package)) for package in ("guidebook", "pyro-ppl", "torch")],
+    )
+    return _write(Path(path), page)
+
+
+def write_index(reports: Sequence[Mapping[str, Any]], path: str | Path) -> Path:
+    """Write a page that lists several reports with their verdicts and links to them.
+
+    Parameters
+    ----------
+    reports : sequence of mapping
+        For each report ``title``; ``href``, a link relative to this page; ``verdicts``, pairs of judgement and
+        sentence (``comparison.verdicts.values()``); and, optionally, ``rows``: mappings with ``method`` and the
+        columns of ``comparison.table`` (``comparison.table.reset_index().to_dict("records")``).
+    path : str or Path
+        Where to; parent folders are made. The file is replaced whole or not at all.
+
+    Returns
+    -------
+    Path
+        Where the file is.
+
+    Raises
+    ------
+    OSError
+        If the path cannot be written.
+    KeyError
+        If a report lacks a title, a link or verdicts.
+    """
+    entries = [
+        {
+            "title": report["title"],
+            "href": report["href"],
+            "verdicts": report["verdicts"],
+            "rows": [table_row(row) for row in report.get("rows", ())],
+        }
+        for report in reports
+    ]
+    page = _render("index.html.j2", title="Posteriors compared", reports=entries, columns=COLUMNS)
+    return _write(Path(path), page)
+
+
+def _render(template: str, **values: Any) -> str:
+    environment = Environment(
+        loader=PackageLoader("guidebook"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template(template).render(**values)
+
+
+def _write(path: Path, text: str) -> Path:
+    """Replace a file whole: written beside it first, and renamed."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        part.write_text(text, encoding="utf-8")
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+    return path

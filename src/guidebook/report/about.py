@@ -1,0 +1,75 @@
+"""What the page says of the model and the data."""
+
+import functools
+import inspect
+import re
+from collections.abc import Callable
+from typing import Any
+
+from torch import Tensor
+
+from .. import plots
+from ..inference.compare import Comparison
+from .words import Section
+
+
+def facts(comparison: Comparison, model: Callable[..., Any] | None, data: tuple | None) -> list[tuple[str, str]]:
+    """Terms and what they are, for the head of the page."""
+    reference, *others = comparison.posteriors
+    found = {
+        "Model": " ".join(name_and_options(model)).strip(),
+        "Data": _shapes(model, data or ()),
+        "Reference": reference,
+        "Compared with it": ", ".join(others),
+        "Quantities": str(len(comparison.quantities[reference])),
+    }
+    return [(term, words) for term, words in found.items() if words]
+
+
+def name_and_options(model: Callable[..., Any] | None) -> tuple[str, str]:
+    """Name of a model, and the options bound to it in parentheses; empty where there are none."""
+    if model is None:
+        return "", ""
+    options = model.keywords if isinstance(model, functools.partial) else {}
+    model = model.func if isinstance(model, functools.partial) else model
+    function = model if hasattr(model, "__qualname__") else type(model)
+    name = f"{function.__module__}.{function.__qualname__}".removeprefix("__main__.")
+    name = re.sub(r"^guidebook\.models\.(\w+)\.(?:\w+\.)*", r"\1.", name)
+    words = [f"{option}={value}" for option, value in options.items() if isinstance(value, str | int | float | bool)]
+    return name, f"({', '.join(words)})" if words else ""
+
+
+def _shapes(model: Callable[..., Any] | None, data: tuple) -> str:
+    try:
+        names = list(inspect.signature(model).parameters) if model is not None else []
+    except (TypeError, ValueError):
+        names = []
+    names += [f"argument {i + 1}" for i in range(len(names), len(data))]
+    tensors = [(name, value) for name, value in zip(names, data, strict=False) if isinstance(value, Tensor)]
+    return ", ".join(f"{name}: {' × '.join(map(str, value.shape)) or 'a number'}" for name, value in tensors)
+
+
+def graph(model: Callable[..., Any] | None, data: tuple | None) -> Section | None:
+    """The model's graph, or why there is none."""
+    if model is None or data is None:
+        return None
+    title = "The model's graph"
+    try:
+        found = plots.model_graph(model, data)
+    except Exception as error:  # any model may come here, and Pyro's tracing does not take all of them
+        return Section(title, f"It could not be traced: {type(error).__name__}: {' '.join(str(error).split())[:200]}")
+    if not found.nodes:
+        return None
+    if len(found.nodes) > plots.MOST_NODES:
+        return Section(title, f"The model has {len(found.nodes)} sites, too many to draw.")
+    text = (
+        "Each ellipse is a site with its distribution, and an arrow leads from what a distribution depends on to it. "
+        "Shaded sites are observed, white ones latent, dashed ones computed from others; a box is a plate, whose "
+        "content is repeated as often as it says."
+    )
+    if any(kind == "parameter" for kind, _ in found.nodes.values()):
+        text += " Names without an ellipse are parameters."
+    parents = {child: [p for p, c in found.edges if c == child] for child in found.nodes}
+    lines = [f"{child} depends on {', '.join(above)}" for child, above in parents.items() if above]
+    description = "Graph of the model: " + ("; ".join(lines) or ", ".join(found.nodes))
+    return Section(title, text, [plots.to_svg(plots.plot_graph(found), description, "graph")], wide=True)

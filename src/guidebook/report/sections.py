@@ -1,0 +1,109 @@
+"""The sections on what the posteriors are."""
+
+import re
+from collections.abc import Sequence
+
+import pandas as pd
+from torch import Tensor
+
+from .. import plots
+from ..inference.compare import Comparison
+from .words import Section, Table, number
+
+_MOST_PANELS, _MOST_ROWS = 12, 200
+_FIGURES = {
+    "mean": "mean",
+    "sd": "sd",
+    "mean_shift_in_sd": "mean shift",
+    "sd_ratio": "sd ratio",
+    "wasserstein_in_sd": "W₁",
+    "mcse_in_sd": "MCSE, in sd",
+    "r_hat": "R̂",
+    "ess": "ESS",
+}
+
+
+def posteriors(comparison: Comparison, columns: Sequence[str] | None) -> Section:
+    """Every quantity under every method: the worst as densities, all as tables."""
+    order = plots.worst_first(comparison)
+    names = ", ".join(comparison.posteriors)
+    figures = [
+        plots.to_svg(
+            plots.plot_quantity(comparison, label, _with_column(comparison, label, columns)),
+            f"Posterior densities of {label} under {names}",
+            f"q{i}",
+        )
+        for i, label in enumerate(order[:_MOST_PANELS])
+    ]
+    left = len(order) - len(figures)
+    text = (
+        f"One panel a quantity, those first on which the methods differ most. The grey area is {comparison.reference}, "
+        "lines are the others, upright lines are points without a spread. A line narrower than the area promises too "
+        "much; one beside it is biased. Narrow peaks are cut off at four times the reference's height."
+    )
+    if left:
+        text += f" {left} more {'quantity is' if left == 1 else 'quantities are'} not drawn; their figures are below."
+    tables = [_table(name, frame.loc[order]) for name, frame in comparison.quantities.items()]
+    return Section("Marginal posteriors", text, figures, tables, legend=True)
+
+
+def _table(name: str, frame: pd.DataFrame) -> Table:
+    rows = [[str(label), *(number(row[column]) for column in _FIGURES)] for label, row in frame[:_MOST_ROWS].iterrows()]
+    count = f"{len(frame)} quantities" if len(frame) <= _MOST_ROWS else f"{_MOST_ROWS} of {len(frame)} quantities"
+    return Table(["quantity", *_FIGURES.values()], rows, f"{name}: the figures of {count}")
+
+
+def _with_column(comparison: Comparison, label: str, columns: Sequence[str] | None) -> str:
+    """The label of a quantity, and for the means of a mixture the column of the data that it is about."""
+    found = re.fullmatch(r"loc\[\d+,(\d+)\]", label)
+    is_mixture = "weights" in comparison.posteriors[comparison.reference].draws
+    if not found or not is_mixture or columns is None or int(found[1]) >= len(columns):
+        return label
+    column = columns[int(found[1])]
+    return f"{label}, {column if len(column) <= 24 else column[:23] + '…'}"
+
+
+def pair(comparison: Comparison) -> Section | None:
+    """The worst quantity against the one most correlated with it; none if the reference is a point."""
+    worst = plots.worst_first(comparison)[0]
+    if comparison.posteriors[comparison.reference].info.is_point or not (other := plots.companion(comparison, worst)):
+        return None
+    figure = plots.to_svg(
+        plots.plot_pair(comparison, worst, other),
+        f"Joint posterior of {worst} and {other} under {', '.join(comparison.posteriors)}",
+        "pair",
+    )
+    return Section(
+        "Joint posterior",
+        f"{worst}, the quantity on which the methods differ most, against {other}, the one most correlated with it "
+        f"under {comparison.reference} (its draws are the dots). Each ellipse holds 90 % of the normal distribution "
+        "with a posterior's mean and covariance. An ellipse that stays upright where the dots are aslant ignores the "
+        "correlation, and that is what makes it narrow.",
+        [figure],
+        legend=True,
+        wide=True,
+    )
+
+
+def mixture(comparison: Comparison, x: Tensor | None, columns: Sequence[str] | None) -> Section | None:
+    """The components of Gaussian mixtures over the data; none for other models."""
+    mixtures = plots.mixtures_of(comparison.posteriors)
+    first = mixtures.get(comparison.reference)
+    if x is None or first is None or x.shape[1] != first.loc.shape[1]:
+        return None
+    chosen = plots.separating_columns(first)
+    across, up = (columns[c] if columns else f"column {c}" for c in chosen)
+    figures = [
+        plots.to_svg(
+            figure, f"Components of the mixture under {name} over {across} and {up} of the data", f"mixture{i}"
+        )
+        for i, (name, figure) in enumerate(plots.plot_mixtures(mixtures, x, chosen, (across, up)).items())
+    ]
+    return Section(
+        "Components of the mixture",
+        "The data in the two columns that separate the components best. Each ellipse holds 90 % of a component at the "
+        "posterior mean of its parameters, with a thicker line where its weight is larger; a colour marks the "
+        "component closest to the reference's. Exchanging components changes nothing, so that there are K! equal "
+        "modes; k̂ and the ELBO see only the one that a guide is in.",
+        figures,
+    )

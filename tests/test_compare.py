@@ -1,0 +1,151 @@
+"""What `compare` measures and says, on draws whose shifts and spreads are known."""
+
+import math
+
+import pytest
+import torch
+
+from guidebook.inference import NutsInfo, Posterior, SviInfo, compare
+from guidebook.inference.info import EmInfo
+
+GENERATOR = torch.Generator().manual_seed(0)
+
+
+def normal(*shape: int) -> torch.Tensor:
+    return torch.randn(*shape, generator=GENERATOR, dtype=torch.float64)
+
+
+def by_nuts(divergences: int = 0, **draws: torch.Tensor) -> Posterior:
+    chains = next(iter(draws.values())).shape[0]
+    counts = torch.tensor([divergences] + [0] * (chains - 1))
+    ones = torch.ones(chains)
+    info = NutsInfo({}, {}, counts, ones, ones, 100, 1.0, 0, True, "drew enough")
+    return Posterior(draws=draws, info=info)
+
+
+def by_svi(k_hat: float | None = 0.3, converged: bool = True, **draws: torch.Tensor) -> Posterior:
+    because = "took all 10 steps" + ("" if converged else " with the loss still falling, by 3 nats: take more steps")
+    info = SviInfo("mean_field", torch.zeros(10), -1.0, 0.1, k_hat, None, False, 1.0, 0, converged, because)
+    return Posterior(draws=draws, info=info)
+
+
+def reference() -> Posterior:
+    return by_nuts(a=3 + 2 * normal(4, 1000), b=normal(4, 1000, 2))
+
+
+def test_figures_are_in_sds_of_the_reference() -> None:
+    ref = reference()
+    other = by_svi(a=3 + 0.5 * 2 + 2 * 1.5 * normal(1, 20_000), b=normal(1, 20_000, 2))
+    row = compare(ref, other).quantities["svi:mean_field"].loc["a"]
+    error = math.hypot(1 / 4000**0.5, 1.5 / 20_000**0.5)
+    assert row["mcse_in_sd"] == pytest.approx(error, rel=0.15)
+    assert row["mean_shift_in_sd"] == pytest.approx(0.5, abs=4 * error)
+    assert row["sd_ratio"] == pytest.approx(1.5, abs=4 * row["sd_ratio_error"])
+    # between N(.5, 1.5²) and N(0, 1) the distance is E|.5 + .5 z|, a folded normal's mean
+    folded = 0.5 * math.sqrt(2 / math.pi) * math.exp(-0.5) + 0.5 * math.erf(1 / math.sqrt(2))
+    assert row["wasserstein_in_sd"] == pytest.approx(folded, abs=0.1)
+
+
+@pytest.mark.parametrize(
+    ("shift", "ratio", "k_hat", "judgement", "words"),
+    [
+        (0.0, 1.0, 0.3, "good", "is good"),
+        (0.18, 1.0, 0.3, "usable", "is usable"),
+        (0.0, 1.0, 1.2, "usable", "joint shape differs"),
+        (0.0, 0.5, 1.2, "bad", "too narrow"),
+        (0.0, 0.5, 0.2, "bad", "does not see it"),
+        (0.0, 1.6, 0.2, "bad", "too wide"),
+        (0.8, 1.0, None, "bad", "off centre"),
+    ],
+)
+def test_verdicts(shift: float, ratio: float, k_hat: float | None, judgement: str, words: str) -> None:
+    other = by_svi(k_hat, a=3 + 2 * (shift + ratio * normal(1, 10_000)), b=normal(1, 10_000, 2))
+    verdict = compare(reference(), other).verdicts["svi:mean_field"]
+    assert verdict.judgement == judgement
+    assert words in verdict.sentence
+
+
+def test_noise_alone_does_not_condemn() -> None:
+    """A perfect posterior with 1000 draws of 40 quantities: its worst mean is .1 sd off by chance."""
+    ref = by_nuts(w=normal(4, 1000, 40))
+    for _ in range(5):
+        verdict = compare(ref, by_svi(w=normal(1, 1000, 40))).verdicts["svi:mean_field"]
+        assert verdict.judgement in ("good", "usable")
+
+
+def test_too_few_draws_are_not_judged() -> None:
+    verdict = compare(reference(), by_svi(a=3 + 2 * normal(1, 40), b=normal(1, 40, 2))).verdicts["svi:mean_field"]
+    assert verdict.judgement == "too few draws"
+    assert "times as many draws" in verdict.sentence
+
+
+def test_a_fit_that_did_not_converge_is_bad() -> None:
+    other = by_svi(converged=False, a=3 + 2 * normal(1, 10_000), b=normal(1, 10_000, 2))
+    verdict = compare(reference(), other).verdicts["svi:mean_field"]
+    assert verdict.judgement == "bad"
+    assert "take more steps" in verdict.sentence
+
+
+@pytest.mark.parametrize(
+    ("ref", "words"),
+    [
+        (by_nuts(1, a=normal(4, 1000)), "one transition diverged"),
+        (by_nuts(12, a=normal(4, 1000)), "12 transitions diverged"),
+        (by_nuts(a=normal(4, 1000) + torch.arange(4)[:, None]), "chains disagree (R̂"),
+        (by_nuts(a=normal(4, 60)), "too few effective draws"),
+        (by_svi(1.1, a=normal(1, 5000)), "heavy-tailed (k̂ 1.10"),
+    ],
+)
+def test_a_reference_that_is_not_fit_is_refused(ref: Posterior, words: str) -> None:
+    comparison = compare(ref, by_svi(a=normal(1, 5000)), names=["reference", "other"])
+    assert words in (comparison.refused or "")
+    assert words in comparison.verdicts["reference"].sentence
+    assert comparison.verdicts["other"].judgement == "not judged"
+    assert "not fit to judge" in str(comparison)
+
+
+def test_a_point_shows_its_shift_and_has_no_ratio() -> None:
+    info = EmInfo(torch.zeros(3), -1.0, [], 1.0, 0, True, "level")
+    point = Posterior({"a": torch.full((1, 1), 4.0), "b": torch.zeros(1, 1, 2)}, info)
+    comparison = compare(reference(), point)
+    row = comparison.quantities["em"].loc["a"]
+    assert row["mean_shift_in_sd"] == pytest.approx(0.5, abs=0.1)
+    assert math.isnan(row["sd_ratio"])
+    assert comparison.verdicts["em"].judgement == "point"
+    assert compare(point, reference()).refused == "it is a point, without a spread to measure others by"
+
+
+def test_constants_and_repeated_entries_are_left_out() -> None:
+    """A covariance has each entry off its diagonal twice; a zero is no quantity."""
+    off = normal(4, 500)
+    matrix = torch.stack([torch.stack([normal(4, 500), off], -1), torch.stack([off, normal(4, 500)], -1)], -2)
+    ref = by_nuts(s=matrix, zero=torch.zeros(4, 500))
+    assert list(compare(ref, ref).draws["nuts"]) == ["s[0,0]", "s[0,1]", "s[1,1]"]
+
+
+def test_sites_are_those_that_all_share() -> None:
+    ref = by_nuts(a=normal(4, 500), only_here=normal(4, 500))
+    assert list(compare(ref, by_svi(a=normal(1, 500))).draws["nuts"]) == ["a"]
+    with pytest.raises(ValueError, match="share no site"):
+        compare(ref, by_svi(c=normal(1, 500)))
+    with pytest.raises(ValueError, match="'a' has shape"):
+        compare(ref, by_svi(a=normal(1, 500, 2)))
+
+
+def test_names_and_arguments() -> None:
+    ref = reference()
+    assert list(compare(ref, ref, ref).posteriors) == ["nuts", "nuts#2", "nuts#3"]
+    for names in (["x"], ["x", "x"]):
+        with pytest.raises(ValueError, match="names must be 2 different ones"):
+            compare(ref, ref, names=names)
+    with pytest.raises(ValueError, match="at least one posterior beside"):
+        compare(ref)
+
+
+def test_it_reads_well_printed_and_in_a_notebook() -> None:
+    comparison = compare(reference(), by_svi(a=3 + normal(1, 10_000), b=normal(1, 10_000, 2)))
+    text = str(comparison)
+    assert text.splitlines()[0].startswith("nuts is the reference")
+    assert "too narrow" in text
+    assert "<table" in comparison._repr_html_()
+    assert comparison.table.loc["svi:mean_field", "worst"] == comparison.worst("svi:mean_field") == "a"
