@@ -27,7 +27,7 @@ class _Run(NamedTuple):
 
 def em(
     steps: Any, *data: Tensor, num_steps: int = 2000, tol: float = 1e-6, num_restarts: int = 10, seed: int = 0
-) -> Posterior:
+) -> Posterior[EmInfo]:
     """Maximise the objective of ``steps`` by expectation maximisation, from several starts.
 
     Parameters

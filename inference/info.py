@@ -105,5 +105,4 @@ class EmInfo(NamedTuple):
     is_point: bool = True
 
 
-Info = SviInfo | NutsInfo | EmInfo
 INFO_TYPES: dict[str, type] = {"svi": SviInfo, "nuts": NutsInfo, "em": EmInfo}

@@ -65,7 +65,7 @@ def nuts(
     seed: int = 0,
     device: str | torch.device | None = None,
     progress: bool = True,
-) -> Posterior:
+) -> Posterior[NutsInfo]:
     """Draw from a model's posterior by the No-U-Turn sampler.
 
     Parameters

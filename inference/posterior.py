@@ -6,22 +6,25 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from .info import INFO_TYPES, Info
+from .info import INFO_TYPES, EmInfo, NutsInfo, SviInfo
 
 if TYPE_CHECKING:
     import pandas as pd
     import xarray as xr
 
 
+Info = TypeVar("Info", SviInfo, NutsInfo, EmInfo)
+
+
 @dataclass(frozen=True)
-class Posterior:
+class Posterior(Generic[Info]):
     """Draws from a posterior or from an approximation to it.
 
     Attributes

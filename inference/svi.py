@@ -45,7 +45,7 @@ def svi(
     seed: int = 0,
     device: str | torch.device | None = None,
     progress: bool = True,
-) -> Posterior:
+) -> Posterior[SviInfo]:
     """Fit a guide to a model's posterior by stochastic gradients of the ELBO.
 
     The step size is constant for the first half of the steps and then decays; the answer is an average of the last

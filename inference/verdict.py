@@ -50,7 +50,9 @@ def sampling_problem(posterior: Posterior, quantities: pd.DataFrame) -> str | No
     if posterior.info.method == "nuts":
         worst = quantities["r_hat"].idxmax()
         if quantities["r_hat"].max() > R_HAT:
-            problems.append(f"its chains disagree (R̂ {quantities['r_hat'].max():.4f} at {worst}, at most {R_HAT} allowed)")
+            problems.append(
+                f"its chains disagree (R̂ {quantities['r_hat'].max():.4f} at {worst}, at most {R_HAT} allowed)"
+            )
         least = quantities["ess"].idxmin()
         if quantities["ess"].min() < ESS:
             problems.append(f"it has too few effective draws ({quantities['ess'].min():,.0f} at {least}, {ESS} needed)")

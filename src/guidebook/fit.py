@@ -49,7 +49,7 @@ def problem(model: str, data: str | None = None, settings: list[str] | None = No
     components = options.get("num_components")
     if components is not None and components > len(dataset.x):
         raise ValueError(f"num_components={components} is more than the {len(dataset.x)} rows of {dataset.name}")
-    args = (dataset.x, dataset.y) if row.supervised else (dataset.x,)
+    args = (dataset.x,) if dataset.y is None else (dataset.x, dataset.y)
     return Problem(row, dataset, args, options, catalog.bound_model(row, options))
 
 

@@ -69,7 +69,8 @@ def comparison_json(task: Problem, comparison: Comparison) -> dict[str, Any]:
                 if name == comparison.reference
                 else {"quantity": worst} | {f: plain(float(frame.loc[worst, f])) for f in shown},
                 "quantities": {
-                    str(quantity): {f: plain(float(row[f])) for f in figures} for quantity, row in frame.iterrows()
+                    str(quantity): {f: plain(float(frame.loc[quantity, f])) for f in figures}
+                    for quantity in frame.index
                 },
             }
         )
