@@ -125,7 +125,8 @@ class _Flow(AutoNormalizingFlow):
 
     def get_posterior(self, *args: Any, **kwargs: Any) -> Any:
         if self.transform is None:
-            like = next(site["value"] for _, site in self.prototype_trace.iter_stochastic_nodes())
+            sites: dict[str, Any] = dict(self.prototype_trace.iter_stochastic_nodes())  # pyright: ignore[reportOptionalMemberAccess]
+            like = next(iter(sites.values()))["value"]
             self.transform = self._init_transform_fn(self.latent_dim).to(like)
             self._prototype_tensor = like.detach()
         return super().get_posterior(*args, **kwargs)

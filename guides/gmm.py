@@ -46,7 +46,7 @@ def mean_field(x: Tensor, *, num_components: int = 3, covariance: str = "full") 
     mean = positive(f"{gamma_site}.mean", mean)
     pyro.sample(gamma_site, dist.Gamma(concentration, concentration / mean).to_event(len(shape)))
     if gamma_site == "bartlett_diagonal" and dim > 1:
-        shape = (copies, dim * (dim - 1) // 2)
+        shape = (shape[0], dim * (dim - 1) // 2)
         upper = pyro.param("bartlett_upper.mean", x.new_zeros(shape))
         scale = positive("bartlett_upper.scale", x.new_full(shape, 0.1))
         pyro.sample("bartlett_upper", dist.Normal(upper, scale).to_event(2))
@@ -58,5 +58,6 @@ def mean_field(x: Tensor, *, num_components: int = 3, covariance: str = "full") 
 
 def _centres(x: Tensor, num_components: int) -> Tensor:
     seed = int(torch.randint(2**31 - 1, ()))
-    fitted = KMeans(num_components, n_init=1, random_state=seed).fit(x.detach().cpu().numpy())
+    k_means = KMeans(num_components, n_init=1, random_state=seed)  # pyright: ignore[reportArgumentType]
+    fitted = k_means.fit(x.detach().cpu().numpy())
     return torch.as_tensor(fitted.cluster_centers_, dtype=x.dtype, device=x.device)

@@ -189,7 +189,7 @@ def _moments(
     sd = base["sd"]
     frame["mean_shift_in_sd"] = (frame["mean"] - base["mean"]) / sd
     frame["sd_ratio"] = frame["sd"] / sd
-    same = frame["mean_shift_in_sd"].eq(0).all() and frame["sd_ratio"].eq(1).all()  # the reference itself
+    same = np.all(frame["mean_shift_in_sd"] == 0) and np.all(frame["sd_ratio"] == 1)  # the reference itself
     frame["mcse_in_sd"] = (base["mcse"] if same else np.hypot(frame["mcse"], base["mcse"])) / sd
     frame["sd_ratio_error"] = frame["sd_ratio"] * np.hypot(frame["mcse_sd"] / frame["sd"], base["mcse_sd"] / sd)
     frame["wasserstein_in_sd"] = [
@@ -200,7 +200,7 @@ def _moments(
 
 def _worst(quantities: pd.DataFrame) -> str:
     shift = quantities["mean_shift_in_sd"].abs() / 0.25
-    ratio = np.log(quantities["sd_ratio"]).abs() / np.log(1.25)
+    ratio = quantities["sd_ratio"].apply(np.log).abs() / np.log(1.25)
     return str(pd.concat([shift, ratio], axis=1).max(axis=1).fillna(0.0).idxmax())
 
 

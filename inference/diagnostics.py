@@ -12,7 +12,8 @@ from torch import Tensor
 
 
 def _array_stats():
-    from arviz_stats.base import array_stats  # slow to import: only where it is used
+    # slow to import: only where it is used
+    from arviz_stats.base import array_stats  # pyright: ignore[reportPrivateImportUsage]
 
     return array_stats
 

@@ -1,7 +1,9 @@
 """Draws from a fitted guide, and the model's deterministic sites at given draws, for any model and guide.
 
-Each draw runs the model as its author wrote it, with no dimension added on the left: ``torch.vmap`` does many at once,
-and where it cannot (a Python branch on a drawn value, say) they are done one after the other.
+The model runs at each draw as its author wrote it, with no dimension added on the left: ``torch.vmap`` does many at
+once. The guide runs under a plate to the left of its own; where it does not take that (its density at a draw must be
+what it is without the plate), and where the model cannot be mapped (a Python branch on a drawn value, say), draws are
+made one after the other.
 """
 
 from collections.abc import Callable, Mapping
@@ -10,7 +12,10 @@ from typing import Any, NamedTuple
 import pyro
 import torch
 from pyro import poutine
+from pyro.infer.autoguide import AutoGuide
+from pyro.poutine import Trace
 from torch import Tensor
+from torch.utils import _pytree as pytree
 
 Sites = dict[str, Tensor]
 
@@ -28,6 +33,11 @@ class GuideDraws(NamedTuple):
 
     sites: Sites
     log_weights: Tensor | None
+
+
+def nodes(trace: Trace) -> Mapping[str, Any]:
+    """A trace's nodes by name, as plain mappings: Pyro's type has every entry of a node optional, its value too."""
+    return trace.nodes
 
 
 def is_latent(site: Mapping[str, Any]) -> bool:
@@ -56,23 +66,23 @@ def draw_guide(model: Callable, guide: Callable, data: tuple, num_draws: int) ->
         Arguments of both.
     num_draws : int
     """
-    covered = True
-
-    def one(_: Tensor) -> tuple[Sites, Tensor]:
-        nonlocal covered
+    with torch.no_grad(), pyro.validation_enabled(False):
         guide_trace = poutine.trace(guide).get_trace(*data)
         model_trace = poutine.trace(poutine.replay(model, trace=guide_trace)).get_trace(*data)
         latent = {name for name, site in model_trace.nodes.items() if is_latent(site)}
         covered = latent <= set(guide_trace.nodes)
-        sites = {
-            name: site["value"]
-            for name, site in model_trace.nodes.items()
-            if (name in latent and name in guide_trace.nodes) or is_deterministic(site)
-        }
-        return sites, model_trace.log_prob_sum() - guide_trace.log_prob_sum()
+        size = _chunk(data)
+        parts = [_draw_chunk(guide, data, min(size, num_draws - start)) for start in range(0, num_draws, size)]
+    values = {name: torch.cat([part[0][name] for part in parts]) for name in latent & set(guide_trace.nodes)}
+    log_q = torch.cat([part[1] for part in parts])
 
-    sites, log_weights = _many(one, torch.zeros(num_draws), data)
-    return GuideDraws(sites, log_weights if covered else None)
+    def one(draw: Sites) -> tuple[Sites, Tensor]:
+        trace = poutine.trace(poutine.condition(model, data=draw)).get_trace(*data)
+        sites = {name: site["value"] for name, site in trace.nodes.items() if is_deterministic(site)}
+        return sites, trace.log_prob_sum()
+
+    deterministic, log_p = _many(one, values, data)
+    return GuideDraws(values | deterministic, log_p - log_q if covered else None)
 
 
 def add_deterministic(model: Callable, draws: Sites, data: tuple) -> Sites:
@@ -80,19 +90,62 @@ def add_deterministic(model: Callable, draws: Sites, data: tuple) -> Sites:
 
     def one(latent: Sites) -> Sites:
         trace = poutine.trace(poutine.condition(model, data=latent)).get_trace(*data)
-        return {name: site["value"] for name, site in trace.nodes.items() if is_deterministic(site)}
+        return {name: site["value"] for name, site in nodes(trace).items() if is_deterministic(site)}
 
     return draws | _many(one, draws, data)
 
 
-def _many(one: Callable, over: Any, data: tuple) -> Any:
-    """Apply ``one`` to every row of ``over`` and stack what it returns."""
-    leaves, spec = torch.utils._pytree.tree_flatten(over)
+def _chunk(data: tuple) -> int:
+    """How many draws to make at once: many, unless the data are large."""
     size = sum(value.numel() for value in data if isinstance(value, Tensor))
-    chunk = max(1, min(1000, 20_000_000 // max(size, 1)))
+    return max(1, min(1000, 20_000_000 // max(size, 1)))
+
+
+def _draw_chunk(guide: Callable, data: tuple, num_draws: int) -> tuple[Sites, Tensor]:
+    """Values of the guide's sites, shape (draw, *site), and its log density at each draw."""
+    single = poutine.trace(guide).get_trace(*data)
+    shapes = {name: site["value"].shape for name, site in single.iter_stochastic_nodes()}
+    depth = max(
+        (-f.dim for s in single.nodes.values() for f in s.get("cond_indep_stack", ()) if f.vectorized), default=0
+    )
+    try:
+        with pyro.plate("guidebook draws", num_draws, dim=-1 - depth):
+            batch = poutine.trace(guide).get_trace(*data)
+        batch.compute_log_prob()
+        values = {name: batch.nodes[name]["value"].reshape(num_draws, *shape) for name, shape in shapes.items()}
+        log_q = sum(
+            site["log_prob"].expand(num_draws, *site["log_prob"].shape[1:]).reshape(num_draws, -1).sum(-1)
+            for name, site in batch.iter_stochastic_nodes()
+        )
+        trusted = isinstance(guide, AutoGuide)  # Pyro's own take a plate
+        if trusted or all(_fits(guide, data, single, values, log_q, draw) for draw in {0, num_draws - 1}):
+            return values, torch.as_tensor(log_q)
+    except (RuntimeError, ValueError, TypeError, NotImplementedError, IndexError):
+        pass
+    draws: list[tuple[Sites, Tensor]] = []
+    for _ in range(num_draws):
+        trace = poutine.trace(guide).get_trace(*data)
+        draws.append(({name: trace.nodes[name]["value"] for name in shapes}, trace.log_prob_sum()))
+    values = {name: torch.stack([draw[name] for draw, _ in draws]) for name in shapes}
+    return values, torch.stack([log_q for _, log_q in draws])
+
+
+def _fits(guide: Callable, data: tuple, single: poutine.Trace, values: Sites, log_q: Tensor, draw: int) -> bool:
+    """Whether the guide, run by itself at one of the draws, returns that draw and its density."""
+    given = single.copy()
+    for name in values:
+        given.nodes[name] = given.nodes[name] | {"value": values[name][draw]}
+    again = poutine.trace(poutine.replay(guide, trace=given)).get_trace(*data)
+    same = all(torch.allclose(again.nodes[name]["value"], values[name][draw], rtol=1e-4, atol=1e-6) for name in values)
+    return same and torch.allclose(again.log_prob_sum(), log_q[draw], rtol=1e-4, atol=1e-4)
+
+
+def _many(one: Callable, over: Sites, data: tuple) -> Any:
+    """Apply ``one`` to every row of ``over`` and stack what it returns."""
     with torch.no_grad(), pyro.validation_enabled(False):
         try:
-            return torch.vmap(one, chunk_size=chunk, randomness="different")(over)
+            return torch.vmap(one, chunk_size=_chunk(data))(over)
         except (RuntimeError, ValueError, TypeError, NotImplementedError):
-            rows = [one(torch.utils._pytree.tree_unflatten(list(row), spec)) for row in zip(*leaves, strict=True)]
-            return torch.utils._pytree.tree_map(lambda *values: torch.stack(values), *rows)
+            length = len(next(iter(over.values())))
+            rows = [one({name: value[row] for name, value in over.items()}) for row in range(length)]
+            return pytree.tree_map(lambda *values: torch.stack(values), *rows)

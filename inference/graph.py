@@ -47,7 +47,7 @@ def traced(potential: Potential, at: Params, num_checks: int = 3) -> Potential |
             graph = make_fx(value_and_grads)(*values)
             graph.graph.eliminate_dead_code()  # safe: nothing in a potential draws or writes
             graph.recompile()
-            run = torch.jit.freeze(torch.jit.trace(graph, values).eval())
+            run = torch.jit.freeze(torch.jit.trace(graph, values).eval())  # pyright: ignore[reportAttributeAccessIssue]
             agree = all(_agrees(run, potential, names, _near(values, step)) for step in range(num_checks))
         except Exception:  # whatever the tracer meets in a stranger's model, the eager potential still serves
             return None

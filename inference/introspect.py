@@ -12,6 +12,8 @@ from pyro.infer.autoguide import AutoGuide
 from pyro.poutine import Trace
 from torch import Tensor
 
+from .draws import nodes
+
 
 def is_family(guide: Any) -> bool:
     """Whether ``guide`` is a guide family (marked, or an autoguide class) rather than a guide."""
@@ -43,7 +45,7 @@ def is_point(guide: Callable, data: tuple) -> bool:
     """Whether every latent variable of the guide is a point mass."""
     with torch.no_grad():
         trace = poutine.trace(guide).get_trace(*data)
-    return all(_is_delta(site["fn"]) for _, site in trace.iter_stochastic_nodes())
+    return all(_is_delta(nodes(trace)[name]["fn"]) for name in trace.stochastic_nodes)
 
 
 def unconstrained_params(*functions: Callable) -> list[Tensor]:
@@ -70,7 +72,7 @@ def constrained_params(model: Callable, guide: Callable, data: tuple) -> dict[st
         return {
             name: site["value"].detach().cpu().clone()
             for trace in reversed(_traces(model, guide, data))
-            for name, site in trace.nodes.items()
+            for name, site in nodes(trace).items()
             if site["type"] == "param"
         }
 
@@ -79,7 +81,7 @@ def culprit(model: Callable, guide: Callable, data: tuple) -> str:
     """A clause that names the first parameter, value or log density that is not finite; empty if none is."""
     with torch.no_grad(), pyro.validation_enabled(False):
         for where, trace in zip(("guide", "model"), _traces(model, guide, data), strict=True):
-            for name, site in trace.nodes.items():
+            for name, site in nodes(trace).items():
                 if site["type"] == "param" and not torch.isfinite(site["value"]).all():
                     return f": parameter {name!r} of the {where} is not finite; try a smaller lr, or scale the data"
                 if site["type"] != "sample" or type(site["fn"]).__name__ == "_Subsample":

@@ -8,7 +8,7 @@ from pyro import poutine
 from pyro.poutine.messenger import Messenger
 from torch import Tensor
 
-from .draws import is_latent
+from .draws import is_latent, nodes
 
 
 class RowScale(Messenger):
@@ -43,14 +43,14 @@ def row_scale(model: Callable, data: tuple, batch_size: int, *, autoguide: bool)
     trace = poutine.trace(model).get_trace(*data)
     plates = {
         frame.name
-        for site in trace.nodes.values()
+        for site in nodes(trace).values()
         if site["type"] == "sample"
         for frame in site["cond_indep_stack"]
         if frame.size == rows
     }
     if not plates:
         raise ValueError(f"svi: batch_size needs a pyro.plate over the {rows} rows of the data, and the model has none")
-    latent = {name: site for name, site in trace.nodes.items() if is_latent(site)}
+    latent = {name: site for name, site in nodes(trace).items() if is_latent(site)}
     local = [n for n, site in latent.items() if any(f.name in plates for f in site["cond_indep_stack"])]
     if local and autoguide:
         raise ValueError(
@@ -63,7 +63,7 @@ def row_scale(model: Callable, data: tuple, batch_size: int, *, autoguide: bool)
     trace.compute_log_prob()
     again.compute_log_prob()
     for name in values:
-        full, part = trace.nodes[name]["log_prob_sum"], again.nodes[name]["log_prob_sum"]
+        full, part = nodes(trace)[name]["log_prob_sum"], nodes(again)[name]["log_prob_sum"]
         if not torch.allclose(full, part, rtol=1e-4):
             raise ValueError(
                 f"svi: the prior of {name!r} changes with the rows given, so minibatches would fit another model: "

@@ -58,12 +58,13 @@ class Posterior(Generic[Info]):
 
     def summary(self) -> pd.DataFrame:
         """Mean, sd, interval, and where there are chains R̂ and effective sample size, a row a scalar (arviz-stats)."""
-        from arviz_stats import summary
+        from arviz_stats import summary  # pyright: ignore[reportPrivateImportUsage]
 
         chains, length = next(iter(self.draws.values())).shape[:2]
         if length < 4:
             raise ValueError(f"summary: {chains} × {length} draws have no spread to summarise: read .draws or .params")
-        return summary(self.to_datatree(), kind="all" if chains > 1 else "stats")
+        kind = "all" if chains > 1 else "stats"
+        return summary(self.to_datatree(), kind=kind)  # pyright: ignore[reportReturnType] (no DataTree in this format)
 
     def save(self, path: str | Path) -> None:
         """Write to one file, in the safetensors format: tensors and plain JSON, no code.

@@ -24,4 +24,6 @@ class Start(Messenger):
 def start_strategy(site: dict[str, Any]) -> Tensor:
     """Initial value of a site for NUTS: the model's own, or uniform within (-2, 2) on the unconstrained scale."""
     start: Callable[[], Tensor] | None = site["infer"].get("init")
-    return init_to_uniform(site) if start is None else start().expand(site["fn"].shape()).clone()
+    if start is None:
+        return init_to_uniform(site)  # pyright: ignore[reportReturnType] (a partial only where it is given no site)
+    return start().expand(site["fn"].shape()).clone()

@@ -92,6 +92,8 @@ def svi(
         If an option is out of range.
     FloatingPointError
         If the loss stops being a finite number; the message names the site where it began.
+    ArithmeticError
+        If Laplace's method ends at a point that is no mode.
 
     Warns
     -----
@@ -117,7 +119,7 @@ def svi(
         )
         params = constrained_params(model, fitted, data)
         if isinstance(fitted, AutoLaplaceApproximation):
-            fitted = fitted.laplace_approximation(*data)
+            fitted = _curved(fitted, data)
         point = is_point(fitted, data)
         drawn = draw_guide(model, fitted, data, 1 if point else num_draws)
     seconds = time.perf_counter() - begin
@@ -147,6 +149,16 @@ def svi(
     )
     draws = {name: value.cpu()[None] for name, value in drawn.sites.items()}
     return Posterior(draws=draws, params=params, info=info)
+
+
+def _curved(guide: AutoLaplaceApproximation, data: tuple) -> AutoGuide:
+    """The normal with the curvature at the point that Laplace's guide has reached."""
+    try:
+        return guide.laplace_approximation(*data)
+    except torch.linalg.LinAlgError:
+        raise ArithmeticError(
+            "svi: Laplace's method needs a mode, and the density still rises from the point reached: take more steps"
+        ) from None
 
 
 def _fit(

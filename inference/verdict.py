@@ -6,8 +6,11 @@ an effective sample size of at least 100 a chain for four chains (Vehtari et al.
 A figure counts as beyond a threshold only where it is so by more than two Monte Carlo standard errors.
 """
 
+# np.max(series) is series.max(), nan left out, and so for the others; only pandas' own type says it may be a Series.
+
 from typing import NamedTuple
 
+import numpy as np
 import pandas as pd
 
 from .posterior import Posterior
@@ -49,13 +52,13 @@ def sampling_problem(posterior: Posterior, quantities: pd.DataFrame) -> str | No
     problems = []
     if posterior.info.method == "nuts":
         worst = quantities["r_hat"].idxmax()
-        if quantities["r_hat"].max() > R_HAT:
-            problems.append(
-                f"its chains disagree (R̂ {quantities['r_hat'].max():.4f} at {worst}, at most {R_HAT} allowed)"
-            )
+        r_hat = np.max(quantities["r_hat"])
+        if r_hat > R_HAT:
+            problems.append(f"its chains disagree (R̂ {r_hat:.4f} at {worst}, at most {R_HAT} allowed)")
         least = quantities["ess"].idxmin()
-        if quantities["ess"].min() < ESS:
-            problems.append(f"it has too few effective draws ({quantities['ess'].min():,.0f} at {least}, {ESS} needed)")
+        ess = np.min(quantities["ess"])
+        if ess < ESS:
+            problems.append(f"it has too few effective draws ({ess:,.0f} at {least}, {ESS} needed)")
         if diverged := int(posterior.info.divergences.sum()):
             transitions = "one transition" if diverged == 1 else f"{diverged} transitions"
             problems.append(f"{transitions} diverged, so that parts of the posterior were not reached")
@@ -86,7 +89,8 @@ def judge(name: str, reference: str, posterior: Posterior, quantities: pd.DataFr
         A row an identified quantity, with columns ``mean_shift_in_sd``, ``sd_ratio``, ``mcse_in_sd``,
         ``sd_ratio_error``, ``r_hat``, ``ess``.
     """
-    shift, worst_shift = quantities["mean_shift_in_sd"].abs().max(), quantities["mean_shift_in_sd"].abs().idxmax()
+    distance = quantities["mean_shift_in_sd"].abs()
+    shift, worst_shift = np.max(distance), distance.idxmax()
     signed = quantities.loc[worst_shift, "mean_shift_in_sd"]
     if posterior.info.is_point:
         where = "within a quarter sd of" if shift <= USABLE_SHIFT else f"{shift:.2g} sd off"
@@ -95,7 +99,7 @@ def judge(name: str, reference: str, posterior: Posterior, quantities: pd.DataFr
             f"{name} is a point and says nothing of uncertainty; at worst its value is {where} the mean of "
             f"{reference} ({worst_shift}: {signed:+.2f} sd).",
         )
-    blurred = quantities["mcse_in_sd"].max()
+    blurred = np.max(quantities["mcse_in_sd"])
     if blurred > BLURRED:
         return Verdict(
             "too few draws",
@@ -103,14 +107,14 @@ def judge(name: str, reference: str, posterior: Posterior, quantities: pd.DataFr
             f"take about {(blurred / BLURRED) ** 2 * 2:.0f} times as many draws.",
         )
 
-    certain = quantities["mean_shift_in_sd"].abs() - MARGIN * quantities["mcse_in_sd"]
+    certain = distance - MARGIN * quantities["mcse_in_sd"]
     ratio, error = quantities["sd_ratio"], MARGIN * quantities["sd_ratio_error"]
     narrow, wide = ratio + error, ratio - error
     problem = sampling_problem(posterior, quantities)
     k = getattr(posterior.info, "k_hat", None)
     heavy = k is not None and k > K_HAT
-    too_narrow, too_wide = (narrow < 1 / USABLE_RATIO).sum(), (wide > USABLE_RATIO).sum()
-    off = (certain > USABLE_SHIFT).sum()
+    too_narrow, too_wide = np.sum(narrow < 1 / USABLE_RATIO), np.sum(wide > USABLE_RATIO)
+    off = np.sum(certain > USABLE_SHIFT)
 
     faults = []
     if too_narrow:
@@ -124,13 +128,13 @@ def judge(name: str, reference: str, posterior: Posterior, quantities: pd.DataFr
     tail = _k_hat_words(k, bool(faults))
     if faults:
         rest = "" if off else f" Its means are within {shift:.2f} sd."
-        sentence = f"{name} is bad: {' and '.join(faults)}.{rest}{tail}{_also(problem)}{_advice(too_narrow)}"
+        sentence = f"{name} is bad: {' and '.join(faults)}.{rest}{tail}{_also(problem)}{_advice(too_narrow, too_wide)}"
         return Verdict("bad", sentence)
     if problem:
         return Verdict("bad", f"{name} is bad: {problem}.")
 
     figures = f"means within {shift:.2f} sd of {reference}'s, sds {ratio.min():.2f} to {ratio.max():.2f} of its"
-    close = (certain <= GOOD_SHIFT).all() and (narrow >= 1 / GOOD_RATIO).all() and (wide <= GOOD_RATIO).all()
+    close = np.all(certain <= GOOD_SHIFT) and np.all(narrow >= 1 / GOOD_RATIO) and np.all(wide <= GOOD_RATIO)
     if close and not heavy:
         return Verdict("good", f"{name} is good: {figures}.{tail}")
     return Verdict("usable", f"{name} is usable: {figures}.{tail}")
@@ -152,5 +156,9 @@ def _also(problem: str | None) -> str:
     return f" Moreover {problem}." if problem else ""
 
 
-def _advice(too_narrow: int) -> str:
-    return " Intervals from it promise too much: take a guide with correlations, or NUTS." if too_narrow else ""
+def _advice(too_narrow: int, too_wide: int) -> str:
+    if too_narrow:
+        return " Intervals from it promise too much: take a guide with correlations, or NUTS."
+    if too_wide:
+        return " Intervals from it are wider than the data warrant: take a guide with correlations, or NUTS."
+    return ""

@@ -48,7 +48,7 @@ def model(x: Tensor, y: Tensor | None = None, *, prior_scale: float = 1.0) -> Te
     if not prior_scale > 0:
         raise ValueError(f"logistic: prior_scale must be positive, got {prior_scale}")
     rows, features = x.shape
-    w = pyro.sample("w", dist.Normal(x.new_zeros(()), prior_scale).expand([features + 1]).to_event(1))
+    w = pyro.sample("w", dist.Normal(x.new_zeros(()), prior_scale).expand_by([features + 1]).to_event(1))
     with pyro.plate("rows", rows):
         return pyro.sample("y", dist.Bernoulli(logits=scores(w, x)), obs=y)
 

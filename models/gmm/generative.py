@@ -2,7 +2,6 @@
 
 import functools
 import math
-from collections.abc import Callable
 from typing import Literal, NamedTuple, get_args
 
 import numpy as np
@@ -10,6 +9,7 @@ import pyro
 import pyro.distributions as dist
 import torch
 from jaxtyping import Float
+from pyro.poutine.runtime import InferDict
 from sklearn.cluster import KMeans
 from torch import Tensor
 
@@ -116,21 +116,21 @@ def model(
 
     weights = pyro.sample("weights", dist.Dirichlet(like.new_full((num_components,), prior.concentration)))
     if covariance in ("full", "tied"):
-        scale_tril = _sample_scale_tril(prior, num_components if covariance == "full" else 1, x, num_components)
-        pyro.deterministic("covariance", scale_tril @ scale_tril.mT, event_dim=3)
-        spread = dist.MultivariateNormal(prior.mean, scale_tril=scale_tril / math.sqrt(prior.mean_strength))
-        spread = spread.expand([*scale_tril.shape[:-3], num_components])
+        scale = _sample_scale_tril(prior, num_components if covariance == "full" else 1, x, num_components)
+        pyro.deterministic("covariance", scale @ scale.mT, event_dim=3)
+        centres = prior.mean.expand(num_components, -1)
+        spread = dist.MultivariateNormal(centres, scale_tril=scale / math.sqrt(prior.mean_strength))
     else:
         rate = prior.scale.diagonal() if covariance == "diagonal" else prior.scale.diagonal().mean()
         shape = [num_components, *rate.shape]
-        gamma = dist.Gamma(prior.df / 2, rate / 2).expand(shape).to_event(len(shape))
-        precision = pyro.sample("precision", gamma, infer=_start("precision", x, num_components, prior))
+        gamma = dist.Gamma(prior.df / 2, rate / 2).expand_by([num_components]).to_event(len(shape))
+        precision = pyro.sample("precision", gamma, infer=_start(f"{covariance} precision", x, num_components, prior))
         pyro.deterministic("covariance", 1 / precision, event_dim=len(shape))
         scale = precision.rsqrt() if covariance == "diagonal" else precision.rsqrt().unsqueeze(-1)
         spread = dist.Normal(prior.mean, scale / math.sqrt(prior.mean_strength)).to_event(1)
     loc = pyro.sample("loc", spread.to_event(1), infer=_start("loc", x, num_components, prior))
     if covariance in ("full", "tied"):
-        component = dist.MultivariateNormal(loc, scale_tril=scale_tril)
+        component = dist.MultivariateNormal(loc, scale_tril=scale)
     else:
         component = dist.Normal(loc, scale).to_event(1)
     with pyro.plate("rows", rows):
@@ -190,11 +190,11 @@ def _sample_scale_tril(prior: Prior, copies: int, x: Tensor | None, num_componen
     """Cholesky factors of Σ, shape (…, copies, d, d): L A⁻ᵀ, with Λ = L Lᵀ and A the Bartlett factor's sites."""
     dim = len(prior.mean)
     df = prior.df - dim + 1 + torch.arange(dim, dtype=prior.scale.dtype, device=prior.scale.device)
-    square = dist.Chi2(df).expand([copies, dim]).to_event(2)
+    square = dist.Chi2(df).expand_by([copies]).to_event(2)
     diagonal = pyro.sample("bartlett_diagonal", square, infer=_start("bartlett_diagonal", x, num_components, prior))
     factor = torch.diag_embed(diagonal.sqrt())
     if dim > 1:
-        normal = dist.Normal(df.new_zeros(()), 1.0).expand([copies, dim * (dim - 1) // 2]).to_event(2)
+        normal = dist.Normal(df.new_zeros(()), 1.0).expand_by([copies, dim * (dim - 1) // 2]).to_event(2)
         upper = pyro.sample("bartlett_upper", normal, infer=_start("bartlett_upper", x, num_components, prior))
         row, column = torch.triu_indices(dim, dim, 1, device=df.device)
         factor[..., row, column] = upper
@@ -210,13 +210,14 @@ def start_loc(x: Tensor, num_components: int) -> Tensor:
 def _k_means(x: Tensor, num_components: int) -> tuple[Tensor, Tensor]:
     """Centres, shape (k, d), and the covariance within clusters, all clusters pooled, shape (d, d)."""
     seed = int(torch.randint(2**31 - 1, ()))
-    fitted = KMeans(num_components, n_init=1, random_state=seed).fit(x.detach().cpu().numpy())
+    k_means = KMeans(num_components, n_init=1, random_state=seed)  # pyright: ignore[reportArgumentType]
+    fitted = k_means.fit(x.detach().cpu().numpy())
     centres = torch.as_tensor(fitted.cluster_centers_, dtype=x.dtype, device=x.device)
     residuals = x - centres[torch.as_tensor(fitted.labels_, device=x.device).long()]
     return centres, residuals.mT @ residuals / len(x)
 
 
-def _start(site: str, x: Tensor | None, num_components: int, prior: Prior) -> dict[str, Callable[[], Tensor]]:
+def _start(site: str, x: Tensor | None, num_components: int, prior: Prior) -> InferDict:
     """Where a fit to data may start, as a site's ``infer``: k-means' centres, and one covariance for all of them."""
     if x is None:
         return {}
@@ -226,15 +227,17 @@ def _start(site: str, x: Tensor | None, num_components: int, prior: Prior) -> di
         if site == "loc":
             return centres
         within = within + 1e-3 * prior.scale  # clusters without spread in some direction
-        if site == "precision":
+        if site == "diagonal precision":
             return 1 / within.diagonal()
+        if site == "isotropic precision":
+            return 1 / within.diagonal().mean()
         factor = torch.linalg.solve_triangular(
             torch.linalg.cholesky(within), torch.linalg.cholesky(prior.scale), upper=False
         ).mT
         row, column = torch.triu_indices(len(within), len(within), 1)
         return factor.diagonal().square() if site == "bartlett_diagonal" else factor[row, column]
 
-    return {"init": value}
+    return {"init": value}  # pyright: ignore[reportReturnType] (Pyro passes keys on that InferDict does not list)
 
 
 def as_matrices(covariance: Tensor, loc: Tensor) -> Tensor:

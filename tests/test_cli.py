@@ -1,0 +1,220 @@
+"""The command as a user meets it: what it writes, what it prints, and how it fails."""
+
+import json
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from guidebook import cli
+from guidebook.inference import Posterior
+
+
+class Ran:
+    """Exit status, standard output and standard error of one call."""
+
+    def __init__(self, status: int, out: str, err: str) -> None:
+        self.status, self.out, self.err = status, out, err
+
+
+@pytest.fixture
+def call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+    def run(*words: str) -> Ran:
+        monkeypatch.setattr(sys, "argv", ["guidebook", *map(str, words)])
+        with warnings.catch_warnings(), pytest.raises(SystemExit) as stop:
+            cli.main()
+        captured = capsys.readouterr()
+        return Ran(int(stop.value.code or 0), captured.out, captured.err)
+
+    return run
+
+
+def test_help_is_there_without_torch() -> None:
+    code = "import sys; sys.argv = ['guidebook', '--help']\nfrom guidebook.cli import main\n"
+    code += "try: main()\nexcept SystemExit: pass\nassert not {'torch', 'pyro', 'sklearn', 'pandas', 'matplotlib'} & set(sys.modules)"
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert ran.returncode == 0, ran.stderr
+    for command in ("list", "run", "compare"):
+        assert command in ran.stdout
+
+
+def test_list(call) -> None:
+    record = json.loads(call("list", "--json", "-").out)
+    assert [row["model"] for row in record] == ["logistic", "gmm"]
+    assert "full_rank" in record[0]["guides"]
+    assert record[1]["options"]["covariance"]["default"] == "full"
+    text = call("list").out
+    assert "breast_cancer" in text
+    assert "no em: " in text
+
+
+def test_run_prints_and_writes_the_promised_json(call, tmp_path: Path) -> None:
+    ran = call("run", "gmm", "--method", "em", "--out", tmp_path / "a", "--json", "-", "--set", "num_components=2")
+    assert ran.status == 0, ran.err
+    record = json.loads(ran.out)
+    keys = (
+        "model method guide data standardized seed seconds engine converged stopped_because log_likelihood elbo k_hat"
+    )
+    assert list(record) == [*keys.split(), "parameters"]
+    assert record["model"] == "gmm"
+    assert record["standardized"] is False
+    assert record["elbo"] is None
+    assert np.shape(record["parameters"]["loc"]["mean"]) == (2, 4)
+    assert record["parameters"]["loc"]["sd"] is None
+    assert json.loads((tmp_path / "a" / "result.json").read_text()) == record
+    saved = Posterior.load(tmp_path / "a" / "posterior.safetensors")
+    assert torch.allclose(
+        saved.draws["loc"][0, 0],
+        torch.tensor(record["parameters"]["loc"]["mean"], dtype=torch.float64)[[*_order(saved, record)]],
+    )
+    assert not [file for file in (tmp_path / "a").iterdir() if file.name.startswith(".")]
+
+
+def _order(saved: Posterior, record: dict) -> list[int]:
+    """EM's components may be listed in another order than they were found in."""
+    ours = saved.draws["loc"][0, 0]
+    theirs = torch.tensor(record["parameters"]["loc"]["mean"], dtype=torch.float64)
+    return [int((theirs - row).abs().sum(1).argmin()) for row in ours]
+
+
+def test_same_command_same_numbers(call) -> None:
+    command = ("run", "logistic", "--method", "svi:full_rank", "--steps", "60", "--json", "-")
+    first, again, other = (json.loads(call(*command, "--seed", s).out) for s in ("1", "1", "2"))
+    assert first["parameters"] == again["parameters"]
+    assert first["parameters"] != other["parameters"]
+    assert first["guide"] == "full_rank"
+    assert first["k_hat"] is not None
+    assert len(first["parameters"]["w"]["mean"]) == 31
+
+
+def test_a_users_file_with_a_named_target(call, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(80, 2))
+    labels = np.where(rng.random(80) < 1 / (1 + np.exp(-2 * x[:, 0])), "yes", "no")
+    file = tmp_path / "mine.csv"
+    file.write_text("a,b,bought\n" + "".join(f"{u},{v},{w}\n" for (u, v), w in zip(x, labels, strict=True)))
+    ran = call(
+        "run",
+        "logistic",
+        "--method",
+        "laplace",
+        "--data",
+        file,
+        "--set",
+        "target=bought",
+        "--steps",
+        "1500",
+        "--json",
+        "-",
+    )
+    assert ran.status == 0, ran.err
+    record = json.loads(ran.out)
+    assert record["standardized"] is True
+    mean, sd = record["parameters"]["w"]["mean"][1], record["parameters"]["w"]["sd"][1]
+    assert 0.5 < mean - 0 < 2 * 2
+    assert 0.1 < sd < 0.8
+
+
+def test_compare_writes_a_report(call, tmp_path: Path) -> None:
+    ran = call(
+        "compare", "gmm", "--methods", "svi:mean_field,em,map", "--steps", "300", "--out", tmp_path / "r", "--json", "-"
+    )
+    assert ran.status == 0, ran.err
+    record = json.loads(ran.out)
+    assert record["reference"] == "svi:mean_field"
+    assert [m["name"] for m in record["methods"]] == ["svi:mean_field", "em", "map"]
+    for method in record["methods"]:
+        assert {"name", "seconds", "elbo", "k_hat", "verdict", "worst", "quantities"} <= set(method)
+        assert set(method["quantities"]["loc[0,0]"]) == {"mean_shift_in_sd", "sd_ratio", "mcse_in_sd"}
+    html = (tmp_path / "r" / "report.html").read_text()
+    assert record["methods"][1]["name"] in html
+    index = tmp_path / "index.html"
+    assert call("index", tmp_path / "r", "--out", index).status == 0
+    assert 'href="r/report.html"' in index.read_text()
+
+
+def bad_files(folder: Path) -> dict[str, Path]:
+    texts = {
+        "empty": "",
+        "header": "a,b\n",
+        "ragged": "a,b\n1,2\n3\n",
+        "text": "a,b\n1,2\n3,four\n",
+        "missing": "a,b\n1,2\n3,\n",
+        "infinite": "a,b\n1,2\n3,inf\n",
+    }
+    files = {}
+    for name, text in texts.items():
+        files[name] = folder / f"{name}.csv"
+        files[name].write_text(text)
+    files["not_numpy"] = folder / "not.npy"
+    files["not_numpy"].write_bytes(b"\x89PNG....")
+    return files
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        ("run gmmm", "unknown model 'gmmm': did you mean gmm?"),
+        ("run gmm --method emm", "unknown method 'emm': did you mean em"),
+        ("run gmm --method svi --guide mean_fild", "did you mean mean_field"),
+        ("run gmm --method em --guide flow", "em takes no guide"),
+        ("run logistic --method em", "logistic has no em: "),
+        ("run gmm --set covarianc=full", "did you mean covariance"),
+        ("run gmm --set covariance=round", "unknown covariance 'round'"),
+        ("run gmm --set num_components=0", "num_components must be at least 1"),
+        ("run gmm --set num_components=151", "more than the 150 rows"),
+        ("run gmm --data irsi", "did you mean iris?"),
+        ("run gmm --data no/such.csv", "no such file"),
+        ("run gmm --data {empty}", "empty"),
+        ("run gmm --data {header}", "header"),
+        ("run gmm --data {ragged}", "line 3"),
+        ("run gmm --data {text}", "column 'b'"),
+        ("run gmm --data {missing}", "line 3"),
+        ("run gmm --data {infinite}", "infinite"),
+        ("run gmm --data {not_numpy}", "not.npy"),
+        ("run logistic --data wine", "3 classes"),
+        ("run gmm --method em --out {folder}/text.csv/x", "text.csv"),
+        ("run gmm --method em --json {folder}/none/x.json", "there is no folder"),
+        ("run gmm --seed -1", "--seed"),
+        ("run gmm --steps 0", "--steps"),
+        ("run gmm --device tpu", "must be cpu or cuda"),
+        ("run gmm --nonsense", "No such option"),
+        ("run", "Missing argument"),
+        ("fit gmm", "No such command"),
+        ("compare gmm --methods nuts", "needs two or more"),
+        ("compare gmm --methods em,map --reference nuts", "unknown reference"),
+        ("index {folder} --out {folder}/i.html", "holds no comparison"),
+    ],
+)
+def test_a_mistake_gets_one_sentence_and_leaves_nothing(call, tmp_path: Path, words: str, sentence: str) -> None:
+    files = bad_files(tmp_path)
+    before = sorted(tmp_path.rglob("*"))
+    ran = call(*(word.format(folder=tmp_path, **files) for word in words.split()))
+    assert ran.status == 2
+    assert ran.out == ""
+    assert ran.err.count("\n") == 1
+    assert ran.err.startswith("guidebook: ")
+    assert sentence in ran.err
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_failed_fit_is_status_one_and_leaves_nothing(call, tmp_path: Path) -> None:
+    np.save(tmp_path / "flat.npy", np.repeat(np.eye(3), 4, axis=0)[:, :2] + 1e-9 * np.arange(24).reshape(12, 2))
+    ran = call("run", "gmm", "--data", tmp_path / "flat.npy", "--method", "em", "--out", tmp_path / "out" / "deep")
+    assert ran.status == 1
+    assert "reached an optimum" in ran.err
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_interrupted_fit_leaves_nothing(call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("guidebook.fit.em", interrupted)
+    ran = call("run", "gmm", "--method", "em", "--out", tmp_path / "out")
+    assert ran.status == 130
+    assert not (tmp_path / "out").exists()

@@ -1,0 +1,81 @@
+"""The house in order: packages listed, imports in one direction, a row for every model, documents that hold."""
+
+import ast
+import re
+import tomllib
+from pathlib import Path
+
+import guidebook
+from guidebook import models
+from guidebook.catalog import ROWS
+from guidebook.grid import grid_markdown
+from guidebook.guides import families
+
+ROOT = Path(__file__).parents[1]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+FOLDERS = {"guidebook.models": "models", "guidebook.guides": "guides", "guidebook.inference": "inference"}
+ROOMS = ("models", "guides", "inference", "guidebook")
+
+
+def test_every_package_is_listed() -> None:
+    found = {"guidebook"}
+    for folder, name in [("src/guidebook", "guidebook"), *((f, n) for n, f in FOLDERS.items())]:
+        for init in (ROOT / folder).rglob("__init__.py"):
+            parts = init.parent.relative_to(ROOT / folder).parts
+            if not parts or not (ROOT / folder / parts[0]).is_symlink():
+                found.add(".".join([name, *parts]))
+    assert set(PROJECT["tool"]["setuptools"]["packages"]) == found
+
+
+def test_links_show_editors_the_installed_tree() -> None:
+    for name in FOLDERS.values():
+        link = ROOT / "src" / "guidebook" / name
+        assert link.is_symlink()
+        assert link.resolve() == ROOT / name
+
+
+def rooms_imported(file: Path) -> set[str]:
+    """Which of the four rooms a file imports from, by absolute name or by going up."""
+    package = file.relative_to(ROOT).parts[:-1]
+    rooms = set()
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.level:
+            above = [*package[: len(package) - node.level + 1], *(node.module or "").split(".")]
+            rooms.add(above[0] if above[0] else "guidebook")
+        names = [node.module] if isinstance(node, ast.ImportFrom) and not node.level else []
+        names += [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+        for name in names:
+            parts = (name or "").split(".")
+            if parts[0] == "guidebook":
+                rooms.add(parts[1] if len(parts) > 1 and parts[1] in ROOMS else "guidebook")
+            elif parts[0] in ROOMS:
+                rooms.add(f"top-level {parts[0]}")
+    return rooms
+
+
+def test_no_import_runs_back_up() -> None:
+    """models, guides and inference stand on torch and pyro alone; src/guidebook ties them together."""
+    for room in ("models", "guides", "inference"):
+        for file in (ROOT / room).rglob("*.py"):
+            assert rooms_imported(file) <= {room}, file
+
+
+def test_every_model_has_a_row_and_every_family_is_in_all_of_them() -> None:
+    assert {name for name in models.__all__ if name != "Steps"} == set(ROWS)
+    marked = {name for name, value in vars(families).items() if getattr(value, "is_guide_family", False)}
+    for row in ROWS.values():
+        assert marked <= set(row.guides) | set(row.empty), row.name
+
+
+def test_readme_shows_the_grid_and_commands_that_exist() -> None:
+    readme = (ROOT / "README.md").read_text()
+    assert grid_markdown() in readme
+    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    assert set(re.findall(r"^make (\w+)", readme, re.MULTILINE)) <= targets
+    for path in re.findall(r"\]\(([^)#]+)\)", readme):
+        assert path.startswith("https://") or (ROOT / path).exists(), path
+
+
+def test_version_is_the_projects() -> None:
+    assert PROJECT["project"]["version"] == guidebook.__version__
+    assert f"## {guidebook.__version__}" in (ROOT / "CHANGELOG.md").read_text()
