@@ -73,12 +73,12 @@ def draw_guide(model: Callable, guide: Callable, data: tuple, num_draws: int) ->
         covered = latent <= set(guide_trace.nodes)
         size = _chunk(data)
         parts = [_draw_chunk(guide, data, min(size, num_draws - start)) for start in range(0, num_draws, size)]
-    values = {name: torch.cat([part[0][name] for part in parts]) for name in latent & set(guide_trace.nodes)}
+    values = {name: torch.cat([part[0][name] for part in parts]).detach() for name in latent & set(guide_trace.nodes)}
     log_q = torch.cat([part[1] for part in parts])
 
-    def one(draw: Sites) -> tuple[Sites, Tensor]:
+    def one(draw: Sites) -> tuple[Sites, Tensor | float]:
         trace = poutine.trace(poutine.condition(model, data=draw)).get_trace(*data)
-        sites = {name: site["value"] for name, site in trace.nodes.items() if is_deterministic(site)}
+        sites = {name: site["value"] for name, site in nodes(trace).items() if is_deterministic(site)}
         return sites, trace.log_prob_sum()
 
     deterministic, log_p = _many(one, values, data)
@@ -104,28 +104,27 @@ def _chunk(data: tuple) -> int:
 def _draw_chunk(guide: Callable, data: tuple, num_draws: int) -> tuple[Sites, Tensor]:
     """Values of the guide's sites, shape (draw, *site), and its log density at each draw."""
     single = poutine.trace(guide).get_trace(*data)
-    shapes = {name: site["value"].shape for name, site in single.iter_stochastic_nodes()}
+    shapes = {name: nodes(single)[name]["value"].shape for name in single.stochastic_nodes}
     depth = max(
-        (-f.dim for s in single.nodes.values() for f in s.get("cond_indep_stack", ()) if f.vectorized), default=0
+        (-f.dim for s in nodes(single).values() for f in s.get("cond_indep_stack", ()) if f.vectorized), default=0
     )
     try:
         with pyro.plate("guidebook draws", num_draws, dim=-1 - depth):
             batch = poutine.trace(guide).get_trace(*data)
         batch.compute_log_prob()
-        values = {name: batch.nodes[name]["value"].reshape(num_draws, *shape) for name, shape in shapes.items()}
-        log_q = sum(
-            site["log_prob"].expand(num_draws, *site["log_prob"].shape[1:]).reshape(num_draws, -1).sum(-1)
-            for name, site in batch.iter_stochastic_nodes()
-        )
+        values = {name: nodes(batch)[name]["value"].reshape(num_draws, *shape) for name, shape in shapes.items()}
+        terms = [nodes(batch)[name]["log_prob"] for name in batch.stochastic_nodes]
+        terms = [term.expand(num_draws, *term.shape[1:]).reshape(num_draws, -1).sum(-1) for term in terms]
+        log_q = torch.as_tensor(sum(terms))
         trusted = isinstance(guide, AutoGuide)  # Pyro's own take a plate
         if trusted or all(_fits(guide, data, single, values, log_q, draw) for draw in {0, num_draws - 1}):
-            return values, torch.as_tensor(log_q)
+            return values, log_q
     except (RuntimeError, ValueError, TypeError, NotImplementedError, IndexError):
         pass
     draws: list[tuple[Sites, Tensor]] = []
     for _ in range(num_draws):
         trace = poutine.trace(guide).get_trace(*data)
-        draws.append(({name: trace.nodes[name]["value"] for name in shapes}, trace.log_prob_sum()))
+        draws.append(({name: nodes(trace)[name]["value"] for name in shapes}, torch.as_tensor(trace.log_prob_sum())))
     values = {name: torch.stack([draw[name] for draw, _ in draws]) for name in shapes}
     return values, torch.stack([log_q for _, log_q in draws])
 
@@ -136,8 +135,8 @@ def _fits(guide: Callable, data: tuple, single: poutine.Trace, values: Sites, lo
     for name in values:
         given.nodes[name] = given.nodes[name] | {"value": values[name][draw]}
     again = poutine.trace(poutine.replay(guide, trace=given)).get_trace(*data)
-    same = all(torch.allclose(again.nodes[name]["value"], values[name][draw], rtol=1e-4, atol=1e-6) for name in values)
-    return same and torch.allclose(again.log_prob_sum(), log_q[draw], rtol=1e-4, atol=1e-4)
+    same = all(torch.allclose(nodes(again)[name]["value"], values[name][draw], rtol=1e-4, atol=1e-6) for name in values)
+    return same and torch.allclose(torch.as_tensor(again.log_prob_sum()), log_q[draw], rtol=1e-4, atol=1e-4)
 
 
 def _many(one: Callable, over: Sites, data: tuple) -> Any:

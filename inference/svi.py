@@ -155,7 +155,7 @@ def _curved(guide: AutoLaplaceApproximation, data: tuple) -> AutoGuide:
     """The normal with the curvature at the point that Laplace's guide has reached."""
     try:
         return guide.laplace_approximation(*data)
-    except torch.linalg.LinAlgError:
+    except torch.linalg.LinAlgError:  # pyright: ignore[reportPrivateImportUsage]
         raise ArithmeticError(
             "svi: Laplace's method needs a mode, and the density still rises from the point reached: take more steps"
         ) from None

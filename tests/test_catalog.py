@@ -99,9 +99,9 @@ def test_every_guide_fits(name: str, guide: str) -> None:
 
 
 def test_laplace_at_no_mode_says_so() -> None:
-    with pytest.raises(ArithmeticError, match="needs a mode"), warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)
-        fit(problem("gmm"), "svi", "laplace", steps=5)
+    task = problem("gmm")
+    with pytest.raises(ArithmeticError, match="needs a mode"):
+        fit(task, "svi", "laplace", steps=5)
 
 
 @pytest.mark.parametrize("covariance", ["tied", "diagonal", "isotropic"])

@@ -35,7 +35,8 @@ def call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
 
 def test_help_is_there_without_torch() -> None:
     code = "import sys; sys.argv = ['guidebook', '--help']\nfrom guidebook.cli import main\n"
-    code += "try: main()\nexcept SystemExit: pass\nassert not {'torch', 'pyro', 'sklearn', 'pandas', 'matplotlib'} & set(sys.modules)"
+    code += "try: main()\nexcept SystemExit: pass\n"
+    code += "assert not {'torch', 'pyro', 'sklearn', 'pandas', 'matplotlib'} & set(sys.modules)"
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert ran.returncode == 0, ran.stderr
     for command in ("list", "run", "compare"):
