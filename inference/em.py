@@ -91,7 +91,8 @@ def em(
         converged=best.converged,
         stopped_because=because,
     )
-    return Posterior(draws=point_draws(best.params), params=best.params, info=info)
+    params = {name: value.cpu() for name, value in best.params.items()}
+    return Posterior(draws=point_draws(params), params=params, info=info)
 
 
 def _run(steps: Any, restart: int, data: tuple, num_steps: int, tol: float) -> _Run:

@@ -42,6 +42,7 @@ def minimise(
         Step size at first; later it decays to a hundredth of that.
     num_steps : int
     bar : Progress
+        Shows the running mean of what the loss is the negative of, an ELBO as a rule.
 
     Returns
     -------
@@ -70,8 +71,8 @@ def minimise(
                 for average, p in zip(averages, params, strict=True):
                     average += (p - average) / (step - first_averaged + 1)
         if step % 50 == 0:
-            bar.update(step + 1, f"loss {float(losses[max(0, step - 99) : step + 1].mean()):.2f}")
-    bar.update(num_steps, f"loss {float(losses[-100:].mean()):.2f}")
+            bar.update(step + 1, f"ELBO {-float(losses[max(0, step - 99) : step + 1].mean()):.2f}")
+    bar.update(num_steps, f"ELBO {-float(losses[-100:].mean()):.2f}")
     with torch.no_grad():
         for average, p in zip(averages, params, strict=True):
             p.copy_(average)

@@ -79,7 +79,7 @@ def svi(
     device : str or torch.device, optional
         Where to fit, such as "cuda"; the data's own device where left out. Draws come back to the CPU.
     progress : bool
-        Whether to show a bar with the running loss.
+        Whether to show a bar with the running ELBO.
 
     Returns
     -------
