@@ -79,18 +79,19 @@ def minimise(
     return losses
 
 
-def late_fall(losses: Tensor) -> float:
-    """How far the loss still fell at the end of the phase of constant step size; 0 where that is within noise.
+def late_fall(losses: Tensor, *, noisy: bool = True) -> float:
+    """How far the loss still fell when it should have been level, in nats; 0 where that is within noise.
 
-    The last fifth of the phase against the fifth before it. Later losses do not tell: a smaller step alone lowers them.
+    The last fifth of the phase of constant step size against the fifth before it: later on a smaller step alone lowers
+    the loss, by lessening the parameters' jitter. A loss without noise has no jitter, and is judged at its end.
     """
-    constant = losses[: int(CONSTANT * len(losses))]
-    width = len(constant) // 5
+    judged = losses[: int(CONSTANT * len(losses))] if noisy else losses
+    width = len(judged) // 5
     if width < 10:
         return 0.0
-    early, late = constant[-2 * width : -width], constant[-width:]
+    early, late = judged[-2 * width : -width], judged[-width:]
     fall = float(early.mean() - late.mean())
-    error = float(torch.sqrt((early.var() + late.var()) / width))
+    error = float(torch.sqrt((early.var() + late.var()) / width)) if noisy else 0.0
     return fall if fall > max(4 * error, 0.01 + 1e-6 * abs(float(late.mean()))) else 0.0
 
 

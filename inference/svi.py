@@ -118,6 +118,7 @@ def svi(
             model, fitted, data, loss or Trace_ELBO(num_particles), optim, lr, num_steps, batch_size, progress
         )
         params = constrained_params(model, fitted, data)
+        noisy = not is_point(fitted, data)
         if isinstance(fitted, AutoLaplaceApproximation):
             fitted = _curved(fitted, data)
         point = is_point(fitted, data)
@@ -129,7 +130,7 @@ def svi(
         weights = drawn.log_weights.cpu().double()
         elbo, elbo_se = float(weights.mean()), float(weights.std() / math.sqrt(len(weights)))
         shape = k_hat(weights) if len(weights) >= 100 else None
-    fall = late_fall(losses)
+    fall = late_fall(losses, noisy=noisy)
     because = f"took all {num_steps} steps"
     if fall > 0:
         because += f" with the loss still falling, by {fall:.3g} nats of late: take more steps"

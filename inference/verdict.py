@@ -158,7 +158,7 @@ def _also(problem: str | None) -> str:
 
 def _advice(too_narrow: int, too_wide: int) -> str:
     if too_narrow:
-        return " Intervals from it promise too much: take a guide with correlations, or NUTS."
+        return " Intervals from it promise too much: take a richer guide, or NUTS."
     if too_wide:
-        return " Intervals from it are wider than the data warrant: take a guide with correlations, or NUTS."
+        return " Intervals from it are wider than the data warrant: take a richer guide, or NUTS."
     return ""
