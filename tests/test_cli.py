@@ -130,6 +130,7 @@ def test_compare_writes_a_report(call, tmp_path: Path) -> None:
     assert [m["name"] for m in record["methods"]] == ["svi:mean_field", "em", "map"]
     for method in record["methods"]:
         assert {"name", "seconds", "elbo", "k_hat", "verdict", "worst", "quantities"} <= set(method)
+        assert method["worst"]["quantity"] in method["quantities"]
         assert set(method["quantities"]["loc[0,0]"]) == {"mean_shift_in_sd", "sd_ratio", "mcse_in_sd"}
     html = (tmp_path / "r" / "report.html").read_text()
     assert record["methods"][1]["name"] in html

@@ -65,9 +65,7 @@ def comparison_json(task: Problem, comparison: Comparison) -> dict[str, Any]:
                 "k_hat": plain(getattr(info, "k_hat", None)),
                 "judgement": verdict.judgement,
                 "verdict": verdict.sentence,
-                "worst": None
-                if name == comparison.reference
-                else {"quantity": worst} | {f: plain(float(frame.loc[worst, f])) for f in shown},
+                "worst": {"quantity": worst} | {f: plain(float(frame.loc[worst, f])) for f in shown},
                 "quantities": {
                     str(quantity): {f: plain(float(frame.loc[quantity, f])) for f in figures}
                     for quantity in frame.index
@@ -147,5 +145,6 @@ def read_reports(folders: Sequence[Path], beside: Path) -> list[dict[str, Any]]:
 
 
 def _report_row(method: dict[str, Any]) -> dict[str, Any]:
-    worst = method["worst"] or {}
-    return method | worst | {"method": method["name"], "worst": worst.get("quantity")}
+    is_reference = method["judgement"] in ("reference", "refused")
+    worst = {"quantity": None} if is_reference else method["worst"]
+    return method | worst | {"method": method["name"], "worst": worst["quantity"]}
