@@ -14,7 +14,7 @@ from .progress import Progress
 
 CONSTANT = 0.3  # share of the steps at the full step size, before it decays
 FINAL = 0.01  # step size at the end, relative to the full one; the decay is geometric
-AVERAGED = 0.15  # share of the steps, the last ones, whose parameters are averaged
+AVERAGED = 0.3  # share of the steps, the last ones, whose parameters are averaged
 # Averaging starts late: while the steps are large, jitter of the parameters adds to a guide's spread, its own scale
 # makes up for that by shrinking, and an average of such iterates would be too narrow.
 

@@ -35,7 +35,7 @@ def svi(
     model: Callable,
     guide: Callable,
     *data: Any,
-    num_steps: int = 10_000,
+    num_steps: int = 15_000,
     lr: float = 0.01,
     optim: type[torch.optim.Optimizer] | None = None,
     loss: Any = None,

@@ -92,7 +92,7 @@ def test_flow_reaches_a_skewed_posterior_that_no_normal_does() -> None:
 
     flow = svi(model, guides.flow, num_steps=4000, lr=0.005, num_draws=2000, progress=False)
     normal = svi(model, guides.full_rank, num_steps=2000, num_draws=2000, progress=False)
-    assert flow.info.elbo > normal.info.elbo + 0.3  # the evidence is 0
+    assert flow.info.elbo > normal.info.elbo + 0.15  # the evidence is 0
     assert flow.info.elbo < 4 * flow.info.elbo_se
 
 
