@@ -98,6 +98,13 @@ def test_every_guide_fits(name: str, guide: str) -> None:
     assert all(torch.isfinite(v).all() for v in quantities.values())
 
 
+@pytest.mark.filterwarnings("ignore:svi")
+@pytest.mark.parametrize("name", ROWS)
+def test_minibatches_serve_every_model(name: str) -> None:
+    posterior = fit(problem(name, settings=["batch_size=50"]), "svi", "mean_field", steps=120)
+    assert posterior.info.losses[-20:].mean() < posterior.info.losses[:20].mean()
+
+
 def test_laplace_at_no_mode_says_so() -> None:
     task = problem("gmm")
     with pytest.raises(ArithmeticError, match="needs a mode"):

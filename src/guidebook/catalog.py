@@ -60,6 +60,8 @@ class Row(NamedTuple):
         What ``guidebook compare`` fits where ``--methods`` is left out.
     empty : dict
         Method or guide → why the cell is empty.
+    prior : callable or None
+        ``(x, num_components) -> prior``, where the default prior follows the data: minibatches need it fixed.
     """
 
     name: str
@@ -74,6 +76,7 @@ class Row(NamedTuple):
     identify: Callable
     compared: tuple[str, ...]
     empty: dict[str, str]
+    prior: Callable | None = None
 
 
 FAMILIES: dict[str, Callable] = {
@@ -145,6 +148,7 @@ ROWS: dict[str, Row] = {
             identify=gmm.identify,
             compared=("nuts", "em", "svi:mean_field", "svi:full_rank"),
             empty={"cavi": NOT_YET, "gibbs": NOT_YET, "mcem": "its E-step is exact: use em"},
+            prior=gmm.default_prior,
         ),
     )
 }

@@ -1,6 +1,7 @@
 """One call from names to a fit: what the command line does, without its words."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 from torch import Tensor
@@ -50,7 +51,10 @@ def problem(model: str, data: str | None = None, settings: list[str] | None = No
     if components is not None and components > len(dataset.x):
         raise ValueError(f"num_components={components} is more than the {len(dataset.x)} rows of {dataset.name}")
     args = (dataset.x,) if dataset.y is None else (dataset.x, dataset.y)
-    return Problem(row, dataset, args, options, catalog.bound_model(row, options))
+    bound = catalog.bound_model(row, options)
+    if row.prior is not None and options["batch_size"] is not None:
+        bound = partial(bound, prior=row.prior(dataset.x, components))
+    return Problem(row, dataset, args, options, bound)
 
 
 def fit(
