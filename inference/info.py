@@ -4,9 +4,29 @@ Every record has ``method``, ``engine``, ``seed``, ``seconds`` (the fit alone), 
 (a sentence: why the method stopped and, where that is cause for concern, what to do).
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from torch import Tensor
+
+
+class RunInfo(Protocol):
+    """What every record has."""
+
+    @property
+    def method(self) -> str: ...
+    @property
+    def engine(self) -> str: ...
+    @property
+    def seed(self) -> int: ...
+    @property
+    def seconds(self) -> float: ...
+    @property
+    def converged(self) -> bool: ...
+    @property
+    def stopped_because(self) -> str: ...
+    @property
+    def is_point(self) -> bool: ...
+    def _asdict(self) -> dict[str, Any]: ...
 
 
 class SviInfo(NamedTuple):
@@ -105,4 +125,60 @@ class EmInfo(NamedTuple):
     is_point: bool = True
 
 
-INFO_TYPES: dict[str, type] = {"svi": SviInfo, "nuts": NutsInfo, "em": EmInfo}
+class CaviInfo(NamedTuple):
+    """Run of coordinate ascent variational inference.
+
+    Attributes
+    ----------
+    objective : Tensor, shape (sweep,)
+        The bound after each sweep of the best restart, in nats.
+    elbo : float
+        Its last value, exact: no Monte Carlo error.
+    basins : list of dict
+        Where the restarts ended, as in `EmInfo`.
+    """
+
+    objective: Tensor
+    elbo: float
+    basins: list[dict]
+    seconds: float
+    seed: int
+    converged: bool
+    stopped_because: str
+    engine: str = "eager"
+    method: str = "cavi"
+    is_point: bool = False
+
+
+class GibbsInfo(NamedTuple):
+    """Run of a Gibbs sampler.
+
+    Attributes
+    ----------
+    r_hat : dict of Tensor
+        Rank-normalised split R̂ of every entry of every site; of raw sites, as in `NutsInfo`.
+    ess : dict of Tensor
+        Bulk effective sample size, likewise.
+    num_warmup : int
+        Sweeps a chain before the first draw.
+    """
+
+    r_hat: dict[str, Tensor]
+    ess: dict[str, Tensor]
+    num_warmup: int
+    seconds: float
+    seed: int
+    converged: bool
+    stopped_because: str
+    engine: str = "eager"
+    method: str = "gibbs"
+    is_point: bool = False
+
+
+INFO_TYPES: dict[str, type] = {
+    "svi": SviInfo,
+    "nuts": NutsInfo,
+    "em": EmInfo,
+    "cavi": CaviInfo,
+    "gibbs": GibbsInfo,
+}

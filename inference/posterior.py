@@ -13,14 +13,14 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from .info import INFO_TYPES, EmInfo, NutsInfo, SviInfo
+from .info import INFO_TYPES, RunInfo
 
 if TYPE_CHECKING:
     import pandas as pd
     import xarray as xr
 
 
-Info = TypeVar("Info", SviInfo, NutsInfo, EmInfo)
+Info = TypeVar("Info", bound=RunInfo)
 
 
 @dataclass(frozen=True)
@@ -34,8 +34,8 @@ class Posterior(Generic[Info]):
         A point method has one chain of one draw.
     params : dict of Tensor
         What was learned as a point: weights of guides and decoders, EM's estimates; constrained, by name.
-    info : SviInfo, NutsInfo or EmInfo
-        Record of the run; see `guidebook.inference.info`.
+    info : NamedTuple
+        Record of the run, a type a method; see `guidebook.inference.info`.
     """
 
     draws: Mapping[str, Tensor]

@@ -1,4 +1,4 @@
-"""The record of pure functions by which a model hands its coordinate-wise updates to a generic loop."""
+"""The records of pure functions by which a model hands its coordinate-wise updates to a generic loop."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -13,21 +13,28 @@ def _no_flaw(params: Params, expectations: Any, *data: Tensor) -> str | None:
 
 
 class Steps(NamedTuple):
-    """Updates of an EM-like method. Every function is pure and takes the data last.
+    """Updates of expectation maximisation or of coordinate ascent. Every function is pure and takes the data last.
 
     Attributes
     ----------
     init : callable
-        ``(restart, *data) -> params``: starting values, keyed by the model's site names. ``restart`` counts from 0;
-        randomness comes from torch's generator, which the loop has seeded.
+        ``(restart, *data) -> params``: starting values; EM's are keyed by the model's site names, those of coordinate
+        ascent are the parameters of q. ``restart`` counts from 0; randomness comes from torch's generator, which the
+        loop has seeded.
     e_step : callable
         ``(params, *data) -> expectations``: whatever ``m_step`` and ``objective`` need.
     m_step : callable
         ``(expectations, *data) -> params``.
     objective : callable
-        ``(params, expectations) -> scalar Tensor``, in nats: what the loop raises. It may never fall.
+        ``(params, expectations) -> scalar Tensor``, in nats: what the loop raises. It may never fall. EM asks for it
+        after an E-step, coordinate ascent after either step, with the latest of both.
     flaw : callable
         ``(params, expectations, *data) -> str or None``: why these parameters cannot count as an optimum, if so.
+    draw : callable, optional
+        ``(params, num_draws) -> sites``, shape (num_draws, *site): draws from q, keyed by the model's site names.
+        Coordinate ascent needs it.
+    accelerate : bool
+        Whether plain EM crawls here, so that its loop should extrapolate unless told not to.
     """
 
     init: Callable[..., Params]
@@ -35,3 +42,25 @@ class Steps(NamedTuple):
     m_step: Callable[..., Params]
     objective: Callable[[Params, Any], Tensor]
     flaw: Callable[..., str | None] = _no_flaw
+    draw: Callable[[Params, int], Params] | None = None
+    accelerate: bool = False
+
+
+class GibbsSteps(NamedTuple):
+    """Full conditionals of a Gibbs sampler, for all chains at once: every tensor of the state is (chain, …).
+
+    Attributes
+    ----------
+    init : callable
+        ``(num_chains, *data) -> state``: where the chains start, dispersed. Randomness comes from torch's generator,
+        which the loop has seeded.
+    conditionals : tuple of callable
+        Each ``(state, *data) -> dict`` draws one block from its distribution given all others, and returns the
+        entries of the state that it replaces. A sweep runs them in order.
+    sites : tuple of str
+        Entries of the state that are the model's sites, and are kept as draws.
+    """
+
+    init: Callable[..., Params]
+    conditionals: tuple[Callable[..., Params], ...]
+    sites: tuple[str, ...]

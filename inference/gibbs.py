@@ -1,0 +1,103 @@
+"""Gibbs sampling: blocks of variables drawn in turn from their exact full conditionals, all chains at once.
+
+Geman and Geman (1984), Stochastic relaxation, Gibbs distributions, and the Bayesian restoration of images, IEEE PAMI 6;
+Gelfand and Smith (1990), Sampling-based approaches to calculating marginal densities, JASA 85.
+"""
+
+import time
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .diagnostics import ess, r_hat
+from .info import GibbsInfo
+from .isolate import isolated
+from .posterior import Posterior
+from .progress import Progress
+
+
+def gibbs(
+    steps: Any,
+    *data: Tensor,
+    num_draws: int = 1000,
+    num_warmup: int = 500,
+    num_chains: int = 4,
+    thin: int = 1,
+    seed: int = 0,
+    progress: bool = True,
+) -> Posterior[GibbsInfo]:
+    """Draw from a posterior by Gibbs sampling.
+
+    Parameters
+    ----------
+    steps : GibbsSteps
+        As a model's ``gibbs_steps(**options)`` returns them; see `guidebook.models.GibbsSteps`.
+    *data : Tensor
+        What the steps take; floating point is computed in float64.
+    num_draws, num_warmup : int
+        Draws kept a chain, and sweeps before the first.
+    num_chains : int
+        Chains, run as one batch.
+    thin : int
+        Sweeps a draw.
+    seed : int
+    progress : bool
+        Whether to show a bar.
+
+    Returns
+    -------
+    Posterior
+        ``info`` is a `GibbsInfo`.
+
+    Raises
+    ------
+    ValueError
+        If an option is out of range.
+    FloatingPointError
+        If a conditional returns a value that is not finite.
+    """
+    counts = {"num_draws": num_draws, "num_warmup": num_warmup, "num_chains": num_chains, "thin": thin}
+    for name, value in counts.items():
+        if value < 1:
+            raise ValueError(f"gibbs: {name} must be at least 1, got {value}")
+    data = tuple(value.double() if value.is_floating_point() else value for value in data)
+    total = num_warmup + num_draws * thin
+    begin = time.perf_counter()
+    kept: dict[str, list[Tensor]] = {name: [] for name in steps.sites}
+    with isolated(seed), torch.no_grad(), Progress("gibbs", total, progress) as bar:
+        state = steps.init(num_chains, *data)
+        for sweep in range(1, total + 1):
+            for conditional in steps.conditionals:
+                state = state | conditional(state, *data)
+            past = sweep - num_warmup
+            if past > 0 and past % thin == 0:
+                for name, values in kept.items():
+                    values.append(state[name].cpu())
+            if sweep % 50 == 0 or sweep == total:
+                bar.update(sweep)
+                _check_finite(state, sweep)
+    seconds = time.perf_counter() - begin
+
+    draws = {name: torch.stack(values, 1) for name, values in kept.items()}
+    scale_reduction = {name: r_hat(value) for name, value in draws.items()}
+    worst = max((float(value.nan_to_num(1.0).max()) for value in scale_reduction.values()), default=1.0)
+    because = f"drew {num_draws} in each of {num_chains} chains"
+    if worst > 1.01:
+        because += f"; R̂ of raw sites {worst:.2f}: judge by quantities free of labels, or draw more"
+    info = GibbsInfo(
+        r_hat=scale_reduction,
+        ess={name: ess(value) for name, value in draws.items()},
+        num_warmup=num_warmup,
+        seconds=seconds,
+        seed=seed,
+        converged=worst <= 1.01,
+        stopped_because=because,
+    )
+    return Posterior(draws=draws, info=info)
+
+
+def _check_finite(state: dict[str, Tensor], sweep: int) -> None:
+    for name, value in state.items():
+        if value.is_floating_point() and not torch.isfinite(value).all():
+            raise FloatingPointError(f"gibbs: {name!r} is not finite by sweep {sweep}")
