@@ -14,7 +14,7 @@ from torch import Tensor
 
 from .diagnostics import ess, mcse, r_hat
 from .posterior import Posterior
-from .verdict import Verdict, judge, reference_problem
+from .verdict import Verdict, is_sampler, judge, reference_problem
 
 
 @dataclass(frozen=True)
@@ -116,7 +116,7 @@ def compare(
         raise ValueError(f"compare: the posteriors share no site; {names[0]} has {', '.join(anchor)}")
 
     columns = [_scalars({site: q[site] for site in shared}) for q in identified]
-    kept = _informative(columns[0]) if not reference.info.is_point else list(columns[0])
+    kept = _informative(columns[0]) or list(columns[0])  # a point varies nowhere
     draws = {n: {label: c[label] for label in kept} for n, c in zip(names, columns, strict=True)}
     base = _moments(draws[names[0]], None)
     quantities = {n: _moments(draws[n], base, draws[names[0]]) for n in names}
@@ -159,7 +159,7 @@ def _informative(columns: dict[str, Tensor]) -> list[str]:
     seen, kept = set(), []
     for label, value in columns.items():
         key = value.numpy().tobytes()
-        if key not in seen and float(value.std()) > 1e-12 * (1 + float(value.abs().mean())):
+        if key not in seen and float(value.std(correction=0)) > 1e-12 * (1 + float(value.abs().mean())):
             kept.append(label)
         seen.add(key)
     return kept
@@ -171,7 +171,7 @@ def _moments(
     """Figures of every quantity; with those of the reference, ``base``, also the figures relative to it."""
     stacked = torch.stack(list(draws.values()), -1)  # (chain, draw, quantity)
     flat = stacked.flatten(0, 1)
-    is_point = len(flat) == 1
+    is_point = len(flat) == 1 or bool((flat == flat[0]).all())
     nothing = np.full(stacked.shape[-1], np.nan)
     frame = pd.DataFrame(
         {
@@ -208,11 +208,9 @@ def _reference_verdict(name: str, posterior: Posterior, quantities: pd.DataFrame
     if refused:
         return Verdict("refused", f"{name} is not fit to judge: {refused}.")
     words = f"{name} is the reference"
-    if posterior.info.method == "nuts":
-        words += (
-            f": R̂ at most {quantities['r_hat'].max():.3f}, at least {quantities['ess'].min():,.0f} effective draws, "
-            "no divergences"
-        )
+    if is_sampler(posterior):
+        words += f": R̂ at most {quantities['r_hat'].max():.3f}, at least {quantities['ess'].min():,.0f} effective draws"
+        words += ", no divergences" if hasattr(posterior.info, "divergences") else ""
     return Verdict("reference", f"{words}.")
 
 

@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 
 Sites = dict[str, Tensor]
+MOST_LOCAL = 10_000_000  # numbers that draws of the rows' own sites may come to, unless they are asked for
 
 
 class GuideDraws(NamedTuple):
@@ -50,12 +51,18 @@ def is_latent(site: Mapping[str, Any]) -> bool:
     )
 
 
+def is_local(site: Mapping[str, Any], data: tuple) -> bool:
+    """Whether a node lies in a plate over the rows of the data, so that there is a value for each row."""
+    rows = len(data[0]) if data and isinstance(data[0], Tensor) and data[0].dim() else None
+    return any(frame.size == rows for frame in site.get("cond_indep_stack", ()))
+
+
 def is_deterministic(site: Mapping[str, Any]) -> bool:
     """Whether a node of a trace stands for ``pyro.deterministic``."""
     return site["type"] == "sample" and site["infer"].get("_deterministic", False)
 
 
-def draw_guide(model: Callable, guide: Callable, data: tuple, num_draws: int) -> GuideDraws:
+def draw_guide(model: Callable, guide: Callable, data: tuple, num_draws: int, local: bool | None = True) -> GuideDraws:
     """Draw from a fitted guide and weigh each draw by the model.
 
     Parameters
@@ -65,24 +72,38 @@ def draw_guide(model: Callable, guide: Callable, data: tuple, num_draws: int) ->
     data : tuple
         Arguments of both.
     num_draws : int
+    local : bool, optional
+        Whether to keep sites with a value for each row; where left out, if they come to fewer than `MOST_LOCAL`
+        numbers. They are drawn and weighed in any case.
     """
     with torch.no_grad(), pyro.validation_enabled(False):
         guide_trace = poutine.trace(guide).get_trace(*data)
         model_trace = poutine.trace(poutine.replay(model, trace=guide_trace)).get_trace(*data)
-        latent = {name for name, site in model_trace.nodes.items() if is_latent(site)}
-        covered = latent <= set(guide_trace.nodes)
-        size = _chunk(data)
-        parts = [_draw_chunk(guide, data, min(size, num_draws - start)) for start in range(0, num_draws, size)]
-    values = {name: torch.cat([part[0][name] for part in parts]).detach() for name in latent & set(guide_trace.nodes)}
-    log_q = torch.cat([part[1] for part in parts])
+    sites = nodes(model_trace)
+    latent = {name for name, site in sites.items() if is_latent(site)}
+    covered = latent <= set(guide_trace.nodes)
+    latent &= set(guide_trace.nodes)
+    apart = {n for n, site in sites.items() if "value" in site and is_local(site, data)}
+    if local is None:
+        local = num_draws * sum(sites[n]["value"].numel() for n in apart if _is_kept(sites[n])) <= MOST_LOCAL
 
     def one(draw: Sites) -> tuple[Sites, Tensor | float]:
         trace = poutine.trace(poutine.condition(model, data=draw)).get_trace(*data)
-        sites = {name: site["value"] for name, site in nodes(trace).items() if is_deterministic(site)}
-        return sites, trace.log_prob_sum()
+        found = {n: s["value"] for n, s in nodes(trace).items() if is_deterministic(s) and (local or n not in apart)}
+        return found, trace.log_prob_sum()
 
-    deterministic, log_p = _many(one, values, data)
-    return GuideDraws(values | deterministic, log_p - log_q if covered else None)
+    size = _chunk(data, sum(sites[name]["value"].numel() for name in latent))
+    parts: list[tuple[Sites, Tensor]] = []
+    for start in range(0, num_draws, size):
+        with torch.no_grad(), pyro.validation_enabled(False):
+            values, log_q = _draw_chunk(guide, data, min(size, num_draws - start))
+        values = {name: values[name].detach() for name in latent}
+        deterministic, log_p = _many(one, values, data, size)
+        kept = {name: value for name, value in values.items() if local or name not in apart}
+        parts.append((kept | deterministic, log_p - log_q))
+    names = parts[0][0]
+    joined = {name: torch.cat([part[name] for part, _ in parts]) for name in names}
+    return GuideDraws(joined, torch.cat([weights for _, weights in parts]) if covered else None)
 
 
 def add_deterministic(model: Callable, draws: Sites, data: tuple) -> Sites:
@@ -92,12 +113,16 @@ def add_deterministic(model: Callable, draws: Sites, data: tuple) -> Sites:
         trace = poutine.trace(poutine.condition(model, data=latent)).get_trace(*data)
         return {name: site["value"] for name, site in nodes(trace).items() if is_deterministic(site)}
 
-    return draws | _many(one, draws, data)
+    return draws | _many(one, draws, data, _chunk(data, sum(value[0].numel() for value in draws.values())))
 
 
-def _chunk(data: tuple) -> int:
-    """How many draws to make at once: many, unless the data are large."""
-    size = sum(value.numel() for value in data if isinstance(value, Tensor))
+def _is_kept(site: Mapping[str, Any]) -> bool:
+    return is_latent(site) or is_deterministic(site)
+
+
+def _chunk(data: tuple, latent: int) -> int:
+    """How many draws to make at once: many, unless the data or the draws are large."""
+    size = latent + sum(value.numel() for value in data if isinstance(value, Tensor))
     return max(1, min(1000, 20_000_000 // max(size, 1)))
 
 
@@ -139,11 +164,11 @@ def _fits(guide: Callable, data: tuple, single: poutine.Trace, values: Sites, lo
     return same and torch.allclose(torch.as_tensor(again.log_prob_sum()), log_q[draw], rtol=1e-4, atol=1e-4)
 
 
-def _many(one: Callable, over: Sites, data: tuple) -> Any:
+def _many(one: Callable, over: Sites, data: tuple, size: int) -> Any:
     """Apply ``one`` to every row of ``over`` and stack what it returns."""
     with torch.no_grad(), pyro.validation_enabled(False):
         try:
-            return torch.vmap(one, chunk_size=_chunk(data))(over)
+            return torch.vmap(one, chunk_size=size)(over)
         except (RuntimeError, ValueError, TypeError, NotImplementedError):
             length = len(next(iter(over.values())))
             rows = [one({name: value[row] for name, value in over.items()}) for row in range(length)]

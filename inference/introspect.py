@@ -77,6 +77,40 @@ def constrained_params(model: Callable, guide: Callable, data: tuple) -> dict[st
         }
 
 
+def split_params(
+    model: Callable, guide: Callable, data: tuple, params: list[Tensor]
+) -> tuple[list[Tensor], list[Tensor]]:
+    """Unconstrained parameters of the model, and those of the guide.
+
+    Raises
+    ------
+    ValueError
+        If one of the two has none.
+    """
+    _, trace = _traces(model, guide, data)
+    values = [site["value"] for site in nodes(trace).values() if site["type"] == "param"]
+    leaves = {id(getattr(value, "unconstrained", lambda value=value: value)()) for value in values}
+    if isinstance(model, torch.nn.Module):
+        leaves |= {id(p) for p in model.parameters()}
+    of_model = [p for p in params if id(p) in leaves]
+    of_guide = [p for p in params if id(p) not in leaves]
+    if not of_model or not of_guide:
+        who = "guide" if of_model else "model"
+        raise ValueError(f"svi: alternate takes turns between two sets of parameters, and the {who} has none")
+    return of_model, of_guide
+
+
+def learned_sites(model: Callable, guide: Callable, data: tuple) -> dict[str, Tensor]:
+    """Values of the model's own ``pyro.param`` statements by name, constrained; not those of its modules."""
+    with torch.no_grad():
+        _, trace = _traces(model, guide, data)
+    return {
+        name: site["value"].detach()
+        for name, site in nodes(trace).items()
+        if site["type"] == "param" and "$$$" not in name and "." not in name
+    }
+
+
 def culprit(model: Callable, guide: Callable, data: tuple) -> str:
     """A clause that names the first parameter, value or log density that is not finite; empty if none is."""
     with torch.no_grad(), pyro.validation_enabled(False):

@@ -15,15 +15,25 @@ from typing import Any
 
 import pyro
 import torch
-from pyro.infer import Trace_ELBO
 from pyro.infer.autoguide import AutoGuide, AutoLaplaceApproximation
 from torch import Tensor
 
 from .diagnostics import k_hat
 from .draws import draw_guide
 from .info import SviInfo
-from .introspect import constrained_params, copied, culprit, is_family, is_point, name_of, unconstrained_params
+from .introspect import (
+    constrained_params,
+    copied,
+    culprit,
+    is_family,
+    is_point,
+    learned_sites,
+    name_of,
+    split_params,
+    unconstrained_params,
+)
 from .isolate import isolated
+from .losses import named_loss
 from .minibatch import batches, row_scale
 from .optimise import late_fall, minimise
 from .posterior import Posterior
@@ -41,15 +51,18 @@ def svi(
     loss: Any = None,
     num_particles: int = 1,
     batch_size: int | None = None,
+    alternate: int | None = None,
     num_draws: int = 1000,
+    local_draws: bool | None = None,
     seed: int = 0,
     device: str | torch.device | None = None,
     progress: bool = True,
 ) -> Posterior[SviInfo]:
     """Fit a guide to a model's posterior by stochastic gradients of the ELBO.
 
-    The step size is constant for the first half of the steps and then decays; the answer is an average of the last
-    iterates (`guidebook.inference.optimise`), so that it does not jitter.
+    The step size is constant at first and then decays; the answer is an average of the last iterates
+    (`guidebook.inference.optimise`), so that it does not jitter. Parameters of the model itself (``pyro.param``, or
+    of a module) are fitted too: that is variational expectation maximisation.
 
     Parameters
     ----------
@@ -66,14 +79,21 @@ def svi(
         Step size before it decays.
     optim : type, optional
         Class of optimiser, taking parameters and ``lr``; `torch.optim.Adam` where left out.
-    loss : pyro.infer.ELBO or callable, optional
-        ``Trace_ELBO()`` where left out; any of Pyro's, or a function ``(model, guide, *data) -> Tensor``.
+    loss : pyro.infer.ELBO, str or callable, optional
+        ``Trace_ELBO()`` where left out; any of Pyro's, a name as in `guidebook.inference.losses`, or a function
+        ``(model, guide, *data) -> Tensor``.
     num_particles : int
-        Draws of the guide a step, averaged over; for the default loss.
+        Draws of the guide a step, averaged over; for the default loss and one given by name.
     batch_size : int, optional
         Rows a step. The model's plates over the rows are scaled up to stand for all of them.
+    alternate : int, optional
+        Take this many steps on the guide's parameters and as many on the model's, in turn: E-steps and M-steps by
+        gradient. All parameters move together where left out.
     num_draws : int
         Draws from the fitted guide, for `Posterior.draws`, the ELBO and k̂.
+    local_draws : bool, optional
+        Whether to keep draws of sites that have a value for each row of the data; where left out, if they come to
+        fewer than ten million numbers.
     seed : int
         Same seed, same machine, same numbers.
     device : str or torch.device, optional
@@ -84,7 +104,7 @@ def svi(
     Returns
     -------
     Posterior
-        ``info`` is an `SviInfo`.
+        Parameters that the model takes by ``pyro.param`` are among the draws, as points. ``info`` is an `SviInfo`.
 
     Raises
     ------
@@ -105,7 +125,11 @@ def svi(
             raise ValueError(f"svi: {name} must be at least 1, got {value}")
     if not lr > 0:
         raise ValueError(f"svi: lr must be positive, got {lr}")
-    if loss is not None and num_particles != 1:
+    if alternate is not None and alternate < 1:
+        raise ValueError(f"svi: alternate must be at least 1, got {alternate}")
+    if loss is None or isinstance(loss, str):
+        loss = named_loss(loss or "trace", num_particles)
+    elif num_particles != 1:
         raise ValueError("svi: num_particles belongs to the default loss: give it to your loss instead")
     if device is not None:
         data = tuple(value.to(device) if isinstance(value, Tensor) else value for value in data)
@@ -114,15 +138,14 @@ def svi(
         fitted = guide(Start()(model)) if is_family(guide) else copied(guide)
         if device is not None and isinstance(fitted, torch.nn.Module):
             fitted = fitted.to(device)
-        losses = _fit(
-            model, fitted, data, loss or Trace_ELBO(num_particles), optim, lr, num_steps, batch_size, progress
-        )
+        losses = _fit(model, fitted, data, loss, optim, lr, num_steps, batch_size, alternate, progress)
         params = constrained_params(model, fitted, data)
         noisy = not is_point(fitted, data)
         if isinstance(fitted, AutoLaplaceApproximation):
             fitted = _curved(fitted, data)
         point = is_point(fitted, data)
-        drawn = draw_guide(model, fitted, data, 1 if point else num_draws)
+        drawn = draw_guide(model, fitted, data, 1 if point else num_draws, local_draws)
+        learned = learned_sites(model, fitted, data)
     seconds = time.perf_counter() - begin
 
     elbo = elbo_se = shape = weights = None
@@ -147,8 +170,11 @@ def svi(
         seed=seed,
         converged=fall <= 0,
         stopped_because=because,
+        loss=name_of(loss),
     )
     draws = {name: value.cpu()[None] for name, value in drawn.sites.items()}
+    length = next(iter(draws.values())).shape[1] if draws else 1
+    draws |= {name: value.cpu().expand(1, length, *value.shape) for name, value in learned.items()}
     return Posterior(draws=draws, params=params, info=info)
 
 
@@ -171,11 +197,13 @@ def _fit(
     lr: float,
     num_steps: int,
     batch_size: int | None,
+    alternate: int | None,
     progress: bool,
 ) -> Tensor:
     """Fit the parameters of guide and model in place; returns the losses, shape (step,)."""
     guide(*data)  # creates the guide's parameters
     run_model, run_guide, stream, batch = model, guide, None, data
+    taken = 0
     if batch_size is not None:
         scale = row_scale(model, data, batch_size, autoguide=isinstance(guide, AutoGuide))
         run_model, run_guide, stream = scale(model), scale(guide), batches(data, batch_size)
@@ -189,14 +217,22 @@ def _fit(
         value.backward()
         return float(value.detach())
 
+    def half_of_the_grads() -> float:
+        nonlocal taken
+        value = loss_and_grads()
+        for p in halves[taken // (alternate or 1) % 2]:
+            p.grad = None  # optimisers pass over it
+        taken += 1
+        return value
+
     with warnings.catch_warnings(), Progress("svi", num_steps, progress) as bar:
         warnings.filterwarnings("ignore", "Encountered (NaN|inf)")  # said below, with the site's name
         loss_and_grads()  # creates the model's parameters, and validates what the rest of the steps repeat
         params = unconstrained_params(model, guide)
+        halves = split_params(model, guide, data, params) if alternate else ()
+        step = half_of_the_grads if alternate else loss_and_grads
         try:
             with pyro.validation_enabled(False):
-                return minimise(
-                    loss_and_grads, params, optim=optim or torch.optim.Adam, lr=lr, num_steps=num_steps, bar=bar
-                )
+                return minimise(step, params, optim=optim or torch.optim.Adam, lr=lr, num_steps=num_steps, bar=bar)
         except FloatingPointError as error:
             raise FloatingPointError(f"svi: {error}{culprit(run_model, run_guide, batch)}") from None

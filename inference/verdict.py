@@ -40,6 +40,11 @@ class Verdict(NamedTuple):
         return self.sentence
 
 
+def is_sampler(posterior: Posterior) -> bool:
+    """Whether the draws come from Markov chains."""
+    return hasattr(posterior.info, "r_hat")
+
+
 def sampling_problem(posterior: Posterior, quantities: pd.DataFrame) -> str | None:
     """Why draws cannot be trusted to stand for the posterior they came from, if so; for samplers and guides alike.
 
@@ -50,7 +55,7 @@ def sampling_problem(posterior: Posterior, quantities: pd.DataFrame) -> str | No
         A row an identified quantity, with columns ``r_hat`` and ``ess``.
     """
     problems = []
-    if posterior.info.method == "nuts":
+    if is_sampler(posterior):
         worst = quantities["r_hat"].idxmax()
         r_hat = np.max(quantities["r_hat"])
         if r_hat > R_HAT:
@@ -59,7 +64,8 @@ def sampling_problem(posterior: Posterior, quantities: pd.DataFrame) -> str | No
         ess = np.min(quantities["ess"])
         if ess < ESS:
             problems.append(f"it has too few effective draws ({ess:,.0f} at {least}, {ESS} needed)")
-        if diverged := int(posterior.info.divergences.sum()):
+        divergences = getattr(posterior.info, "divergences", None)
+        if divergences is not None and (diverged := int(divergences.sum())):
             transitions = "one transition" if diverged == 1 else f"{diverged} transitions"
             problems.append(f"{transitions} diverged, so that parts of the posterior were not reached")
     elif not posterior.info.converged:
@@ -69,9 +75,11 @@ def sampling_problem(posterior: Posterior, quantities: pd.DataFrame) -> str | No
 
 def reference_problem(posterior: Posterior, quantities: pd.DataFrame) -> str | None:
     """Why a posterior is not fit to judge others, if so."""
-    if posterior.info.is_point:
+    if np.all(quantities["sd"].isna()):
         return "it is a point, without a spread to measure others by"
     k = getattr(posterior.info, "k_hat", None)
+    if k is None and hasattr(posterior.info, "elbo"):
+        return "it is an approximation, and how far it is from the posterior is not known"
     if k is not None and k > K_HAT:
         return f"it is an approximation whose importance weights are heavy-tailed (k̂ {k:.2f}, above {K_HAT})"
     return sampling_problem(posterior, quantities)
@@ -92,7 +100,7 @@ def judge(name: str, reference: str, posterior: Posterior, quantities: pd.DataFr
     distance = quantities["mean_shift_in_sd"].abs()
     shift, worst_shift = np.max(distance), distance.idxmax()
     signed = quantities.loc[worst_shift, "mean_shift_in_sd"]
-    if posterior.info.is_point:
+    if np.all(quantities["sd"].isna()):
         where = "within a quarter sd of" if shift <= USABLE_SHIFT else f"{shift:.2g} sd off"
         return Verdict(
             "point",

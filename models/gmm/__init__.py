@@ -30,19 +30,27 @@ References
 4. Stephens (2000), Dealing with label switching in mixture models, JRSS B 62: matching the components.
 """
 
-from .exact import Expectations, em_steps, log_joint, responsibilities
-from .generative import Covariance, Prior, default_prior, model, simulate
+from .cavi import cavi_steps
+from .em import em_steps
+from .exact import log_joint, log_joint_at, log_likelihood, posterior_predictive, responsibilities
+from .generative import Covariance, Prior, default_prior, latent_model, model, simulate
+from .gibbs import gibbs_steps
 from .symmetry import identify
 
 __all__ = [
     "Covariance",
-    "Expectations",
     "Prior",
+    "cavi_steps",
     "default_prior",
     "em_steps",
+    "gibbs_steps",
     "identify",
+    "latent_model",
     "log_joint",
+    "log_joint_at",
+    "log_likelihood",
     "model",
+    "posterior_predictive",
     "responsibilities",
     "simulate",
 ]

@@ -2,13 +2,14 @@
 
 import functools
 import math
-from typing import Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 import pyro
 import pyro.distributions as dist
 import torch
 from jaxtyping import Float
+from pyro.ops.indexing import Vindex
 from pyro.poutine.runtime import InferDict
 from sklearn.cluster import KMeans
 from torch import Tensor
@@ -66,9 +67,13 @@ def default_prior(x: Float[Tensor, "n d"], num_components: int) -> Prior:
     return Prior(5.0, mean, 0.01, dim + 2.0, torch.diag(covariance.diagonal() / num_components**2))
 
 
+def remembered_prior(x: Tensor, num_components: int) -> Prior:
+    """`default_prior`, worked out once for a tensor, as a model runs often."""
+    return _remembered_prior(x, x._version, num_components)
+
+
 @functools.lru_cache(maxsize=4)
-def _remembered_prior(x: Tensor, version: int, num_components: int) -> Prior:
-    """`default_prior`, worked out once for a tensor, as a model runs often; ``version`` counts the tensor's changes."""
+def _remembered_prior(x: Tensor, version: int, num_components: int) -> Prior:  # the version counts x's changes
     return default_prior(x, num_components)
 
 
@@ -105,6 +110,41 @@ def model(
     ValueError
         For an unknown covariance, more components than rows, or a column without spread.
     """
+    like, rows, prior = _given(x, num_components, covariance, prior, num_rows)
+    weights, loc, scale = _components(like, x, num_components, covariance, prior)
+    component = _normal(loc, scale, covariance)
+    with pyro.plate("rows", rows):
+        return pyro.sample("x", dist.MixtureSameFamily(dist.Categorical(weights), component), obs=x)
+
+
+def latent_model(
+    x: Tensor | None = None,
+    *,
+    num_components: int = 3,
+    covariance: Covariance = "full",
+    prior: Prior | None = None,
+    num_rows: int | None = None,
+) -> Tensor:
+    """The same model with each row's component explicit, as site ``z``, shape (n): for enumeration.
+
+    Arguments, result and errors as for `model`.
+    """
+    like, rows, prior = _given(x, num_components, covariance, prior, num_rows)
+    weights, loc, scale = _components(like, x, num_components, covariance, prior)
+    with pyro.plate("rows", rows):
+        z = pyro.sample("z", dist.Categorical(weights))
+        loc = Vindex(loc)[..., z, :]
+        if covariance == "tied":
+            scale = scale.squeeze(-3)
+        else:
+            scale = Vindex(scale)[..., z, :, :] if covariance == "full" else Vindex(scale)[..., z, :]
+        return pyro.sample("x", _normal(loc, scale, covariance), obs=x)
+
+
+def _given(
+    x: Tensor | None, num_components: int, covariance: str, prior: Prior | None, num_rows: int | None
+) -> tuple[Tensor, int, Prior]:
+    """A tensor of the data's kind, the number of rows, and the prior, default or given."""
     if x is None:
         if prior is None or num_rows is None:
             raise ValueError("gmm: to draw data, give prior= and num_rows=")
@@ -112,8 +152,13 @@ def model(
     else:
         like, rows = x, len(x)
     check(num_components, covariance, rows)
-    prior = prior or _remembered_prior(like, like._version, num_components)
+    return like, rows, prior or remembered_prior(like, num_components)
 
+
+def _components(
+    like: Tensor, x: Tensor | None, num_components: int, covariance: Covariance, prior: Prior
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The global sites: weights, means, and Cholesky factors or, entry by entry, standard deviations."""
     weights = pyro.sample("weights", dist.Dirichlet(like.new_full((num_components,), prior.concentration)))
     if covariance in ("full", "tied"):
         scale = _sample_scale_tril(prior, num_components if covariance == "full" else 1, x, num_components)
@@ -129,12 +174,13 @@ def model(
         scale = precision.rsqrt() if covariance == "diagonal" else precision.rsqrt().unsqueeze(-1)
         spread = dist.Normal(prior.mean, scale / math.sqrt(prior.mean_strength)).to_event(1)
     loc = pyro.sample("loc", spread.to_event(1), infer=_start("loc", x, num_components, prior))
+    return weights, loc, scale
+
+
+def _normal(loc: Tensor, scale: Tensor, covariance: str) -> Any:
     if covariance in ("full", "tied"):
-        component = dist.MultivariateNormal(loc, scale_tril=scale)
-    else:
-        component = dist.Normal(loc, scale).to_event(1)
-    with pyro.plate("rows", rows):
-        return pyro.sample("x", dist.MixtureSameFamily(dist.Categorical(weights), component), obs=x)
+        return dist.MultivariateNormal(loc, scale_tril=scale)
+    return dist.Normal(loc, scale).to_event(1)
 
 
 def simulate(
@@ -192,13 +238,20 @@ def _sample_scale_tril(prior: Prior, copies: int, x: Tensor | None, num_componen
     df = prior.df - dim + 1 + torch.arange(dim, dtype=prior.scale.dtype, device=prior.scale.device)
     square = dist.Chi2(df).expand_by([copies]).to_event(2)
     diagonal = pyro.sample("bartlett_diagonal", square, infer=_start("bartlett_diagonal", x, num_components, prior))
-    factor = torch.diag_embed(diagonal.sqrt())
+    upper = None
     if dim > 1:
         normal = dist.Normal(df.new_zeros(()), 1.0).expand_by([copies, dim * (dim - 1) // 2]).to_event(2)
         upper = pyro.sample("bartlett_upper", normal, infer=_start("bartlett_upper", x, num_components, prior))
-        row, column = torch.triu_indices(dim, dim, 1, device=df.device)
+    return scale_tril_at(diagonal, upper, prior.scale)
+
+
+def scale_tril_at(diagonal: Tensor, upper: Tensor | None, scale: Tensor) -> Tensor:
+    """Cholesky factor of Σ, (…, d, d), from the squared diagonal of A, (…, d), its upper triangle, and Λ, (…, d, d)."""
+    factor = torch.diag_embed(diagonal.sqrt())
+    if upper is not None:
+        row, column = torch.triu_indices(*factor.shape[-2:], 1, device=factor.device)
         factor[..., row, column] = upper
-    root = torch.linalg.cholesky(prior.scale).expand_as(factor)
+    root = torch.linalg.cholesky(scale).expand_as(factor)
     return torch.linalg.solve_triangular(factor.mT, root, upper=False, left=False)
 
 
