@@ -1,6 +1,20 @@
 """Variational families: autoguides by name for any model, and guides written out by hand for ours."""
 
-from . import gmm, logistic
+from . import factor_analysis, gmm, logistic, mixture, ppca
 from .families import flow, full_rank, laplace, low_rank, map_point, mean_field
+from .score_function import score_function
 
-__all__ = ["flow", "full_rank", "gmm", "laplace", "logistic", "low_rank", "map_point", "mean_field"]
+__all__ = [
+    "factor_analysis",
+    "flow",
+    "full_rank",
+    "gmm",
+    "laplace",
+    "logistic",
+    "low_rank",
+    "map_point",
+    "mean_field",
+    "mixture",
+    "ppca",
+    "score_function",
+]

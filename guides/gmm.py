@@ -1,12 +1,15 @@
-"""Mean-field guide of the Gaussian mixture: Dirichlet × normal × precision, site by site.
+"""Guides of the Gaussian mixture written out: Dirichlet × normal × precision, site by site, and z given all of them.
 
     weights                        ~ Dirichlet
     bartlett_diagonal, precision   ~ Gamma, entry by entry     (whichever the covariance has)
     bartlett_upper                 ~ Normal, entry by entry
     loc                            ~ Normal, entry by entry    (starts at the centres of k-means)
+    z[n] | all of these            ~ Categorical(p(z[n] | x[n], all of these))    (structured, for latent_model)
 
 Bishop (2006), Pattern Recognition and Machine Learning, section 10.2, with the precision's factor in entries.
 """
+
+from collections.abc import Callable
 
 import pyro
 import pyro.distributions as dist
@@ -16,7 +19,7 @@ from torch import Tensor
 from torch.distributions import constraints
 
 
-def mean_field(x: Tensor, *, num_components: int = 3, covariance: str = "full") -> None:
+def mean_field(x: Tensor, *, num_components: int = 3, covariance: str = "full") -> dict[str, Tensor]:
     """Independent distributions over the sites of ``models.gmm.model``, each with the support of its site.
 
     Parameters
@@ -26,6 +29,11 @@ def mean_field(x: Tensor, *, num_components: int = 3, covariance: str = "full") 
         K, as given to the model.
     covariance : {"full", "tied", "diagonal", "isotropic"}
         As given to the model.
+
+    Returns
+    -------
+    dict of Tensor
+        The values drawn, by site.
     """
     rows, dim = x.shape
     share = rows / num_components
@@ -33,7 +41,10 @@ def mean_field(x: Tensor, *, num_components: int = 3, covariance: str = "full") 
     def positive(name: str, start: Tensor) -> Tensor:
         return pyro.param(name, start, constraint=constraints.positive)
 
-    pyro.sample("weights", dist.Dirichlet(positive("weights.concentration", x.new_full((num_components,), share))))
+    sites = {}
+    sites["weights"] = pyro.sample(
+        "weights", dist.Dirichlet(positive("weights.concentration", x.new_full((num_components,), share)))
+    )
 
     if covariance in ("full", "tied"):
         copies = num_components if covariance == "full" else 1
@@ -44,16 +55,40 @@ def mean_field(x: Tensor, *, num_components: int = 3, covariance: str = "full") 
         gamma_site, mean = "precision", (num_components ** (2 / dim) / variance).expand(shape)
     concentration = positive(f"{gamma_site}.concentration", x.new_full(shape, share / 2))
     mean = positive(f"{gamma_site}.mean", mean)
-    pyro.sample(gamma_site, dist.Gamma(concentration, concentration / mean).to_event(len(shape)))
+    sites[gamma_site] = pyro.sample(gamma_site, dist.Gamma(concentration, concentration / mean).to_event(len(shape)))
     if gamma_site == "bartlett_diagonal" and dim > 1:
         shape = (shape[0], dim * (dim - 1) // 2)
         upper = pyro.param("bartlett_upper.mean", x.new_zeros(shape))
         scale = positive("bartlett_upper.scale", x.new_full(shape, 0.1))
-        pyro.sample("bartlett_upper", dist.Normal(upper, scale).to_event(2))
+        sites["bartlett_upper"] = pyro.sample("bartlett_upper", dist.Normal(upper, scale).to_event(2))
 
     centre = pyro.param("loc.mean", lambda: _centres(x, num_components))
     scale = positive("loc.scale", x.std(0).expand(num_components, dim) / share**0.5)
-    pyro.sample("loc", dist.Normal(centre, scale).to_event(2))
+    sites["loc"] = pyro.sample("loc", dist.Normal(centre, scale).to_event(2))
+    return sites
+
+
+def structured(
+    x: Tensor, *, log_joint: Callable[..., Tensor], num_components: int = 3, covariance: str = "full"
+) -> None:
+    """`mean_field` over the parameters, and the components' exact distribution given them, for ``latent_model``.
+
+    Train it by ``TraceEnum_ELBO(max_plate_nesting=1)``, which sums z out: the bound is that of `mean_field`.
+
+    Parameters
+    ----------
+    x : Tensor, shape (n, d)
+    log_joint : callable
+        ``(sites, x, *, num_components, covariance) -> (..., n, k)``: `guidebook.models.gmm.log_joint_at`.
+    num_components, covariance
+        As for `mean_field`.
+    """
+    sites = mean_field(x, num_components=num_components, covariance=covariance)
+    logits = log_joint(sites, x, num_components=num_components, covariance=covariance)
+    if logits.dim() > 2:  # parameters drawn under a plate on the left have a dimension of one where the rows go
+        logits = logits.squeeze(-3)
+    with pyro.plate("rows", len(x)):
+        pyro.sample("z", dist.Categorical(logits=logits), infer={"enumerate": "parallel"})
 
 
 def _centres(x: Tensor, num_components: int) -> Tensor:

@@ -1,10 +1,25 @@
 """Inference methods: each takes functions and data and returns a `Posterior`; `compare` takes two of those."""
 
 from .cavi import cavi
+from .closed_form import closed_form
 from .compare import Comparison, compare
 from .em import em
 from .gibbs import gibbs
-from .info import CaviInfo, EmInfo, GibbsInfo, NutsInfo, SviInfo
+from .gradients import GradientSummary, elbo_gradients, gradient_draws
+from .hmc import hmc
+from .info import (
+    CaviInfo,
+    ClosedFormInfo,
+    EmInfo,
+    GibbsInfo,
+    HmcInfo,
+    McemInfo,
+    MetropolisInfo,
+    NutsInfo,
+    SviInfo,
+)
+from .mcem import mcem
+from .metropolis import metropolis
 from .nuts import nuts
 from .posterior import Posterior
 from .svi import svi
@@ -12,17 +27,28 @@ from .verdict import Verdict
 
 __all__ = [
     "CaviInfo",
+    "ClosedFormInfo",
     "Comparison",
     "EmInfo",
     "GibbsInfo",
+    "GradientSummary",
+    "HmcInfo",
+    "McemInfo",
+    "MetropolisInfo",
     "NutsInfo",
     "Posterior",
     "SviInfo",
     "Verdict",
     "cavi",
+    "closed_form",
     "compare",
+    "elbo_gradients",
     "em",
     "gibbs",
+    "gradient_draws",
+    "hmc",
+    "mcem",
+    "metropolis",
     "nuts",
     "svi",
 ]

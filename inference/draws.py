@@ -46,9 +46,13 @@ def is_latent(site: Mapping[str, Any]) -> bool:
     return (
         site["type"] == "sample"
         and not site["is_observed"]
-        and type(site["fn"]).__name__ != "_Subsample"
+        and not _is_plate(site)
         and not site["infer"].get("is_auxiliary", False)
     )
+
+
+def _is_plate(site: Mapping[str, Any]) -> bool:
+    return type(site["fn"]).__name__ == "_Subsample"
 
 
 def is_local(site: Mapping[str, Any], data: tuple) -> bool:
@@ -129,7 +133,8 @@ def _chunk(data: tuple, latent: int) -> int:
 def _draw_chunk(guide: Callable, data: tuple, num_draws: int) -> tuple[Sites, Tensor]:
     """Values of the guide's sites, shape (draw, *site), and its log density at each draw."""
     single = poutine.trace(guide).get_trace(*data)
-    shapes = {name: nodes(single)[name]["value"].shape for name in single.stochastic_nodes}
+    names = [n for n in single.stochastic_nodes if not _is_plate(nodes(single)[n])]
+    shapes = {name: nodes(single)[name]["value"].shape for name in names}
     depth = max(
         (-f.dim for s in nodes(single).values() for f in s.get("cond_indep_stack", ()) if f.vectorized), default=0
     )
@@ -138,7 +143,7 @@ def _draw_chunk(guide: Callable, data: tuple, num_draws: int) -> tuple[Sites, Te
             batch = poutine.trace(guide).get_trace(*data)
         batch.compute_log_prob()
         values = {name: nodes(batch)[name]["value"].reshape(num_draws, *shape) for name, shape in shapes.items()}
-        terms = [nodes(batch)[name]["log_prob"] for name in batch.stochastic_nodes]
+        terms = [nodes(batch)[name]["log_prob"] for name in names]
         terms = [term.expand(num_draws, *term.shape[1:]).reshape(num_draws, -1).sum(-1) for term in terms]
         log_q = torch.as_tensor(sum(terms))
         trusted = isinstance(guide, AutoGuide)  # Pyro's own take a plate

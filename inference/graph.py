@@ -17,7 +17,7 @@ Params = dict[str, Tensor]
 Potential = Callable[[Params], Tensor]
 
 
-def traced(potential: Potential, at: Params, num_checks: int = 3) -> Potential | None:
+def traced(potential: Potential, at: Params, num_checks: int = 3, *, gradient: bool = True) -> Potential | None:
     """The same potential on a graph, differentiable as the eager one; None where it cannot be traced.
 
     Parameters
@@ -28,6 +28,8 @@ def traced(potential: Potential, at: Params, num_checks: int = 3) -> Potential |
         A point of finite density, where the graph is recorded.
     num_checks : int
         Points, ``at`` and ones near it, at which value and gradient must equal the eager ones.
+    gradient : bool
+        Whether the graph has the gradient, too. Without it a call costs less than half and cannot be differentiated.
 
     Returns
     -------
@@ -37,6 +39,8 @@ def traced(potential: Potential, at: Params, num_checks: int = 3) -> Potential |
     names = list(at)
 
     def value_and_grads(*values: Tensor) -> tuple[Tensor, ...]:
+        if not gradient:
+            return (potential(dict(zip(names, values, strict=True))),)
         grads, value = torch.func.grad_and_value(lambda inner: potential(dict(zip(names, inner, strict=True))))(values)
         return value, *grads
 
@@ -48,21 +52,27 @@ def traced(potential: Potential, at: Params, num_checks: int = 3) -> Potential |
             graph.graph.eliminate_dead_code()  # safe: nothing in a potential draws or writes
             graph.recompile()
             run = torch.jit.freeze(torch.jit.trace(graph, values).eval())  # pyright: ignore[reportAttributeAccessIssue]
-            agree = all(_agrees(run, potential, names, _near(values, step)) for step in range(num_checks))
+            agree = all(_agrees(run, potential, names, _near(values, step), gradient) for step in range(num_checks))
         except Exception:  # whatever the tracer meets in a stranger's model, the eager potential still serves
             return None
     if not agree:
         return None
 
+    def run_or_nan(*inputs: Tensor) -> tuple[Tensor, ...]:
+        try:
+            return run(*inputs)
+        except RuntimeError as error:
+            if "linalg" not in str(error):
+                raise
+            return inputs[0].new_tensor(float("nan")), *(torch.zeros_like(z) for z in inputs)
+
+    if not gradient:
+        return lambda params: run_or_nan(*(params[name] for name in names))[0]
+
     class Traced(torch.autograd.Function):
         @staticmethod
         def forward(ctx: Any, *inputs: Tensor) -> Tensor:
-            try:
-                value, *grads = run(*inputs)
-            except RuntimeError as error:
-                if "linalg" not in str(error):
-                    raise
-                value, *grads = inputs[0].new_tensor(float("nan")), *(torch.zeros_like(z) for z in inputs)
+            value, *grads = run_or_nan(*inputs)
             ctx.save_for_backward(*grads)
             return value
 
@@ -77,10 +87,10 @@ def _near(values: tuple[Tensor, ...], step: int) -> tuple[Tensor, ...]:
     return tuple(value + 0.1 * step * torch.randn_like(value) for value in values)
 
 
-def _agrees(run: Callable, potential: Potential, names: list[str], values: tuple[Tensor, ...]) -> bool:
-    leaves = [value.clone().requires_grad_() for value in values]
+def _agrees(run: Callable, potential: Potential, names: list[str], values: tuple[Tensor, ...], gradient: bool) -> bool:
+    leaves = [value.clone().requires_grad_(gradient) for value in values]
     eager = potential(dict(zip(names, leaves, strict=True)))
-    value, *grads = run(*values)
-    tolerance = 1e-9 if value.dtype == torch.float64 else 1e-3
-    pairs = zip((value, *grads), (eager.detach(), *torch.autograd.grad(eager, leaves)), strict=True)
+    ours = run(*values)
+    tolerance = 1e-9 if ours[0].dtype == torch.float64 else 1e-3
+    pairs = zip(ours, (eager.detach(), *(torch.autograd.grad(eager, leaves) if gradient else ())), strict=True)
     return all(torch.allclose(a, b, rtol=tolerance, atol=tolerance) for a, b in pairs)

@@ -47,6 +47,8 @@ class SviInfo(NamedTuple):
         log p(x, z) - log q(z) at each draw of the guide, in nats.
     is_point : bool
         Whether the guide is a point, so that it has no spread and no bound.
+    loss : str
+        Name of the loss.
     """
 
     guide: str
@@ -62,6 +64,7 @@ class SviInfo(NamedTuple):
     stopped_because: str
     engine: str = "eager"
     method: str = "svi"
+    loss: str = "Trace_ELBO"
 
 
 class NutsInfo(NamedTuple):
@@ -96,6 +99,65 @@ class NutsInfo(NamedTuple):
     stopped_because: str
     engine: str = "pyro"
     method: str = "nuts"
+    is_point: bool = False
+
+
+class HmcInfo(NamedTuple):
+    """Run of Hamiltonian Monte Carlo.
+
+    Attributes
+    ----------
+    r_hat, ess, divergences, accept_rate, step_size, num_warmup
+        As in `NutsInfo`.
+    trajectory_length : float
+        Mean length of a trajectory: step size times number of steps.
+    """
+
+    r_hat: dict[str, Tensor]
+    ess: dict[str, Tensor]
+    divergences: Tensor
+    accept_rate: Tensor
+    step_size: Tensor
+    trajectory_length: float
+    num_warmup: int
+    seconds: float
+    seed: int
+    converged: bool
+    stopped_because: str
+    engine: str = "pyro"
+    method: str = "hmc"
+    is_point: bool = False
+
+
+class MetropolisInfo(NamedTuple):
+    """Run of random-walk Metropolis.
+
+    Attributes
+    ----------
+    r_hat, ess
+        As in `NutsInfo`.
+    accept_rate : Tensor, shape (chain,)
+        Share of the proposals after warm-up that were accepted.
+    step_size : Tensor, shape (chain,)
+        What the proposal's standard deviations are multiples of: the factor on the covariance's root.
+    num_warmup : int
+        Iterations of adaptation a chain, before the first draw.
+    thin : int
+        Iterations a draw.
+    """
+
+    r_hat: dict[str, Tensor]
+    ess: dict[str, Tensor]
+    accept_rate: Tensor
+    step_size: Tensor
+    num_warmup: int
+    thin: int
+    seconds: float
+    seed: int
+    converged: bool
+    stopped_because: str
+    engine: str = "eager"
+    method: str = "metropolis"
     is_point: bool = False
 
 
@@ -175,10 +237,51 @@ class GibbsInfo(NamedTuple):
     is_point: bool = False
 
 
+class McemInfo(NamedTuple):
+    """Run of Monte Carlo EM.
+
+    Attributes
+    ----------
+    kernel : str
+        How the E-step's chain moved.
+    losses : Tensor, shape (step,)
+        Minus log p(x, z) at each E-step's draw, in nats: not a likelihood, and no bound on one.
+    accept_rate : float
+        Mean acceptance over the second half of the transitions.
+    """
+
+    kernel: str
+    losses: Tensor
+    accept_rate: float
+    seconds: float
+    seed: int
+    converged: bool
+    stopped_because: str
+    engine: str = "eager"
+    method: str = "mcem"
+    is_point: bool = True
+
+
+class ClosedFormInfo(NamedTuple):
+    """Run of a solution in closed form: there is nothing to tell but how long it took."""
+
+    seconds: float
+    seed: int
+    converged: bool = True
+    stopped_because: str = "solved without iteration"
+    engine: str = "eager"
+    method: str = "closed_form"
+    is_point: bool = True
+
+
 INFO_TYPES: dict[str, type] = {
     "svi": SviInfo,
     "nuts": NutsInfo,
+    "hmc": HmcInfo,
+    "metropolis": MetropolisInfo,
     "em": EmInfo,
     "cavi": CaviInfo,
     "gibbs": GibbsInfo,
+    "mcem": McemInfo,
+    "closed_form": ClosedFormInfo,
 }

@@ -21,7 +21,14 @@ LOSSES: dict[str, Callable[..., ELBO]] = {
 }
 
 
-def named_loss(name: str, num_particles: int = 1, *, alpha: float = 0.5, vectorize: bool = False) -> ELBO:
+def named_loss(
+    name: str,
+    num_particles: int = 1,
+    *,
+    alpha: float = 0.5,
+    vectorize: bool = False,
+    max_plate_nesting: float = float("inf"),
+) -> ELBO:
     """One of Pyro's losses.
 
     Parameters
@@ -39,6 +46,9 @@ def named_loss(name: str, num_particles: int = 1, *, alpha: float = 0.5, vectori
     vectorize : bool
         Whether to make the draws at once; guide and model must take one more dimension on the left then.
 
+    max_plate_nesting : int, optional
+        Plates within plates in model and guide; found by running them where left out.
+
     Raises
     ------
     ValueError
@@ -48,7 +58,11 @@ def named_loss(name: str, num_particles: int = 1, *, alpha: float = 0.5, vectori
         raise ValueError(f"svi: unknown loss {name!r}: there is {', '.join(LOSSES)}")
     if num_particles < 1:
         raise ValueError(f"svi: num_particles must be at least 1, got {num_particles}")
-    options = {"num_particles": num_particles, "vectorize_particles": vectorize and num_particles > 1}
+    options = {
+        "num_particles": num_particles,
+        "vectorize_particles": vectorize and num_particles > 1,
+        "max_plate_nesting": max_plate_nesting,
+    }
     if name in ("renyi", "iwae"):
         if num_particles < 2:
             raise ValueError(f"svi: the loss {name} weighs draws against each other: take num_particles of 2 or more")

@@ -6,14 +6,24 @@ import pyro
 import pytest
 import torch
 from pyro import poutine
+from pyro.infer import config_enumerate
 
-from guidebook import catalog
+from guidebook import catalog, cells
+from guidebook import fit as fitting
 from guidebook.catalog import ROWS
 from guidebook.fit import Problem, fit, problem
 from guidebook.inference.draws import is_latent
+from guidebook.models import gmm, mixture
 
-KINDS = [("logistic", [])] + [("gmm", [f"covariance={c}"]) for c in ("full", "tied", "diagonal", "isotropic")]
-GUIDES = [(name, guide) for name, row in ROWS.items() for guide in row.guides]
+KINDS = [
+    ("logistic", []),
+    *(("gmm", [f"covariance={c}"]) for c in ("full", "tied", "diagonal", "isotropic")),
+    *(("mixture", [f"family={f}"]) for f in ("poisson", "multinomial")),
+    ("ppca", []),
+    ("factor_analysis", []),
+]
+GUIDES = [(name, guide) for name, row in ROWS.items() for guide in cells.guides_of(row)]
+METHODS = [(name, method) for name in ROWS for method in [*catalog.METHODS, *catalog.SHORT] if method != "svi"]
 
 
 @pytest.fixture(params=KINDS, ids=lambda kind: "-".join([kind[0], *kind[1]]))
@@ -22,11 +32,26 @@ def task(request: pytest.FixtureRequest) -> Problem:
     return problem(name, settings=settings)
 
 
-def traced(task: Problem, seed: int = 0) -> poutine.Trace:
-    pyro.set_rng_seed(seed)
-    trace = poutine.trace(task.model).get_trace(*task.args)
+@pytest.fixture(autouse=True)
+def few_draws(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fitting, "DRAWS_OF_A_GUIDE", 200)
+
+
+def traced(task: Problem, seed: int = 0, *, latent: bool = False) -> poutine.Trace:
+    with pyro.get_param_store().scope():
+        pyro.set_rng_seed(seed)
+        trace = poutine.trace(task.latent_model if latent else task.model).get_trace(*task.args)
     trace.compute_log_prob()
     return trace
+
+
+def sites_of(trace: poutine.Trace) -> dict[str, torch.Size]:
+    """Latent and deterministic sites with their shapes."""
+    return {
+        n: s["value"].shape
+        for n, s in trace.nodes.items()
+        if s["type"] == "sample" and (is_latent(s) or s["infer"].get("_deterministic"))
+    }
 
 
 def test_density_is_finite_and_has_finite_gradients(task: Problem) -> None:
@@ -38,36 +63,56 @@ def test_density_is_finite_and_has_finite_gradients(task: Problem) -> None:
         assert torch.isfinite(gradient).all()
 
 
-def test_a_dimension_on_the_left_gives_each_draw_its_own_density(task: Problem) -> None:
+@pytest.mark.parametrize("latent", [False, True])
+def test_a_dimension_on_the_left_gives_each_draw_its_own_density(task: Problem, latent: bool) -> None:
     """Three draws under one plate: the densities of the three, one by one."""
-    traces = [traced(task, seed) for seed in range(3)]
+    model = task.latent_model if latent else task.model
+    if model is None:
+        return
+    traces = [traced(task, seed, latent=latent) for seed in range(3)]
+    local = [n for n, s in traces[0].nodes.items() if is_latent(s) and s["cond_indep_stack"]]
     names = [n for n, s in traces[0].nodes.items() if is_latent(s)]
-    batch = {n: torch.stack([t.nodes[n]["value"] for t in traces]).unsqueeze(1) for n in names}
-    with pyro.plate("draws", 3, dim=-2):
-        together = poutine.trace(poutine.condition(task.model, batch)).get_trace(*task.args)
+    stacked = {n: torch.stack([t.nodes[n]["value"] for t in traces]) for n in names}
+    batch = {n: v if n in local else v.unsqueeze(1) for n, v in stacked.items()}
+    with pyro.get_param_store().scope():
+        pyro.set_rng_seed(0)
+        with pyro.plate("draws", 3, dim=-2):
+            together = poutine.trace(poutine.condition(model, batch)).get_trace(*task.args)
+        again = [
+            poutine.trace(poutine.condition(model, {n: v[i] for n, v in stacked.items()})).get_trace(*task.args)
+            for i in range(3)
+        ]
     together.compute_log_prob()
     sites = [
         n for n, s in together.nodes.items() if s["type"] == "sample" and "log_prob" in s and n not in ("draws", "rows")
     ]
     density = sum(together.nodes[n]["log_prob"].reshape(3, -1).sum(1) for n in sites)
-    expected = torch.stack([t.log_prob_sum() for t in traces])
+    expected = torch.stack([t.log_prob_sum() for t in again])
     torch.testing.assert_close(density, expected, rtol=1e-10, atol=1e-10)
 
 
 def test_it_generates_what_it_observes(task: Problem) -> None:
+    nodes = traced(task).nodes.items()
     observed = [
-        n for n, s in traced(task).nodes.items() if s["type"] == "sample" and s["is_observed"] and "log_prob" in s
+        n for n, s in nodes if s["type"] == "sample" and s["is_observed"] and not s["infer"].get("_deterministic")
     ]
-    observed = [n for n in observed if not traced(task).nodes[n]["infer"].get("_deterministic")]
-    assert observed == (["y"] if task.row.supervised else ["x"])
+    assert [n for n in observed if n != "rows"] == (["y"] if task.row.supervised else ["x"])
+    x = task.args[0]
+    options = {
+        "gmm": lambda: {"prior": gmm.default_prior(x, 3), "num_rows": 7},
+        "mixture": lambda: {
+            "prior": mixture.default_prior(x, 4, task.options["family"]),
+            "num_rows": 7,
+        },
+    }.get(task.row.name, lambda: {"num_rows": 7, "num_features": x.shape[1]})
     if task.row.supervised:
-        drawn = task.model(task.args[0])
+        drawn = task.model(x)
     else:
-        from guidebook.models import gmm
-
-        prior = gmm.default_prior(task.args[0], 3)
-        drawn = task.model(None, prior=prior, num_rows=7)
-        assert drawn.shape == (7, 4)
+        given = options()
+        if task.row.name == "mixture" and task.options["family"] == "multinomial":
+            given["totals"] = torch.full((7,), 9.0, dtype=x.dtype)
+        drawn = task.model(None, **given)
+        assert drawn.shape == (7, x.shape[1])
     assert torch.isfinite(drawn).all()
 
 
@@ -78,19 +123,35 @@ def test_float32_works_too(task: Problem) -> None:
     assert torch.isfinite(trace.log_prob_sum())
 
 
+def test_pointwise_likelihood_is_the_density_of_the_observed_site(task: Problem) -> None:
+    trace = traced(task)
+    sites = {n: s["value"] for n, s in trace.nodes.items() if n in sites_of(trace)}
+    pointwise = task.row.log_likelihood(sites, *task.args)
+    torch.testing.assert_close(pointwise, trace.nodes["y" if task.row.supervised else "x"]["log_prob"])
+
+
+def test_explicit_latent_variables_summed_out_give_the_same_density(task: Problem) -> None:
+    """For a discrete one by enumeration; for a normal one by importance sampling from its exact posterior."""
+    if task.latent_model is None or task.row.latent_loss != "enum":
+        return  # of factors: test_ppca and test_factor_analysis
+    trace = traced(task)
+    sites = {n: s["value"] for n, s in trace.nodes.items() if is_latent(s)}
+    explicit = config_enumerate(poutine.condition(task.latent_model, sites))
+    loss = pyro.infer.TraceEnum_ELBO(max_plate_nesting=1).loss(explicit, lambda *_: None, *task.args)
+    assert loss == pytest.approx(-float(trace.log_prob_sum()), rel=1e-10)
+
+
 @pytest.mark.filterwarnings("ignore:svi")
 @pytest.mark.parametrize(("name", "guide"), GUIDES)
 def test_every_guide_fits(name: str, guide: str) -> None:
     """Latent and deterministic sites with the model's shapes, finite; the loss has come down."""
     task = problem(name)
     posterior = fit(task, "svi", guide, steps=1200 if guide == "laplace" else 120)
-    trace = traced(task)
-    wanted = {
-        n: s["value"].shape
-        for n, s in trace.nodes.items()
-        if is_latent(s) or (s["type"] == "sample" and s["infer"].get("_deterministic"))
-    }
-    assert {n: v.shape[2:] for n, v in posterior.draws.items()} == wanted
+    wanted = sites_of(traced(task))
+    if guide in task.row.latent_guides:  # parameters by point, or global sites; the rows' own are not kept
+        assert {n: v.shape[2:] for n, v in posterior.draws.items()} == {n: wanted[n] for n in posterior.draws}
+    else:
+        assert {n: v.shape[2:] for n, v in posterior.draws.items()} == wanted
     assert all(torch.isfinite(v).all() for v in posterior.draws.values())
     losses = posterior.info.losses
     assert losses[-20:].mean() < losses[:20].mean()
@@ -105,6 +166,15 @@ def test_minibatches_serve_every_model(name: str) -> None:
     assert posterior.info.losses[-20:].mean() < posterior.info.losses[:20].mean()
 
 
+@pytest.mark.filterwarnings("ignore:svi")
+@pytest.mark.parametrize("loss", ["mean_field", "graph", "renyi", "iwae"])
+@pytest.mark.parametrize("name", ROWS)
+def test_every_loss_serves_every_model(name: str, loss: str) -> None:
+    task = problem(name, settings=[f"loss={loss}", "num_particles=2"])
+    posterior = fit(task, "svi", "mean_field", steps=60)
+    assert posterior.info.losses[-10:].mean() < posterior.info.losses[:10].mean()
+
+
 def test_laplace_at_no_mode_says_so() -> None:
     task = problem("gmm")
     with pytest.raises(ArithmeticError, match="needs a mode"):
@@ -112,31 +182,37 @@ def test_laplace_at_no_mode_says_so() -> None:
 
 
 @pytest.mark.parametrize("covariance", ["tied", "diagonal", "isotropic"])
+@pytest.mark.parametrize("guide", ["mean_field_by_hand", "structured"])
 @pytest.mark.filterwarnings("ignore:svi")
-def test_the_mixtures_hand_written_guide_follows_its_covariance(covariance: str) -> None:
+def test_the_mixtures_hand_written_guides_follow_its_covariance(covariance: str, guide: str) -> None:
     task = problem("gmm", settings=[f"covariance={covariance}"])
-    posterior = fit(task, "svi", "mean_field_by_hand", steps=120)
+    posterior = fit(task, "svi", guide, steps=60)
     assert posterior.draws["covariance"].shape[2:] == traced(task).nodes["covariance"]["value"].shape
 
 
-@pytest.mark.parametrize("name", ROWS)
-def test_every_method_fits_or_says_why_not(name: str) -> None:
+@pytest.mark.parametrize(("name", "method"), METHODS)
+def test_every_method_fits_or_says_why_not(name: str, method: str) -> None:
     row = ROWS[name]
-    for method in ["nuts", "em", "cavi", "gibbs", "mcem", *catalog.SHORT]:  # svi: every guide, above
-        if method in row.empty:
-            with pytest.raises(ValueError, match=f"{name} has no {method}: .*; it has "):
-                catalog.split_method(row, method)
-            continue
-        resolved, guide = catalog.split_method(row, method)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)
-            posterior = fit(problem(name), resolved, guide, steps=1200, draws=10, warmup=10, chains=1)
-        assert all(torch.isfinite(v).all() for v in row.identify(posterior.draws).values())
+    if method in row.empty:
+        with pytest.raises(
+            ValueError, match=f"{name} has no {method}: .*; nearest is {row.empty[method].nearest}, and"
+        ):
+            cells.split_method(row, method)
+        assert row.empty[method].nearest in cells.methods_of(row)
+        return
+    resolved, guide = cells.split_method(row, method)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        posterior = fit(
+            problem(name), resolved, guide, steps=1200 if method == "laplace" else 100, draws=10, warmup=10, chains=1
+        )
+    assert posterior.info.method == ("svi" if method in catalog.SHORT else method)
+    assert all(torch.isfinite(v).all() for v in row.identify(posterior.draws).values())
 
 
 def test_options_are_read_and_refused() -> None:
     row = ROWS["gmm"]
-    options = catalog.parse_options(row, ["num_components=4", "covariance=tied", "standardize=true", "tol=1e-3"])
+    options = cells.parse_options(row, ["num_components=4", "covariance=tied", "standardize=true", "tol=1e-3"])
     assert options["num_components"] == 4
     assert options["covariance"] == "tied"
     assert options["standardize"] is True
@@ -152,16 +228,16 @@ def test_options_are_read_and_refused() -> None:
         ("components=3", "unknown option of gmm 'components': did you mean num_components"),
     ):
         with pytest.raises(ValueError, match=words):
-            catalog.parse_options(row, [setting])
+            cells.parse_options(row, [setting])
 
 
 def test_methods_are_resolved_and_refused() -> None:
     row = ROWS["gmm"]
-    assert catalog.split_methods(row, "em,svi:flow,laplace", None) == (
+    assert cells.split_methods(row, "em,svi:flow,laplace", None) == (
         {"em": ("em", None), "svi:flow": ("svi", "flow"), "laplace": ("svi", "laplace")},
         "em",
     )
-    assert catalog.split_methods(row, None, None)[1] == "nuts"
+    assert cells.split_methods(row, None, None)[1] == "nuts"
     for methods, reference, words in (
         ("nuts", None, "needs two or more"),
         ("nuts,nuts", None, "names nuts twice"),
@@ -173,6 +249,6 @@ def test_methods_are_resolved_and_refused() -> None:
         ("nuts,", None, "unknown method ''"),
     ):
         with pytest.raises(ValueError, match=words):
-            catalog.split_methods(row, methods, reference)
+            cells.split_methods(row, methods, reference)
     with pytest.raises(ValueError, match="name two"):
-        catalog.split_method(row, "svi:flow", "low_rank")
+        cells.split_method(row, "svi:flow", "low_rank")

@@ -67,11 +67,11 @@ def run(
     json_file: Json = None,
 ) -> None:
     """Fit one model by one method."""
-    from guidebook import catalog, results
+    from guidebook import cells, results
     from guidebook.fit import fit, problem
 
-    row = catalog.row(model)
-    method, guide = catalog.split_method(row, method, guide)
+    row = cells.row(model)
+    method, guide = cells.split_method(row, method, guide)
     task = problem(model, data, settings)
     _check_device(device)
     with ExitStack() as stack:
@@ -111,13 +111,13 @@ def compare(
     json_file: Json = None,
 ) -> None:
     """Fit one model by several methods and say which answers are good enough."""
-    from guidebook import catalog, results
+    from guidebook import cells, results
     from guidebook.fit import fit, problem
     from guidebook.inference import compare as compare_posteriors
     from guidebook.report import write_html
 
-    row = catalog.row(model)
-    names, reference = catalog.split_methods(row, methods, reference)
+    row = cells.row(model)
+    names, reference = cells.split_methods(row, methods, reference)
     task = problem(model, data, settings)
     _check_device(device)
     with ExitStack() as stack:
@@ -183,7 +183,7 @@ def main() -> None:
     """Run the command; a user's mistake ends in one sentence and exit status 2, a failed fit in one and status 1."""
     warnings.showwarning = _show_warning
     warnings.filterwarnings("ignore")
-    warnings.filterwarnings("always", r"(svi|nuts|em): ")  # ours; they tell what to do
+    warnings.filterwarnings("always", r"(svi|nuts|hmc|metropolis|em|cavi|gibbs|mcem): ")  # ours; they tell what to do
     try:
         status = app(standalone_mode=False)
     except (ValueError, OSError) as error:

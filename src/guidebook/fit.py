@@ -6,10 +6,11 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
-from guidebook import catalog
-from guidebook.catalog import Row
+from guidebook import cells
+from guidebook.catalog import METHODS, Row
 from guidebook.datasets import Dataset, load
-from guidebook.inference import Posterior, em, nuts, svi
+from guidebook.inference import Posterior, cavi, closed_form, em, gibbs, hmc, mcem, metropolis, nuts, svi
+from guidebook.inference.losses import named_loss
 
 DRAWS_OF_A_GUIDE = 10_000  # with a tenth of that a perfect fit looks shifted by noise alone
 
@@ -25,9 +26,11 @@ class Problem(NamedTuple):
     args : tuple of Tensor
         What the model takes: ``(x,)`` or ``(x, y)``.
     options : dict
-        Every option's value, as `guidebook.catalog.parse_options` returns them.
+        Every option's value, as `guidebook.cells.parse_options` returns them.
     model : callable
         The Pyro function with its options in place.
+    latent_model : callable or None
+        The one with the rows' latent variables explicit, likewise.
     """
 
     row: Row
@@ -35,26 +38,33 @@ class Problem(NamedTuple):
     args: tuple[Tensor, ...]
     options: dict[str, Any]
     model: Callable
+    latent_model: Callable | None
 
 
 def problem(model: str, data: str | None = None, settings: list[str] | None = None) -> Problem:
     """Look up a model, read its options and load its data; ValueError or OSError with one sentence if that fails."""
-    row = catalog.row(model)
-    options = catalog.parse_options(row, settings or [])
+    row = cells.row(model)
+    options = cells.parse_options(row, settings or [])
     dataset = load(
         data or row.data,
         target=options["target"],
         supervised=row.supervised,
         standardize=options["standardize"],
     )
+    if row.check is not None:
+        row.check(dataset.x)
     components = options.get("num_components")
     if components is not None and components > len(dataset.x):
         raise ValueError(f"num_components={components} is more than the {len(dataset.x)} rows of {dataset.name}")
     args = (dataset.x,) if dataset.y is None else (dataset.x, dataset.y)
-    bound = catalog.bound_model(row, options)
+    fixed = {}
     if row.prior is not None and options["batch_size"] is not None:
-        bound = partial(bound, prior=row.prior(dataset.x, components))
-    return Problem(row, dataset, args, options, bound)
+        fixed["prior"] = row.prior(dataset.x, options)
+    bound = [
+        partial(cells.bound(function, row, options), **fixed) if function is not None else None
+        for function in (row.model, row.latent_model)
+    ]
+    return Problem(row, dataset, args, options, bound[0], bound[1])  # pyright: ignore[reportArgumentType]
 
 
 def fit(
@@ -71,27 +81,42 @@ def fit(
     progress: bool = False,
 ) -> Posterior:
     """Fit a problem by a method, and a guide if the method is svi; what is None takes the method's own default."""
-    own = {name: task.options[name] for name in catalog.METHODS[method]}
+    own = _given(**{name: task.options[name] for name in METHODS[method]})
+    counts = _given(num_draws=draws, num_warmup=warmup, num_chains=chains)
+    run = {"seed": seed, "device": device, "progress": progress}
     if method == "svi":
         assert guide is not None
-        return svi(
-            task.model,
-            catalog.bound_guide(task.row, guide, task.options),
-            *task.args,
-            **_given(num_steps=steps),
-            **own,
-            num_draws=DRAWS_OF_A_GUIDE,
-            seed=seed,
-            device=device,
-            progress=progress,
+        is_latent = guide in task.row.latent_guides
+        loss = named_loss(
+            own.pop("loss", task.row.latent_loss if is_latent else "trace"),
+            own.pop("num_particles", 1),
+            **_given(alpha=own.pop("alpha", None)),
+            vectorize=True,
+            max_plate_nesting=1,  # the plate over the rows
         )
-    if method == "nuts":
-        counts = _given(num_draws=draws, num_warmup=warmup, num_chains=chains)
-        return nuts(task.model, *task.args, **counts, **own, seed=seed, device=device, progress=progress)
-    make = task.row.steps[method]
-    updates = make(**{name: task.options[name] for name in task.row.options})
-    return em(updates, *task.args, **_given(num_steps=steps), **own, seed=seed)
+        model = task.latent_model if is_latent else task.model
+        assert model is not None
+        bound = cells.bound_guide(task.row, guide, task.options)
+        own |= _given(num_steps=steps)
+        return svi(model, bound, *task.args, **own, loss=loss, num_draws=DRAWS_OF_A_GUIDE, local_draws=False, **run)
+    if method in ("nuts", "hmc", "metropolis"):
+        sample = {"nuts": nuts, "hmc": hmc, "metropolis": metropolis}[method]
+        return sample(task.model, *task.args, **counts, **own, **run)
+    if method == "mcem":
+        assert task.latent_model is not None
+        return mcem(task.latent_model, *task.args, **_given(num_steps=steps), **own, **run)
+
+    args = tuple(value.to(device) for value in task.args) if device else task.args
+    if method == "closed_form":
+        assert task.row.closed_form is not None
+        return closed_form(cells.bound(task.row.closed_form, task.row, task.options), *args, seed=seed)
+    make = cells.bound(task.row.steps[method], task.row, task.options)
+    if method == "em":
+        return em(make(map=own.pop("map")), *args, **_given(num_steps=steps), **own, seed=seed)
+    if method == "cavi":
+        return cavi(make(), *args, **_given(num_steps=steps), **own, num_draws=DRAWS_OF_A_GUIDE, seed=seed)
+    return gibbs(make(), *args, **counts, **own, seed=seed, progress=progress)
 
 
-def _given(**values: int | None) -> dict[str, int]:
+def _given(**values: Any) -> dict[str, Any]:
     return {name: value for name, value in values.items() if value is not None}

@@ -1,8 +1,12 @@
 """The catalogue as a grid: for a terminal, as JSON, and as Markdown for the README."""
 
+from collections.abc import Iterable
 from typing import Any
 
-from guidebook.catalog import METHODS, ROWS, SHORT, Row, methods_of
+from guidebook.catalog import FAMILIES, METHODS, ROWS, SHORT
+from guidebook.cells import guides_of, methods_of, options_of
+
+MARK = "●"
 
 
 def grid_json() -> list[dict[str, Any]]:
@@ -13,17 +17,12 @@ def grid_json() -> list[dict[str, Any]]:
             "title": row.title,
             "data": row.data,
             "methods": methods_of(row),
-            "guides": list(row.guides),
+            "guides": guides_of(row),
             "options": {name: {"default": o.default, "help": o.help} for name, o in options_of(row).items()},
-            "empty": row.empty,
+            "empty": {cell: empty._asdict() for cell, empty in row.empty.items()},
         }
         for row in ROWS.values()
     ]
-
-
-def options_of(row: Row) -> dict[str, Any]:
-    """The model's options and those of the methods that can fit it."""
-    return row.options | {k: o for method in methods_of(row) for k, o in METHODS.get(method, {}).items()}
 
 
 def print_grid() -> None:
@@ -32,33 +31,47 @@ def print_grid() -> None:
     from rich.table import Table
 
     console = Console()
-    table = Table(title="Models and methods", title_justify="left")
-    table.add_column("model", no_wrap=True)
-    for column in ("default data", *METHODS):
-        table.add_column(column, justify="left" if column == "default data" else "center")
+    for title, names, of in (("Methods", [*METHODS, *SHORT], methods_of), ("Guides of svi", _guides(), guides_of)):
+        table = Table(title=title, title_justify="left")
+        table.add_column("")
+        for row in ROWS.values():
+            table.add_column(row.name, justify="center")
+        for name, cells in _cells(names, of):
+            table.add_row(name, *cells)
+        console.print(table)
     for row in ROWS.values():
-        table.add_row(row.name, row.data, *("yes" if method not in row.empty else "–" for method in METHODS))
-    console.print(table)
-    for row in ROWS.values():
-        console.print(f"[bold]{row.name}[/bold]: {row.title}")
-        console.print(f"  guides of svi: {', '.join(row.guides)}")
-        options = ", ".join(f"{k}={o.default}" for k, o in options_of(row).items() if o.default is not None)
+        console.print(f"\n[bold]{row.name}[/bold]: {row.title}; by default on {row.data}", highlight=False)
+        options = ", ".join(f"{k}={_text(o.default)}" for k, o in row.options.items())
         console.print(f"  options: {options}", highlight=False)
-        for cell, reason in row.empty.items():
-            console.print(f"  no {cell}: {reason}", highlight=False)
+        for cell, (reason, nearest) in row.empty.items():
+            console.print(f"  no {cell}: {reason}; nearest is {nearest}", highlight=False)
+    console.print()
+    for method, options in METHODS.items():
+        if options:
+            console.print(f"options of {method}: {', '.join(options)}", highlight=False)
     console.print(f"map and laplace are short for svi with the guide {' or '.join(SHORT.values())}.", highlight=False)
 
 
 def grid_markdown() -> str:
     """The grid as the README shows it; a test holds the two together."""
-    lines = ["| model | default data | methods | guides of svi |", "|---|---|---|---|"]
-    for row in ROWS.values():
-        own = [guide for guide in row.guides if guide.endswith("_by_hand")]
-        methods = ", ".join(f"`{m}`" for m in methods_of(row))
-        families = ", ".join(f"`{g}`" for g in row.guides if g not in own)
-        lines.append(f"| `{row.name}`: {row.title} | {row.data} | {methods} | {families}; {_code(own)} |")
+    heads = " | ".join(f"`{name}`" for name in ROWS)
+    lines = [f"| | {heads} |", "|---|" + ":-:|" * len(ROWS)]
+    lines.append(f"| | {' | '.join(row.title for row in ROWS.values())} |")
+    lines.append(f"| default data | {' | '.join(row.data for row in ROWS.values())} |")
+    lines += [f"| `{name}` | {' | '.join(cells)} |" for name, cells in _cells([*METHODS, *SHORT], methods_of)]
+    lines += [f"| guide `{name}` | {' | '.join(cells)} |" for name, cells in _cells(_guides(), guides_of)]
     return "\n".join(lines)
 
 
-def _code(names: list[str]) -> str:
-    return ", ".join(f"`{name}`" for name in names)
+def _guides() -> list[str]:
+    """Guides of all models, families first, each once."""
+    return list(dict.fromkeys([*FAMILIES, *(guide for row in ROWS.values() for guide in guides_of(row))]))
+
+
+def _cells(names: Iterable[str], of: Any) -> Iterable[tuple[str, list[str]]]:
+    for name in names:
+        yield name, [MARK if name in of(row) else "–" for row in ROWS.values()]
+
+
+def _text(value: Any) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)

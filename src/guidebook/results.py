@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from guidebook.fit import Problem
@@ -19,6 +20,11 @@ def run_json(task: Problem, posterior: Posterior) -> dict[str, Any]:
     """What ``guidebook run --json`` prints; likelihoods in nats, in the units fitted."""
     info = posterior.info
     quantities = task.row.identify(posterior.draws)
+    parameters = {site: parameter_json(draws) for site, draws in quantities.items()}
+    converged = info.converged
+    if hasattr(info, "r_hat"):  # raw sites of a mixture disagree between chains where identified ones do not
+        worst = max(float(r_hat(draws).nan_to_num(1.0).max()) for draws in quantities.values())
+        converged = worst <= 1.01 and not int(getattr(info, "divergences", torch.zeros(1)).sum())
     return {
         "model": task.row.name,
         "method": info.method,
@@ -28,19 +34,32 @@ def run_json(task: Problem, posterior: Posterior) -> dict[str, Any]:
         "seed": info.seed,
         "seconds": info.seconds,
         "engine": info.engine,
-        "converged": info.converged,
+        "converged": converged,
         "stopped_because": info.stopped_because,
-        "log_likelihood": plain(getattr(info, "log_likelihood", None)),
+        "log_likelihood": plain(_log_likelihood(task, quantities, posterior)),
         "elbo": plain(getattr(info, "elbo", None)),
         "k_hat": plain(getattr(info, "k_hat", None)),
-        "parameters": {site: parameter_json(draws) for site, draws in quantities.items()},
+        "parameters": parameters,
     }
+
+
+def _log_likelihood(task: Problem, quantities: dict[str, Tensor], posterior: Posterior) -> float | None:
+    """Log likelihood in nats, where the parameters are a point."""
+    if not all(_is_constant(draws) for draws in quantities.values()):
+        return None
+    point = {site: draws[0, 0].double() for site, draws in posterior.draws.items()}
+    args = [value.double() for value in task.args]
+    return float(task.row.log_likelihood(point, *args).sum())
+
+
+def _is_constant(draws: Tensor) -> bool:
+    return bool((draws == draws[:1, :1]).all())
 
 
 def parameter_json(draws: Tensor) -> dict[str, Any]:
     """Mean, sd, R̂ and effective sample size of draws shaped (chain, draw, *site), as nested lists."""
     flat = draws.double().flatten(0, 1)
-    single = len(flat) == 1
+    single = _is_constant(draws)
     return {
         "mean": plain(flat.mean(0)),
         "sd": None if single else plain(flat.std(0)),

@@ -1,4 +1,4 @@
-"""Data by name or from a file: a bundled set of scikit-learn's, or your own .csv, .npy or .npz.
+"""Data by name or from a file: a set of scikit-learn's, simulated purchases, or your own .csv, .npy or .npz.
 
 A file that cannot be used is refused with one sentence that says where it goes wrong. Nothing is guessed away: no row
 is dropped, no missing value filled in, and labels never reach ``x``.
@@ -18,12 +18,13 @@ import torch
 from torch import Tensor
 
 from .arrays import read_npy, read_npz
+from .purchases import CATEGORIES, SEGMENTS, purchases
 from .table import KINDS, Table, listed, number, quoted, shown
 from .text import read_csv
 
-__all__ = ["Dataset", "load", "names"]
+__all__ = ["CATEGORIES", "SEGMENTS", "Dataset", "load", "names", "purchases"]
 
-_BUNDLED = ("breast_cancer", "iris", "wine")
+_BUNDLED = ("breast_cancer", "digits", "iris", "purchases", "wine")
 
 
 class Dataset(NamedTuple):
@@ -110,6 +111,11 @@ def load(source: str, *, target: str | None = None, supervised: bool = False, st
 
 
 def _bundled(name: str, supervised: bool) -> Table:
+    if name == "purchases":
+        counts, segment = purchases()
+        return (
+            Table(counts, list(CATEGORIES), segment, classes=SEGMENTS) if supervised else Table(counts, [*CATEGORIES])
+        )
     from sklearn import datasets  # here, so that reading a file does not pay for it
 
     bunch: Any = getattr(datasets, f"load_{name}")()
@@ -139,7 +145,10 @@ def _standardized(where: str, x: np.ndarray, columns: list[str]) -> np.ndarray:
         centred, sd = x - x.mean(0), x.std(0)
     for column, constant, spread in zip(columns, x.min(0) == x.max(0), sd, strict=True):
         if constant:
-            raise ValueError(f"{where}: column {quoted(column)} is constant and cannot be standardized: leave it out")
+            raise ValueError(
+                f"{where}: column {quoted(column)} is constant and cannot be standardized: leave it out, "
+                "or give --set standardize=false"
+            )
         if not 0 < spread < math.inf:
             raise ValueError(
                 f"{where}: column {quoted(column)} cannot be standardized: its spread leaves float64's range"

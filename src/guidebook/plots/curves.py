@@ -1,4 +1,4 @@
-"""How a run went: what SVI and EM maximise, step by step."""
+"""How a run went: what gradient steps and alternating updates raise, step by step."""
 
 import numpy as np
 import pandas as pd
@@ -6,23 +6,23 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from ..inference.info import EmInfo, SviInfo
+from ..inference.info import CaviInfo, EmInfo, McemInfo, SviInfo
 from .style import INK, Look, panel, thin
 
 
-def plot_losses(name: str, info: SviInfo, look: Look) -> Figure:
-    """The negative loss of a run of SVI: single steps faint, their running mean as a line."""
+def plot_losses(name: str, info: SviInfo | McemInfo, look: Look) -> Figure:
+    """The negative loss of a run by gradient steps: single steps faint, their running mean as a line."""
     values = -info.losses.detach().cpu().double().numpy()
     values[~np.isfinite(values)] = np.nan
     mean = np.asarray(pd.Series(values).rolling(max(1, len(values) // 50), min_periods=1).mean())
     shown = thin(len(values), 500)
-    to_point = info.is_point or "laplace" in info.guide.lower()  # Laplace's normal is put around the point found
+    to_point = isinstance(info, McemInfo) or info.is_point or "laplace" in info.guide.lower()  # a normal at a point
     with panel() as (figure, ax):
         ax.plot(shown + 1, values[shown], color=look.colour, alpha=0.25, linewidth=0.6)
         ax.plot(shown + 1, mean[shown], color=look.colour, linewidth=1.6)
         framed = [*mean[len(mean) // 20 :], pd.Series(values[len(values) // 2 :]).quantile(0.98)]
         title = name
-        if info.elbo is not None and not to_point:
+        if isinstance(info, SviInfo) and info.elbo is not None and not to_point:
             framed.append(info.elbo)
             ax.axhline(info.elbo, color=INK, linewidth=0.8, linestyle=":")
             title += f": ELBO {info.elbo:,.1f} at the end".replace("-", "−")
@@ -33,8 +33,8 @@ def plot_losses(name: str, info: SviInfo, look: Look) -> Figure:
     return figure
 
 
-def plot_objective(name: str, info: EmInfo, look: Look) -> Figure:
-    """The objective of EM after each iteration of its best restart, and where the other sound restarts ended."""
+def plot_objective(name: str, info: EmInfo | CaviInfo, look: Look) -> Figure:
+    """The objective after each iteration of the best restart, and where the other sound restarts ended."""
     values = info.objective.detach().cpu().double().numpy()
     shown = thin(len(values), 500)
     with panel() as (figure, ax):
@@ -47,7 +47,7 @@ def plot_objective(name: str, info: EmInfo, look: Look) -> Figure:
         ax.xaxis.set_major_locator(MaxNLocator(5, integer=True))
         ax.set_title(name)
         ax.set_xlabel("iteration")
-        ax.set_ylabel("log likelihood, nats")
+        ax.set_ylabel("log likelihood, nats" if isinstance(info, EmInfo) else "ELBO, nats")
     return figure
 
 

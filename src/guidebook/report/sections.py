@@ -54,12 +54,15 @@ def _table(name: str, frame: pd.DataFrame) -> Table:
 
 
 def _with_column(comparison: Comparison, label: str, columns: Sequence[str] | None) -> str:
-    """The label of a quantity, and for the means of a mixture the column of the data that it is about."""
-    found = re.fullmatch(r"loc\[\d+,(\d+)\]", label)
-    is_mixture = "weights" in comparison.posteriors[comparison.reference].draws
-    if not found or not is_mixture or columns is None or int(found[1]) >= len(columns):
+    """The label of a quantity, and the column of the data that it is about: the last index of means and weights."""
+    found = re.fullmatch(r"(loc|rate|probs|w)\[(?:\d+,)*(\d+)\]", label)
+    site = comparison.posteriors[comparison.reference].draws.get(found[1]) if found else None
+    if found is None or site is None or columns is None:
         return label
-    column = columns[int(found[1])]
+    named = [*columns] if site.shape[-1] == len(columns) else ["bias", *columns]  # a bias comes first
+    if len(named) != site.shape[-1]:
+        return label
+    column = named[int(found[2])]
     return f"{label}, {column if len(column) <= 24 else column[:23] + '…'}"
 
 

@@ -1,0 +1,27 @@
+"""Guides of probabilistic PCA written out: over the global sites of `model`, and over the factors of `latent_model`.
+
+mean_field       W[i, j], loc[i] ~ Normal, noise_variance ~ LogNormal
+linear_encoder   z[n] ~ Normal(A (x[n] - b), L Lᵀ), which holds the exact posterior
+factors          z[n, j] ~ Normal with a location and a scale of its own
+"""
+
+from torch import Tensor
+
+from . import linear_gaussian
+from .linear_gaussian import factors, linear_encoder
+
+__all__ = ["factors", "linear_encoder", "mean_field"]
+
+
+def mean_field(x: Tensor, *, latent_dim: int = 2) -> None:
+    """Independent distributions over the sites of ``models.ppca.model``, each with the support of its site.
+
+    The exact posterior of W is a ring, as axes can turn; this one covers an arc of it, and its sd of W says little.
+
+    Parameters
+    ----------
+    x : Tensor, shape (n, d)
+    latent_dim : int
+        q, as given to the model.
+    """
+    linear_gaussian.mean_field(x, latent_dim, shared_noise=True)

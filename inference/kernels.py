@@ -1,0 +1,182 @@
+"""Transitions that leave a density of independent blocks in place, each block accepted or rejected by itself.
+
+A kernel is a function ``(state, log_density, count) -> (state, acceptance)``: ``state`` has shape (block, size),
+``log_density`` maps it to (block), ``count`` is how many transitions came before. Kernels adapt their step with a gain
+that dies away, so that they may be used while the density itself still moves.
+
+References
+----------
+1. Metropolis, Rosenbluth, Rosenbluth, Teller and Teller (1953), Equation of state calculations by fast computing
+   machines, Journal of Chemical Physics 21.
+2. Neal (2011), MCMC using Hamiltonian dynamics, Handbook of Markov Chain Monte Carlo, chapter 5.
+3. Neal (2003), Slice sampling, Annals of Statistics 31.
+4. Andrieu and Thoms (2008), A tutorial on adaptive MCMC, Statistics and Computing 18: the adaptation.
+"""
+
+import math
+from collections.abc import Callable
+
+import pyro
+import torch
+from pyro.infer import NUTS
+from torch import Tensor
+
+LogDensity = Callable[[Tensor], Tensor]
+Kernel = Callable[[Tensor, LogDensity, int], tuple[Tensor, float]]
+MOST_STEPS = 100  # of a slice's ends, so that an improper density does not run on
+
+
+def metropolis(moves: int = 10, target: float = 0.35) -> Kernel:
+    """Random-walk Metropolis (reference 1): normal steps of one size, adapted to an acceptance rate.
+
+    Parameters
+    ----------
+    moves : int
+        Proposals a transition.
+    target : float
+        Acceptance rate.
+    """
+    log_step = 0.0
+
+    def transition(state: Tensor, log_density: LogDensity, count: int) -> tuple[Tensor, float]:
+        nonlocal log_step
+        with torch.no_grad():
+            current, accepted = log_density(state), 0.0
+            for _ in range(moves):
+                proposed = state + math.exp(log_step) * torch.randn_like(state)
+                value = log_density(proposed)
+                taken = _is_below(value - current)
+                state = torch.where(taken[:, None], proposed, state)
+                current = torch.where(taken, value, current)
+                accepted += float(taken.double().mean()) / moves
+            log_step += _gain(count) * (accepted - target)
+        return state, accepted
+
+    return transition
+
+
+def hmc(leapfrogs: int = 5, target: float = 0.8) -> Kernel:
+    """Hamiltonian Monte Carlo (reference 2) with a fixed number of leapfrog steps, of one size that varies by a fifth.
+
+    Parameters
+    ----------
+    leapfrogs : int
+        Steps a trajectory.
+    target : float
+        Acceptance rate.
+    """
+    log_step = math.log(0.3)
+
+    def transition(state: Tensor, log_density: LogDensity, count: int) -> tuple[Tensor, float]:
+        nonlocal log_step
+
+        def value_and_grad(at: Tensor) -> tuple[Tensor, Tensor]:
+            at = at.detach().requires_grad_()
+            value = log_density(at)
+            return value.detach(), torch.autograd.grad(value.sum(), at)[0]
+
+        step = math.exp(log_step) * float(torch.empty(()).uniform_(0.8, 1.2))
+        momentum = torch.randn_like(state)
+        before, gradient = value_and_grad(state)
+        energy = before - 0.5 * momentum.square().sum(1)
+        proposed, value = state, before
+        for _ in range(leapfrogs):
+            momentum = momentum + 0.5 * step * gradient
+            proposed = proposed + step * momentum
+            value, gradient = value_and_grad(proposed)
+            momentum = momentum + 0.5 * step * gradient
+        change = value - 0.5 * momentum.square().sum(1) - energy
+        accepted = float(change.exp().clamp(max=1).nan_to_num(0.0).mean())
+        log_step += _gain(count) * (accepted - target)
+        return torch.where(_is_below(change)[:, None], proposed, state), accepted
+
+    return transition
+
+
+def gibbs(width: float = 2.0) -> Kernel:
+    """One coordinate after the other from its full conditional, by slice sampling (reference 3, sections 4 and 5).
+
+    Exact for any density; every coordinate costs a handful of evaluations. Nothing is rejected.
+
+    Parameters
+    ----------
+    width : float
+        First guess of a conditional's width, on the unconstrained scale.
+    """
+
+    def transition(state: Tensor, log_density: LogDensity, count: int) -> tuple[Tensor, float]:
+        with torch.no_grad():
+            for column in range(state.shape[1]):
+                state = _slice(state, column, log_density, width)
+        return state, 1.0
+
+    return transition
+
+
+def _slice(state: Tensor, column: int, log_density: LogDensity, width: float) -> Tensor:
+    """One coordinate of every block drawn anew: a level under the density, an interval around it, then shrinkage."""
+    position = state[:, column]
+
+    def above(at: Tensor) -> Tensor:
+        moved = state.clone()
+        moved[:, column] = at
+        return log_density(moved) > level
+
+    level = log_density(state) + torch.rand_like(position).log()
+    left = position - width * torch.rand_like(position)
+    right = left + width
+    for end, direction in ((left, -width), (right, width)):
+        outside = above(end)
+        for _ in range(MOST_STEPS):  # step out until the end lies below the level
+            if not outside.any():
+                break
+            end += direction * outside
+            outside = outside & above(end)
+    found, pending = position.clone(), torch.ones_like(position, dtype=torch.bool)
+    while pending.any():
+        proposed = left + (right - left) * torch.rand_like(position)
+        proposed = torch.where(pending, proposed, found)
+        inside = above(proposed)
+        found = torch.where(pending & inside, proposed, found)
+        left = torch.where(pending & ~inside & (proposed < position), proposed, left)
+        right = torch.where(pending & ~inside & (proposed >= position), proposed, right)
+        pending = pending & ~inside
+    moved = state.clone()
+    moved[:, column] = found
+    return moved
+
+
+def nuts(warmup: int = 200) -> Kernel:
+    """Pyro's No-U-Turn sampler, over all blocks as one.
+
+    Parameters
+    ----------
+    warmup : int
+        Transitions that adapt the step size.
+    """
+    kernel: NUTS | None = None
+
+    def transition(state: Tensor, log_density: LogDensity, count: int) -> tuple[Tensor, float]:
+        nonlocal kernel
+        if kernel is None:
+            kernel = NUTS(potential_fn=lambda values: -log_density(values["state"]).sum(), adapt_mass_matrix=False)
+            kernel.initial_params = {"state": state}
+            kernel.setup(warmup)
+        kernel.clear_cache()  # the density has moved since
+        with pyro.validation_enabled(False):
+            moved = kernel.sample({"state": state})["state"].detach()
+        return moved, float(kernel._mean_accept_prob)
+
+    return transition
+
+
+KERNELS: dict[str, Callable[[], Kernel]] = {"hmc": hmc, "nuts": nuts, "metropolis": metropolis, "gibbs": gibbs}
+
+
+def _gain(count: int) -> float:
+    return (1 + count) ** -0.6
+
+
+def _is_below(log_ratio: Tensor) -> Tensor:
+    """Whether to accept, block by block: with probability min(1, exp(log_ratio)); never where that is nan."""
+    return torch.rand_like(log_ratio).log() < log_ratio

@@ -1,0 +1,149 @@
+"""Priors of the linear Gaussian models, where fits of them start, the checks of their options, and simulated data."""
+
+from typing import NamedTuple
+
+import pyro.distributions as dist
+import torch
+from jaxtyping import Float
+from pyro.poutine.runtime import InferDict
+from torch import Tensor
+
+LOC_SCALE = 10.0  # prior standard deviation of loc, in units of that of W
+NOISE_SHAPE = 1.0  # of the inverse gamma prior of a noise variance
+NOISE_SCALE = 0.1  # likewise, in units of prior_scale²
+LEAST_NOISE = 0.01  # share of a column's variance that a noise variance starts with at least
+
+
+class Prior(NamedTuple):
+    """Distributions of the global sites, by the sites' names."""
+
+    W: dist.TorchDistribution
+    loc: dist.TorchDistribution
+    noise_variance: dist.TorchDistribution
+
+
+def default_prior(like: Tensor, *, num_features: int, latent_dim: int, prior_scale: float, shared_noise: bool) -> Prior:
+    """Weak prior for standardised data, in the dtype and on the device of ``like``.
+
+    With s the ``prior_scale``: W[i, j] ~ Normal(0, s²), loc[i] ~ Normal(0, (10 s)²) and every noise variance
+    ~ InverseGamma(1, s² / 10). The last is conjugate, and its density vanishes at zero faster than any power, so that
+    a variance of zero is never the mode.
+    """
+    zero = like.new_zeros(())
+    noise = dist.InverseGamma(zero + NOISE_SHAPE, zero + NOISE_SCALE * prior_scale**2)
+    return Prior(
+        dist.Normal(zero, prior_scale).expand_by([num_features, latent_dim]).to_event(2),
+        dist.Normal(zero, LOC_SCALE * prior_scale).expand_by([num_features]).to_event(1),
+        noise if shared_noise else noise.expand_by([num_features]).to_event(1),
+    )
+
+
+def check(name: str, latent_dim: int, num_features: int, prior_scale: float = 1.0) -> None:
+    """Raise ValueError for options that no model of so many columns can have; ``name`` begins the sentence."""
+    if not 1 <= latent_dim < num_features:
+        raise ValueError(
+            f"{name}: latent_dim must lie between 1 and one less than the number of columns, {num_features}; "
+            f"got {latent_dim}"
+        )
+    if not prior_scale > 0:
+        raise ValueError(f"{name}: prior_scale must be positive, got {prior_scale}")
+
+
+def check_columns(name: str, x: Tensor) -> None:
+    """Raise ValueError for a constant column; called where a fit starts, as a batch of rows may well have one."""
+    constant = (x == x[0]).all(0)
+    if constant.any():
+        raise ValueError(f"{name}: column {int(constant.nonzero()[0])} is constant: leave it out")
+
+
+def rows_and_columns(name: str, x: Tensor | None, num_rows: int | None, num_features: int | None) -> tuple[int, int]:
+    """Size of the data, given or to be drawn; ValueError where neither says."""
+    if x is not None:
+        return x.shape[0], x.shape[1]
+    if num_rows is None or num_features is None:
+        raise ValueError(f"{name}: to draw data, give num_rows= and num_features=")
+    return num_rows, num_features
+
+
+def principal_axes(x: Float[Tensor, "n d"], latent_dim: int) -> dict[str, Tensor]:
+    """Maximum likelihood of probabilistic PCA: Tipping and Bishop (1999), section 3.2.
+
+    Returns
+    -------
+    dict
+        ``W`` (d, q): eigenvectors of the covariance (1/n), each times (λ[j] - σ²)^½; ``loc`` (d): the mean;
+        ``noise_variance``: σ², the mean of the d - q smallest eigenvalues; and ``eigenvalues`` (d), largest first.
+    """
+    rows, columns = x.shape
+    loc = x.mean(0)
+    centred = x - loc
+    if rows > columns:
+        centred = torch.linalg.qr(centred, mode="r").R
+    _, singular, axes = torch.linalg.svd(centred, full_matrices=rows <= columns)
+    eigenvalues = torch.cat([singular.square() / rows, x.new_zeros(columns - len(singular))])
+    noise = eigenvalues[latent_dim:].mean()
+    W = axes[:latent_dim].mT * (eigenvalues[:latent_dim] - noise).sqrt()
+    return {"W": W, "loc": loc, "noise_variance": noise, "eigenvalues": eigenvalues}
+
+
+def starting_sites(name: str, x: Float[Tensor, "n d"], latent_dim: int, *, shared_noise: bool) -> dict[str, Tensor]:
+    """Where a fit to data may start: the principal axes, of standardised columns where each has a noise variance.
+
+    A noise variance starts at a hundredth of the column's variance or more. Raises ValueError for a constant column.
+    """
+    check_columns(name, x)
+    variance = x.var(0, correction=0)
+    sd = torch.ones_like(variance) if shared_noise else variance.sqrt()
+    found = principal_axes(x / sd, latent_dim)
+    if shared_noise:
+        noise = found["noise_variance"].clamp(min=LEAST_NOISE * float(variance.mean()))
+    else:
+        noise = variance * (1 - found["W"].square().sum(1)).clamp(min=LEAST_NOISE)
+    return {"W": found["W"] * sd[:, None], "loc": found["loc"] * sd, "noise_variance": noise}
+
+
+def start_at(name: str, site: str, x: Tensor | None, latent_dim: int, *, shared_noise: bool) -> InferDict:
+    """`starting_sites` as a site's ``infer``, worked out only where a fit asks for it."""
+    if x is None:
+        return {}
+    start = {"init": lambda: starting_sites(name, x, latent_dim, shared_noise=shared_noise)[site]}
+    return start  # pyright: ignore[reportReturnType] (Pyro passes keys on that InferDict does not list)
+
+
+def rough_start(
+    name: str, x: Tensor | None, *, num_features: int, latent_dim: int, shared_noise: bool
+) -> dict[str, Tensor]:
+    """Where the parameters of a latent model start: small random loadings, the data's mean and variances.
+
+    Zero and one stand for mean and variance where there are no data. Raises ValueError for a constant column.
+    """
+    if x is None:
+        loc, variance = torch.zeros(num_features), torch.ones(num_features)
+    else:
+        check_columns(name, x)
+        loc, variance = x.mean(0), x.var(0, correction=0)
+    W = 0.1 * variance.sqrt().unsqueeze(-1) * torch.randn(num_features, latent_dim).to(loc)
+    return {"W": W, "loc": loc, "noise_variance": variance.mean() if shared_noise else variance}
+
+
+def simulate(
+    num_rows: int, *, latent_dim: int, num_features: int, seed: int, shared_noise: bool
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """Rows from random parameters, float64: W and loc standard normal, noise variances uniform in (.1, 1).
+
+    Returns
+    -------
+    x : Tensor, shape (num_rows, num_features)
+    truth : dict
+        ``W``, ``loc``, ``noise_variance`` and ``z`` (num_rows, latent_dim), the factors of each row.
+    """
+    generator = torch.Generator().manual_seed(seed)
+
+    def normal(*shape: int) -> Tensor:
+        return torch.randn(*shape, generator=generator, dtype=torch.float64)
+
+    W, loc, z = normal(num_features, latent_dim), normal(num_features), normal(num_rows, latent_dim)
+    shape = [] if shared_noise else [num_features]
+    noise = 0.1 + 0.9 * torch.rand(shape, generator=generator, dtype=torch.float64)
+    x = loc + z @ W.mT + noise.sqrt() * normal(num_rows, num_features)
+    return x, {"W": W, "loc": loc, "noise_variance": noise, "z": z}

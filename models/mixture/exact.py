@@ -1,0 +1,138 @@
+"""Exact mathematics of a mixture of counts: joint density, responsibilities and the steps of EM."""
+
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from ..steps import Params, Steps
+from .distributions import CountMixture
+from .prior import Family, Prior, check_counts, cluster, distributions, factors, pick, posterior, prior_of, site_name
+
+
+class Expectations(NamedTuple):
+    """What the E-step hands on.
+
+    Attributes
+    ----------
+    responsibilities : Tensor, shape (n, k)
+        p(component | row).
+    log_likelihood : Tensor, scalar
+        log p(x | sites), in nats.
+    log_prior : Tensor, scalar
+        log p(sites), in nats; zero where the likelihood alone is maximised.
+    """
+
+    responsibilities: Tensor
+    log_likelihood: Tensor
+    log_prior: Tensor
+
+
+def log_joint(sites: Params, x: Float[Tensor, "n d"]) -> Float[Tensor, "*batch n k"]:
+    """Logarithm of p(x[n], component k | sites) for every row and component, in nats.
+
+    Parameters
+    ----------
+    sites : dict
+        ``weights`` (…, k), and ``rate`` (…, k, d) of a Poisson mixture or ``probs`` (…, k, d) of a multinomial one,
+        with any dimensions on the left.
+    x : Tensor, shape (n, d)
+    """
+    weights, intensity = sites["weights"], sites["rate"] if "rate" in sites else sites["probs"]
+    if x.dtype != weights.dtype or x.device != weights.device:
+        x = x.to(weights)
+    totals = None if "rate" in sites else x.sum(-1)
+    return CountMixture(weights.unsqueeze(-2), intensity.unsqueeze(-3), totals, validate_args=False).log_joint(x)
+
+
+def log_likelihood(sites: Params, x: Float[Tensor, "n d"]) -> Float[Tensor, "*batch n"]:
+    """Pointwise marginal log likelihood: log p(x[n] | sites), in nats; arguments as for `log_joint`."""
+    return log_joint(sites, x).logsumexp(-1)
+
+
+def responsibilities(sites: Params, x: Float[Tensor, "n d"]) -> Float[Tensor, "*batch n k"]:
+    """p(component | row, sites); nan for a row that no component can bring forth. Arguments as for `log_joint`."""
+    return log_joint(sites, x).softmax(-1)
+
+
+def em_steps(
+    num_components: int = 4,
+    family: Family = "poisson",
+    map: bool = False,
+    prior: Prior | None = None,
+) -> Steps:
+    """Expectation maximisation, McLachlan and Peel (2000), section 2.8.
+
+    Parameters
+    ----------
+    num_components : int
+        K.
+    family : {"poisson", "multinomial"}
+    map : bool
+        Whether to maximise the log joint density of `model`, prior included, rather than the likelihood.
+    prior : Prior, optional
+        `default_prior` of the data where left out. Its shape and concentration must be at least 1 if ``map``.
+
+    Returns
+    -------
+    Steps
+        Even restarts begin at k-means (k-means++ seeds), odd ones at random rows, drawn towards the prior so that
+        nothing is impossible. Parameters are ``weights`` and ``rate`` or ``probs``.
+    """
+
+    def target(x: Tensor) -> Prior:
+        given = prior_of(x, num_components, family, prior)
+        return given if map else _flat(given)
+
+    def init(restart: int, x: Tensor) -> Params:
+        check_counts(x)
+        given = prior_of(x, num_components, family, prior)
+        if map and (given.concentration < 1 or not (given.shape >= 1).all()):
+            raise ValueError("mixture: with a shape or concentration below 1 the posterior has no mode: map needs more")
+        start = cluster(x, num_components, family) if restart % 2 == 0 else pick(x, num_components)
+        name = site_name(given)
+        weights = x.new_full((num_components,), 1 / num_components)
+        return {"weights": weights, name: factors(posterior(given, *start))[name].mean}
+
+    def e_step(params: Params, x: Tensor) -> Expectations:
+        joint = log_joint(params, x)
+        evidence = joint.logsumexp(-1, keepdim=True)
+        log_prior = _log_prior(target(x), params) if map else x.new_zeros(())
+        return Expectations((joint - evidence).exp(), evidence.sum(), log_prior)
+
+    def m_step(expectations: Expectations, x: Tensor) -> Params:
+        r = expectations.responsibilities
+        return _mode(target(x), r.sum(0), r.mT @ x)
+
+    def objective(params: Params, expectations: Expectations) -> Tensor:
+        return expectations.log_likelihood + expectations.log_prior
+
+    def flaw(params: Params, expectations: Expectations, x: Tensor) -> str | None:
+        least = float(expectations.responsibilities.sum(0).min())
+        return f"a component holds no row ({least:.1e} of one)" if not least > 1e-6 else None
+
+    return Steps(init, e_step, m_step, objective, flaw)
+
+
+def _flat(prior: Prior) -> Prior:
+    """The improper prior under which the posterior's mode is the maximum of the likelihood."""
+    none = None if prior.inverse_scale is None else torch.zeros_like(prior.inverse_scale)
+    return Prior(1.0, torch.ones_like(prior.shape), none)
+
+
+def _log_prior(prior: Prior, params: Params) -> Tensor:
+    of_weights, of_components = distributions(prior, len(params["weights"]), params["weights"])
+    return of_weights.log_prob(params["weights"]) + of_components.log_prob(params[site_name(prior)])
+
+
+def _mode(prior: Prior, counts: Tensor, sums: Tensor) -> Params:
+    """Mode of the posterior once rows have their components, in shares of ``counts`` rows that sum to ``sums``."""
+    weights = counts + prior.concentration - 1
+    weights = weights / weights.sum()
+    sums = sums + prior.shape - 1
+    if prior.inverse_scale is not None:
+        rows = counts.unsqueeze(-1) + prior.inverse_scale
+        return {"weights": weights, "rate": sums / rows.clamp(min=torch.finfo(rows.dtype).tiny)}
+    total = sums.sum(-1, keepdim=True)
+    return {"weights": weights, "probs": torch.where(total > 0, sums / total, 1 / sums.shape[-1])}

@@ -1,0 +1,221 @@
+"""Probabilistic PCA: rows that are a linear map of a few normal factors, plus noise of one variance in all directions.
+
+    W[i, j]        ~ Normal(0, s²)            (s: ``prior_scale``)
+    loc[i]         ~ Normal(0, (10 s)²)
+    noise_variance ~ InverseGamma(1, s² / 10)
+    z[n]           ~ Normal(0, I)             (q factors: summed out in `model`, drawn in `latent_model`)
+    x[n] | z[n]    ~ Normal(loc + W z[n], noise_variance I)
+
+The prior is meant for standardised data. A rotation of the factors, W → W R, changes nothing: the posterior of W is a
+ring, and `identify` reads off it what does not turn. W has all its entries for that reason: a lower triangular W, which
+cannot turn, leaves separate modes between which a sampler does not pass.
+
+======  ==================  =======  ========================
+symbol  site                shape    support
+======  ==================  =======  ========================
+W       ``W``               (d, q)   real
+μ       ``loc``             (d)      real
+σ²      ``noise_variance``  ()       positive
+z       ``z``               (n, q)   real; in `latent_model`
+x       ``x``               (n, d)   real
+======  ==================  =======  ========================
+
+References
+----------
+1. Tipping and Bishop (1999), Probabilistic principal component analysis, JRSS B 61.
+2. Bishop (2006), Pattern Recognition and Machine Learning, section 12.2.
+"""
+
+import math
+from functools import partial
+from typing import Any
+
+import pyro
+import pyro.distributions as dist
+import torch
+from jaxtyping import Float
+from pyro.poutine.runtime import InferDict
+from torch import Tensor
+from torch.distributions import constraints
+
+from . import linear_gaussian
+from .linear_gaussian import (
+    FactorPosterior,
+    check,
+    check_columns,
+    default_prior,
+    identify,
+    linear_gaussian_em,
+    log_likelihood,
+    posterior,
+    posterior_predictive,
+    principal_axes,
+    rough_start,
+    rows_and_columns,
+    start_at,
+    transform,
+)
+from .steps import Params, Steps
+
+__all__ = [
+    "FactorPosterior",
+    "em_steps",
+    "identify",
+    "latent_model",
+    "log_likelihood",
+    "maximum_likelihood",
+    "model",
+    "posterior",
+    "posterior_predictive",
+    "simulate",
+    "transform",
+]
+
+FLAT = "the rows lie in a plane of latent_dim dimensions, so that the noise variance runs to zero"
+
+
+def model(
+    x: Tensor | None = None,
+    *,
+    latent_dim: int = 2,
+    prior_scale: float = 1.0,
+    num_rows: int | None = None,
+    num_features: int | None = None,
+) -> Tensor:
+    """Pyro model of rows near a plane, the factors summed out.
+
+    Parameters
+    ----------
+    x : Tensor, shape (n, d), optional
+        The data, standardised. Drawn from the model where left out; ``num_rows`` and ``num_features`` must be given
+        then.
+    latent_dim : int
+        q, less than d.
+    prior_scale : float
+        s: prior standard deviation of a loading.
+    num_rows, num_features : int, optional
+        Size of the data to draw where ``x`` is left out.
+
+    Returns
+    -------
+    Tensor, shape (n, d)
+        The data.
+
+    Raises
+    ------
+    ValueError
+        If an option is out of range; where a fit starts, also for a constant column.
+    """
+    rows, columns = rows_and_columns("ppca", x, num_rows, num_features)
+    check("ppca", latent_dim, columns, prior_scale)
+    like = torch.zeros(()) if x is None else x
+    prior = default_prior(like, num_features=columns, latent_dim=latent_dim, prior_scale=prior_scale, shared_noise=True)
+    W = pyro.sample("W", prior.W, infer=_start("W", x, latent_dim))
+    loc = pyro.sample("loc", prior.loc, infer=_start("loc", x, latent_dim))
+    noise = pyro.sample("noise_variance", prior.noise_variance, infer=_start("noise_variance", x, latent_dim))
+    diagonal = noise.unsqueeze(-1).expand(*noise.shape, columns)
+    with pyro.plate("rows", rows):
+        return pyro.sample("x", dist.LowRankMultivariateNormal(loc, W, diagonal), obs=x)
+
+
+def latent_model(
+    x: Tensor | None = None, *, latent_dim: int = 2, num_rows: int | None = None, num_features: int | None = None
+) -> Tensor:
+    """Pyro model with a site for each row's factors, and ``W``, ``loc`` and ``noise_variance`` as parameters.
+
+    The parameters start at small random loadings and at the data's mean and mean variance. Arguments as for `model`.
+    """
+    rows, columns = rows_and_columns("ppca", x, num_rows, num_features)
+    check("ppca", latent_dim, columns)
+    start = partial(rough_start, "ppca", x, num_features=columns, latent_dim=latent_dim, shared_noise=True)
+    W = pyro.param("W", lambda: start()["W"])
+    loc = pyro.param("loc", lambda: start()["loc"])
+    noise = pyro.param("noise_variance", lambda: start()["noise_variance"], constraint=constraints.positive)
+    with pyro.plate("rows", rows):
+        z = pyro.sample("z", dist.Normal(loc.new_zeros(()), 1.0).expand_by([latent_dim]).to_event(1))
+        return pyro.sample("x", dist.Normal(loc + z @ W.mT, noise.sqrt()).to_event(1), obs=x)
+
+
+def maximum_likelihood(x: Float[Tensor, "n d"], latent_dim: int = 2) -> dict[str, Tensor]:
+    """Maximum likelihood estimates in closed form: Tipping and Bishop (1999), equations 8 to 10.
+
+    σ² is the mean of the d - q smallest eigenvalues of the covariance (with 1/n), and W's columns are the eigenvectors
+    of the others, each times (λ[j] - σ²)^½.
+
+    Parameters
+    ----------
+    x : Tensor, shape (n, d)
+    latent_dim : int
+        q, less than d.
+
+    Returns
+    -------
+    dict
+        ``W``, ``loc``, ``noise_variance``, and ``log_likelihood``, their log p(x) in nats.
+
+    Raises
+    ------
+    ValueError
+        If ``latent_dim`` is out of range, a column is constant, or the rows lie in a plane of q dimensions, so that
+        the likelihood has no bound.
+    """
+    check("ppca", latent_dim, x.shape[1])
+    check_columns("ppca", x)
+    found = principal_axes(x, latent_dim)
+    eigenvalues, noise = found.pop("eigenvalues"), found["noise_variance"]
+    rows, columns = x.shape
+    if not noise > torch.finfo(x.dtype).eps * eigenvalues[0]:
+        raise ValueError(f"ppca: {FLAT}: take a smaller latent_dim")
+    log_det = eigenvalues[:latent_dim].log().sum() + (columns - latent_dim) * noise.log()
+    log_likelihood = -0.5 * rows * (columns * math.log(2 * math.pi) + log_det + columns)
+    return found | {"log_likelihood": log_likelihood}
+
+
+def em_steps(latent_dim: int = 2, map: bool = False, prior_scale: float = 1.0) -> Steps:
+    """Expectation maximisation: Tipping and Bishop (1999), appendix B; d² q operations an iteration, or n d q.
+
+    Parameters
+    ----------
+    latent_dim : int
+        q, less than d.
+    map : bool
+        Whether to maximise the log joint density of `model` (a density of W, loc and the noise variance as they stand)
+        rather than the likelihood.
+    prior_scale : float
+        s, as given to `model`; unused without ``map``.
+
+    Returns
+    -------
+    Steps
+        Restarts begin at random loadings. Parameters are ``W``, ``loc`` and ``noise_variance``. Rows in a plane of q
+        dimensions, where the likelihood has no bound, are a flaw.
+    """
+
+    def flaw(params: Params, expectations: Any, x: Tensor) -> str | None:
+        least = torch.finfo(x.dtype).eps * x.var(0, correction=0).sum()
+        return FLAT if not map and not params["noise_variance"] > least else None
+
+    return linear_gaussian_em(
+        "ppca", latent_dim=latent_dim, map=map, prior_scale=prior_scale, shared_noise=True, flaw=flaw
+    )
+
+
+def simulate(
+    num_rows: int = 300, *, latent_dim: int = 2, num_features: int = 6, seed: int = 0
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """Rows from random parameters, float64: W and loc standard normal, the noise variance uniform in (.1, 1).
+
+    Returns
+    -------
+    x : Tensor, shape (num_rows, num_features)
+    truth : dict
+        ``W``, ``loc``, ``noise_variance`` and ``z`` (num_rows, latent_dim), the factors of each row.
+    """
+    check("ppca", latent_dim, num_features)
+    return linear_gaussian.simulate(
+        num_rows, latent_dim=latent_dim, num_features=num_features, seed=seed, shared_noise=True
+    )
+
+
+def _start(site: str, x: Tensor | None, latent_dim: int) -> InferDict:
+    return start_at("ppca", site, x, latent_dim, shared_noise=True)

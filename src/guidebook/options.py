@@ -1,0 +1,89 @@
+"""Settings of models and methods: what they may be, and how ``--set name=value`` is read."""
+
+import difflib
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+
+class Option(NamedTuple):
+    """One setting of a model, a method or the data.
+
+    Attributes
+    ----------
+    kind : type
+        int, float, bool or str.
+    default : object
+        None where the setting may be left out, and whoever takes it has a default of its own.
+    low : float or None
+        Least value allowed, itself only if ``closed``.
+    choices : tuple of str
+        The values allowed, for a str; empty for any.
+    """
+
+    kind: type
+    default: Any
+    help: str
+    low: float | None = None
+    closed: bool = True
+    choices: tuple[str, ...] = ()
+
+
+DATA_OPTIONS = {
+    "standardize": Option(bool, None, "whether to z-score the features"),
+    "target": Option(str, None, "column of a file that holds the labels, or is to be left out"),
+}
+
+
+def parse(settings: Iterable[str], known: dict[str, Option], of: str) -> dict[str, Any]:
+    """Read ``option=value`` texts into values, defaults filled in.
+
+    Parameters
+    ----------
+    settings : iterable of str
+    known : dict of Option
+    of : str
+        Whose options they are, for error messages.
+
+    Raises
+    ------
+    ValueError
+        For a text without "=", an unknown option, a value of the wrong kind or out of range.
+    """
+    values = {name: option.default for name, option in known.items()}
+    for setting in settings:
+        name, equals, text = setting.partition("=")
+        if not equals:
+            raise ValueError(f"--set takes option=value, got {setting!r}")
+        if name not in known:
+            raise ValueError(unknown(f"option of {of}", name, known))
+        values[name] = _value(name, text, known[name])
+    return values
+
+
+def unknown(kind: str, name: str, known: Iterable[str]) -> str:
+    """A sentence that says a name is not known, which come nearest, and which there are."""
+    known = list(known)
+    nearest = difflib.get_close_matches(name, known, n=2)
+    hint = f"did you mean {' or '.join(nearest)}? " if nearest else ""
+    return f"unknown {kind} {name!r}: {hint}there is {', '.join(known)}"
+
+
+def _value(name: str, text: str, option: Option) -> Any:
+    if option.kind is bool:
+        if text not in ("true", "false"):
+            raise ValueError(f"{name} must be true or false, got {text!r}")
+        return text == "true"
+    if option.kind is str:
+        if option.choices and text not in option.choices:
+            raise ValueError(unknown(name, text, option.choices))
+        return text
+    try:
+        value = option.kind(text)
+    except ValueError:
+        what = "a whole number" if option.kind is int else "a number"
+        raise ValueError(f"{name} must be {what}, got {text!r}") from None
+    if value != value or value in (float("inf"), float("-inf")):
+        raise ValueError(f"{name} must be finite, got {text!r}")
+    if option.low is not None and (value < option.low or (value == option.low and not option.closed)):
+        raise ValueError(f"{name} must be {'at least' if option.closed else 'more than'} {option.low}, got {text}")
+    return value

@@ -1,0 +1,127 @@
+"""Monte Carlo EM: its kernels leave densities in place, and it ends at the maximum of the likelihood."""
+
+import math
+from functools import partial
+
+import latent
+import pyro
+import pyro.distributions as dist
+import pytest
+import torch
+from pyro import poutine
+from torch.distributions import Gamma
+
+from guidebook.inference import mcem
+from guidebook.inference.blocks import Blocks
+from guidebook.inference.kernels import KERNELS
+from guidebook.models import ppca
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_kernels_leave_a_density_in_place(kernel: str) -> None:
+    """Logarithms of Gamma(3, 2) beside a normal, in 2,000 blocks that begin in equilibrium, and stay there."""
+    torch.manual_seed(0)
+    gamma = Gamma(torch.tensor(3.0, dtype=torch.float64), torch.tensor(2.0, dtype=torch.float64))
+
+    def log_density(state: torch.Tensor) -> torch.Tensor:
+        return gamma.log_prob(state[:, 0].exp()) + state[:, 0] - 0.5 * (state[:, 1] - 1).square() / 4
+
+    blocks = 2000
+    state = torch.stack([gamma.sample((blocks,)).log(), 1 + 2 * torch.randn(blocks, dtype=torch.float64)], 1)
+    start, transition = state.clone(), KERNELS[kernel]()
+    for count in range(12 if kernel != "metropolis" else 40):
+        state, accepted = transition(state, log_density, count + 1000)  # the gain has died away
+    assert 0.2 < accepted <= 1
+    assert (state - start).abs().mean() > 0.3  # it moved
+    exact = ((state[:, 0].exp(), 1.5, 0.75), (state[:, 1], 1.0, 4.0))
+    for values, mean, variance in exact:
+        assert abs(float(values.mean()) - mean) < 4 * math.sqrt(variance / blocks)
+        error = (values - mean).square().std() / blocks**0.5
+        assert abs(float((values - mean).square().mean()) - variance) < 4 * float(error)
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_it_ends_at_the_maximum_of_the_likelihood(kernel: str) -> None:
+    x = latent.data()
+    posterior = mcem(latent.model, x, kernel=kernel, num_steps=500, lr=0.05, progress=False)
+    best = latent.log_likelihood(*latent.maximum(x), x)
+    reached = latent.log_likelihood(posterior.params["centre"], posterior.params["spread"], x)
+    assert best - reached < 0.05  # a twentieth of what one standard error of either parameter costs twice over
+    assert posterior.info.kernel == kernel
+    assert posterior.draws["z"].shape == (1, 100, 100)
+    assert posterior.draws["centre"].shape == (1, 100)
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_it_reaches_the_closed_form_of_ppca(kernel: str) -> None:
+    x, _ = ppca.simulate(60, num_features=4, latent_dim=1, seed=1)
+    exact = ppca.log_likelihood(ppca.maximum_likelihood(x, 1), x).sum()
+    model = partial(ppca.latent_model, latent_dim=1)
+    posterior = mcem(model, x, kernel=kernel, num_steps=600, lr=0.03, num_draws=1, progress=False)
+    reached = ppca.log_likelihood(posterior.params, x).sum()
+    assert -1e-9 < float(exact - reached) < 0.15
+
+
+def test_the_same_seed_gives_the_same_numbers() -> None:
+    x = latent.data(30)
+    first, again, other = (mcem(latent.model, x, num_steps=20, seed=s, progress=False).info.losses for s in (1, 1, 2))
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+
+
+def mixed(x: torch.Tensor, y: torch.Tensor) -> None:
+    """Sites of several shapes and supports, in a plate over the rows."""
+    with pyro.plate("rows", len(x)):
+        a = pyro.sample("a", dist.Dirichlet(x.new_ones(3)))
+        b = pyro.sample("b", dist.Gamma(x.new_tensor(2.0), 1.0))
+        pyro.sample("x", dist.Normal(b, 1.0), obs=x)
+        pyro.sample("y", dist.Normal(a, 1.0).to_event(1), obs=y)
+
+
+def test_log_density_of_blocks_is_pyros_with_the_jacobian() -> None:
+    x, y = torch.randn(5, dtype=torch.float64), torch.randn(5, 3, dtype=torch.float64)
+    pyro.set_rng_seed(0)
+    blocks = Blocks(mixed, (x, y))
+    assert blocks.by_row
+    assert blocks.start.shape == (5, 3)  # two of the simplex, one positive
+    sites = blocks.sites(blocks.start)
+    trace = poutine.trace(poutine.condition(mixed, sites)).get_trace(x, y)
+    trace.compute_log_prob()
+    expected = sum(trace.nodes[n]["log_prob"] for n in ("a", "b", "x", "y"))
+    transform = torch.distributions.biject_to(torch.distributions.constraints.simplex)
+    jacobian = transform.log_abs_det_jacobian(transform.inv(sites["a"]), sites["a"]) + sites["b"].log()
+    torch.testing.assert_close(blocks.log_density(blocks.start), expected + jacobian)
+
+
+def test_a_global_latent_variable_makes_one_block() -> None:
+    def model(x: torch.Tensor) -> None:
+        scale = pyro.param("scale", lambda: torch.ones((), dtype=x.dtype), constraint=dist.constraints.positive)
+        m = pyro.sample("m", dist.Normal(x.new_zeros(()), 1.0))
+        with pyro.plate("rows", len(x)):
+            pyro.sample("x", dist.Normal(m, scale), obs=x)
+
+    x = latent.data(40)
+    assert not Blocks(model, (x,)).by_row
+    assert mcem(model, x, num_steps=50, num_draws=7, progress=False).draws["m"].shape == (1, 7)
+
+
+def test_what_it_cannot_do_gets_a_sentence() -> None:
+    def discrete(x: torch.Tensor) -> None:
+        with pyro.plate("rows", len(x)):
+            z = pyro.sample("z", dist.Bernoulli(x.new_tensor(0.5)))
+            pyro.sample("x", dist.Normal(z, pyro.param("s", x.new_ones(()))), obs=x)
+
+    def fixed(x: torch.Tensor) -> None:
+        with pyro.plate("rows", len(x)):
+            pyro.sample("x", dist.Normal(pyro.sample("z", dist.Normal(x.new_zeros(()), 1.0)), 1.0), obs=x)
+
+    x = latent.data(10)
+    for model, options, words in (
+        (discrete, {}, "site 'z' is discrete"),
+        (fixed, {}, "no parameters to fit"),
+        (latent.model, {"kernel": "hcm"}, "unknown kernel 'hcm': there is hmc"),
+        (latent.model, {"num_steps": 0}, "num_steps must be at least 1"),
+        (latent.model, {"lr": -1.0}, "lr must be positive"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            mcem(model, x, progress=False, **options)
