@@ -3,8 +3,7 @@
 References
 ----------
 1. Tipping and Bishop (1999), Probabilistic principal component analysis, JRSS B 61, section 3.1.
-2. Bishop (1999), Variational principal components, ICANN.
-3. Kingma and Welling (2014), Auto-encoding variational Bayes, ICLR.
+2. Kingma and Welling (2014), Auto-encoding variational Bayes, ICLR.
 """
 
 import pyro

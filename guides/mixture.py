@@ -76,7 +76,7 @@ def _clusters(x: Tensor, num_components: int, family: str) -> tuple[Tensor, Tens
     """Rows in each cluster, (k,), and their sums, (k, d), by k-means on square roots of counts or of proportions."""
     scaled = x / x.sum(-1, keepdim=True).clamp(min=1) if family == "multinomial" else x
     seed = int(torch.randint(2**31 - 1, ()))
-    k_means = KMeans(num_components, n_init=1, random_state=seed)  # pyright: ignore[reportArgumentType]
+    k_means = KMeans(num_components, n_init=10, random_state=seed)  # pyright: ignore[reportArgumentType]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # fewer distinct rows than clusters: some stay empty
         labels = k_means.fit(scaled.detach().sqrt().cpu().numpy()).labels_

@@ -30,6 +30,8 @@ WRAPPERS = (dist.Independent, dist.MaskedDistribution, ExpandedDistribution)  # 
 def score_function(guide: Callable[..., Any], *, baseline: bool = True, decay: float = 0.9) -> "ScoreFunctionGuide":
     """Wrap a guide so that no draw of its sites is differentiated through.
 
+    ``svi(model, score_function(guide), *data, loss=TraceGraph_ELBO())`` then trains it with baselines.
+
     Parameters
     ----------
     guide : callable

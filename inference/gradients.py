@@ -310,10 +310,9 @@ def _free_params(model: Callable, guide: Callable, data: tuple) -> Params:
 
 
 def _set_params(free: Params, params: Params) -> None:
-    store = pyro.get_param_store()
+    limits = pyro.get_param_store().get_state()["constraints"]
     for name, value in params.items():
         if name not in free:
             raise ValueError(f"elbo_gradients: there is no parameter {name!r}; there is {', '.join(free)}")
         with torch.no_grad():
-            constraint = store._constraints.get(name, constraints.real)
-            free[name].copy_(transform_to(constraint).inv(value))
+            free[name].copy_(transform_to(limits.get(name, constraints.real)).inv(value))

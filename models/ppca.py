@@ -137,7 +137,7 @@ def latent_model(
 
 
 def maximum_likelihood(x: Float[Tensor, "n d"], latent_dim: int = 2) -> dict[str, Tensor]:
-    """Maximum likelihood estimates in closed form: Tipping and Bishop (1999), equations 8 to 10.
+    """Maximum likelihood estimates in closed form: Tipping and Bishop (1999), section 3.2.
 
     σ² is the mean of the d - q smallest eigenvalues of the covariance (with 1/n), and W's columns are the eigenvectors
     of the others, each times (λ[j] - σ²)^½.

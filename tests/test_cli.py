@@ -45,7 +45,7 @@ def test_help_is_there_without_torch() -> None:
 
 def test_list(call) -> None:
     record = json.loads(call("list", "--json", "-").out)
-    assert [row["model"] for row in record] == ["logistic", "gmm"]
+    assert [row["model"] for row in record] == ["logistic", "gmm", "mixture", "ppca", "factor_analysis"]
     assert "full_rank" in record[0]["guides"]
     assert record[1]["options"]["covariance"]["default"] == "full"
     text = call("list").out
@@ -165,6 +165,9 @@ def bad_files(folder: Path) -> dict[str, Path]:
         ("run gmm --method svi --guide mean_fild", "did you mean mean_field"),
         ("run gmm --method em --guide flow", "em takes no guide"),
         ("run logistic --method em", "logistic has no em: "),
+        ("run ppca --method gibbs", "nearest is nuts"),
+        ("run mixture --data wine --method em", "row 0, column 0 holds 14.23, but counts are whole numbers"),
+        ("run logistic --set loss=elbo", "unknown loss 'elbo'"),
         ("run gmm --set covarianc=full", "did you mean covariance"),
         ("run gmm --set covariance=round", "unknown covariance 'round'"),
         ("run gmm --set num_components=0", "num_components must be at least 1"),

@@ -406,6 +406,18 @@ def test_map_ends_at_a_stationary_point_of_the_pyro_model(
         assert gradient.abs().max() < 1e-3
 
 
+@pytest.mark.parametrize("map", [False, True])
+def test_extrapolation_ends_where_plain_iterations_do(family: Family, map: bool) -> None:
+    """Steps may leave the parameters' space on the way, where the objective must not count."""
+    x, _ = mixture.simulate(400, num_features=6, family=family, seed=2)
+    steps = mixture.em_steps(4, family, map=map)
+    fast, plain = (em(steps, x, tol=1e-8, num_restarts=4, accelerate=choice).info for choice in (True, False))
+    assert fast.log_likelihood == pytest.approx(plain.log_likelihood, abs=1e-5)
+    outside = steps.init(0, x)
+    outside[SITE[family]] = outside[SITE[family]] - 1
+    assert steps.objective(outside, steps.e_step(outside, x)).isnan()
+
+
 def test_a_component_without_rows_is_a_flaw(family: Family, purchases: tuple[torch.Tensor, Sites]) -> None:
     x, _ = purchases
     steps = mixture.em_steps(3, family)
@@ -534,22 +546,22 @@ def test_prior_averages_the_likelihood_to_the_evidence(family: Family) -> None:
 
 
 def test_gibbs_pairs_rows_as_all_assignments_do(family: Family) -> None:
-    """P(z_i = z_j | x) over 400 chains of 200 sweeps; the error from the spread of the chains' means."""
+    """P(z_i = z_j | x) over 100 chains of 600 sweeps; the error from the spread of the chains' means."""
     x = few_rows(family)
     assignments, value = enumerated(x, mixture.default_prior(x, 2, family), 2)
     posterior = np.exp(value - logsumexp(value))
     exact = np.einsum("a,anm->nm", posterior, assignments[:, :, None] == assignments[:, None, :])
     steps = mixture.gibbs_steps(2, family)
     torch.manual_seed(0)
-    state = steps.init(400, x)
-    together = torch.zeros(400, 8, 8)
-    for sweep in range(250):
+    state = steps.init(100, x)
+    together = torch.zeros(100, 8, 8)
+    for sweep in range(650):
         for conditional in steps.conditionals:
             state = state | conditional(state, x)
         if sweep >= 50:
             together += state["z"].unsqueeze(-1) == state["z"].unsqueeze(-2)
-    shares = (together / 200).numpy()
-    error = shares.std(0) / 400**0.5
+    shares = (together / 600).numpy()
+    error = shares.std(0) / 100**0.5
     upper = np.triu_indices(8, 1)
     assert error[upper].max() < 0.02
     assert 0.05 < exact[upper].min() < exact[upper].max() < 0.95
@@ -559,7 +571,7 @@ def test_gibbs_pairs_rows_as_all_assignments_do(family: Family) -> None:
 def test_gibbs_of_one_component_draws_the_conjugate_posterior(family: Family) -> None:
     x = few_rows(family)
     posterior = gibbs(
-        mixture.gibbs_steps(1, family), x, num_draws=100, num_warmup=1, num_chains=200, thin=1, progress=False
+        mixture.gibbs_steps(1, family), x, num_draws=500, num_warmup=1, num_chains=40, thin=1, progress=False
     )
     draws = posterior.draws[SITE[family]].flatten(0, 1)[:, 0]
     mean, sd = conjugate_moments(x, mixture.default_prior(x, 1, family))
@@ -581,10 +593,10 @@ def test_gibbs_weights_follow_the_enumerated_posterior(family: Family) -> None:
     second = (a * (a + 1)).sum(1) / (total * (total + 1))
     exact = (np.exp(value - logsumexp(value)) * second).sum()
     draws = gibbs(
-        mixture.gibbs_steps(2, family), x, num_draws=200, num_warmup=50, num_chains=400, thin=1, progress=False
+        mixture.gibbs_steps(2, family), x, num_draws=600, num_warmup=50, num_chains=100, thin=1, progress=False
     ).draws
     means = draws["weights"].square().sum(-1).mean(1)
-    assert float(means.mean()) == pytest.approx(exact, abs=4 * float(means.std()) / 20)
+    assert float(means.mean()) == pytest.approx(exact, abs=4 * float(means.std()) / 10)
 
 
 # Labels, guides, data
@@ -684,7 +696,7 @@ def test_simulated_customers_have_their_segments_moments(family: Family) -> None
 def test_segments_are_recovered(family: Family) -> None:
     """As many customers in their true segments as the true parameters put there, less one in a hundred."""
     x, truth = mixture.simulate(1000, family=family, seed=2)
-    posterior = em(mixture.em_steps(4, family), x, num_restarts=1)
+    posterior = em(mixture.em_steps(4, family), x, num_restarts=4)
     true_sites = {name: truth[name][None, None] for name in ("weights", SITE[family])}
     sites = mixture.identify(posterior.draws, mixture.identify(true_sites))
 

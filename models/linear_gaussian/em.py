@@ -16,7 +16,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ..steps import Params, Steps
-from .generative import LOC_SCALE, NOISE_SCALE, NOISE_SHAPE, check, default_prior, starting_sites
+from .generative import LOC_SCALE, NOISE_SCALE, NOISE_SHAPE, check, check_columns, default_prior, starting_sites
 
 
 class Rotated(NamedTuple):
@@ -114,11 +114,11 @@ def linear_gaussian_em(
 
     def init(restart: int, x: Tensor) -> Params:
         check(name, latent_dim, x.shape[1], prior_scale)
-        start = starting_sites(name, x, latent_dim, shared_noise=shared_noise)
         if restart == 0 and not shared_noise:
-            return start
+            return starting_sites(name, x, latent_dim, shared_noise=False)
+        check_columns(name, x)
         variance = x.var(0, correction=0)
-        W = torch.randn_like(start["W"]) * (variance / latent_dim).sqrt()[:, None]
+        W = (variance / latent_dim).sqrt()[:, None] * x.new_empty(x.shape[1], latent_dim).normal_()
         return {"W": W, "loc": x.mean(0), "noise_variance": variance.mean() if shared_noise else variance}
 
     def e_step(params: Params, x: Tensor) -> Expectations:

@@ -32,7 +32,7 @@ def posterior(sites: Sites, x: Float[Tensor, "n d"]) -> FactorPosterior:
     """p(z[n] | x[n], sites), exactly.
 
     Its covariance is C = (I + Wᵀ Ψ⁻¹ W)⁻¹: where Ψ = σ² I, that is σ² M⁻¹ with M = Wᵀ W + σ² I, q × q (Tipping and
-    Bishop 1999, section 3.1); Bishop (2006), equations 12.66 and 12.67, for any Ψ.
+    Bishop 1999, section 3.1); Bishop (2006), equations 12.66 and 12.68, for any Ψ.
 
     Parameters
     ----------

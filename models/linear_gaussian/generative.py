@@ -79,10 +79,12 @@ def principal_axes(x: Float[Tensor, "n d"], latent_dim: int) -> dict[str, Tensor
     centred = x - loc
     if rows > columns:
         centred = torch.linalg.qr(centred, mode="r").R
-    _, singular, axes = torch.linalg.svd(centred, full_matrices=rows <= columns)
+    _, singular, axes = torch.linalg.svd(centred, full_matrices=False)
     eigenvalues = torch.cat([singular.square() / rows, x.new_zeros(columns - len(singular))])
     noise = eigenvalues[latent_dim:].mean()
-    W = axes[:latent_dim].mT * (eigenvalues[:latent_dim] - noise).sqrt()
+    W = x.new_zeros(columns, latent_dim)
+    length = (eigenvalues[:latent_dim] - noise).clamp(min=0).sqrt()
+    W[:, : len(axes)] = axes[:latent_dim].mT * length[: len(axes)]
     return {"W": W, "loc": loc, "noise_variance": noise, "eigenvalues": eigenvalues}
 
 

@@ -108,14 +108,14 @@ def gibbs_steps(num_components: int = 4, family: Family = "poisson", prior: Prio
     -------
     GibbsSteps
         Two blocks, of which the second draws the weights and the components' parameters at once. Each chain starts at
-        a draw given the clusters of k-means from seeds of its own. The state has ``z`` (chain, n), ``weights``
+        a draw given clusters of k-means, the best of ten tries of its own. The state has ``z`` (chain, n), ``weights``
         (chain, k) and ``rate`` or ``probs`` (chain, k, d).
     """
     site = "rate" if family == "poisson" else "probs"
 
     def init(num_chains: int, x: Tensor) -> Params:
         check_counts(x)
-        clusters = [cluster(x, num_components, family) for _ in range(num_chains)]
+        clusters = [cluster(x, num_components, family, tries=10) for _ in range(num_chains)]
         counts, sums = (torch.stack(values) for values in zip(*clusters, strict=True))
         state = draw_sites(counts, sums, x)
         return state | draw_z(state, x)

@@ -78,7 +78,8 @@ def em_steps(
     -------
     Steps
         Even restarts begin at k-means (k-means++ seeds), odd ones at random rows, drawn towards the prior so that
-        nothing is impossible. Parameters are ``weights`` and ``rate`` or ``probs``.
+        nothing is impossible. Parameters are ``weights`` and ``rate`` or ``probs``. Where two components share what
+        is one segment plain EM crawls for thousands of iterations: the loop is asked to extrapolate.
     """
 
     def target(x: Tensor) -> Prior:
@@ -112,7 +113,7 @@ def em_steps(
         least = float(expectations.responsibilities.sum(0).min())
         return f"a component holds no row ({least:.1e} of one)" if not least > 1e-6 else None
 
-    return Steps(init, e_step, m_step, objective, flaw)
+    return Steps(init, e_step, m_step, objective, flaw, accelerate=True)
 
 
 def _flat(prior: Prior) -> Prior:
@@ -122,8 +123,10 @@ def _flat(prior: Prior) -> Prior:
 
 
 def _log_prior(prior: Prior, params: Params) -> Tensor:
-    of_weights, of_components = distributions(prior, len(params["weights"]), params["weights"])
-    return of_weights.log_prob(params["weights"]) + of_components.log_prob(params[site_name(prior)])
+    """Log density of the prior; nan outside of its support, where an extrapolation may step."""
+    weights = params["weights"]
+    of_weights, of_components = distributions(prior, len(weights), weights, validate_args=False)
+    return of_weights.log_prob(weights) + of_components.log_prob(params[site_name(prior)])
 
 
 def _mode(prior: Prior, counts: Tensor, sums: Tensor) -> Params:

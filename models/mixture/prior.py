@@ -112,12 +112,16 @@ def site_name(prior: Prior) -> str:
     return "probs" if prior.inverse_scale is None else "rate"
 
 
-def distributions(prior: Prior, num_components: int, like: Tensor) -> tuple[Any, Any]:
+def distributions(
+    prior: Prior, num_components: int, like: Tensor, validate_args: bool | None = None
+) -> tuple[Any, Any]:
     """Pyro's distributions of the weights, and of the components' rates or probabilities, under the prior."""
-    weights = dist.Dirichlet(like.new_full((num_components,), prior.concentration))
+    concentration = like.new_full((num_components,), prior.concentration)
+    weights = dist.Dirichlet(concentration, validate_args=validate_args)
     if prior.inverse_scale is None:
-        return weights, dist.Dirichlet(prior.shape).expand_by([num_components]).to_event(1)
-    return weights, dist.Gamma(prior.shape, prior.inverse_scale).expand_by([num_components]).to_event(2)
+        return weights, dist.Dirichlet(prior.shape, validate_args=validate_args).expand_by([num_components]).to_event(1)
+    gamma = dist.Gamma(prior.shape, prior.inverse_scale, validate_args=validate_args)
+    return weights, gamma.expand_by([num_components]).to_event(2)
 
 
 def posterior(prior: Prior, counts: Float[Tensor, "*batch k"], sums: Float[Tensor, "*batch k d"]) -> Params:
@@ -156,14 +160,15 @@ def factors(params: Params) -> dict[str, torch.distributions.Distribution]:
     return found
 
 
-def cluster(x: Float[Tensor, "n d"], num_components: int, family: Family) -> tuple[Tensor, Tensor]:
+def cluster(x: Float[Tensor, "n d"], num_components: int, family: Family, tries: int = 1) -> tuple[Tensor, Tensor]:
     """How many rows each cluster of k-means has, shape (k,), and their sums, shape (k, d); the randomness is torch's.
 
     Distances are between square roots, of counts or of a row's proportions, whose variance hardly depends on the mean.
+    One try in five ends in clusters that halve a segment and join two others: of ``tries`` the best is returned.
     """
     scaled = x / x.sum(-1, keepdim=True).clamp(min=1) if family == "multinomial" else x
     seed = int(torch.randint(2**31 - 1, ()))
-    k_means = KMeans(num_components, n_init=1, random_state=seed)  # pyright: ignore[reportArgumentType]
+    k_means = KMeans(num_components, n_init=tries, random_state=seed)  # pyright: ignore[reportArgumentType]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # fewer distinct rows than clusters: some stay empty
         labels = k_means.fit(scaled.detach().sqrt().cpu().numpy()).labels_

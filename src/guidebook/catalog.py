@@ -133,6 +133,8 @@ SHORT = {"map": "map_point", "laplace": "laplace"}  # methods that are short for
 _NO_CLOSED_FORM = "the likelihood has no maximum in closed form"
 _EXACT_E_STEP = Empty("its E-step is a sum over components, and needs no Monte Carlo", "em")
 _NO_CONDITIONALS = Empty("with the factors summed out, W has no conditional in closed form", "nuts")
+_FLAT = Empty("turning the factors changes no density, so that there is no curvature along a turn", "map")
+_NO_LAPLACE = {name: family for name, family in FAMILIES.items() if name != "laplace"}
 _FACTORS = {
     "latent_dim": Option(int, 2, "number of factors", 1),
     "prior_scale": Option(float, 1.0, "prior standard deviation of the loadings", 0, False),
@@ -217,11 +219,11 @@ ROWS: dict[str, Row] = {
             supervised=False,
             standardize=True,
             options=_FACTORS,
-            guides=FAMILIES | {"mean_field_by_hand": guides.ppca.mean_field},
+            guides=_NO_LAPLACE | {"mean_field_by_hand": guides.ppca.mean_field},
             identify=ppca.identify,
             log_likelihood=ppca.log_likelihood,
             compared=("nuts", "closed_form", "em", "svi:linear_encoder", "svi:mean_field", "svi:full_rank"),
-            empty={"cavi": _NO_CONDITIONALS, "gibbs": _NO_CONDITIONALS},
+            empty={"cavi": _NO_CONDITIONALS, "gibbs": _NO_CONDITIONALS, "laplace": _FLAT},
             steps={"em": ppca.em_steps},
             latent_guides={"linear_encoder": guides.ppca.linear_encoder, "factors": guides.ppca.factors},
             latent_model=ppca.latent_model,
@@ -235,7 +237,7 @@ ROWS: dict[str, Row] = {
             supervised=False,
             standardize=True,
             options=_FACTORS,
-            guides=FAMILIES | {"mean_field_by_hand": guides.factor_analysis.mean_field},
+            guides=_NO_LAPLACE | {"mean_field_by_hand": guides.factor_analysis.mean_field},
             identify=factor_analysis.identify,
             log_likelihood=factor_analysis.log_likelihood,
             compared=("nuts", "em", "svi:linear_encoder", "svi:mean_field", "svi:full_rank"),
@@ -243,6 +245,7 @@ ROWS: dict[str, Row] = {
                 "cavi": _NO_CONDITIONALS,
                 "gibbs": _NO_CONDITIONALS,
                 "closed_form": Empty("only equal noise variances have one", "em"),
+                "laplace": _FLAT,
             },
             steps={"em": factor_analysis.em_steps},
             latent_guides={

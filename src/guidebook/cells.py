@@ -42,12 +42,12 @@ def split_method(row: Row, method: str, guide: str | None = None) -> tuple[str, 
         raise ValueError(unknown("method", name, [*METHODS, *SHORT]))
     if guide and name != "svi":
         raise ValueError(f"{name} takes no guide (got {guide!r}): guides belong to svi")
-    if name in SHORT:
-        name, guide = "svi", SHORT[name]
     if name in row.empty:
         reason, nearest = row.empty[name]
         others = ", ".join(m for m in methods_of(row) if m != nearest)
         raise ValueError(f"{row.name} has no {name}: {reason}; nearest is {nearest}, and it has {others}")
+    if name in SHORT:
+        name, guide = "svi", SHORT[name]
     if name != "svi":
         return name, None
     guide = guide or "mean_field"
