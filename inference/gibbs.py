@@ -23,7 +23,7 @@ def gibbs(
     num_draws: int = 1000,
     num_warmup: int = 500,
     num_chains: int = 4,
-    thin: int = 10,
+    thin: int = 1,
     seed: int = 0,
     progress: bool = True,
 ) -> Posterior[GibbsInfo]:

@@ -208,7 +208,7 @@ def test_every_method_fits_or_says_why_not(name: str, method: str) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
         posterior = fit(
-            problem(name), resolved, guide, steps=1200 if method == "laplace" else 100, draws=10, warmup=10, chains=1
+            problem(name), resolved, guide, steps=1200 if method == "laplace" else 100, draws=6, warmup=6, chains=1
         )
     assert posterior.info.method == ("svi" if method in catalog.SHORT else method)
     assert all(torch.isfinite(v).all() for v in row.identify(posterior.draws).values())

@@ -12,6 +12,7 @@ from guidebook.datasets import Dataset, load
 from guidebook.inference import Posterior, cavi, closed_form, em, gibbs, hmc, mcem, metropolis, nuts, svi
 from guidebook.inference.losses import named_loss
 
+SWEEPS_A_DRAW = 5  # of Gibbs, whose sweeps are cheap and resemble one another
 DRAWS_OF_A_GUIDE = 10_000  # with a tenth of that a perfect fit looks shifted by noise alone
 
 
@@ -115,6 +116,7 @@ def fit(
         return em(make(map=own.pop("map")), *args, **_given(num_steps=steps), **own, seed=seed)
     if method == "cavi":
         return cavi(make(), *args, **_given(num_steps=steps), **own, num_draws=DRAWS_OF_A_GUIDE, seed=seed)
+    own = {"thin": SWEEPS_A_DRAW} | own
     return gibbs(make(), *args, **counts, **own, seed=seed, progress=progress)
 
 
