@@ -208,7 +208,7 @@ def test_mixture_shows_its_components_and_basins(tmp_path):
     assert over == [f"Components of the mixture under {name} over b and c$ of the data" for name in ("nuts", "em")]
     assert "gmm.model (num_components=2)" in page.text
     assert "set aside: a covariance has collapsed" in page.text
-    assert "Log likelihood of em after each iteration" in page.labels
+    assert "Objective of em after each iteration" in page.labels
 
 
 def test_refused_reference_is_shown_as_such(tmp_path):
