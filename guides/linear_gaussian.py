@@ -83,7 +83,7 @@ def mean_field(x: Tensor, latent_dim: int, *, shared_noise: bool) -> None:
 def _starts(x: Tensor, latent_dim: int, shared_noise: bool) -> dict[str, Tensor]:
     rows, columns = x.shape
     loc, variance = x.mean(0), x.var(0, correction=0)
-    if not (variance > 0).all():
+    if not shared_noise and not (variance > 0).all():
         raise ValueError(f"mean_field: column {int(variance.argmin())} is constant: leave it out")
     sd = torch.ones_like(variance) if shared_noise else variance.sqrt()
     _, singular, axes = torch.linalg.svd((x - loc) / sd, full_matrices=False)
@@ -92,6 +92,7 @@ def _starts(x: Tensor, latent_dim: int, shared_noise: bool) -> dict[str, Tensor]
     count = rows
     if shared_noise:
         noise, count = noise.mean(), rows * columns
+        variance = variance.clamp(min=float(noise))
     return {
         "W.mean": W,
         "W.scale": (noise / rows).sqrt().unsqueeze(-1).expand_as(W),

@@ -5,7 +5,7 @@ from .closed_form import closed_form
 from .compare import Comparison, compare
 from .em import em
 from .gibbs import gibbs
-from .gradients import GradientSummary, elbo_gradients, gradient_draws
+from .gradients import GradientSummary, elbo_gradients, gradient_draws, summarise
 from .hmc import hmc
 from .info import (
     CaviInfo,
@@ -50,5 +50,6 @@ __all__ = [
     "mcem",
     "metropolis",
     "nuts",
+    "summarise",
     "svi",
 ]

@@ -16,8 +16,8 @@ def closed_form(solve: Callable[..., dict[str, Tensor]], *data: Tensor, seed: in
     Parameters
     ----------
     solve : callable
-        ``(*data) -> params`` by the model's site names, as `guidebook.models.ppca.maximum_likelihood` with its
-        options bound.
+        ``(*data) -> params`` by the model's site names, and ``log_likelihood`` if it likes, as
+        `guidebook.models.ppca.maximum_likelihood` with its options bound.
     *data : Tensor
         What it takes; floating point is computed in float64.
     seed : int
@@ -32,5 +32,7 @@ def closed_form(solve: Callable[..., dict[str, Tensor]], *data: Tensor, seed: in
     begin = time.perf_counter()
     with torch.no_grad():
         params = {name: value.cpu() for name, value in solve(*data).items()}
-    info = ClosedFormInfo(seconds=time.perf_counter() - begin, seed=seed)
+    seconds = time.perf_counter() - begin
+    reached = params.pop("log_likelihood", None)
+    info = ClosedFormInfo(None if reached is None else float(reached), seconds=seconds, seed=seed)
     return Posterior(draws=point_draws(params), params=params, info=info)

@@ -255,8 +255,15 @@ class McemInfo(NamedTuple):
 
 
 class ClosedFormInfo(NamedTuple):
-    """Run of a solution in closed form: there is nothing to tell but how long it took."""
+    """Run of a solution in closed form.
 
+    Attributes
+    ----------
+    log_likelihood : float or None
+        Of the data at the solution, in nats, if the solver says.
+    """
+
+    log_likelihood: float | None
     seconds: float
     seed: int
     converged: bool = True

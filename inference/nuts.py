@@ -95,6 +95,8 @@ def nuts(
     if diverged := divergence(chains):
         because += f", with {diverged}"
         warnings.warn(f"nuts: {because}", stacklevel=2)
+    elif unmixed := chains.disagreement:
+        because += f"; {unmixed}"
     info = NutsInfo(
         r_hat=chains.r_hat,
         ess=chains.ess,

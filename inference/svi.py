@@ -88,7 +88,7 @@ def svi(
         Rows a step. The model's plates over the rows are scaled up to stand for all of them.
     alternate : int, optional
         Take this many steps on the guide's parameters and as many on the model's, in turn: E-steps and M-steps by
-        gradient. All parameters move together where left out.
+        gradient. All parameters move together where left out, which takes several times fewer steps.
     num_draws : int
         Draws from the fitted guide, for `Posterior.draws`, the ELBO and k̂.
     local_draws : bool, optional

@@ -42,7 +42,6 @@ from . import linear_gaussian
 from .linear_gaussian import (
     FactorPosterior,
     check,
-    check_columns,
     default_prior,
     identify,
     linear_gaussian_em,
@@ -156,11 +155,10 @@ def maximum_likelihood(x: Float[Tensor, "n d"], latent_dim: int = 2) -> dict[str
     Raises
     ------
     ValueError
-        If ``latent_dim`` is out of range, a column is constant, or the rows lie in a plane of q dimensions, so that
-        the likelihood has no bound.
+        If ``latent_dim`` is out of range, or the rows lie in a plane of q dimensions, so that the likelihood has no
+        bound.
     """
     check("ppca", latent_dim, x.shape[1])
-    check_columns("ppca", x)
     found = principal_axes(x, latent_dim)
     eigenvalues, noise = found.pop("eigenvalues"), found["noise_variance"]
     rows, columns = x.shape

@@ -116,7 +116,8 @@ def linear_gaussian_em(
         check(name, latent_dim, x.shape[1], prior_scale)
         if restart == 0 and not shared_noise:
             return starting_sites(name, x, latent_dim, shared_noise=False)
-        check_columns(name, x)
+        if not shared_noise:
+            check_columns(name, x)
         variance = x.var(0, correction=0)
         W = (variance / latent_dim).sqrt()[:, None] * x.new_empty(x.shape[1], latent_dim).normal_()
         return {"W": W, "loc": x.mean(0), "noise_variance": variance.mean() if shared_noise else variance}

@@ -50,7 +50,10 @@ def check(name: str, latent_dim: int, num_features: int, prior_scale: float = 1.
 
 
 def check_columns(name: str, x: Tensor) -> None:
-    """Raise ValueError for a constant column; called where a fit starts, as a batch of rows may well have one."""
+    """Raise ValueError for a column that a noise variance of its own would fit without bound.
+
+    Called where a fit starts, as a batch of rows may well have a constant column.
+    """
     constant = (x == x[0]).all(0)
     if constant.any():
         raise ValueError(f"{name}: column {int(constant.nonzero()[0])} is constant: leave it out")
@@ -91,9 +94,11 @@ def principal_axes(x: Float[Tensor, "n d"], latent_dim: int) -> dict[str, Tensor
 def starting_sites(name: str, x: Float[Tensor, "n d"], latent_dim: int, *, shared_noise: bool) -> dict[str, Tensor]:
     """Where a fit to data may start: the principal axes, of standardised columns where each has a noise variance.
 
-    A noise variance starts at a hundredth of the column's variance or more. Raises ValueError for a constant column.
+    A noise variance starts at a hundredth of the column's variance or more. Raises ValueError for a constant column,
+    unless the noise is shared.
     """
-    check_columns(name, x)
+    if not shared_noise:
+        check_columns(name, x)
     variance = x.var(0, correction=0)
     sd = torch.ones_like(variance) if shared_noise else variance.sqrt()
     found = principal_axes(x / sd, latent_dim)
@@ -117,12 +122,14 @@ def rough_start(
 ) -> dict[str, Tensor]:
     """Where the parameters of a latent model start: small random loadings, the data's mean and variances.
 
-    Zero and one stand for mean and variance where there are no data. Raises ValueError for a constant column.
+    Zero and one stand for mean and variance where there are no data. Raises ValueError for a constant column, unless
+    the noise is shared.
     """
     if x is None:
         loc, variance = torch.zeros(num_features), torch.ones(num_features)
     else:
-        check_columns(name, x)
+        if not shared_noise:
+            check_columns(name, x)
         loc, variance = x.mean(0), x.var(0, correction=0)
     W = 0.1 * variance.sqrt().unsqueeze(-1) * torch.randn(num_features, latent_dim).to(loc)
     return {"W": W, "loc": loc, "noise_variance": variance.mean() if shared_noise else variance}

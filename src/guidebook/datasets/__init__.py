@@ -87,7 +87,7 @@ def load(source: str, *, target: str | None = None, supervised: bool = False, st
         If the file cannot be read.
     ValueError
         If ``source`` is unknown; if the file does not hold at least two rows of finite numbers; if the target is
-        missing or not of two classes; if a column to standardize is constant.
+        missing or not of two classes; if a column to standardize has a spread that no float64 holds.
     """
     where = shown(source)
     if source in _BUNDLED:
@@ -144,16 +144,11 @@ def _standardized(where: str, x: np.ndarray, columns: list[str]) -> np.ndarray:
     with np.errstate(over="ignore", invalid="ignore"):
         centred, sd = x - x.mean(0), x.std(0)
     for column, constant, spread in zip(columns, x.min(0) == x.max(0), sd, strict=True):
-        if constant:
-            raise ValueError(
-                f"{where}: column {quoted(column)} is constant and cannot be standardized: leave it out, "
-                "or give --set standardize=false"
-            )
-        if not 0 < spread < math.inf:
+        if not constant and not 0 < spread < math.inf:
             raise ValueError(
                 f"{where}: column {quoted(column)} cannot be standardized: its spread leaves float64's range"
             )
-    return centred / sd
+    return centred / np.where(x.min(0) == x.max(0), 1.0, sd)
 
 
 def _reader(source: str) -> Callable[[str, BinaryIO, str | None, bool], Table]:
