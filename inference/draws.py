@@ -61,6 +61,12 @@ def is_local(site: Mapping[str, Any], data: tuple) -> bool:
     return any(frame.size == rows for frame in site.get("cond_indep_stack", ()))
 
 
+def plate_depth(trace: Trace) -> int:
+    """How many dimensions on the right of its sites' batches a trace's plates take up."""
+    frames = (frame for site in nodes(trace).values() for frame in site.get("cond_indep_stack", ()))
+    return max((-frame.dim for frame in frames if frame.vectorized), default=0)
+
+
 def is_deterministic(site: Mapping[str, Any]) -> bool:
     """Whether a node of a trace stands for ``pyro.deterministic``."""
     return site["type"] == "sample" and site["infer"].get("_deterministic", False)
@@ -135,9 +141,7 @@ def _draw_chunk(guide: Callable, data: tuple, num_draws: int) -> tuple[Sites, Te
     single = poutine.trace(guide).get_trace(*data)
     names = [n for n in single.stochastic_nodes if not _is_plate(nodes(single)[n])]
     shapes = {name: nodes(single)[name]["value"].shape for name in names}
-    depth = max(
-        (-f.dim for s in nodes(single).values() for f in s.get("cond_indep_stack", ()) if f.vectorized), default=0
-    )
+    depth = plate_depth(single)
     try:
         with pyro.plate("guidebook draws", num_draws, dim=-1 - depth):
             batch = poutine.trace(guide).get_trace(*data)

@@ -15,11 +15,13 @@ from typing import Any
 
 import pyro
 import torch
+from pyro import poutine
+from pyro.infer import TraceEnum_ELBO
 from pyro.infer.autoguide import AutoGuide, AutoLaplaceApproximation
 from torch import Tensor
 
 from .diagnostics import k_hat
-from .draws import draw_guide
+from .draws import draw_guide, plate_depth
 from .info import SviInfo
 from .introspect import (
     constrained_params,
@@ -127,7 +129,8 @@ def svi(
         raise ValueError(f"svi: lr must be positive, got {lr}")
     if alternate is not None and alternate < 1:
         raise ValueError(f"svi: alternate must be at least 1, got {alternate}")
-    if loss is None or isinstance(loss, str):
+    by_name = loss is None or isinstance(loss, str)
+    if by_name:
         loss = named_loss(loss or "trace", num_particles)
     elif num_particles != 1:
         raise ValueError("svi: num_particles belongs to the default loss: give it to your loss instead")
@@ -138,6 +141,10 @@ def svi(
         fitted = guide(Start()(model)) if is_family(guide) else copied(guide)
         if device is not None and isinstance(fitted, torch.nn.Module):
             fitted = fitted.to(device)
+        if by_name and isinstance(loss, TraceEnum_ELBO):
+            with torch.no_grad():
+                traces = (poutine.trace(function).get_trace(*data) for function in (fitted, model))
+                loss.max_plate_nesting = max(map(plate_depth, traces))
         losses = _fit(model, fitted, data, loss, optim, lr, num_steps, batch_size, alternate, progress)
         params = constrained_params(model, fitted, data)
         noisy = not is_point(fitted, data)

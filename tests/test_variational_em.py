@@ -7,8 +7,10 @@ import pytest
 import torch
 from pyro.infer import RenyiELBO
 
+from guidebook import guides
 from guidebook.inference import svi
 from guidebook.inference.losses import named_loss
+from guidebook.models import mixture
 
 
 @pytest.mark.parametrize("alternate", [None, 10])
@@ -92,3 +94,18 @@ def test_names_and_orders_of_losses() -> None:
             named_loss(*options)
     with pytest.raises(ValueError, match="alpha must differ from 1"):
         named_loss("renyi", 2, alpha=1.0)
+
+
+def test_the_enumerating_loss_by_name_finds_the_depth_of_plates_without_a_word(capfd: pytest.CaptureFixture) -> None:
+    x, _ = mixture.simulate(40, num_components=2)
+    fitted = svi(
+        partial(mixture.latent_model, num_components=2),
+        partial(guides.mixture.structured, num_components=2),
+        x,
+        loss="enum",
+        num_steps=200,
+        num_draws=10,
+        progress=False,
+    )
+    assert "max_plate_nesting" not in capfd.readouterr().err
+    assert fitted.info.losses[-20:].mean() < fitted.info.losses[:20].mean()
