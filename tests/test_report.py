@@ -19,7 +19,7 @@ from guidebook import plots
 from guidebook.inference import Posterior, compare
 from guidebook.inference.compare import Comparison
 from guidebook.inference.info import EmInfo, NutsInfo, SviInfo
-from guidebook.models import gmm, logistic
+from guidebook.models import gmm, logistic, mixture
 from guidebook.plots.graph_layout import Layout
 from guidebook.plots.style import ellipse
 from guidebook.report import plot_comparison, write_html, write_index
@@ -307,19 +307,76 @@ def test_ellipse_holds_nine_tenths():
 
 def test_components_are_not_averaged_over_exchanged_labels():
     mixtures = plots.mixtures_of({"a": _nuts(_mixture_draws(2, 200)), "b": _nuts(_mixture_draws(2, 200, shuffle=True))})
-    for mixture in mixtures.values():
-        assert np.allclose(mixture.loc, [[0, 0, 0], [0.5, 5, 8]], atol=4 * 0.1 / np.sqrt(400))
-        assert np.allclose(mixture.weights, [0.3, 0.7], atol=0.01)
+    for found in mixtures.values():
+        assert np.allclose(found.loc, [[0, 0, 0], [0.5, 5, 8]], atol=4 * 0.1 / np.sqrt(400))
+        assert np.allclose(found.weights, [0.3, 0.7], atol=0.01)
     assert plots.separating_columns(mixtures["a"]) == (1, 2)
     assert plots.mixtures_of({"w": _nuts(_weights())}) == {}
+
+
+def _count_draws(site: str, shuffle: bool) -> dict[str, Tensor]:
+    """Two components over three columns, whose order changes from draw to draw where ``shuffle``."""
+    values = torch.tensor([[0.1, 0.2, 0.7], [0.5, 0.3, 0.2]]).double() * (1 + 0.01 * torch.rand(2, 200, 1, 1).double())
+    weights = torch.tensor([0.3, 0.7]).double().expand(2, 200, 2)
+    if shuffle:
+        flip = torch.rand(2, 200) < 0.5
+        values = torch.where(flip[..., None, None], values.flip(-2), values)
+        weights = torch.where(flip[..., None], weights.flip(-1), weights)
+    return {"weights": weights, site: values}
+
+
+@pytest.mark.parametrize("site", ["rate", "probs"])
+def test_profiles_are_those_of_matched_components(site, tmp_path):
+    posteriors = {"a": _nuts(_count_draws(site, False)), "b": _nuts(_count_draws(site, True))}
+    profiles = plots.profiles_of(posteriors | {"w": _nuts(_weights())})
+    assert list(profiles) == ["a", "b"]
+    for band in profiles.values():
+        assert np.allclose(band.mean, [[0.1, 0.2, 0.7], [0.5, 0.3, 0.2]], rtol=0.01)
+        assert np.allclose(band.high / band.low, 1.009 / 1.0005, atol=0.002)
+    figures = plots.plot_profiles(profiles, ["bread", "wine", "toys"], "rate")
+    drawn = [line.get_xdata()[2] for line in figures["b"].axes[0].lines]
+    assert np.allclose(drawn, [0.7, 0.2], rtol=0.01)
+    comparison = compare(*posteriors.values(), identify=mixture.identify, names=["a", "b"])
+    labels = _Page(write_html(comparison, tmp_path / "p.html")).labels
+    kind = {"rate": "expected count", "probs": "probability"}[site]
+    assert [label for label in labels if label.startswith("Components")] == [
+        f"Components of the mixture under {name}: {kind} of each column" for name in "ab"
+    ]
+
+
+@pytest.mark.parametrize("width", [64, 50])
+def test_many_columns_are_drawn_as_images(width):
+    band = plots.Band(*torch.rand(3, 4, width).numpy())
+    figure = plots.plot_profiles({"a": band}, [str(i) for i in range(width)], "rate")["a"]
+    images = [image.get_array() for ax in figure.axes for image in ax.images]
+    shown = [image.reshape(-1) for image in images] if width == 64 else list(images[0])
+    assert all(np.array_equal(row, mean) for row, mean in zip(shown, band.mean, strict=True))
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_shares_of_variance_do_not_turn_with_the_factors(shared):
+    W = torch.tensor([[0.8, 0.0], [0.3, 0.4], [0.0, 0.1]]).double()
+    noise = torch.tensor(0.36 if shared else [0.36, 0.75, 0.99]).double()
+    angle = 6.28 * torch.rand(2, 100, 1, 1).double()
+    turn = torch.cat([torch.cat([angle.cos(), -angle.sin()], -1), torch.cat([angle.sin(), angle.cos()], -1)], -2)
+    draws = {
+        "W": W @ turn,
+        "loc": torch.zeros(2, 100, 3).double(),
+        "noise_variance": noise.expand(2, 100, *noise.shape),
+    }
+    signal = torch.tensor([0.64, 0.25, 0.01]).double()
+    shares = plots.shares_of({"a": _nuts(draws), "w": _nuts(_weights())})
+    assert list(shares) == ["a"]
+    for part in shares["a"]:
+        assert np.allclose(part, signal / (signal + noise))
 
 
 @pytest.mark.parametrize("covariance", ["full", "tied", "diagonal", "isotropic"])
 def test_every_shape_of_covariance_becomes_matrices(covariance):
     _, truth = gmm.simulate(50, num_components=3, num_features=2, covariance=covariance)
     draws = {site: truth[site][None, None] for site in ("weights", "loc", "covariance")}
-    mixture = plots.mixtures_of({"truth": _em(draws)})["truth"]
-    sigma, found = truth["covariance"].numpy(), mixture.covariance
+    found = plots.mixtures_of({"truth": _em(draws)})["truth"].covariance
+    sigma = truth["covariance"].numpy()
     full = {
         "full": lambda: sigma,
         "tied": lambda: sigma.repeat(3, 0),

@@ -9,10 +9,12 @@ from .graph_figure import MOST_NODES, plot_graph
 from .mixtures import Mixture, mixtures_of, plot_mixtures, separating_columns
 from .pairs import companion, plot_pair
 from .posteriors import ComparisonFigure, plot_comparison, plot_quantity, worst_first
+from .profiles import Band, plot_profiles, plot_shares, profiles_of, shares_of
 from .style import Look, looks, to_svg
 
 __all__ = [
     "MOST_NODES",
+    "Band",
     "ComparisonFigure",
     "Graph",
     "Look",
@@ -27,8 +29,12 @@ __all__ = [
     "plot_mixtures",
     "plot_objective",
     "plot_pair",
+    "plot_profiles",
     "plot_quantity",
+    "plot_shares",
+    "profiles_of",
     "separating_columns",
+    "shares_of",
     "to_svg",
     "worst_first",
 ]

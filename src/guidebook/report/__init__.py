@@ -63,6 +63,8 @@ def write_html(
         sections.posteriors(comparison, columns),
         sections.pair(comparison),
         sections.mixture(comparison, x, columns),
+        sections.profiles(comparison, x, columns),
+        sections.shares(comparison, x, columns),
         runs.losses(comparison),
         runs.objectives(comparison),
         runs.chains(comparison),

@@ -110,3 +110,47 @@ def mixture(comparison: Comparison, x: Tensor | None, columns: Sequence[str] | N
         "modes; k̂ and the ELBO see only the one that a guide is in.",
         figures,
     )
+
+
+def profiles(comparison: Comparison, x: Tensor | None, columns: Sequence[str] | None) -> Section | None:
+    """What the components of a mixture of counts buy; none for other models."""
+    found = plots.profiles_of(comparison.posteriors)
+    if not found:
+        return None
+    width = next(iter(found.values())).mean.shape[1]
+    names = _names(width, x, columns)
+    kind = "expected count" if "rate" in comparison.posteriors[next(iter(found))].draws else "probability"
+    figures = [
+        plots.to_svg(figure, f"Components of the mixture under {name}: {kind} of each column", f"profile{i}")
+        for i, (name, figure) in enumerate(plots.plot_profiles(found, names, kind).items())
+    ]
+    return Section(
+        "Components of the mixture",
+        f"The {kind} of each column in each component: dots are posterior means, bars hold 90 % of the posterior, and "
+        "points have none. A colour marks the component closest to the reference's. Exchanging components changes "
+        "nothing, so that there are K! equal modes; k̂ and the ELBO see only the one that a guide is in.",
+        figures,
+    )
+
+
+def shares(comparison: Comparison, x: Tensor | None, columns: Sequence[str] | None) -> Section | None:
+    """How much of each column the factors account for; none for other models."""
+    found = plots.shares_of(comparison.posteriors)
+    if not found:
+        return None
+    names = _names(len(next(iter(found.values())).mean), x, columns)
+    figure = plots.plot_shares(found, names, plots.looks(comparison))
+    return Section(
+        "What the factors explain",
+        "Share of each column's variance that the factors account for; the rest is its noise. Dots are posterior "
+        "means, bars hold 90 % of the posterior, and points have none. Turning the factors changes no likelihood, so "
+        "that loadings by themselves cannot be compared; these shares can.",
+        [plots.to_svg(figure, f"Shares of variance explained under {', '.join(found)}", "shares")],
+        wide=True,
+    )
+
+
+def _names(width: int, x: Tensor | None, columns: Sequence[str] | None) -> Sequence[str]:
+    if columns is not None and x is not None and x.shape[1] == width:
+        return columns
+    return [f"column {i}" for i in range(width)]
