@@ -4,20 +4,29 @@ Every record has ``method``, ``engine``, ``seed``, ``seconds`` (the fit alone), 
 (a sentence: why the method stopped and, where that is cause for concern, what to do).
 """
 
+# ruff: noqa: D102 (the properties of `RunInfo` are said above)
 from typing import Any, NamedTuple, Protocol
 
 from torch import Tensor
 
 
-class RunInfo(Protocol):  # noqa: D101 (the attributes are said above)
-    method: str
-    engine: str
-    seed: int
-    seconds: float
-    converged: bool
-    stopped_because: str
-    is_point: bool
+class RunInfo(Protocol):
+    """What every record has: see above."""
 
+    @property
+    def method(self) -> str: ...
+    @property
+    def engine(self) -> str: ...
+    @property
+    def seed(self) -> int: ...
+    @property
+    def seconds(self) -> float: ...
+    @property
+    def converged(self) -> bool: ...
+    @property
+    def stopped_because(self) -> str: ...
+    @property
+    def is_point(self) -> bool: ...
     def _asdict(self) -> dict[str, Any]: ...
 
 

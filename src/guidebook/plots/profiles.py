@@ -88,7 +88,7 @@ def plot_shares(shares: Mapping[str, Band], columns: Sequence[str], looks: Mappi
     grey = next(iter(looks))
     lines = [(name, REFERENCE_LINE if name == grey else looks[name].colour) for name in shares]
     quantity = "share of the column's variance explained by the factors"
-    return _rows(joined, [columns[i] for i in order.tolist()], lines, quantity, (-0.02, 1.02), 5.2)
+    return _rows(joined, [str(columns[i]) for i in order.tolist()], lines, quantity, (-0.02, 1.02), 5.2)
 
 
 def _band(draws: Tensor) -> Band:
