@@ -249,7 +249,7 @@ def scale_tril_at(diagonal: Tensor, upper: Tensor | None, scale: Tensor) -> Tens
     """Cholesky factor of Σ, (…, d, d), from the squared diagonal of A, (…, d), its upper triangle, and Λ, (…, d, d)."""
     factor = torch.diag_embed(diagonal.sqrt())
     if upper is not None:
-        row, column = torch.triu_indices(*factor.shape[-2:], 1, device=factor.device)
+        row, column = torch.triu_indices(factor.shape[-2], factor.shape[-1], 1, device=factor.device)
         factor[..., row, column] = upper
     root = torch.linalg.cholesky(scale).expand_as(factor)
     return torch.linalg.solve_triangular(factor.mT, root, upper=False, left=False)
