@@ -108,13 +108,13 @@ def test_loading_twice_gives_data_of_its_own(standardize):
             "irsi",
             [
                 "unknown data set 'irsi': did you mean iris?",
-                "breast_cancer, digits, iris, purchases, wine",
-                ".csv, .npy or .npz",
+                "breast_cancer, digits, iris, purchases, reuters, wine",
+                ".csv, .npy, .npz or .mtx",
             ],
         ),
         ("Wine", ["unknown data set 'Wine': did you mean wine?"]),
         ("breast-cancer", ["did you mean breast_cancer?"]),
-        ("housing", ["unknown data set 'housing': bundled are breast_cancer, digits, iris, purchases, wine"]),
+        ("housing", ["unknown data set 'housing': bundled are breast_cancer, digits, iris, purchases, reuters, wine"]),
         ("", ["unknown data set ''"]),
         ("a\nb", [r"unknown data set 'a\nb'"]),
     ],
@@ -140,7 +140,7 @@ def test_folder(tmp_path):
 )
 def test_unknown_ending(tmp_path, name, part):
     path = write(tmp_path, name, ROWS)
-    assert_says(refusal(ValueError, path), path, part, ".csv, .npy or .npz")
+    assert_says(refusal(ValueError, path), path, part, ".csv, .npy, .npz or .mtx")
 
 
 def test_pipe_is_not_waited_for(tmp_path):

@@ -51,6 +51,7 @@ def problem(model: str, data: str | None = None, settings: list[str] | None = No
         target=options["target"],
         supervised=row.supervised,
         standardize=options["standardize"],
+        vocabulary=options["vocabulary"],
     )
     if row.check is not None:
         row.check(dataset.x)

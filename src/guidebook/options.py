@@ -30,6 +30,7 @@ class Option(NamedTuple):
 
 DATA_OPTIONS = {
     "standardize": Option(bool, None, "whether to z-score the features"),
+    "vocabulary": Option(str, None, "text file with the names of a file's columns, one a line"),
     "target": Option(str, None, "column of a file that holds the labels, or is to be left out"),
 }
 

@@ -1,4 +1,4 @@
-"""Data by name or from a file: a set of scikit-learn's, simulated purchases, or your own .csv, .npy or .npz.
+"""Data by name or from a file: sets of scikit-learn's, simulated purchases, Reuters, MNIST, or a file of your own.
 
 A file that cannot be used is refused with one sentence that says where it goes wrong. Nothing is guessed away: no row
 is dropped, no missing value filled in, and labels never reach ``x``.
@@ -18,13 +18,18 @@ import torch
 from torch import Tensor
 
 from .arrays import read_npy, read_npz
+from .corpora import reuters
+from .idx import read_idx
+from .mnist import mnist
 from .purchases import CATEGORIES, SEGMENTS, purchases
+from .sparse import read_mtx, read_vocabulary
 from .table import KINDS, Table, listed, number, quoted, shown
 from .text import read_csv
 
-__all__ = ["CATEGORIES", "SEGMENTS", "Dataset", "load", "names", "purchases"]
+__all__ = ["CATEGORIES", "SEGMENTS", "Dataset", "load", "mnist", "names", "purchases", "read_idx", "reuters"]
 
-_BUNDLED = ("breast_cancer", "digits", "iris", "purchases", "wine")
+_BUNDLED = ("breast_cancer", "digits", "iris", "purchases", "reuters", "wine")
+_FETCHED = ("mnist",)
 
 
 class Dataset(NamedTuple):
@@ -59,21 +64,33 @@ def names() -> tuple[str, ...]:
     return _BUNDLED
 
 
-def load(source: str, *, target: str | None = None, supervised: bool = False, standardize: bool = False) -> Dataset:
+def load(
+    source: str,
+    *,
+    target: str | None = None,
+    supervised: bool = False,
+    standardize: bool = False,
+    vocabulary: str | None = None,
+) -> Dataset:
     """Read a bundled data set or a file.
 
     Parameters
     ----------
     source : str
-        One of `names`, or the path of a .csv (UTF-8; comma, semicolon or tab; with a header or without), of a .npy
-        that holds a matrix of shape (rows, columns), or of a .npz with such a matrix called ``x`` (or its only one).
+        One of `names`; "mnist" (training images, grey levels from 0 to 1; `mnist` says where they come from); or the
+        path of a .csv (UTF-8; comma, semicolon or tab; with a header or without), of a .npy that holds a matrix of
+        shape (rows, columns), of a .npz with such a matrix called ``x`` (or its only one) or as
+        ``scipy.sparse.save_npz`` writes it, or of a Matrix Market .mtx.
     target : str, optional
         Where a file has its labels: the name of a column, its index as text ("-1" is the last), or the name of an
         array in a .npz (``y`` where left out). They are kept out of ``x``, and looked at only if ``supervised``.
     supervised : bool
         Whether to give labels too. They must be of two classes; the lesser one, by value or by alphabet, is 0.
     standardize : bool
-        Whether to bring each column of ``x`` to mean 0 and standard deviation 1 (with n in the denominator).
+        Whether to bring each column of ``x`` to mean 0 and standard deviation 1 (with n in the denominator); a
+        constant one becomes zeros.
+    vocabulary : str, optional
+        Path of a text file with the names of a file's columns, one a line.
 
     Returns
     -------
@@ -90,9 +107,11 @@ def load(source: str, *, target: str | None = None, supervised: bool = False, st
         missing or not of two classes; if a column to standardize has a spread that no float64 holds.
     """
     where = shown(source)
-    if source in _BUNDLED:
+    if source in _BUNDLED + _FETCHED:
         if target is not None:
             raise ValueError(f"{where}: brings its own labels, the target is to be named for files only")
+        if vocabulary is not None:
+            raise ValueError(f"{where}: brings its own names of columns, a vocabulary is to be given for files only")
         table = _bundled(source, supervised)
     else:
         read = _reader(source)
@@ -101,6 +120,8 @@ def load(source: str, *, target: str | None = None, supervised: bool = False, st
                 table = read(where, file, target, supervised)
         except OSError as error:
             _refuse(where, error)
+    if vocabulary is not None:
+        table = table._replace(columns=read_vocabulary(vocabulary, table.x.shape[1]))
     if not table.columns:
         raise ValueError(f"{where}: no column is left beside the target")
     if len(table.x) < 2:
@@ -116,6 +137,8 @@ def _bundled(name: str, supervised: bool) -> Table:
         return (
             Table(counts, list(CATEGORIES), segment, classes=SEGMENTS) if supervised else Table(counts, [*CATEGORIES])
         )
+    if name in ("reuters", "mnist"):
+        return _without_labels(name, supervised)
     from sklearn import datasets  # here, so that reading a file does not pay for it
 
     bunch: Any = getattr(datasets, f"load_{name}")()
@@ -123,6 +146,16 @@ def _bundled(name: str, supervised: bool) -> Table:
     if not supervised:
         return Table(x, columns)
     return Table(x, columns, bunch.target, classes=[str(label) for label in bunch.target_names])
+
+
+def _without_labels(name: str, supervised: bool) -> Table:
+    if supervised:
+        raise ValueError(f"{name}: has no labels of two classes")
+    if name == "reuters":
+        counts, vocabulary, _ = reuters()
+        return Table(counts, [*vocabulary])
+    images, _ = mnist()
+    return Table(images, [f"pixel_{row}_{column}" for row in range(28) for column in range(28)])
 
 
 def _labels(where: str, table: Table) -> tuple[Tensor, tuple[str, str]]:
@@ -154,7 +187,7 @@ def _standardized(where: str, x: np.ndarray, columns: list[str]) -> np.ndarray:
 def _reader(source: str) -> Callable[[str, BinaryIO, str | None, bool], Table]:
     """The function that reads this file, which is there and is of a kind that can be read."""
     where, suffix = shown(source), Path(source).suffix.lower()
-    readers = {".csv": read_csv, ".npy": read_npy, ".npz": read_npz}
+    readers = {".csv": read_csv, ".npy": read_npy, ".npz": read_npz, ".mtx": read_mtx}
     try:
         mode = os.stat(source).st_mode
     except (FileNotFoundError, NotADirectoryError, ValueError):  # ValueError: a null character

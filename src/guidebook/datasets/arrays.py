@@ -5,6 +5,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
+from .sparse import is_scipy, read_scipy
 from .table import Table, flaw_of, listed, place, quoted, target_column
 
 
@@ -20,6 +21,8 @@ def read_npz(where: str, file: BinaryIO, target: str | None, supervised: bool) -
     _check_kind(where, file, ".npz")
     with _attempt(where, lambda: np.load(file, allow_pickle=False)) as archive:
         found: list[str] = archive.files
+        if is_scipy(found):
+            return read_scipy(where, file, target, supervised)
         key = target if target in found else "y" if target is None and "y" in found else None
         rest = ["x"] if "x" in found and key != "x" else [name for name in found if name not in (key, "y")]
         arrays = {name: _array(_member(where, name), lambda name=name: archive[name]) for name in rest}

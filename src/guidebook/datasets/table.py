@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-KINDS = "a .csv, .npy or .npz file"
+KINDS = "a .csv, .npy, .npz or .mtx file"
 HINT = "; if the column holds labels, give --set target=NAME"
 
 

@@ -1,0 +1,75 @@
+"""MNIST's handwritten digits: fetched once with a checked hash, or put in the cache by hand.
+
+LeCun, Cortes and Burges, The MNIST database of handwritten digits: 60,000 training and 10,000 test images of 28 × 28
+pixels with 256 levels of grey.
+"""
+
+import os
+from pathlib import Path
+
+import numpy as np
+
+from .idx import read_idx
+
+URL = "https://ossci-datasets.s3.amazonaws.com/mnist/"
+HASHES = {
+    "train-images-idx3-ubyte.gz": "md5:f68b3c2dcbeaaa9fbdd348bbdeb94873",
+    "train-labels-idx1-ubyte.gz": "3552534a0a558bbed6aed32b30c495cca23d567ec52cac8be1a0730e8010255c",
+    "t10k-images-idx3-ubyte.gz": "8d422c7b0a1c1c79245a5bcf07fe86e33eeafee792b84584aec276f5a2dbc4e6",
+    "t10k-labels-idx1-ubyte.gz": "f7ae60f92e00ec6debd23a6088c31dbd2371eca3ffa0defaefb259924204aec6",
+}
+PARTS = {"train": "train", "test": "t10k"}
+
+
+def cache() -> Path:
+    """Where downloads are kept: the folder that GUIDEBOOK_DATA names, or the system's cache for this program."""
+    import pooch
+
+    return Path(os.environ.get("GUIDEBOOK_DATA") or pooch.os_cache("guidebook"))
+
+
+def mnist(part: str = "train") -> tuple[np.ndarray, np.ndarray]:
+    """Images and labels; the files are looked for in `cache` first, unpacked or gzipped, and then downloaded.
+
+    Parameters
+    ----------
+    part : {"train", "test"}
+
+    Returns
+    -------
+    images : ndarray, shape (n, 784), float64
+        Grey levels divided by 255, row by row.
+    labels : ndarray, shape (n,), int64
+
+    Raises
+    ------
+    ValueError
+        For an unknown part, or a file that is not what its name says.
+    OSError
+        If a file is not there and cannot be downloaded; the message says where it may be put by hand.
+    """
+    if part not in PARTS:
+        raise ValueError(f"mnist: part must be train or test, got {part!r}")
+    images, labels = (read_idx(_file(f"{PARTS[part]}-{kind}-ubyte.gz")) for kind in ("images-idx3", "labels-idx1"))
+    if images.ndim != 3 or images.shape[1:] != (28, 28) or labels.shape != images.shape[:1]:
+        raise ValueError(f"mnist: images of shape {images.shape} and labels of shape {labels.shape} do not go together")
+    return images.reshape(len(images), -1) / 255.0, labels.astype(np.int64)
+
+
+def _file(name: str) -> Path:
+    """A file of the cache, downloaded if neither it nor its unpacked form is there."""
+    folder = cache()
+    unpacked = folder / name.removesuffix(".gz")
+    if unpacked.exists():
+        return unpacked
+    if (folder / name).exists():
+        return folder / name
+    import pooch
+
+    try:
+        return Path(pooch.retrieve(URL + name, HASHES[name], fname=name, path=folder, progressbar=False))
+    except Exception as error:  # requests has exceptions of its own
+        raise OSError(
+            f"mnist: {name} could not be downloaded ({type(error).__name__}): put it into {folder} by hand, "
+            "or let GUIDEBOOK_DATA name a folder that has it"
+        ) from error
