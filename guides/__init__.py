@@ -1,6 +1,6 @@
 """Variational families: autoguides by name for any model, and guides written out by hand for ours."""
 
-from . import factor_analysis, gmm, logistic, mixture, ppca
+from . import factor_analysis, gmm, lda, logistic, mixture, ppca, vae
 from .families import flow, full_rank, laplace, low_rank, map_point, mean_field
 from .score_function import score_function
 
@@ -10,6 +10,7 @@ __all__ = [
     "full_rank",
     "gmm",
     "laplace",
+    "lda",
     "logistic",
     "low_rank",
     "map_point",
@@ -17,4 +18,5 @@ __all__ = [
     "mixture",
     "ppca",
     "score_function",
+    "vae",
 ]

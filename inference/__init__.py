@@ -4,6 +4,7 @@ from .cavi import cavi
 from .closed_form import closed_form
 from .compare import Comparison, compare
 from .em import em
+from .evidence import Evidence, evidence
 from .gibbs import gibbs
 from .gradients import GradientSummary, elbo_gradients, gradient_draws, summarise
 from .hmc import hmc
@@ -24,12 +25,14 @@ from .nuts import nuts
 from .posterior import Posterior
 from .svi import svi
 from .verdict import Verdict
+from .warm_up import kl_warm_up
 
 __all__ = [
     "CaviInfo",
     "ClosedFormInfo",
     "Comparison",
     "EmInfo",
+    "Evidence",
     "GibbsInfo",
     "GradientSummary",
     "HmcInfo",
@@ -44,9 +47,11 @@ __all__ = [
     "compare",
     "elbo_gradients",
     "em",
+    "evidence",
     "gibbs",
     "gradient_draws",
     "hmc",
+    "kl_warm_up",
     "mcem",
     "metropolis",
     "nuts",

@@ -17,7 +17,7 @@ import torch
 from pyro.infer.mcmc.util import initialize_model
 from torch import Tensor
 
-from .diagnostics import ess, r_hat
+from .diagnostics import of_sites
 from .draws import add_deterministic
 from .graph import Potential
 from .isolate import check_seed, isolated
@@ -162,8 +162,7 @@ def run_chains(
 
     draws = {name: torch.stack([sites[name] for sites, _ in ended]) for name in ended[0][0]}
     figures = {name: torch.tensor([values[name] for _, values in ended]) for name in ended[0][1]}
-    scale_reduction = {name: r_hat(value) for name, value in draws.items()}
-    return Chains(draws, figures, scale_reduction, {name: ess(value) for name, value in draws.items()}, seconds)
+    return Chains(draws, figures, *of_sites(draws), seconds)
 
 
 def _watch(counters: list[Path], bar: Progress, finished: threading.Event) -> None:

@@ -10,6 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+MOST_ENTRIES = 5_000  # of a site, at half a millisecond each
+
 
 def _array_stats():
     # slow to import: only where it is used
@@ -35,6 +37,12 @@ def r_hat(draws: Tensor) -> Tensor:
 def ess(draws: Tensor) -> Tensor:
     """Bulk effective sample size of every entry; (chain, draw, *site) gives (*site)."""
     return _quiet(_array_stats().ess, _as_chains(draws))
+
+
+def of_sites(draws: dict[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """R̂ and effective sample sizes of all sites but those with more than `MOST_ENTRIES` entries, which take minutes."""
+    small = {name: value for name, value in draws.items() if value[0, 0].numel() <= MOST_ENTRIES}
+    return {n: r_hat(value) for n, value in small.items()}, {n: ess(value) for n, value in small.items()}
 
 
 def mcse(draws: Tensor, of: str = "mean") -> Tensor:

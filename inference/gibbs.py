@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .diagnostics import ess, r_hat
+from .diagnostics import of_sites
 from .info import GibbsInfo
 from .isolate import isolated
 from .posterior import Posterior
@@ -80,14 +80,14 @@ def gibbs(
     seconds = time.perf_counter() - begin
 
     draws = {name: torch.stack(values, 1) for name, values in kept.items()}
-    scale_reduction = {name: r_hat(value) for name, value in draws.items()}
+    scale_reduction, sizes = of_sites(draws)
     worst = max((float(value.nan_to_num(1.0).max()) for value in scale_reduction.values()), default=1.0)
     because = f"drew {num_draws} in each of {num_chains} chains"
     if worst > 1.01:
         because += f"; R̂ of raw sites {worst:.2f}: judge by quantities free of labels, or draw more"
     info = GibbsInfo(
         r_hat=scale_reduction,
-        ess={name: ess(value) for name, value in draws.items()},
+        ess=sizes,
         num_warmup=num_warmup,
         seconds=seconds,
         seed=seed,

@@ -74,8 +74,8 @@ class NutsInfo(NamedTuple):
     Attributes
     ----------
     r_hat : dict of Tensor
-        Rank-normalised split R̂ of every entry of every site (Vehtari et al. 2021). Of raw sites: a mixture's
-        mean nothing before its components are matched.
+        Rank-normalised split R̂ of every entry of every site (Vehtari et al. 2021), those with more than 5,000
+        entries left out. Of raw sites: a mixture's mean nothing before its components are matched.
     ess : dict of Tensor
         Bulk effective sample size, likewise.
     divergences : Tensor, shape (chain,)
@@ -219,7 +219,7 @@ class GibbsInfo(NamedTuple):
     Attributes
     ----------
     r_hat : dict of Tensor
-        Rank-normalised split R̂ of every entry of every site; of raw sites, as in `NutsInfo`.
+        Rank-normalised split R̂ of every entry of every site, as in `NutsInfo`.
     ess : dict of Tensor
         Bulk effective sample size, likewise.
     num_warmup : int

@@ -30,7 +30,7 @@ def match(
     draws : dict of Tensor
         Shape (chain, draw, k, …), k the components.
     anchor : dict of Tensor, optional
-        The result of an earlier call, whose order is taken over.
+        The result of an earlier call, whose order is taken over; of its sites, those that ``cost`` looks at.
     cost : callable
         ``(flat, target) -> (s, k, k)``: how far each component of s draws, shape (s, k, …), is from each of the
         target's, shape (k, …).

@@ -9,9 +9,9 @@ from pyro import poutine
 from pyro.infer import config_enumerate
 
 from guidebook import catalog, cells
-from guidebook import fit as fitting
 from guidebook.catalog import ROWS
-from guidebook.fit import Problem, fit, problem
+from guidebook.fit import Problem, fit
+from guidebook.fit import problem as full_problem
 from guidebook.inference.draws import is_latent
 from guidebook.models import gmm, mixture
 
@@ -21,7 +21,17 @@ KINDS = [
     *(("mixture", [f"family={f}"]) for f in ("poisson", "multinomial")),
     ("ppca", []),
     ("factor_analysis", []),
+    ("lda", []),
+    *(("vae", [f"likelihood={likelihood}"]) for likelihood in ("bernoulli", "gaussian")),
 ]
+
+
+def problem(name: str, settings: list[str] | None = None, used: tuple[str, ...] = ()) -> Problem:
+    """The model on its default data, with few draws of a guide."""
+    task = full_problem(name, settings=settings, used=used)
+    return task._replace(row=task.row._replace(num_draws=min(task.row.num_draws, 200)))
+
+
 GUIDES = [(name, guide) for name, row in ROWS.items() for guide in cells.guides_of(row) if guide != "laplace"]
 METHODS = [(name, method) for name in ROWS for method in [*catalog.METHODS, *catalog.SHORT] if method != "svi"]
 
@@ -29,12 +39,7 @@ METHODS = [(name, method) for name in ROWS for method in [*catalog.METHODS, *cat
 @pytest.fixture(params=KINDS, ids=lambda kind: "-".join([kind[0], *kind[1]]))
 def task(request: pytest.FixtureRequest) -> Problem:
     name, settings = request.param
-    return problem(name, settings=settings)
-
-
-@pytest.fixture(autouse=True)
-def few_draws(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fitting, "DRAWS_OF_A_GUIDE", 200)
+    return problem(name, settings=settings, used=("nuts",))
 
 
 def traced(task: Problem, seed: int = 0, *, latent: bool = False) -> poutine.Trace:
@@ -72,6 +77,8 @@ def test_a_dimension_on_the_left_gives_each_draw_its_own_density(task: Problem, 
     traces = [traced(task, seed, latent=latent) for seed in range(3)]
     local = [n for n, s in traces[0].nodes.items() if is_latent(s) and s["cond_indep_stack"]]
     names = [n for n, s in traces[0].nodes.items() if is_latent(s)]
+    if "tokens" in traces[0].nodes:
+        return  # z is enumerated, to the left of the tokens' plate: test_lda
     stacked = {n: torch.stack([t.nodes[n]["value"] for t in traces]) for n in names}
     batch = {n: v if n in local else v.unsqueeze(1) for n, v in stacked.items()}
     with pyro.get_param_store().scope():
@@ -104,6 +111,7 @@ def test_it_generates_what_it_observes(task: Problem) -> None:
             "prior": mixture.default_prior(x, 4, task.options["family"]),
             "num_rows": 7,
         },
+        "lda": lambda: {"num_rows": 7, "num_features": x.shape[1], "totals": torch.full((7,), 9.0, dtype=x.dtype)},
     }.get(task.row.name, lambda: {"num_rows": 7, "num_features": x.shape[1]})
     if task.row.supervised:
         drawn = task.model(x)
@@ -124,6 +132,8 @@ def test_float32_works_too(task: Problem) -> None:
 
 
 def test_pointwise_likelihood_is_the_density_of_the_observed_site(task: Problem) -> None:
+    if task.row.derive is not None:
+        return  # a marginal likelihood: test_vae
     trace = traced(task)
     sites = {n: s["value"] for n, s in trace.nodes.items() if n in sites_of(trace)}
     pointwise = task.row.log_likelihood(sites, *task.args)
@@ -132,7 +142,7 @@ def test_pointwise_likelihood_is_the_density_of_the_observed_site(task: Problem)
 
 def test_explicit_latent_variables_summed_out_give_the_same_density(task: Problem) -> None:
     """For a discrete one by enumeration; for a normal one by importance sampling from its exact posterior."""
-    if task.latent_model is None or task.row.latent_loss != "enum":
+    if task.latent_model is None or "enum" not in task.row.losses.values():
         return  # of factors: test_ppca and test_factor_analysis
     trace = traced(task)
     sites = {n: s["value"] for n, s in trace.nodes.items() if is_latent(s)}
@@ -145,17 +155,22 @@ def test_explicit_latent_variables_summed_out_give_the_same_density(task: Proble
 @pytest.mark.parametrize(("name", "guide"), GUIDES)
 def test_every_guide_fits(name: str, guide: str) -> None:
     """Latent and deterministic sites with the model's shapes, finite; the loss has come down."""
-    task = problem(name)
+    task = problem(name, used=(guide,))
     posterior = fit(task, "svi", guide, steps=60)
     wanted = sites_of(traced(task))
-    if guide in task.row.latent_guides:  # parameters by point, or global sites; the rows' own are not kept
+    if task.row.derive is not None:
+        wanted |= {n: v.shape for n, v in task.row.derive(posterior.params).items()}
+    if (
+        guide in task.row.latent_guides or guide in task.row.amortised or name == "lda"
+    ):  # parameters by point, or global sites; the rows' own are not kept
         assert {n: v.shape[2:] for n, v in posterior.draws.items()} == {n: wanted[n] for n in posterior.draws}
     else:
         assert {n: v.shape[2:] for n, v in posterior.draws.items()} == wanted
     assert all(torch.isfinite(v).all() for v in posterior.draws.values())
     losses = posterior.info.losses
     assert losses[-10:].mean() < losses[:10].mean()
-    quantities = task.row.identify(posterior.draws)
+    quantities = task.identify(posterior.draws)
+    assert quantities
     assert all(torch.isfinite(v).all() for v in quantities.values())
 
 
@@ -163,9 +178,12 @@ def test_every_guide_fits(name: str, guide: str) -> None:
 @pytest.mark.parametrize("name", ROWS)
 def test_minibatches_stand_for_all_rows(name: str) -> None:
     """Scaled up, the loss of 50 rows goes where that of all rows goes."""
+    row = ROWS[name]
+    guide, settings = (*row.amortised, "mean_field")[0], ["num_topics=3"] if name == "lda" else []
+    rows = len(problem(name, settings=settings).args[0])
     batch, full = (
-        fit(problem(name, settings=settings), "svi", "mean_field", steps=80).info.losses[-40:].mean()
-        for settings in (["batch_size=50"], [])
+        fit(problem(name, settings=[*settings, f"batch_size={size}"]), "svi", guide, steps=80).info.losses[-40:].mean()
+        for size in (50, rows)
     )
     assert float(batch) == pytest.approx(float(full), rel=0.15)
 
@@ -174,8 +192,9 @@ def test_minibatches_stand_for_all_rows(name: str) -> None:
 @pytest.mark.parametrize("loss", ["mean_field", "graph", "renyi", "iwae"])
 @pytest.mark.parametrize("name", ROWS)
 def test_every_loss_serves_every_model(name: str, loss: str) -> None:
-    task = problem(name, settings=[f"loss={loss}", "num_particles=2"])
-    posterior = fit(task, "svi", "mean_field", steps=60)
+    guide = "mean_field" if "mean_field" in ROWS[name].guides else ROWS[name].default_guide
+    task = problem(name, settings=[f"loss={loss}", "num_particles=2"], used=(guide,))
+    posterior = fit(task, "svi", guide, steps=60)
     assert posterior.info.losses[-10:].mean() < posterior.info.losses[:10].mean()
 
 
@@ -205,13 +224,14 @@ def test_every_method_fits_or_says_why_not(name: str, method: str) -> None:
         assert row.empty[method].nearest in cells.methods_of(row)
         return
     resolved, guide = cells.split_method(row, method)
+    task = problem(name, used=(resolved, guide or ""))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
-        posterior = fit(
-            problem(name), resolved, guide, steps=1200 if method == "laplace" else 100, draws=6, warmup=6, chains=1
-        )
+        posterior = fit(task, resolved, guide, steps=1200 if method == "laplace" else 100, draws=6, warmup=6, chains=1)
     assert posterior.info.method == ("svi" if method in catalog.SHORT else method)
-    assert all(torch.isfinite(v).all() for v in row.identify(posterior.draws).values())
+    quantities = task.identify(posterior.draws)
+    assert quantities
+    assert all(torch.isfinite(v).all() for v in quantities.values())
 
 
 def test_options_are_read_and_refused() -> None:

@@ -108,13 +108,19 @@ def test_loading_twice_gives_data_of_its_own(standardize):
             "irsi",
             [
                 "unknown data set 'irsi': did you mean iris?",
-                "breast_cancer, digits, iris, purchases, reuters, wine",
+                "breast_cancer, digits, iris, purchases, reuters, three_documents, wine",
                 ".csv, .npy, .npz or .mtx",
             ],
         ),
         ("Wine", ["unknown data set 'Wine': did you mean wine?"]),
         ("breast-cancer", ["did you mean breast_cancer?"]),
-        ("housing", ["unknown data set 'housing': bundled are breast_cancer, digits, iris, purchases, reuters, wine"]),
+        (
+            "housing",
+            [
+                "unknown data set 'housing': bundled are breast_cancer, digits, iris, purchases, reuters, "
+                "three_documents, wine"
+            ],
+        ),
         ("", ["unknown data set ''"]),
         ("a\nb", [r"unknown data set 'a\nb'"]),
     ],

@@ -3,14 +3,19 @@
 The command line, the contract tests and the README's grid are drawn from it. A new model is a file and a row here.
 """
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Mapping
 from functools import partial
-from typing import NamedTuple
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
 
 from guidebook import guides
 from guidebook.inference.kernels import KERNELS
 from guidebook.inference.losses import LOSSES
-from guidebook.models import factor_analysis, gmm, logistic, mixture, ppca
+from guidebook.models import factor_analysis, gmm, lda, logistic, mixture, ppca, vae
 from guidebook.options import Option
 
 
@@ -19,6 +24,23 @@ class Empty(NamedTuple):
 
     reason: str
     nearest: str
+
+
+class Small(NamedTuple):
+    """Default data of some cells of a row.
+
+    Attributes
+    ----------
+    cells : tuple of str
+        Methods and guides.
+    data : str
+    options : dict
+        Defaults that go with them.
+    """
+
+    cells: tuple[str, ...]
+    data: str
+    options: dict[str, Any]
 
 
 class Row(NamedTuple):
@@ -52,14 +74,33 @@ class Row(NamedTuple):
         Name → hand-written guide of ``latent_model``.
     latent_model : callable or None
         The Pyro function with the rows' latent variables explicit; for ``latent_guides`` and Monte Carlo EM.
-    latent_loss : str
-        Loss that those guides are trained by unless told otherwise.
+    losses : dict of str
+        Guide → name of the loss that it is trained by unless told otherwise, where that is not "trace".
     closed_form : callable or None
         ``(x, …) -> params``: maximum likelihood without iteration.
     prior : callable or None
         ``(x, options) -> prior``, where the default prior follows the data: minibatches need it fixed.
     check : callable or None
         ``(x)``: raises ValueError for data that the model cannot have made.
+    prepare : callable or None
+        ``(x, options) -> x``: brings data to what the model takes.
+    derive : callable or None
+        ``(params) -> quantities``, where the model's own sites mean nothing from one fit to the next: joined to the
+        draws of every fit, for ``identify``.
+    overview : callable or None
+        ``(x) -> identify``: what to compare instead of ``identify``'s quantities on data of this size.
+    small : Small or None
+        Data and options of those cells for which the default data are too large.
+    counts : dict of int
+        ``steps`` of svi, ``draws`` and ``warmup`` of samplers, and options of methods, on the default data, where the
+        methods' own do not suit.
+    default_guide : str
+        What svi takes where none is named.
+    num_draws : int
+        From a fitted guide; with a tenth of ten thousand a perfect fit looks shifted by noise alone, but where every
+        row has a site of its own that many are dear.
+    amortised : tuple of str
+        Guides that compute the rows' own sites from the rows: those are fitted in minibatches unless told otherwise.
     """
 
     name: str
@@ -77,10 +118,18 @@ class Row(NamedTuple):
     steps: dict[str, Callable]
     latent_guides: dict[str, Callable]
     latent_model: Callable | None = None
-    latent_loss: str = "trace"
     closed_form: Callable | None = None
     prior: Callable | None = None
     check: Callable | None = None
+    prepare: Callable | None = None
+    derive: Callable | None = None
+    overview: Callable | None = None
+    small: Small | None = None
+    losses: Mapping[str, str] = MappingProxyType({})
+    counts: Mapping[str, int] = MappingProxyType({})
+    default_guide: str = "mean_field"
+    num_draws: int = 10_000
+    amortised: tuple[str, ...] = ()
 
 
 FAMILIES: dict[str, Callable] = {
@@ -98,14 +147,22 @@ _RESTARTS = Option(int, None, "starts, of which the best wins", 1)
 _TOL = Option(float, None, "distance to the limit, in nats, at which a restart stops", 0, False)
 _THIN = Option(int, None, "iterations a draw", 1)
 
+OPTIMISERS: dict[str, type[torch.optim.Optimizer]] = {
+    "adam": torch.optim.Adam,
+    "rmsprop": torch.optim.RMSprop,
+    "sgd": torch.optim.SGD,
+}
+
 METHODS: dict[str, dict[str, Option]] = {
     "svi": {
         "lr": _LR,
         "loss": Option(str, None, "what is minimised", choices=tuple(LOSSES)),
         "num_particles": Option(int, None, "draws of the guide a step", 1),
-        "alpha": Option(float, None, "order of the loss renyi"),
+        "renyi_order": Option(float, None, "order of the loss renyi"),
         "batch_size": Option(int, None, "rows a step; all of them where left out", 1),
         "alternate": Option(int, None, "gradient steps a half-step of variational EM", 1),
+        "optim": Option(str, None, "optimiser", choices=tuple(OPTIMISERS)),
+        "warm_up": Option(int, None, "steps over which the rows' divergence from their prior comes in", 1),
     },
     "nuts": {"target_accept": _TARGET},
     "hmc": {
@@ -139,6 +196,35 @@ _FACTORS = {
     "latent_dim": Option(int, 2, "number of factors", 1),
     "prior_scale": Option(float, 1.0, "prior standard deviation of the loadings", 0, False),
 }
+
+_NO_MODE = Empty("concentrations below one leave the density without a mode", "cavi")
+_NO_DECODER = "the decoder is a network: no step over it has a closed form"
+_MANY_FACTORS = "it would be one distribution over the factors of all rows together"
+_MEMORISES = Empty(
+    "points for the factors let the decoder memorise the rows; prior_scale gives the weights' MAP", "svi"
+)
+
+
+def _pixels(x: Tensor, options: dict[str, Any]) -> Tensor:
+    """Ones and zeros for a Bernoulli decoder, values without gaps for a Gaussian one."""
+    whole = bool((x == x.floor()).all()) and float(x.min()) >= 0
+    if options["likelihood"] == "gaussian":
+        return vae.dequantise(x, int(x.max()) + 1) if whole else x
+    if float(x.min()) < 0:
+        raise ValueError(
+            "vae: the Bernoulli likelihood takes intensities from 0 up; --set likelihood=gaussian takes any"
+        )
+    top = float(x.max())
+    return vae.binarise(x / top if top > 0 else x, options["binarise"])
+
+
+def _decoded_likelihood(params: dict[str, Tensor], x: Tensor) -> Tensor:
+    """Importance-sampled log likelihood of each row with the encoder as proposal; NaN where there is none."""
+    try:
+        return vae.log_likelihood(params, x, num_samples=200)
+    except ValueError:
+        return torch.full((1,), math.nan)
+
 
 ROWS: dict[str, Row] = {
     row.name: row
@@ -185,7 +271,7 @@ ROWS: dict[str, Row] = {
             steps={"em": gmm.em_steps, "cavi": gmm.cavi_steps, "gibbs": gmm.gibbs_steps},
             latent_model=gmm.latent_model,
             latent_guides={"structured": partial(guides.gmm.structured, log_joint=gmm.log_joint_at)},
-            latent_loss="enum",
+            losses={"structured": "enum"},
             prior=lambda x, options: gmm.default_prior(x, options["num_components"]),
         ),
         Row(
@@ -207,7 +293,7 @@ ROWS: dict[str, Row] = {
             steps={"em": mixture.em_steps, "cavi": mixture.cavi_steps, "gibbs": mixture.gibbs_steps},
             latent_guides={"structured": guides.mixture.structured},
             latent_model=mixture.latent_model,
-            latent_loss="enum",
+            losses={"structured": "enum"},
             prior=lambda x, options: mixture.default_prior(x, options["num_components"], options["family"]),
             check=mixture.check_counts,
         ),
@@ -253,6 +339,95 @@ ROWS: dict[str, Row] = {
                 "factors": guides.factor_analysis.factors,
             },
             latent_model=factor_analysis.latent_model,
+        ),
+        Row(
+            name="lda",
+            title="latent Dirichlet allocation",
+            model=lda.model,
+            data="reuters",
+            supervised=False,
+            standardize=False,
+            options={
+                "num_topics": Option(int, 20, "number of topics", 1),
+                "alpha": Option(float, 0.1, "concentration of a document's weights", 0, False),
+                "eta": Option(float, 0.01, "concentration of a topic's words", 0, False),
+            },
+            guides={name: family for name, family in FAMILIES.items() if name != "map_point"}
+            | {"mean_field_by_hand": guides.lda.mean_field, "encoder": guides.lda.encoder},
+            identify=lda.identify,
+            log_likelihood=lda.log_likelihood,
+            compared=("gibbs", "cavi", "svi:mean_field_by_hand"),
+            empty={
+                "em": Empty("a document's weights and the topics' words have no joint closed form", "cavi"),
+                "closed_form": Empty(_NO_CLOSED_FORM, "cavi"),
+                "mcem": Empty("topics have a prior, and are no parameters to maximise over", "gibbs"),
+                "map": _NO_MODE,
+                "map_point": _NO_MODE._replace(nearest="mean_field"),
+            },
+            steps={"cavi": lda.cavi_steps, "gibbs": lda.gibbs_steps},
+            latent_model=lda.latent_model,
+            latent_guides={},
+            check=lda.check_counts,
+            overview=lambda x: partial(lda.overview, words=x.sum(0).topk(min(x.shape[1], 100)).indices),
+            small=Small(
+                ("nuts", "hmc", "metropolis", *(name for name in FAMILIES if name != "map_point")),
+                "three_documents",
+                {"num_topics": 2, "alpha": 1.0, "eta": 1.0},
+            ),
+            losses={"mean_field_by_hand": "mean_field"},
+            counts={"steps": 1500, "draws": 50, "warmup": 1000, "num_restarts": 2},
+            default_guide="mean_field_by_hand",
+            num_draws=200,
+            amortised=("encoder",),
+        ),
+        Row(
+            name="vae",
+            title="variational autoencoder",
+            model=vae.model,
+            data="digits",
+            supervised=False,
+            standardize=False,
+            options={
+                "latent_dim": Option(int, 2, "number of factors", 1),
+                "likelihood": Option(str, "bernoulli", "of a row given its factors", choices=("bernoulli", "gaussian")),
+                "network": Option(str, "mlp", "kind of decoder and encoder", choices=("mlp", "conv", "linear")),
+                "hidden": Option(int, None, "units of the hidden layer", 1),
+                "shared_variance": Option(bool, False, "whether one variance serves all columns of gaussian"),
+                "prior_scale": Option(float, None, "prior standard deviation of the decoder's weights", 0, False),
+                "binarise": Option(str, "threshold", "how grey becomes 0 or 1", choices=("threshold", "fixed")),
+            },
+            guides={},
+            identify=lambda draws, anchor=None: {name: draws[name] for name in ("x_mean", "x_sd")},
+            log_likelihood=_decoded_likelihood,
+            compared=("svi:encoder", "svi:full_covariance_encoder", "svi:flow_encoder"),
+            empty={
+                "em": Empty(_NO_DECODER, "mcem"),
+                "closed_form": Empty("only a linear decoder has one, and that is ppca", "svi"),
+                "cavi": Empty(_NO_DECODER, "svi"),
+                "gibbs": Empty(_NO_DECODER, "mcem"),
+                **dict.fromkeys(
+                    ("nuts", "hmc", "metropolis"), Empty("its weights are parameters without a prior", "mcem")
+                ),
+                "map": _MEMORISES,
+                "map_point": _MEMORISES._replace(nearest="encoder"),
+                "laplace": Empty(_MANY_FACTORS, "svi"),
+                **dict.fromkeys(("low_rank", "full_rank", "flow"), Empty(_MANY_FACTORS, "full_covariance_encoder")),
+                "mean_field": Empty("the autoguide cannot be fitted in minibatches", "factors"),
+            },
+            steps={},
+            latent_guides={
+                "encoder": guides.vae.encoder,
+                "full_covariance_encoder": guides.vae.full_covariance_encoder,
+                "flow_encoder": guides.vae.flow_encoder,
+                "semi_amortised": guides.vae.semi_amortised,
+                "factors": guides.vae.factors,
+            },
+            latent_model=vae.model,
+            prepare=_pixels,
+            derive=vae.generated_moments,
+            default_guide="encoder",
+            num_draws=200,
+            amortised=("encoder", "full_covariance_encoder", "flow_encoder", "semi_amortised"),
         ),
     )
 }

@@ -1,8 +1,9 @@
 """Cells of the catalogue: from the names a user gives to functions with their options bound, or to a reason."""
 
 import inspect
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
+from types import MappingProxyType
 from typing import Any
 
 from guidebook.catalog import FAMILIES, METHODS, ROWS, SHORT, Row
@@ -50,7 +51,7 @@ def split_method(row: Row, method: str, guide: str | None = None) -> tuple[str, 
         name, guide = "svi", SHORT[name]
     if name != "svi":
         return name, None
-    guide = guide or "mean_field"
+    guide = guide or row.default_guide
     if guide in row.empty:
         reason, nearest = row.empty[guide]
         raise ValueError(f"{row.name} has no guide {guide}: {reason}; nearest is {nearest}")
@@ -93,15 +94,21 @@ def options_of(row: Row) -> dict[str, Any]:
     return row.options | {k: o for method in methods_of(row) for k, o in METHODS.get(method, {}).items()}
 
 
-def parse_options(row: Row, settings: Iterable[str]) -> dict[str, Any]:
+def parse_options(
+    row: Row, settings: Iterable[str], defaults: Mapping[str, Any] = MappingProxyType({})
+) -> dict[str, Any]:
     """Read ``option=value`` texts into values, defaults filled in: the model's options, the methods' and the data's.
+
+    ``defaults`` go before the options' own.
 
     Raises
     ------
     ValueError
         As `guidebook.options.parse`.
     """
-    values = parse(settings, options_of(row) | DATA_OPTIONS, row.name)
+    known = options_of(row) | DATA_OPTIONS
+    known |= {name: known[name]._replace(default=value) for name, value in defaults.items()}
+    values = parse(settings, known, row.name)
     if values["standardize"] is None:
         values["standardize"] = row.standardize
     return values

@@ -1,5 +1,6 @@
 """The command ``guidebook``: list, run, compare. Nothing heavy is imported before a command needs it."""
 
+import itertools
 import json
 import sys
 import tempfile
@@ -72,7 +73,7 @@ def run(
 
     row = cells.row(model)
     method, guide = cells.split_method(row, method, guide)
-    task = problem(model, data, settings)
+    task = problem(model, data, settings, (method, guide))
     _check_device(device)
     with ExitStack() as stack:
         folder = stack.enter_context(_folder(out))
@@ -118,7 +119,7 @@ def compare(
 
     row = cells.row(model)
     names, reference = cells.split_methods(row, methods, reference)
-    task = problem(model, data, settings)
+    task = problem(model, data, settings, itertools.chain(*names.values()))
     _check_device(device)
     with ExitStack() as stack:
         folder = stack.enter_context(_folder(out))
@@ -131,7 +132,7 @@ def compare(
                 task, method, guide, **options, seed=seed, device=device, progress=sys.stderr.isatty()
             )
         order = [reference, *(name for name in posteriors if name != reference)]
-        comparison = compare_posteriors(*(posteriors[n] for n in order), identify=row.identify, names=order)
+        comparison = compare_posteriors(*(posteriors[n] for n in order), identify=task.identify, names=order)
         record = results.comparison_json(task, comparison)
         if folder:
             for name, posterior in posteriors.items():

@@ -1,19 +1,32 @@
 """One call from names to a fit: what the command line does, without its words."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from dataclasses import replace
 from functools import partial
 from typing import Any, NamedTuple
 
 from torch import Tensor
 
 from guidebook import cells
-from guidebook.catalog import METHODS, Row
+from guidebook.catalog import METHODS, OPTIMISERS, Row
 from guidebook.datasets import Dataset, load
-from guidebook.inference import Posterior, cavi, closed_form, em, gibbs, hmc, mcem, metropolis, nuts, svi
+from guidebook.inference import (
+    Posterior,
+    cavi,
+    closed_form,
+    em,
+    gibbs,
+    hmc,
+    kl_warm_up,
+    mcem,
+    metropolis,
+    nuts,
+    svi,
+)
 from guidebook.inference.losses import named_loss
 
 SWEEPS_A_DRAW = 5  # of Gibbs, whose sweeps are cheap and resemble one another
-DRAWS_OF_A_GUIDE = 10_000  # with a tenth of that a perfect fit looks shifted by noise alone
+ROWS_A_STEP = 128  # of guides that compute the rows' own sites from the rows
 
 
 class Problem(NamedTuple):
@@ -32,6 +45,8 @@ class Problem(NamedTuple):
         The Pyro function with its options in place.
     latent_model : callable or None
         The one with the rows' latent variables explicit, likewise.
+    identify : callable
+        ``(draws, anchor=None) -> quantities`` to compare.
     """
 
     row: Row
@@ -40,14 +55,21 @@ class Problem(NamedTuple):
     options: dict[str, Any]
     model: Callable
     latent_model: Callable | None
+    identify: Callable
 
 
-def problem(model: str, data: str | None = None, settings: list[str] | None = None) -> Problem:
-    """Look up a model, read its options and load its data; ValueError or OSError with one sentence if that fails."""
+def problem(
+    model: str, data: str | None = None, settings: list[str] | None = None, used: Iterable[str | None] = ()
+) -> Problem:
+    """Look up a model, read its options and load its data; ValueError or OSError with one sentence if that fails.
+
+    ``used`` names the methods and guides that it is for: the row may have smaller default data for some.
+    """
     row = cells.row(model)
-    options = cells.parse_options(row, settings or [])
+    small = row.small if row.small is not None and data is None and set(row.small.cells) & {*used} else None
+    options = cells.parse_options(row, settings or [], small.options if small else {})
     dataset = load(
-        data or row.data,
+        data or (small or row).data,
         target=options["target"],
         supervised=row.supervised,
         standardize=options["standardize"],
@@ -55,6 +77,8 @@ def problem(model: str, data: str | None = None, settings: list[str] | None = No
     )
     if row.check is not None:
         row.check(dataset.x)
+    if row.prepare is not None:
+        dataset = dataset._replace(x=row.prepare(dataset.x, options))
     components = options.get("num_components")
     if components is not None and components > len(dataset.x):
         raise ValueError(f"num_components={components} is more than the {len(dataset.x)} rows of {dataset.name}")
@@ -66,10 +90,20 @@ def problem(model: str, data: str | None = None, settings: list[str] | None = No
         partial(cells.bound(function, row, options), **fixed) if function is not None else None
         for function in (row.model, row.latent_model)
     ]
-    return Problem(row, dataset, args, options, bound[0], bound[1])  # pyright: ignore[reportArgumentType]
+    identify = row.overview(dataset.x) if row.overview is not None else row.identify
+    return Problem(row, dataset, args, options, bound[0], bound[1], identify)  # pyright: ignore[reportArgumentType]
 
 
-def fit(
+def fit(task: Problem, method: str, guide: str | None, **options: Any) -> Posterior:
+    """Fit a problem by a method, and a guide if the method is svi; `run` says what ``options`` may be."""
+    posterior = run(task, method, guide, **options)
+    if task.row.derive is None:
+        return posterior
+    derived = {name: value[None, None] for name, value in task.row.derive(posterior.params).items()}
+    return replace(posterior, draws=posterior.draws | derived)
+
+
+def run(
     task: Problem,
     method: str,
     guide: str | None,
@@ -82,25 +116,28 @@ def fit(
     device: str | None = None,
     progress: bool = False,
 ) -> Posterior:
-    """Fit a problem by a method, and a guide if the method is svi; what is None takes the method's own default."""
-    own = _given(**{name: task.options[name] for name in METHODS[method]})
+    """Fit; what is None takes the row's default, or else the method's own."""
+    preset = task.row.counts if task.args[0].shape == task.data.x.shape and task.data.name == task.row.data else {}
+    if method == "svi":
+        steps = steps or preset.get("steps")
+    draws, warmup = draws or preset.get("draws"), warmup or preset.get("warmup")
+    own = {k: v for k, v in preset.items() if k in METHODS[method]}
+    own |= _given(**{name: task.options[name] for name in METHODS[method]})
     counts = _given(num_draws=draws, num_warmup=warmup, num_chains=chains)
     run = {"seed": seed, "device": device, "progress": progress}
     if method == "svi":
         assert guide is not None
         is_latent = guide in task.row.latent_guides
-        loss = named_loss(
-            own.pop("loss", task.row.latent_loss if is_latent else "trace"),
-            own.pop("num_particles", 1),
-            **_given(alpha=own.pop("alpha", None)),
-            vectorize=True,
-            max_plate_nesting=1,  # the plate over the rows
-        )
+        loss = _loss(task.row.losses.get(guide, "trace"), own)
+        if "optim" in own:
+            own["optim"] = OPTIMISERS[own["optim"]]
+        if guide in task.row.amortised and len(task.args[0]) > ROWS_A_STEP:
+            own.setdefault("batch_size", ROWS_A_STEP)
         model = task.latent_model if is_latent else task.model
         assert model is not None
         bound = cells.bound_guide(task.row, guide, task.options)
         own |= _given(num_steps=steps)
-        return svi(model, bound, *task.args, **own, loss=loss, num_draws=DRAWS_OF_A_GUIDE, local_draws=False, **run)
+        return svi(model, bound, *task.args, **own, loss=loss, num_draws=task.row.num_draws, local_draws=False, **run)
     if method in ("nuts", "hmc", "metropolis"):
         sample = {"nuts": nuts, "hmc": hmc, "metropolis": metropolis}[method]
         return sample(task.model, *task.args, **counts, **own, **run)
@@ -116,9 +153,20 @@ def fit(
     if method == "em":
         return em(make(map=own.pop("map")), *args, **_given(num_steps=steps), **own, seed=seed)
     if method == "cavi":
-        return cavi(make(), *args, **_given(num_steps=steps), **own, num_draws=DRAWS_OF_A_GUIDE, seed=seed)
+        return cavi(make(), *args, **_given(num_steps=steps), **own, num_draws=task.row.num_draws, seed=seed)
     own = {"thin": SWEEPS_A_DRAW} | own
     return gibbs(make(), *args, **counts, **own, seed=seed, progress=progress)
+
+
+def _loss(default: str, own: dict[str, Any]) -> Any:
+    """What the options of svi, which are taken out of ``own``, say of the loss."""
+    name, particles, alpha = own.pop("loss", default), own.pop("num_particles", 1), own.pop("renyi_order", None)
+    if warm_up := own.pop("warm_up", None):
+        if name != "trace":
+            raise ValueError(f"warm_up goes with the loss trace, and loss is {name}")
+        return kl_warm_up(warm_up, num_particles=particles)
+    # One plate: that over the rows.
+    return named_loss(name, particles, **_given(alpha=alpha), vectorize=True, max_plate_nesting=1)
 
 
 def _given(**values: Any) -> dict[str, Any]:

@@ -33,7 +33,7 @@ def print_grid() -> None:
     console = Console()
     for title, names, of in (("Methods", [*METHODS, *SHORT], methods_of), ("Guides of svi", _guides(), guides_of)):
         table = Table(title=title, title_justify="left")
-        table.add_column("")
+        table.add_column("", no_wrap=True, min_width=max(map(len, names)))
         for row in ROWS.values():
             table.add_column(row.name, justify="center")
         for name, cells in _cells(names, of):

@@ -1,5 +1,6 @@
 """Posteriors and comparisons as plain JSON, in the form that the command line promises."""
 
+import itertools
 import json
 import math
 import os
@@ -15,11 +16,13 @@ from guidebook.fit import Problem
 from guidebook.inference import Comparison, Posterior
 from guidebook.inference.diagnostics import ess, r_hat
 
+MOST_ROWS = 100  # of a site that a person is shown
+
 
 def run_json(task: Problem, posterior: Posterior) -> dict[str, Any]:
     """What ``guidebook run --json`` prints; likelihoods in nats, in the units fitted."""
     info = posterior.info
-    quantities = task.row.identify(posterior.draws)
+    quantities = task.identify(posterior.draws)
     parameters = {site: parameter_json(draws) for site, draws in quantities.items()}
     converged = info.converged
     if hasattr(info, "r_hat"):  # raw sites of a mixture disagree between chains where identified ones do not
@@ -47,7 +50,8 @@ def _log_likelihood(task: Problem, quantities: dict[str, Tensor], posterior: Pos
     """Log likelihood in nats, where the parameters are a point."""
     if not all(_is_constant(draws) for draws in quantities.values()):
         return None
-    point = {site: draws[0, 0].double() for site, draws in posterior.draws.items()}
+    point = posterior.params | {site: draws[0, 0] for site, draws in posterior.draws.items()}
+    point = {name: value.double() for name, value in point.items()}
     args = [value.double() for value in task.args]
     return float(task.row.log_likelihood(point, *args).sum())
 
@@ -122,9 +126,12 @@ def print_run(record: dict[str, Any]) -> None:
     for column in ("mean", "sd", "r_hat", "ess"):
         table.add_column(column, justify="right")
     for site, figures in record["parameters"].items():
-        for index in np.ndindex(np.shape(figures["mean"])):
+        shape = np.shape(figures["mean"])
+        for index in itertools.islice(np.ndindex(shape), MOST_ROWS):
             label = f"{site}[{','.join(map(str, index))}]" if index else site
             table.add_row(label, *(_cell(figures[c], index) for c in ("mean", "sd", "r_hat", "ess")))
+        if (left := math.prod(shape) - MOST_ROWS) > 0:
+            table.add_row(f"{site}: {left:,} more, in --json", "", "", "", "")
     Console().print(table)
     for name, unit in (("log_likelihood", " nats"), ("elbo", " nats"), ("k_hat", "")):
         if record[name] is not None:

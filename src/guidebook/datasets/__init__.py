@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from .arrays import read_npy, read_npz
-from .corpora import reuters
+from .corpora import THREE_DOCUMENTS, reuters
 from .idx import read_idx
 from .mnist import mnist
 from .purchases import CATEGORIES, SEGMENTS, purchases
@@ -28,7 +28,7 @@ from .text import read_csv
 
 __all__ = ["CATEGORIES", "SEGMENTS", "Dataset", "load", "mnist", "names", "purchases", "read_idx", "reuters"]
 
-_BUNDLED = ("breast_cancer", "digits", "iris", "purchases", "reuters", "wine")
+_BUNDLED = ("breast_cancer", "digits", "iris", "purchases", "reuters", "three_documents", "wine")
 _FETCHED = ("mnist",)
 
 
@@ -137,7 +137,7 @@ def _bundled(name: str, supervised: bool) -> Table:
         return (
             Table(counts, list(CATEGORIES), segment, classes=SEGMENTS) if supervised else Table(counts, [*CATEGORIES])
         )
-    if name in ("reuters", "mnist"):
+    if name in ("reuters", "three_documents", "mnist"):
         return _without_labels(name, supervised)
     from sklearn import datasets  # here, so that reading a file does not pay for it
 
@@ -154,6 +154,8 @@ def _without_labels(name: str, supervised: bool) -> Table:
     if name == "reuters":
         counts, vocabulary, _ = reuters()
         return Table(counts, [*vocabulary])
+    if name == "three_documents":
+        return Table(np.array(THREE_DOCUMENTS, dtype=np.float64), ["word 0", "word 1", "word 2"])
     images, _ = mnist()
     return Table(images, [f"pixel_{row}_{column}" for row in range(28) for column in range(28)])
 

@@ -6,6 +6,7 @@ Every function returns a figure of its own. Nothing is kept between calls: no cu
 from .curves import plot_losses, plot_objective
 from .graph import Graph, model_graph
 from .graph_figure import MOST_NODES, plot_graph
+from .images import plot_interpolation, plot_manifold, plot_reconstructions, plot_samples
 from .mixtures import Mixture, mixtures_of, plot_mixtures, separating_columns
 from .pairs import companion, plot_pair
 from .posteriors import ComparisonFigure, plot_comparison, plot_quantity, worst_first
@@ -25,12 +26,16 @@ __all__ = [
     "model_graph",
     "plot_comparison",
     "plot_graph",
+    "plot_interpolation",
     "plot_losses",
+    "plot_manifold",
     "plot_mixtures",
     "plot_objective",
     "plot_pair",
     "plot_profiles",
     "plot_quantity",
+    "plot_reconstructions",
+    "plot_samples",
     "plot_shares",
     "profiles_of",
     "separating_columns",

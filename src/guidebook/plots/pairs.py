@@ -12,7 +12,8 @@ def companion(comparison: Comparison, label: str) -> str | None:
     """The quantity most correlated with ``label`` under a reference with a spread; None if there is no other."""
     draws = pd.DataFrame({name: value.flatten() for name, value in comparison.draws[comparison.reference].items()})
     others = draws.drop(columns=label)
-    return None if others.empty else str(others.corrwith(draws[label]).abs().idxmax())
+    alike = others.corrwith(draws[label]).abs().dropna()  # a quantity that does not vary has no correlation
+    return None if alike.empty else str(alike.idxmax())
 
 
 def plot_pair(comparison: Comparison, first: str, second: str) -> Figure:

@@ -65,6 +65,8 @@ def write_html(
         sections.mixture(comparison, x, columns),
         sections.profiles(comparison, x, columns),
         sections.shares(comparison, x, columns),
+        sections.topics(comparison, columns),
+        sections.images(comparison, x),
         runs.losses(comparison),
         runs.objectives(comparison),
         runs.chains(comparison),

@@ -1,0 +1,66 @@
+"""Latent Dirichlet allocation: every word of a document comes from one of K topics, mixed in the document's own shares.
+
+    topic_words[k]   ~ Dirichlet(eta, …, eta)             (over the V words of the vocabulary)
+    topic_weights[n] ~ Dirichlet(alpha, …, alpha)         (over the K topics)
+    z[t]             ~ Categorical(topic_weights[n])      for each token t of document n
+    w[t]             ~ Categorical(topic_words[z[t]])
+
+`model` has z summed out and sees a document as counts x[n] of its words; `latent_model` keeps a z for every token.
+The density of the counts is that of the tokens in one order, Σ_v x[n, v] log Σ_k topic_weights[n, k] topic_words[k, v],
+without the multinomial coefficient: it is a constant of the data, and without it both models, all bounds and the sum
+over assignments of tokens to topics have one evidence.
+
+======  =================  =======  ====================================================
+symbol  site               shape    support
+======  =================  =======  ====================================================
+φ       ``topic_words``    (k, v)   simplex a topic
+θ       ``topic_weights``  (n, k)   simplex a document
+z       ``z``              (t)      {0, …, k - 1}; in `latent_model` alone
+w       ``w``              (t)      {0, …, v - 1}, observed; in `latent_model` alone
+x       ``x``              (n, v)   whole numbers from zero up
+======  =================  =======  ====================================================
+
+Data are a tensor of counts, dense or sparse; `as_counts` makes one of a NumPy array or a SciPy sparse matrix, and every
+function here but `model` calls it itself. Work goes with the counts that are not zero. Concentrations well below one
+put draws near the edge of the simplex: fit in float64.
+
+References
+----------
+1. Blei, Ng and Jordan (2003), Latent Dirichlet allocation, JMLR 3: the model, coordinate ascent.
+2. Griffiths and Steyvers (2004), Finding scientific topics, PNAS 101: log p(w, z) with θ and φ integrated out.
+3. Hoffman, Blei and Bach (2010), Online learning for latent Dirichlet allocation, NeurIPS: Dirichlet q over topics.
+4. Wallach, Murray, Salakhutdinov and Mimno (2009), Evaluation methods for topic models, ICML: document completion.
+"""
+
+from .cavi import Expectations, cavi_steps
+from .corpus import Corpus, as_counts, check_counts
+from .distributions import BagOfWords
+from .exact import log_evidence, log_joint_collapsed, log_likelihood, same_topic_probability
+from .generative import latent_model, model, posterior_predictive, simulate
+from .gibbs import gibbs_steps
+from .heldout import perplexity, split_tokens, transform
+from .symmetry import identify, overview, topics
+
+__all__ = [
+    "BagOfWords",
+    "Corpus",
+    "Expectations",
+    "as_counts",
+    "cavi_steps",
+    "check_counts",
+    "gibbs_steps",
+    "identify",
+    "latent_model",
+    "log_evidence",
+    "log_joint_collapsed",
+    "log_likelihood",
+    "model",
+    "overview",
+    "perplexity",
+    "posterior_predictive",
+    "same_topic_probability",
+    "simulate",
+    "split_tokens",
+    "topics",
+    "transform",
+]

@@ -1,0 +1,142 @@
+"""Coordinate ascent on the ELBO with q(topic_words) q(topic_weights) q(z), Dirichlets and a categorical a token.
+
+References
+----------
+1. Blei, Ng and Jordan (2003), Latent Dirichlet allocation, JMLR 3, sections 5.2 and 5.4.
+2. Hoffman, Blei and Bach (2010), Online learning for latent Dirichlet allocation, NeurIPS.
+"""
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.distributions import Dirichlet, Gamma
+
+from ..steps import Params, Steps
+from .corpus import Corpus, check_options, chunks, read, warn_of_gaps
+from .exact import log_dirichlet_ratio
+
+_INNER = 2  # updates of the tokens' topics and of the documents' weights, in turn, for one of the topics
+_EARLY_SWEEPS, _EARLY_INNER = 20, 10  # before the first: documents' weights found anew each time
+# A weight once near alpha hardly grows again, as E log of it is about -1 / alpha: documents that keep their weights
+# while topics are still vague end at a worse bound (by 10,000 nats on Reuters, K = 20) and predict worse.
+
+
+class Expectations(NamedTuple):
+    """What q(z) says about the corpus: all that the M-step and the bound need.
+
+    Attributes
+    ----------
+    document_topics : Tensor, shape (n, k)
+        Expected tokens of each document with each topic.
+    topic_words : Tensor, shape (k, v)
+        Expected tokens of each topic that are each word.
+    entropy : Tensor, scalar
+        Of q(z), in nats.
+    """
+
+    document_topics: Tensor
+    topic_words: Tensor
+    entropy: Tensor
+
+
+def cavi_steps(num_topics: int = 20, alpha: float = 0.1, eta: float = 0.01) -> Steps:
+    """Coordinate ascent for latent Dirichlet allocation, Hoffman, Blei and Bach (2010), equations 3 to 5.
+
+    Parameters
+    ----------
+    num_topics : int
+        K.
+    alpha, eta : float
+        Concentrations of the priors over a document's topics and over a topic's words.
+
+    Returns
+    -------
+    Steps
+        Random topics are improved by a few sweeps that forget the documents' weights in between. Parameters are those
+        of q: ``topic_words.concentration`` (k, v) and ``topic_weights.concentration`` (n, k). The E-step updates q(z)
+        and q(topic_weights) in turn, and the M-step q(topic_words). The objective is the ELBO in nats, at the
+        q(topic_weights) that is best for the q(z) given.
+    """
+
+    def init(restart: int, x: Tensor) -> Params:
+        check_options(num_topics, alpha, eta)
+        corpus = read(x)
+        warn_of_gaps(corpus)
+        hundred = corpus.counts.new_full((num_topics, corpus.num_features), 100.0)
+        params = {"topic_words.concentration": Gamma(hundred, hundred).sample()}
+        even = {"topic_weights.concentration": corpus.counts.new_ones(corpus.num_rows, num_topics)}
+        for _ in range(_EARLY_SWEEPS):
+            params = m_step(e_step(params | even, x, _EARLY_INNER), x)
+        return params
+
+    def e_step(params: Params, x: Tensor, updates: int = _INNER) -> Expectations:
+        corpus = read(x)
+        words = log_expectation(params["topic_words.concentration"]).mT.contiguous()
+        weights = params["topic_weights.concentration"]
+        for _ in range(updates - 1):
+            weights = alpha + document_topics(log_expectation(weights), words, corpus)
+        return _expect(log_expectation(weights), words, corpus)
+
+    def m_step(expectations: Expectations, x: Tensor) -> Params:
+        return {
+            "topic_words.concentration": eta + expectations.topic_words,
+            "topic_weights.concentration": alpha + expectations.document_topics,
+        }
+
+    def objective(params: Params, expectations: Expectations) -> Tensor:
+        words = params["topic_words.concentration"]
+        surplus = expectations.topic_words + eta - words
+        bound = (surplus * log_expectation(words)).sum() + log_dirichlet_ratio(words - eta, eta).sum()
+        return bound + log_dirichlet_ratio(expectations.document_topics, alpha).sum() + expectations.entropy
+
+    def draw(params: Params, num_draws: int) -> Params:
+        return {
+            name: Dirichlet(params[f"{name}.concentration"], validate_args=False).sample(torch.Size([num_draws]))
+            for name in ("topic_words", "topic_weights")
+        }
+
+    return Steps(init, e_step, m_step, objective, draw=draw)
+
+
+def log_expectation(concentration: Tensor) -> Tensor:
+    """E log p for p ~ Dirichlet(concentration), shape (…, d)."""
+    return concentration.digamma() - concentration.sum(-1, keepdim=True).digamma()
+
+
+def document_topics(log_weights: Tensor, log_words: Tensor, corpus: Corpus) -> Tensor:
+    """Expected tokens of each document with each topic, (…, n, k), where q(z = k) ∝ exp(log_weights + log_words).
+
+    Parameters
+    ----------
+    log_weights : Tensor, shape (…, n, k)
+    log_words : Tensor, shape (…, v, k)
+    corpus : Corpus
+    """
+    lead = torch.broadcast_shapes(log_weights.shape[:-2], log_words.shape[:-2])
+    found = log_weights.new_zeros(*lead, corpus.num_rows, log_weights.shape[-1])
+    for part in chunks(len(corpus.counts), found[..., 0, :].numel()):
+        tokens, _ = _allocate(log_weights, log_words, corpus, part)
+        found.index_add_(-2, corpus.document[part], tokens)
+    return found
+
+
+def _expect(log_weights: Tensor, log_words: Tensor, corpus: Corpus) -> Expectations:
+    of_documents, of_words = torch.zeros_like(log_weights), torch.zeros_like(log_words)
+    log_norm = log_weights.new_zeros(())
+    for part in chunks(len(corpus.counts), log_weights.shape[-1]):
+        tokens, norm = _allocate(log_weights, log_words, corpus, part)
+        of_documents.index_add_(0, corpus.document[part], tokens)
+        of_words.index_add_(0, corpus.word[part], tokens)
+        log_norm += corpus.counts[part] @ norm
+    entropy = log_norm - (of_documents * log_weights).sum() - (of_words * log_words).sum()
+    return Expectations(of_documents, of_words.mT.contiguous(), entropy)
+
+
+def _allocate(log_weights: Tensor, log_words: Tensor, corpus: Corpus, part: slice) -> tuple[Tensor, Any]:
+    """Tokens of some entries by topic, (…, m, k), and the logarithm of what their probabilities were divided by."""
+    scores = log_weights.index_select(-2, corpus.document[part]) + log_words.index_select(-2, corpus.word[part])
+    top = scores.amax(-1, keepdim=True)
+    scores.sub_(top).exp_()
+    total = scores.sum(-1, keepdim=True)
+    return scores.mul_(corpus.counts[part].unsqueeze(-1) / total), (top + total.log()).squeeze(-1)
