@@ -8,7 +8,7 @@ import torch
 from pyro import poutine
 from pyro.infer import config_enumerate
 
-from guidebook import catalog, cells
+from guidebook import catalog, cells, datasets
 from guidebook.catalog import ROWS
 from guidebook.fit import Problem, fit
 from guidebook.fit import problem as full_problem
@@ -276,3 +276,37 @@ def test_methods_are_resolved_and_refused() -> None:
             cells.split_methods(row, methods, reference)
     with pytest.raises(ValueError, match="name two"):
         cells.split_method(row, "svi:flow", "low_rank")
+
+
+def test_pixels_become_what_the_likelihood_takes() -> None:
+    digits = datasets.load("digits").x
+    assert torch.equal(problem("vae").args[0], (digits > 8).to(digits))
+    drawn = problem("vae", settings=["binarise=fixed"]).args[0]
+    assert set(drawn.unique().tolist()) == {0.0, 1.0}
+    assert float(drawn.mean()) == pytest.approx(float(digits.mean()) / 16, abs=4 * 0.5 / digits.numel() ** 0.5)
+    dequantised = problem("vae", settings=["likelihood=gaussian"]).args[0]
+    torch.testing.assert_close((17 * dequantised).floor(), digits)
+    with pytest.raises(ValueError, match="vae: the Bernoulli likelihood takes intensities from 0 up"):
+        problem("vae", settings=["standardize=true"])
+
+
+@pytest.mark.filterwarnings("ignore:svi")
+def test_optimisers_and_warm_up_reach_the_fit() -> None:
+    losses = {
+        setting: fit(problem("vae", settings=[setting, "lr=1e-6"]), "svi", "encoder", steps=20).info.losses
+        for setting in ("optim=adam", "optim=sgd", "optim=rmsprop", "warm_up=10")
+    }
+    first = [float(loss[0]) for loss in losses.values()]
+    assert first[0] == first[1] == first[2] > first[3]  # no divergence from the prior at first
+    assert len({float(loss[-1]) for loss in losses.values()}) == 4
+    with pytest.raises(ValueError, match="warm_up goes with the loss trace, and loss is iwae"):
+        fit(problem("vae", settings=["warm_up=10", "loss=iwae", "num_particles=2"]), "svi", "encoder", steps=2)
+
+
+def test_small_data_serve_the_cells_that_large_ones_would_not_fit_in() -> None:
+    assert problem("lda").data.name == "reuters"
+    small = problem("lda", used=("cavi", None, "nuts"))
+    assert small.data.name == "three_documents"
+    assert (small.options["num_topics"], small.options["alpha"], small.options["eta"]) == (2, 1.0, 1.0)
+    assert problem("lda", settings=["num_topics=3"], used=("nuts",)).options["num_topics"] == 3
+    assert full_problem("lda", data="purchases", used=("nuts",)).options["num_topics"] == 20

@@ -420,6 +420,27 @@ def test_the_encoder_fits_in_minibatches_and_stays_below_the_evidence(corpus: tu
     assert batched.draws["topic_weights"].shape[2:] == (40, 3)
 
 
+def test_an_overview_does_not_depend_on_the_order_of_topics() -> None:
+    one = sites_of(6, 3, 8)
+    orders = [torch.randperm(3, generator=torch.Generator().manual_seed(seed)) for seed in range(10)]
+    draws = {
+        "topic_words": torch.stack([one["topic_words"][order] for order in orders])[None],
+        "topic_weights": torch.stack([one["topic_weights"][:, order] for order in orders])[None],
+    }
+    words = torch.tensor([7, 0, 3])
+    found = lda.overview(draws, words=words)
+    among = one["topic_words"][:, words]
+    order = found["share"][0, 0].argsort()
+    expected = one["topic_weights"].mean(0)
+    torch.testing.assert_close(found["share"][0, :, order], expected.sort().values.expand(10, 3))
+    torch.testing.assert_close(
+        found["topic_words"][0, :, order], (among / among.sum(1, keepdim=True))[expected.argsort()].expand(10, 3, 3)
+    )
+    again = lda.overview({name: value[:, :1] for name, value in draws.items()}, found, words=words)
+    torch.testing.assert_close(again["share"], found["share"][:, :1])
+    assert "share" not in lda.overview({"topic_words": draws["topic_words"]}, found, words=words)
+
+
 @pytest.mark.parametrize("guide", [guides.mean_field, guides.encoder])
 def test_guides_take_a_dimension_on_the_left(corpus: tuple[torch.Tensor, Sites], guide) -> None:
     """Many particles at once have the bound of one after the other."""
