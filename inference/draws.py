@@ -106,7 +106,7 @@ def draw_guide(model: Callable, guide: Callable, data: tuple, num_draws: int, lo
     parts: list[tuple[Sites, Tensor]] = []
     for start in range(0, num_draws, size):
         with torch.no_grad(), pyro.validation_enabled(False):
-            values, log_q = _draw_chunk(guide, data, min(size, num_draws - start))
+            values, log_q = draw_chunk(guide, data, min(size, num_draws - start))
         values = {name: values[name].detach() for name in latent}
         deterministic, log_p = _many(one, values, data, size)
         kept = {name: value for name, value in values.items() if local or name not in apart}
@@ -136,7 +136,7 @@ def _chunk(data: tuple, latent: int) -> int:
     return max(1, min(1000, 20_000_000 // max(size, 1)))
 
 
-def _draw_chunk(guide: Callable, data: tuple, num_draws: int) -> tuple[Sites, Tensor]:
+def draw_chunk(guide: Callable, data: tuple, num_draws: int) -> tuple[Sites, Tensor]:
     """Values of the guide's sites, shape (draw, *site), and its log density at each draw."""
     single = poutine.trace(guide).get_trace(*data)
     names = [n for n in single.stochastic_nodes if not _is_plate(nodes(single)[n])]

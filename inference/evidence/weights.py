@@ -10,7 +10,7 @@ from pyro.infer.autoguide import AutoGuide
 from torch import Tensor
 
 from ..diagnostics import ess, k_hat
-from ..draws import Sites, _draw_chunk, nodes
+from ..draws import Sites, draw_chunk, nodes
 from ..introspect import is_point
 from .space import LatentSpace, has_density, is_by_row, many
 
@@ -79,7 +79,7 @@ def diagnose(log_weights: Tensor, means: Mean) -> dict[str, float | None]:
 def draw_sites(function: Callable, data: tuple, count: int, chunk: int) -> Sites:
     """Draws of every unobserved site of a model or guide, shape (draw, *site), those of autoguides' own included."""
     drawer = function if isinstance(function, AutoGuide) else poutine.block(function, hide_fn=_is_observed)
-    parts = [_draw_chunk(drawer, data, min(chunk, count - start))[0] for start in range(0, count, chunk)]
+    parts = [draw_chunk(drawer, data, min(chunk, count - start))[0] for start in range(0, count, chunk)]
     return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
 
 

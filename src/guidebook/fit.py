@@ -100,7 +100,7 @@ def fit(task: Problem, method: str, guide: str | None, **options: Any) -> Poster
     if task.row.derive is None:
         return posterior
     derived = {name: value[None, None] for name, value in task.row.derive(posterior.params).items()}
-    return replace(posterior, draws=posterior.draws | derived)
+    return replace(posterior, draws={**posterior.draws, **derived})
 
 
 def run(
@@ -121,7 +121,7 @@ def run(
     if method == "svi":
         steps = steps or preset.get("steps")
     draws, warmup = draws or preset.get("draws"), warmup or preset.get("warmup")
-    own = {k: v for k, v in preset.items() if k in METHODS[method]}
+    own: dict[str, Any] = {k: v for k, v in preset.items() if k in METHODS[method]}
     own |= _given(**{name: task.options[name] for name in METHODS[method]})
     counts = _given(num_draws=draws, num_warmup=warmup, num_chains=chains)
     run = {"seed": seed, "device": device, "progress": progress}

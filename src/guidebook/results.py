@@ -50,7 +50,7 @@ def _log_likelihood(task: Problem, quantities: dict[str, Tensor], posterior: Pos
     """Log likelihood in nats, where the parameters are a point."""
     if not all(_is_constant(draws) for draws in quantities.values()):
         return None
-    point = posterior.params | {site: draws[0, 0] for site, draws in posterior.draws.items()}
+    point = {**posterior.params, **{site: draws[0, 0] for site, draws in posterior.draws.items()}}
     point = {name: value.double() for name, value in point.items()}
     args = [value.double() for value in task.args]
     return float(task.row.log_likelihood(point, *args).sum())

@@ -1,7 +1,8 @@
 """The sections on what the posteriors are."""
 
+import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import pandas as pd
 import torch
@@ -203,13 +204,14 @@ def images(comparison: Comparison, x: Tensor | None) -> Section | None:
     )
 
 
-def _draws_images(params: dict[str, Tensor], x: Tensor | None) -> bool:
+def _draws_images(params: Mapping[str, Tensor], x: Tensor | None) -> bool:
     decoded = next((params[key] for key in params if re.fullmatch(r"decoder\.(logits|mean)\.bias", key)), None)
-    square = decoded is not None and round(len(decoded) ** 0.5) ** 2 == len(decoded)
-    return square and x is not None and x.shape[1] == len(decoded)
+    if decoded is None or x is None:
+        return False
+    return math.isqrt(len(decoded)) ** 2 == len(decoded) == x.shape[1]
 
 
-def _has_encoder(params: dict[str, Tensor], x: Tensor) -> bool:
+def _has_encoder(params: Mapping[str, Tensor], x: Tensor) -> bool:
     try:
         vae.encode(params, x[:1])
     except ValueError:
