@@ -45,7 +45,7 @@ def test_help_is_there_without_torch() -> None:
 
 def test_list(call) -> None:
     record = json.loads(call("list", "--json", "-").out)
-    assert [row["model"] for row in record] == ["logistic", "gmm", "mixture", "ppca", "factor_analysis"]
+    assert [row["model"] for row in record] == ["logistic", "gmm", "mixture", "ppca", "factor_analysis", "lda", "vae"]
     assert "full_rank" in record[0]["guides"]
     assert record[1]["options"]["covariance"]["default"] == "full"
     text = call("list").out
