@@ -3,7 +3,7 @@ BIN := .venv/bin
 # Small models on two threads wait for each other: one thread a process, and a process a chain.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: demo test lint clean
+.PHONY: demo test lint docs clean
 
 .venv/demo: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -13,6 +13,11 @@ export OMP_NUM_THREADS ?= 1
 .venv/test: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[test]'
+	touch $@
+
+.venv/docs: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[docs]'
 	touch $@
 
 demo: .venv/demo
@@ -31,5 +36,8 @@ lint: .venv/test
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
 
+docs: .venv/docs
+	$(BIN)/sphinx-build -W --keep-going -q docs docs/build/html
+
 clean:
-	rm -rf .venv build dist reports *.egg-info .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv build dist docs/build reports *.egg-info .pytest_cache .ruff_cache .hypothesis

@@ -1,8 +1,8 @@
 """Exact draws from the Pólya-Gamma distribution PG(1, c), which makes a logistic likelihood normal given the draw.
 
 PG(1, c) is the law of (1 / 2π²) Σ_k g[k] / ((k - ½)² + c² / 4π²), each g[k] ~ Exponential(1). It is that of X / 4, X a
-tilted Jacobi variable: with z = |c| / 2, its density is proportional to exp(-z² x / 2) Σ_n (-1)^n a[n](x). Devroye
-draws from the tilted a[0], and accepts by as many terms of the alternating series as it takes to decide.
+tilted Jacobi variable: with z half the size of c, its density is proportional to exp(-z² x / 2) Σ_n (-1)^n a[n](x).
+Devroye draws from the tilted a[0], and accepts by as many terms of the alternating series as it takes to decide.
 
 References
 ----------

@@ -63,6 +63,17 @@ def grid_markdown() -> str:
     return "\n".join(lines)
 
 
+def empty_markdown() -> str:
+    """Why each empty cell is empty, and the nearest one that is not, as a table."""
+    lines = ["| model | cell | reason | nearest |", "|---|---|---|---|"]
+    lines += [
+        f"| `{row.name}` | `{cell}` | {reason} | `{nearest}` |"
+        for row in ROWS.values()
+        for cell, (reason, nearest) in row.empty.items()
+    ]
+    return "\n".join(lines)
+
+
 def _guides() -> list[str]:
     """Guides of all models, families first, each once."""
     return list(dict.fromkeys([*FAMILIES, *(guide for row in ROWS.values() for guide in guides_of(row))]))

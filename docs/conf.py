@@ -1,0 +1,70 @@
+"""Sphinx's settings. The grid of models, methods and guides is written anew from the catalogue at every build."""
+
+import re
+import shutil
+from pathlib import Path
+
+from sphinx.application import Sphinx
+from sphinx.config import Config
+
+import guidebook
+from guidebook.grid import empty_markdown, grid_markdown
+
+project = "Guidebook"
+author = "The Guidebook developers"
+copyright = author
+version = release = guidebook.__version__
+
+extensions = [
+    "myst_nb",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.napoleon",
+    "sphinx.ext.mathjax",
+    "sphinx.ext.viewcode",
+]
+exclude_patterns = ["build"]
+html_theme = "furo"
+html_title = "Guidebook"
+nb_execution_mode = "off"  # the notebooks carry their outputs, and `make test` runs them
+myst_enable_extensions = ["dollarmath", "amsmath"]
+myst_heading_anchors = 3
+napoleon_google_docstring = False
+napoleon_use_rtype = False
+napoleon_use_ivar = True
+autodoc_member_order = "bysource"
+autodoc_typehints = "none"  # the docstrings give types and shapes
+autodoc_default_options = {"members": True}
+
+
+def generate(app: Sphinx, config: Config) -> None:
+    """Write the catalogue's grid, with a reason for every empty cell, and lay the notebooks beside the pages."""
+    root = Path(app.srcdir)
+    for name in ("build", "tutorials"):
+        (root / name).mkdir(exist_ok=True)
+    (root / "build" / "grid.md").write_text(f"{grid_markdown()}\n\n{empty_markdown()}\n", encoding="utf-8")
+    for notebook in (root.parent / "tutorials").glob("*.ipynb"):
+        shutil.copy(notebook, root / "tutorials")
+
+
+def skip_fields(app: Sphinx, what: str, name: str, obj: object, skip: bool, options: object) -> bool | None:
+    """Leave out the fields of named tuples: the class's own text describes them."""
+    return True if type(obj).__name__ == "_tuplegetter" else None
+
+
+def typeset(app: Sphinx, what: str, name: str, obj: object, options: object, lines: list[str]) -> None:
+    """Show shapes such as (draw, *site) and a model's story as they stand in the source."""
+    for i, line in enumerate(lines):
+        parts = line.split("``")
+        parts[::2] = [re.sub(r"(?<=[(\s])\*(?=\w+[\s,)])", r"\\*", part) for part in parts[::2]]
+        lines[i] = "``".join(parts)
+    if what == "module":  # the generative story is indented: keep its lines apart
+        story = next((i for i, line in enumerate(lines) if line.startswith("    ") and not lines[i - 1].strip()), None)
+        if story is not None:
+            lines[story:story] = ["::", ""]
+
+
+def setup(app: Sphinx) -> None:
+    """Sphinx calls it."""
+    app.connect("config-inited", generate)
+    app.connect("autodoc-skip-member", skip_fields)
+    app.connect("autodoc-process-docstring", typeset)
