@@ -135,10 +135,17 @@ def _linear(name: str, x: Tensor, out: int) -> Tensor:
 def _tokens_by_topic(x: Tensor, num_topics: int) -> tuple[Tensor, Tensor]:
     """Expected tokens of documents (n, k) and of words (k, v) by topic, where parameters start.
 
-    A few iterations of EM without a prior (probabilistic latent semantic analysis), from random topics.
+    A few iterations of EM without a prior (probabilistic latent semantic analysis), from documents drawn one after the
+    other with probabilities proportional to the squared distance from those before, 1 - Σ_v √(p_v q_v).
     """
     x = _dense(x)
-    words = torch.rand(num_topics, x.shape[1]).to(x) + 1
+    ones = x.new_ones(len(x))
+    root, affinity, seeds = (x / x.sum(1, keepdim=True).clamp(min=1)).sqrt(), torch.zeros_like(ones), []
+    for _ in range(num_topics):
+        chance = torch.where(x.sum(1) > 0, (1 - affinity).clamp(min=0) ** 2, 0)
+        seeds.append(torch.multinomial(chance if chance.sum() > 0 else ones, 1))
+        affinity = torch.maximum(affinity, root @ root[seeds[-1][0]])
+    words = (x[torch.cat(seeds)] + x.mean(0)) * (torch.rand(num_topics, x.shape[1]).to(x) + 9)
     weights = x.new_ones(x.shape[0], num_topics)
     for _ in range(_ITERATIONS):
         words, weights = (value / value.sum(-1, keepdim=True).clamp(min=1) for value in (words, weights))

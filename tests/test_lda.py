@@ -20,10 +20,12 @@ from torch.fx.experimental.proxy_tensor import make_fx
 
 from guidebook.datasets import corpora
 from guidebook.guides import lda as guides
+from guidebook.guides.lda import _tokens_by_topic as em_start
 from guidebook.inference import cavi, gibbs, svi
 from guidebook.inference.diagnostics import ess
 from guidebook.inference.start import Start
 from guidebook.models import lda
+from guidebook.models.lda.cavi import seeded_topics
 from guidebook.models.lda.corpus import read
 
 Sites = dict[str, torch.Tensor]
@@ -418,6 +420,22 @@ def test_the_encoder_fits_in_minibatches_and_stays_below_the_evidence(corpus: tu
     batched = svi(bound_model(), partial(guides.encoder, num_topics=3), x, num_steps=150, batch_size=10, progress=False)
     assert batched.info.losses[-30:].mean() < batched.info.losses[:30].mean()
     assert batched.draws["topic_weights"].shape[2:] == (40, 3)
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_fits_start_from_unlike_documents(seed: int) -> None:
+    """Documents of four vocabularies that share no word: each topic starts with one of them."""
+    generator = torch.Generator().manual_seed(seed)
+    x = torch.zeros(40, 12, dtype=torch.float64)
+    for n in range(39):  # the last document is empty
+        words = 3 * (n % 4) + torch.randint(3, (20,), generator=generator)
+        x[n].index_add_(0, words, torch.ones(20, dtype=torch.float64))
+    torch.manual_seed(seed)
+    topics = seeded_topics(read(x), 4).reshape(4, 4, 3).sum(-1)
+    assert sorted(topics.argmax(1).tolist()) == [0, 1, 2, 3]
+    assert (topics.max(1).values / topics.sum(1) > 0.4).all()  # its own tokens, and a quarter of all
+    found = em_start(x, 4)[1].reshape(4, 4, 3).sum(-1)
+    assert sorted(found.argmax(1).tolist()) == [0, 1, 2, 3]
 
 
 def test_an_overview_does_not_depend_on_the_order_of_topics() -> None:
