@@ -21,7 +21,7 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from guidebook.datasets import corpora
 from guidebook.guides import lda as guides
 from guidebook.guides.lda import _tokens_by_topic as em_start
-from guidebook.inference import cavi, gibbs, svi
+from guidebook.inference import cavi, evidence, gibbs, nuts, svi
 from guidebook.inference.diagnostics import ess
 from guidebook.inference.start import Start
 from guidebook.models import lda
@@ -371,6 +371,24 @@ def test_gibbs_has_the_exact_pair_probabilities() -> None:
         error = float(values.std()) / math.sqrt(float(ess(values)))
         assert error < 0.01
         assert float(values.mean()) == pytest.approx(known, abs=4 * error)
+
+
+def test_nuts_has_the_exact_pair_probabilities() -> None:
+    found = nuts(partial(lda.model, **FLAT), TINY, num_draws=800, num_warmup=200, num_chains=1, progress=False)
+    for pair, known in PAIRS.items():
+        values = pair_probability(found.draws, *pair)
+        assert abs(values.mean() - known) < 4 * values.std() / ess(values) ** 0.5
+
+
+def test_annealing_in_both_directions_brackets_the_exact_evidence() -> None:
+    model = partial(lda.model, **FLAT)
+    draws = gibbs(lda.gibbs_steps(**FLAT), TINY, num_draws=200, num_warmup=50, thin=2, progress=False)
+    up = evidence(model, TINY, method="ais", num_samples=200, num_temperatures=50)
+    down = evidence(model, TINY, method="reverse_ais", posterior=draws, num_samples=200, num_temperatures=50)
+    assert up.diagnostics["mean_log_weight"] < EVIDENCE < down.diagnostics["mean_log_weight"]
+    bridge = evidence(model, TINY, method="bridge", posterior=draws)
+    for found in (up, down, bridge):
+        assert abs(found.estimate - EVIDENCE) < 4 * found.error < 0.5
 
 
 def test_gibbs_draws_tokens_from_their_conditional_and_counts_them() -> None:

@@ -35,6 +35,7 @@ from . import linear_1d
 from .bounds import elbo, kl_per_unit, log_likelihood
 from .generative import latent_model, model, simulate
 from .maps import Moments, decode, encode, generate, generated_moments, identify, interpolate, manifold, reconstruct
+from .networks import latent_dim_of
 from .pixels import binarise, dequantise, redrawn, with_intensity
 
 __all__ = [
@@ -49,6 +50,7 @@ __all__ = [
     "identify",
     "interpolate",
     "kl_per_unit",
+    "latent_dim_of",
     "latent_model",
     "linear_1d",
     "log_likelihood",
