@@ -5,6 +5,9 @@ from jaxtyping import install_import_hook
 with install_import_hook("guidebook.models", "beartype.beartype"):  # shape annotations are checked in tests only
     import guidebook.models  # noqa: F401
 
+from collections.abc import Iterator
+
+import pyro
 import pytest
 import torch
 from sklearn.datasets import load_breast_cancer, load_iris
@@ -13,6 +16,13 @@ from guidebook.inference import Posterior, nuts
 from guidebook.models import logistic
 
 torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def _own_parameters() -> Iterator[None]:
+    """What a test puts into Pyro's global store stays its own."""
+    with pyro.get_param_store().scope():
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -1,7 +1,6 @@
 """Estimates of the evidence against closed forms, quadrature and a published figure."""
 
 import math
-from collections.abc import Iterator
 from functools import partial
 from itertools import pairwise
 from typing import Any
@@ -34,13 +33,6 @@ EXACT = linear.log_evidence(*DATA)
 POSTERIOR = linear.posterior(*DATA)
 ROWS = latent.data(20)
 SHORT: dict[str, Any] = {"num_temperatures": 40, "num_leapfrogs": 4}
-
-
-@pytest.fixture(autouse=True)
-def _own_parameters() -> Iterator[None]:
-    """Autoguides put their parameters into the global store: here one of each test's own."""
-    with pyro.get_param_store().scope():
-        yield
 
 
 def number(value: float) -> Tensor:
