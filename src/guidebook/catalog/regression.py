@@ -1,0 +1,28 @@
+"""Rows of the regressions."""
+
+from guidebook import guides
+from guidebook.catalog.methods import FAMILIES
+from guidebook.catalog.row import NO_CLOSED_FORM, Empty, Row
+from guidebook.models import logistic
+from guidebook.options import Option
+
+LOGISTIC = Row(
+    name="logistic",
+    title="Bayesian logistic regression",
+    model=logistic.model,
+    data="breast_cancer",
+    supervised=True,
+    standardize=True,
+    options={"prior_scale": Option(float, 1.0, "prior standard deviation of every weight", 0, False)},
+    guides=FAMILIES | {"mean_field_by_hand": guides.logistic.mean_field, "cholesky_by_hand": guides.logistic.cholesky},
+    identify=logistic.identify,
+    log_likelihood=logistic.log_likelihood,
+    compared=("nuts", "svi:mean_field", "svi:low_rank", "svi:full_rank", "laplace", "gibbs", "cavi"),
+    empty={
+        "em": Empty("the posterior of the weights has no closed-form E-step", "cavi"),
+        "closed_form": Empty(NO_CLOSED_FORM, "map"),
+        "mcem": Empty("there is no latent variable a row to take expectations over", "gibbs"),
+    },
+    steps={"cavi": logistic.cavi_steps, "gibbs": logistic.gibbs_steps},
+    latent_guides={},
+)
