@@ -42,13 +42,17 @@ def overview(draws: Sites, anchor: Sites | None = None, *, words: Tensor) -> Sit
     -------
     dict
         ``share`` (chain, draw, k): weight of each topic, averaged over documents; ``topic_words`` (chain, draw, k, w):
-        probabilities of the words given that it is one of them. Topics are matched by those words.
+        probabilities of the words given that it is one of them, and 0 for words that the anchor's topic (these draws'
+        own, without one) has less often than one in w: their spread is next to nothing, and a shift in units of it
+        says nothing about the topic. Topics are matched by all of those words.
     """
     found = draws["topic_words"][..., words]
     found = {"topic_words": found / found.sum(-1, keepdim=True)}
     if "topic_weights" in draws:
         found["topic_weights"] = draws["topic_weights"].mean(-2, keepdim=True)
     found = identify(found, None if anchor is None else {"topic_words": anchor["topic_words"]})
+    usual = (found if anchor is None else anchor)["topic_words"].mean((0, 1))
+    found["topic_words"] = found["topic_words"] * (usual >= 1 / len(words))
     share = {"share": found.pop("topic_weights").squeeze(-2)} if "topic_weights" in found else {}
     return share | found
 
