@@ -38,9 +38,11 @@ class Ascent(NamedTuple):
 
 
 class _State(NamedTuple):
+    """Where the live restarts are: all tensors have them as their first dimension if steps take many at once."""
+
     params: Params
     expectations: Any
-    value: float
+    values: list[float]
 
 
 class _Loop(NamedTuple):
@@ -50,37 +52,81 @@ class _Loop(NamedTuple):
     data: tuple
     method: str
     each_half: bool
+    many: bool
 
     def start(self, params: Params) -> _State:
         expectations = self.steps.e_step(params, *self.data)
-        return _State(params, expectations, float(self.steps.objective(params, expectations)))
+        return _State(params, expectations, self.values(params, expectations))
 
     def step(self, state: _State) -> _State:
         """An M-step and an E-step; checks the objective in between where it is defined there."""
         params = self.steps.m_step(state.expectations, *self.data)
-        if self.each_half:
-            between = float(self.steps.objective(params, state.expectations))
-            if _fell(state.value, between):
-                raise self.fallen(state.value, between, "its M-step")
-            state = state._replace(value=between)
-        return self.start(params)
+        if not self.each_half:
+            return self.start(params)
+        between = self.values(params, state.expectations)
+        self.check(state.values, between, "its M-step")
+        state = self.start(params)
+        self.check(between, state.values, "its E-step")
+        return state
+
+    def values(self, params: Params, expectations: Any) -> list[float]:
+        return self.steps.objective(params, expectations).reshape(-1).tolist()
 
     def extrapolate(self, zero: _State, one: _State, two: _State) -> _State:
         """As far along the path of two steps as the objective rises (reference 2, equation 9); else their end."""
         change = {name: one.params[name] - zero.params[name] for name in zero.params}
         bend = {name: two.params[name] - one.params[name] - change[name] for name in zero.params}
-        length = -_norm(change) / max(_norm(bend), 1e-300)
-        if length >= -1:
+        length = -self.norm(change) / self.norm(bend).clamp(min=1e-300)
+        if not (length < -1).any():
             return two
-        far = {n: zero.params[n] - 2 * length * change[n] + length**2 * bend[n] for n in zero.params}
+        far = {}
+        for name, value in zero.params.items():
+            by = length.reshape(-1, *[1] * (value.dim() - 1)) if self.many else length
+            far[name] = value - 2 * by * change[name] + by**2 * bend[name]
         try:
             state = self.start(far)
         except torch.linalg.LinAlgError:  # pyright: ignore[reportPrivateImportUsage]
             return two
-        return state if state.value > two.value else two
+        longer = zip((length < -1).reshape(-1).tolist(), state.values, two.values, strict=True)
+        return self.mix([far and new > old for far, new, old in longer], state, two)
 
-    def flaw(self, state: _State) -> str | None:
-        return self.steps.flaw(state.params, state.expectations, *self.data)
+    def norm(self, params: Params) -> Tensor:
+        return torch.cat([value.flatten(1 if self.many else 0) for value in params.values()], -1).norm(dim=-1)
+
+    def mix(self, chosen: list[bool], state: _State, other: _State) -> _State:
+        """The one state for the restarts chosen, and the other for the rest."""
+        if all(chosen) or not any(chosen):
+            return state if all(chosen) else other
+        mask = torch.tensor(chosen, device=next(iter(state.params.values())).device)
+
+        def choose(value: Any, second: Any) -> Any:
+            return torch.where(mask.reshape(-1, *[1] * (value.dim() - 1)), value, second)
+
+        params = {name: choose(value, other.params[name]) for name, value in state.params.items()}
+        pairs = zip(state.expectations, other.expectations, strict=True)
+        mixed = [choose(*pair) if isinstance(pair[0], Tensor) else pair[0] for pair in pairs]
+        values = [one if first else two for first, one, two in zip(chosen, state.values, other.values, strict=True)]
+        return _State(params, type(state.expectations)(*mixed), values)
+
+    def take(self, state: _State, index: int | list[int]) -> _State:
+        """One restart, as if it had run alone, or several."""
+        values = [state.values[i] for i in (index if isinstance(index, list) else [index])]
+        if not self.many:
+            return state
+        params = {name: value[index] for name, value in state.params.items()}
+        taken = [value[index] if isinstance(value, Tensor) else value for value in state.expectations]
+        return _State(params, type(state.expectations)(*taken), values)
+
+    def end(self, state: _State, index: int, curve: list[float], converged: bool, because: str | None = None) -> Run:
+        last = self.take(state, index)
+        return Run(
+            last.params, curve, converged, self.steps.flaw(last.params, last.expectations, *self.data) or because
+        )
+
+    def check(self, before: list[float], after: list[float], where: str) -> None:
+        for old, new in zip(before, after, strict=True):
+            if _fell(old, new):
+                raise self.fallen(old, new, where)
 
     def fallen(self, before: float, after: float, where: str) -> ArithmeticError:
         return ArithmeticError(
@@ -108,7 +154,7 @@ def ascend(
     steps : Steps
         See `guidebook.models.Steps`.
     data : tuple of Tensor
-        Floating point is computed in float64.
+        Floating point is computed in float64: here, or by steps that stream (`guidebook.models.products`).
     method : str
         For error messages.
     num_steps : int
@@ -134,14 +180,19 @@ def ascend(
             raise ValueError(f"{method}: {name} must be at least 1, got {value}")
     if not tol > 0:
         raise ValueError(f"{method}: tol must be positive, got {tol}")
-    data = tuple(value.double() if value.is_floating_point() else value for value in data)
-    loop = _Loop(steps, data, method, each_half)
+    many = all(getattr(step, "streams", False) for step in (steps.e_step, steps.m_step, steps.objective))
+    if not many:
+        data = tuple(value.double() if value.is_floating_point() else value for value in data)
+    loop = _Loop(steps, data, method, each_half, many)
     begin = time.perf_counter()
-    runs = []
     with isolated(seed), torch.no_grad():
-        for restart in range(num_restarts):
-            torch.manual_seed(int(np.random.SeedSequence([seed, restart]).generate_state(1)[0]))
-            runs.append(_run(loop, restart, num_steps, tol, accelerate))
+        starts = (_start(loop, seed, restart) for restart in range(num_restarts))
+        if many:
+            all_starts = list(starts)
+            together = {name: torch.stack([start[name] for start in all_starts]) for name in all_starts[0]}
+            runs = _run(loop, together, num_restarts, num_steps, tol, accelerate)
+        else:
+            runs = [_run(loop, start, 1, num_steps, tol, accelerate)[0] for start in starts]
     seconds = time.perf_counter() - begin
 
     sound = [run for run in runs if run.flaw is None]
@@ -157,35 +208,58 @@ def ascend(
     return Ascent(best, _basins(runs, tol), seconds, because)
 
 
-def _run(loop: _Loop, restart: int, num_steps: int, tol: float, accelerate: bool) -> Run:
-    state = loop.start(loop.steps.init(restart, *loop.data))
-    path, curve = [state], [state.value]  # the path since the last extrapolation
+def _start(loop: _Loop, seed: int, restart: int) -> Params:
+    own = int(np.random.SeedSequence([seed, restart]).generate_state(1)[0])
+    if all(value.device.type == "cpu" for value in loop.data):
+        torch.default_generator.manual_seed(own)  # torch.manual_seed takes a millisecond to see to other devices
+    else:
+        torch.manual_seed(own)
+    return loop.steps.init(restart, *loop.data)
+
+
+def _run(loop: _Loop, params: Params, num_restarts: int, num_steps: int, tol: float, accelerate: bool) -> list[Run]:
+    """Restarts in step with each other; one that has ended leaves the batch."""
+    state = loop.start(params)
+    path, live = [state], list(range(num_restarts))  # the path since the last extrapolation
+    curves, ended = [[value] for value in state.values], {}
     for iteration in range(1, num_steps + 1):
         last, state = state, loop.step(state)
-        if state.value != state.value:  # undefined here: judge the last parameters where it was defined
-            return Run(last.params, curve, False, loop.flaw(last) or "the objective stopped being a number")
-        if _fell(last.value, state.value):
-            if reason := loop.flaw(state):  # next to a singularity the objective loses its digits
-                return Run(last.params, curve, False, reason)
-            raise loop.fallen(last.value, state.value, f"iteration {iteration}")
-        curve.append(state.value)
         path.append(state)
-        if len(path) >= 3 and _distance_to_limit(*(s.value for s in path[-3:])) < tol:
-            return Run(state.params, curve, True, loop.flaw(state))
+        done = {}
+        for index, restart in enumerate(live):
+            value, before, curve = state.values[index], last.values[index], curves[restart]
+            if value != value:  # undefined here: judge the last parameters where it was defined
+                done[index] = loop.end(last, index, curve, False, "the objective stopped being a number")
+            elif _fell(before, value):
+                run = loop.end(state, index, curve, False)
+                if run.flaw is None:  # next to a singularity the objective loses its digits
+                    raise loop.fallen(before, value, f"iteration {iteration}")
+                done[index] = run._replace(params=loop.take(last, index).params)
+            else:
+                curve.append(value)
+                if len(path) >= 3 and _distance_to_limit(*(s.values[index] for s in path[-3:])) < tol:
+                    done[index] = loop.end(state, index, curve, True)
+        ended |= {live[index]: run for index, run in done.items()}
+        if len(done) == len(live):
+            break
+        if done:
+            kept = [index for index in range(len(live)) if index not in done]
+            live, path = [live[index] for index in kept], [loop.take(s, kept) for s in path]
+            state = path[-1]
         if accelerate and len(path) == 3:
             state = loop.extrapolate(*path)
             path = [state]
-            if state.value > curve[-1]:
-                curve.append(state.value)
-    return Run(state.params, curve, False, loop.flaw(state))
+            for index, restart in enumerate(live):
+                if state.values[index] > curves[restart][-1]:
+                    curves[restart].append(state.values[index])
+        path = path[-2:]
+    else:
+        ended |= {restart: loop.end(state, index, curves[restart], False) for index, restart in enumerate(live)}
+    return [ended[restart] for restart in range(num_restarts)]
 
 
 def _fell(before: float, after: float) -> bool:
     return after < before - 1e-9 * (1 + abs(before))
-
-
-def _norm(params: Params) -> float:
-    return float(torch.cat([value.flatten() for value in params.values()]).norm())
 
 
 def _distance_to_limit(first: float, second: float, third: float) -> float:

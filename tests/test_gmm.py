@@ -157,3 +157,11 @@ def test_bad_options_get_a_sentence(iris: torch.Tensor) -> None:
     ):
         with pytest.raises(ValueError, match=words):
             model(x)
+
+
+@pytest.mark.parametrize("wrong", [float("nan"), float("inf"), 1e200])
+def test_numbers_without_a_variance_get_a_sentence(iris: torch.Tensor, wrong: float) -> None:
+    x = iris.clone()
+    x[7, 2] = wrong
+    with pytest.raises(ValueError, match="column 2 has no finite variance"):
+        gmm.default_prior(x, 3)

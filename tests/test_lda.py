@@ -13,7 +13,7 @@ import torch
 from pyro import poutine
 from pyro.infer import Trace_ELBO, TraceEnum_ELBO, config_enumerate
 from scipy import stats
-from scipy.special import digamma, gammaln
+from scipy.special import digamma, gammaln, softmax
 from sklearn.decomposition import LatentDirichletAllocation
 from torch.distributions import Dirichlet
 from torch.fx.experimental.proxy_tensor import make_fx
@@ -25,7 +25,7 @@ from guidebook.inference import cavi, evidence, gibbs, nuts, svi
 from guidebook.inference.diagnostics import ess
 from guidebook.inference.start import Start
 from guidebook.models import lda
-from guidebook.models.lda.cavi import seeded_topics
+from guidebook.models.lda.cavi import _expect, document_topics, scaled, seeded_topics
 from guidebook.models.lda.corpus import read
 
 Sites = dict[str, torch.Tensor]
@@ -344,6 +344,27 @@ def test_coordinate_ascent_finds_the_topics(corpus: tuple[torch.Tensor, Sites]) 
     quantities = lda.identify(found.draws, {name: value[None, None] for name, value in truth.items()})
     for name, limit in (("topic_words", 0.01), ("topic_weights", 0.06)):
         assert (quantities[name].mean((0, 1)) - truth[name]).abs().mean() < limit
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+def test_tokens_are_shared_out_however_far_apart_a_document_and_its_words_are(
+    corpus: tuple[torch.Tensor, Sites], dtype: torch.dtype
+) -> None:
+    """By softmax over all cells; logarithms from -3 to -3000 apart, so that products of exponentials are all zero."""
+    x, rng = corpus[0], np.random.default_rng(0)
+    read_in = read(x)._replace(counts=read(x).counts.to(dtype))
+    for spread in (1.0, 1000.0):
+        weights, words = -spread * rng.exponential(3.0, (2, len(x), 3)), -spread * rng.exponential(3.0, (x.shape[1], 3))
+        shares = softmax(weights[:, :, None] + words, axis=-1)
+        ours = document_topics(torch.tensor(weights, dtype=dtype), torch.tensor(words, dtype=dtype), read_in)
+        tokens = (x.numpy()[..., None] * shares).sum(2)
+        rounding = spread * (1e-12 if dtype == torch.float64 else 2e-4)
+        np.testing.assert_allclose(ours.numpy(), tokens, atol=rounding)
+    by_hand = _expect(scaled(torch.tensor(weights[0])), scaled(torch.tensor(words)), read(x))
+    np.testing.assert_allclose(by_hand.document_topics, tokens[0], atol=1e-9)
+    np.testing.assert_allclose(by_hand.topic_words, (x.numpy()[..., None] * shares[0]).sum(0).T, atol=1e-9)
+    logs = np.log(shares[0], out=np.zeros_like(shares[0]), where=shares[0] > 0)
+    assert float(by_hand.entropy) == pytest.approx(-(x.numpy()[..., None] * shares[0] * logs).sum(), abs=1e-6)
 
 
 def test_tiny_concentrations_stay_finite(corpus: tuple[torch.Tensor, Sites]) -> None:

@@ -10,7 +10,7 @@ import torch
 from pyro import poutine
 from pyro.infer import Trace_ELBO, TraceEnum_ELBO, config_enumerate, infer_discrete
 from scipy import stats
-from scipy.special import gammaln, logsumexp
+from scipy.special import digamma, gammaln, logsumexp, softmax
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from guidebook.guides import mixture as guides
@@ -358,7 +358,7 @@ def test_likelihood_never_falls_and_ends_at_a_stationary_point(
 ) -> None:
     x, _ = purchases
     posterior = em(mixture.em_steps(3, family), x, tol=1e-10, num_restarts=4)
-    assert (posterior.info.objective.diff() >= 0).all()
+    assert (posterior.info.objective.diff() >= -1e-11).all()
     assert posterior.info.objective[-1] == pytest.approx(
         float(mixture.log_likelihood(posterior.params, x).sum()), rel=1e-12
     )
@@ -469,11 +469,11 @@ def test_bound_is_the_expected_log_ratio(family: Family) -> None:
     prior = mixture.default_prior(x, 2, family)
     steps = mixture.cavi_steps(2, family)
     torch.manual_seed(0)
-    params = steps.init(1, x)
-    statistics = steps.e_step(params, x)
+    before = steps.init(1, x)
+    statistics = steps.e_step(before, x)
     params = steps.m_step(statistics, x)
     sites = steps.draw(params, 2000)
-    shares = statistics.responsibilities.numpy()
+    shares = expected_shares(before, x)
     rng = np.random.default_rng(0)
     rows = np.arange(len(x))
     ratios = []
@@ -493,6 +493,18 @@ def test_bound_is_the_expected_log_ratio(family: Family) -> None:
     error = np.std(ratios) / 2000**0.5
     assert error < 0.15
     assert float(steps.objective(params, statistics)) == pytest.approx(np.mean(ratios), abs=4 * error)
+
+
+def expected_shares(params: Sites, x: torch.Tensor) -> np.ndarray:
+    """q(component | row) ∝ exp E log p(row, component), with scipy's expectations."""
+    weights, *components = (value.numpy() for value in params.values())
+    if len(components) == 1:
+        terms = digamma(components[0]) - digamma(components[0].sum(1, keepdims=True))
+        constant = 0.0
+    else:
+        terms = digamma(components[0]) - np.log(components[1])
+        constant = -(components[0] / components[1]).sum(1)
+    return softmax(x.numpy() @ terms.T + constant + digamma(weights), axis=1)
 
 
 def test_one_component_is_exact(family: Family) -> None:

@@ -7,12 +7,13 @@ import torch
 from torch import Tensor
 from torch.distributions import Dirichlet, Gamma, kl_divergence
 
+from ..products import streaming
 from ..steps import Params, Steps
-from .conjugate import Statistics, prior_scale, statistics, update
-from .em import start
-from .exact import responsibilities
+from .conjugate import Statistics, prior_scale, update
+from .em import components_at, start
 from .generative import Covariance, Prior, remembered_prior
 from .gibbs import draw_posterior
+from .passes import Components, entropy, expect
 
 
 class Expectations(NamedTuple):
@@ -20,15 +21,17 @@ class Expectations(NamedTuple):
 
     Attributes
     ----------
-    shared : Statistics
-        Of the rows, shared out by q.
-    entropy : Tensor, scalar
+    counts, mean, scatter : Tensor
+        `Statistics` of the rows, shared out by q.
+    entropy : Tensor, shape (...)
         Of q(components), in nats.
     prior : Prior
         Of the data at hand.
     """
 
-    shared: Statistics
+    counts: Tensor
+    mean: Tensor
+    scatter: Tensor
     entropy: Tensor
     prior: Prior
 
@@ -54,24 +57,27 @@ def cavi_steps(num_components: int = 3, covariance: Covariance = "full", prior: 
         ``mean_strength`` (k), ``mean`` (k, d), ``df`` and ``scale`` (c, κ, m, ν and Λ, as in `Update`).
     """
 
-    def shared_out(shares: Tensor, x: Tensor) -> Expectations:
-        entropy = -torch.special.xlogy(shares, shares).sum()
-        return Expectations(statistics(shares, x, covariance), entropy, prior or remembered_prior(x, num_components))
+    def shared_out(components: Components, x: Tensor) -> Expectations:
+        shared = expect(components, x, covariance)
+        given = prior or remembered_prior(x, num_components, torch.float64)
+        return Expectations(*shared.statistics, entropy(components, shared, covariance), given)
 
     def init(restart: int, x: Tensor) -> Params:
-        shares = responsibilities(start(restart, x, num_components, covariance), x)
-        return m_step(shared_out(shares, x), x)
+        first = components_at(start(restart, x, num_components, covariance), covariance)
+        return m_step(shared_out(first, x), x)
 
+    @streaming
     def e_step(params: Params, x: Tensor) -> Expectations:
         log_weights, log_det = _log_moments(params, covariance, x.shape[1])
-        gap = (x - params["mean"].unsqueeze(-2)).mT  # (k, d, n)
-        distance = _distance(gap, params, covariance) + x.shape[1] / params["mean_strength"][:, None]
-        return shared_out((log_weights + 0.5 * (log_det - distance.mT)).softmax(-1), x)
+        constant = log_weights + 0.5 * (log_det - x.shape[1] / params["mean_strength"])
+        return shared_out(Components(constant, params["mean"], _root(params, covariance)), x)
 
+    @streaming
     def m_step(expectations: Expectations, x: Tensor) -> Params:
-        posterior = update(expectations.shared, expectations.prior, covariance)
-        return {"concentration": expectations.prior.concentration + expectations.shared.counts, **posterior._asdict()}
+        posterior = update(Statistics(*expectations[:3]), expectations.prior, covariance)
+        return {"concentration": expectations.prior.concentration + expectations.counts, **posterior._asdict()}
 
+    @streaming
     def objective(params: Params, expectations: Expectations) -> Tensor:
         return _bound(params, expectations, covariance)
 
@@ -83,33 +89,38 @@ def cavi_steps(num_components: int = 3, covariance: Covariance = "full", prior: 
 
 
 def _log_moments(params: Params, covariance: Covariance, dim: int) -> tuple[Tensor, Tensor]:
-    """E log weights and E log |Σ⁻¹| under q, each (k), tied (1); Bishop (2006), equations 10.65 and 10.66."""
+    """E log weights and E log |Σ⁻¹| under q, each (..., k), tied (..., 1); Bishop (2006), equations 10.65 and 10.66."""
     concentration, df, scale = params["concentration"], params["df"], params["scale"]
-    log_weights = torch.digamma(concentration) - torch.digamma(concentration.sum())
+    log_weights = torch.digamma(concentration) - torch.digamma(concentration.sum(-1, keepdim=True))
     if covariance in ("full", "tied"):
-        halves = (df[:, None] - torch.arange(dim, dtype=df.dtype, device=df.device)) / 2
+        halves = (df[..., None] - torch.arange(dim, dtype=df.dtype, device=df.device)) / 2
         return log_weights, torch.digamma(halves).sum(-1) + dim * math.log(2) - torch.logdet(scale)
     if covariance == "diagonal":
-        return log_weights, (torch.digamma(df / 2)[:, None] - (scale / 2).log()).sum(-1)
+        return log_weights, (torch.digamma(df / 2)[..., None] - (scale / 2).log()).sum(-1)
     return log_weights, dim * (torch.digamma(df / 2) - (scale / 2).log())
 
 
-def _distance(gap: Tensor, params: Params, covariance: Covariance) -> Tensor:
-    """E gapᵀ Σ⁻¹ gap under q(Σ), for columns of ``gap``: (k, d, m) gives (k, m)."""
-    df, scale = params["df"][:, None], params["scale"]
+def _root(params: Params, covariance: Covariance) -> Tensor:
+    """S of `Components`, of the covariance whose inverse is E Σ⁻¹ under q."""
+    df, scale = params["df"], params["scale"]
     if covariance in ("full", "tied"):
-        return df * torch.linalg.solve_triangular(torch.linalg.cholesky(scale), gap, upper=False).square().sum(-2)
-    scale = scale if covariance == "diagonal" else scale[:, None]
-    return df * (gap.square() / scale[..., None]).sum(-2)
+        return torch.linalg.cholesky(scale) / df[..., None, None].sqrt()
+    return (scale / (df[..., None] if covariance == "diagonal" else df)).sqrt()
+
+
+def _distance(gap: Tensor, root: Tensor, covariance: Covariance) -> Tensor:
+    """E gapᵀ Σ⁻¹ gap under q(Σ), shape (..., k), for gaps (..., k, d)."""
+    if covariance in ("full", "tied"):
+        return torch.linalg.solve_triangular(root, gap.unsqueeze(-1), upper=False).square().sum((-1, -2))
+    return (gap / (root if covariance == "diagonal" else root.unsqueeze(-1))).square().sum(-1)
 
 
 def _bound(params: Params, expectations: Expectations, covariance: Covariance) -> Tensor:
-    """The evidence lower bound, Bishop (2006), equation 10.70, for any q of this form."""
-    shared, entropy, prior = expectations
-    present = shared.counts > 0
-    counts, dim = shared.counts, len(prior.mean)
-    mean = torch.where(present[:, None], shared.mean, prior.mean)
-    scatter = torch.nan_to_num(shared.scatter)
+    """The evidence lower bound, Bishop (2006), equation 10.70, for any q of this form; shape (...)."""
+    counts, mean, scatter, left, prior = expectations
+    dim, root = len(prior.mean), _root(params, covariance)
+    mean = torch.where((counts > 0)[..., None], mean, prior.mean)
+    scatter = torch.nan_to_num(scatter)
     strength, df, scale = params["mean_strength"], params["df"], params["scale"]
     log_weights, log_det = _log_moments(params, covariance, dim)
     first_scale = prior_scale(prior, covariance)
@@ -119,19 +130,21 @@ def _bound(params: Params, expectations: Expectations, covariance: Covariance) -
         wishart = _log_normaliser(df, scale) - _log_normaliser(df.new_tensor(prior.df), first_scale)
         wishart = wishart + 0.5 * ((df - prior.df) * log_det - df * dim + df * traces)
     else:
-        rate = df[:, None] / scale if covariance == "diagonal" else df / scale
-        inside = (rate * scatter).reshape(len(counts), -1).sum(-1)
-        shape = df[:, None].expand_as(scale) if covariance == "diagonal" else df
-        wishart = kl_divergence(Gamma(shape / 2, scale / 2), Gamma(prior.df / 2, first_scale / 2))
+        rate = df[..., None] / scale if covariance == "diagonal" else df / scale
+        inside = (rate * scatter).flatten(left.dim())
+        shape = df[..., None].expand_as(scale) if covariance == "diagonal" else df
+        wishart = kl_divergence(
+            Gamma(shape / 2, scale / 2, False), Gamma(prior.df / 2, first_scale.expand_as(scale) / 2, False)
+        ).flatten(left.dim())
 
-    from_mean = _distance((mean - params["mean"]).unsqueeze(-1), params, covariance).squeeze(-1)
-    fit = (counts * (log_weights + 0.5 * (log_det - dim * math.log(2 * math.pi) - dim / strength - from_mean))).sum()
-    from_prior = _distance((params["mean"] - prior.mean).unsqueeze(-1), params, covariance).squeeze(-1)
+    from_mean = _distance(mean - params["mean"], root, covariance)
+    fit = counts * (log_weights + 0.5 * (log_det - dim * math.log(2 * math.pi) - dim / strength - from_mean))
+    from_prior = _distance(params["mean"] - prior.mean, root, covariance)
     ratio = prior.mean_strength / strength
-    means = 0.5 * (dim * (ratio - 1 - ratio.log()) + prior.mean_strength * from_prior).sum()
-    first = Dirichlet(torch.full_like(counts, prior.concentration))
-    weights = kl_divergence(Dirichlet(params["concentration"]), first)
-    return fit - 0.5 * inside.sum() + entropy - weights - means - wishart.sum()
+    means = 0.5 * (dim * (ratio - 1 - ratio.log()) + prior.mean_strength * from_prior)
+    first = Dirichlet(torch.full_like(counts, prior.concentration), False)
+    weights = kl_divergence(Dirichlet(params["concentration"], False), first)
+    return (fit - means).sum(-1) - 0.5 * inside.sum(-1) + left - weights - wishart.sum(-1)
 
 
 def _log_normaliser(df: Tensor, scale: Tensor) -> Tensor:

@@ -1,15 +1,17 @@
 """Expectation maximisation of a Gaussian mixture's likelihood, or of its joint density with the prior."""
 
+import math
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 from torch.distributions import Chi2, Dirichlet, Gamma, MultivariateNormal, Normal
 
+from ..products import streaming
 from ..steps import Params, Steps
-from .conjugate import prior_scale, statistics, update
-from .exact import log_joint
+from .conjugate import Statistics, prior_scale, update
 from .generative import Covariance, Prior, as_matrices, check, remembered_prior, start_loc
+from .passes import Components, expect, frame_of
 
 
 class Expectations(NamedTuple):
@@ -17,13 +19,15 @@ class Expectations(NamedTuple):
 
     Attributes
     ----------
-    responsibilities : Tensor, shape (n, k)
-        p(component | row).
-    objective : Tensor, scalar
+    counts, mean, scatter : Tensor
+        `Statistics` of the rows, shared out by p(component | row).
+    objective : Tensor, shape (...)
         log p(x), and the prior's log density if that counts, in nats; nan where a covariance is singular.
     """
 
-    responsibilities: Tensor
+    counts: Tensor
+    mean: Tensor
+    scatter: Tensor
     objective: Tensor
 
 
@@ -61,39 +65,42 @@ def em_steps(
     """
 
     def the_prior(x: Tensor) -> Prior:
-        return prior or remembered_prior(x, num_components)
+        return prior or remembered_prior(x, num_components, torch.float64)
 
     def init(restart: int, x: Tensor) -> Params:
         return start(restart, x, num_components, covariance)
 
+    @streaming
     def e_step(params: Params, x: Tensor) -> Expectations:
-        joint = log_joint(params, x)
-        evidence = joint.logsumexp(-1, keepdim=True)
-        objective = evidence.sum() + (log_prior(params, the_prior(x), covariance) if map else 0)
-        return Expectations((joint - evidence).exp(), objective)
+        shared = expect(components_at(params, covariance), x, covariance)
+        own = log_prior(params, the_prior(x), covariance) if map else 0
+        return Expectations(*shared.statistics, shared.log_norm + own)
 
+    @streaming
     def m_step(expectations: Expectations, x: Tensor) -> Params:
-        shared = statistics(expectations.responsibilities, x, covariance)
+        shared = Statistics(*expectations[:3])
         if map:
             return _mode(shared, the_prior(x), covariance)
-        counts, dim = shared.counts, x.shape[1]
-        weights = counts / len(x)
+        counts, rows = shared.counts, len(x)
         if covariance == "tied":
-            return {"weights": weights, "loc": shared.mean, "covariance": shared.scatter / len(x)}
-        rows = counts.reshape(-1, *[1] * (shared.scatter.dim() - 1))
-        sigma = shared.scatter / (rows * dim if covariance == "isotropic" else rows)
-        return {"weights": weights, "loc": shared.mean, "covariance": sigma}
+            sigma = shared.scatter / rows
+        elif covariance == "isotropic":
+            sigma = shared.scatter / (x.shape[1] * counts)
+        else:
+            sigma = shared.scatter / (counts[..., None] if covariance == "diagonal" else counts[..., None, None])
+        return {"weights": counts / rows, "loc": shared.mean, "covariance": sigma}
 
+    @streaming
     def objective(params: Params, expectations: Expectations) -> Tensor:
         return expectations.objective
 
     def flaw(params: Params, expectations: Expectations, x: Tensor) -> str | None:
-        counts, dim = expectations.responsibilities.sum(0), x.shape[1]
+        counts, dim = expectations.counts, x.shape[1]
         if map:
             return None
         if covariance == "full" and not (counts > dim).all():
             return f"a component holds {float(counts.min()):.1f} rows, and a full covariance needs more than {dim}"
-        root = torch.linalg.cholesky(torch.cov(x.mT, correction=0).reshape(dim, dim))
+        root = torch.linalg.cholesky(frame_of(x, covariance).covariance)
         sigma = as_matrices(params["covariance"], params["loc"])
         if not torch.isfinite(sigma).all():
             return "a component holds no row"
@@ -106,36 +113,55 @@ def em_steps(
     return Steps(init, e_step, m_step, objective, flaw)
 
 
+def components_at(params: Params, covariance: Covariance) -> Components:
+    """Log joint densities at these weights, means and covariances; nan for a component with a singular covariance."""
+    loc, sigma = params["loc"], params["covariance"]
+    if covariance in ("full", "tied"):
+        root, info = torch.linalg.cholesky_ex(sigma)
+        if info.any():
+            root = torch.where((info == 0)[..., None, None], root, torch.nan)
+        log_det = root.diagonal(dim1=-2, dim2=-1).log().sum(-1)
+    else:
+        root = sigma.sqrt()
+        log_det = root.log().sum(-1) if covariance == "diagonal" else loc.shape[-1] * root.log()
+    constant = params["weights"].log() - log_det - 0.5 * loc.shape[-1] * math.log(2 * math.pi)
+    return Components(constant, loc, root)
+
+
 def start(restart: int, x: Tensor, num_components: int, covariance: Covariance) -> Params:
-    """Parameters to begin with: k-means' centres, or on odd restarts rows at random, and one wide covariance."""
+    """Parameters to begin with, float64: k-means' centres, or on odd restarts rows at random; one wide covariance."""
     check(num_components, covariance, len(x))
     loc = start_loc(x, num_components) if restart % 2 == 0 else x[torch.randperm(len(x))[:num_components]]
     copies = 1 if covariance == "tied" else num_components
-    scale = prior_scale(remembered_prior(x, num_components), covariance)
-    weights = x.new_full((num_components,), 1 / num_components)
-    return {"weights": weights, "loc": loc, "covariance": scale.expand(copies, *scale.shape)}
+    scale = prior_scale(remembered_prior(x, num_components, torch.float64), covariance)
+    weights = scale.new_full((num_components,), 1 / num_components)
+    return {"weights": weights, "loc": loc.double(), "covariance": scale.expand(copies, *scale.shape)}
 
 
 def log_prior(params: Params, prior: Prior, covariance: Covariance) -> Tensor:
-    """Log density of the sites of `model` under its prior, at these weights, means and covariances; in nats."""
+    """Log density, shape (...), of the sites of `model` under its prior, at these weights, means and covariances."""
     loc, sigma, dim = params["loc"], params["covariance"], len(prior.mean)
-    weights = Dirichlet(loc.new_full((len(loc),), prior.concentration)).log_prob(params["weights"])
+    concentration = loc.new_full((loc.shape[-2],), prior.concentration)
+    weights = Dirichlet(concentration, validate_args=False).log_prob(params["weights"])
     if covariance in ("full", "tied"):
         scale_tril, info = torch.linalg.cholesky_ex(sigma)
-        if info.any():
-            return loc.new_tensor(torch.nan)
-        lower = torch.linalg.solve_triangular(torch.linalg.cholesky(prior.scale), scale_tril, upper=False)
-        factor = torch.linalg.inv(lower).mT  # A, of Σ = L A⁻ᵀ A⁻¹ Lᵀ
+        scale_tril = torch.where((info == 0)[..., None, None], scale_tril, torch.nan)
+        root = torch.linalg.cholesky(prior.scale)
+        factor = torch.linalg.solve_triangular(scale_tril, root.expand_as(scale_tril), upper=False).mT  # A
         df = prior.df - dim + 1 + torch.arange(dim, dtype=loc.dtype, device=loc.device)
         row, column = torch.triu_indices(dim, dim, 1)
-        spread = Chi2(df).log_prob(factor.diagonal(dim1=-2, dim2=-1).square()).sum()
-        spread = spread + Normal(loc.new_zeros(()), 1.0).log_prob(factor[:, row, column]).sum()
-        centre = MultivariateNormal(prior.mean, scale_tril=scale_tril / prior.mean_strength**0.5)
-        return weights + spread + centre.log_prob(loc).sum()
-    spread = Gamma(prior.df / 2, prior_scale(prior, covariance) / 2).log_prob(1 / sigma).sum()
+        square = factor.diagonal(dim1=-2, dim2=-1).square()
+        spread = Chi2(df, validate_args=False).log_prob(square).sum((-1, -2))
+        normal = Normal(loc.new_zeros(()), 1.0, validate_args=False)
+        spread = spread + normal.log_prob(factor[..., row, column]).sum((-1, -2))
+        scale_tril = scale_tril / prior.mean_strength**0.5
+        centre = MultivariateNormal(prior.mean, scale_tril=scale_tril, validate_args=False)
+        return weights + spread + centre.log_prob(loc).sum(-1)
+    gamma = Gamma(prior.df / 2, prior_scale(prior, covariance) / 2, validate_args=False)
+    spread = gamma.log_prob(1 / sigma).flatten(weights.dim()).sum(-1)
     sd = (sigma / prior.mean_strength).sqrt()
     sd = sd if covariance == "diagonal" else sd.unsqueeze(-1)
-    return weights + spread + Normal(prior.mean, sd).log_prob(loc).sum()
+    return weights + spread + Normal(prior.mean, sd, validate_args=False).log_prob(loc).sum((-1, -2))
 
 
 def _mode(shared, prior: Prior, covariance: Covariance) -> Params:
@@ -144,16 +170,16 @@ def _mode(shared, prior: Prior, covariance: Covariance) -> Params:
     For full and tied covariances the columns of the Bartlett factor separate: with R the Cholesky factor of the
     updated Λ, Σ = T Tᵀ where T is R with its column j divided by the root of that column's count.
     """
-    counts, (components, dim) = shared.counts, shared.mean.shape
+    counts, (components, dim) = shared.counts, shared.mean.shape[-2:]
     weights = counts + prior.concentration - 1
     posterior = update(shared, prior, covariance)
     if covariance in ("full", "tied"):
         means = 1 if covariance == "full" else components  # how many normals of the means share a covariance
-        column = posterior.df[:, None] - dim - 1 + means + torch.arange(dim, dtype=counts.dtype, device=counts.device)
+        column = posterior.df[..., None] - dim - 1 + means + torch.arange(dim, dtype=counts.dtype, device=counts.device)
         root = torch.linalg.cholesky(posterior.scale) / column.sqrt().unsqueeze(-2)
         sigma = root @ root.mT
     elif covariance == "diagonal":
         sigma = posterior.scale / (posterior.df - 1).unsqueeze(-1)
     else:
         sigma = posterior.scale / (posterior.df + dim - 2)
-    return {"weights": weights / weights.sum(), "loc": posterior.mean, "covariance": sigma}
+    return {"weights": weights / weights.sum(-1, keepdim=True), "loc": posterior.mean, "covariance": sigma}

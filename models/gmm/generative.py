@@ -14,7 +14,11 @@ from pyro.poutine.runtime import InferDict
 from sklearn.cluster import KMeans
 from torch import Tensor
 
+from ..products import moments
+
 Covariance = Literal["full", "tied", "diagonal", "isotropic"]
+
+MOST_ROWS = 100_000  # among which k-means looks for centres
 
 
 class Prior(NamedTuple):
@@ -52,29 +56,34 @@ def default_prior(x: Float[Tensor, "n d"], num_components: int) -> Prior:
     Raises
     ------
     ValueError
-        If a column is constant or the columns are linearly dependent.
+        If a column is constant or has no finite variance, or the columns are linearly dependent.
     """
-    rows, dim = x.shape
-    mean = x.mean(0)
-    centred = x - mean
-    covariance = centred.mT @ centred / rows
-    if not (covariance.diagonal() > 0).all():
-        column = int((covariance.diagonal() <= 0).nonzero()[0])
-        raise ValueError(f"gmm: column {column} is constant: leave it out")
-    sd = covariance.diagonal().sqrt()
-    if torch.linalg.eigvalsh(covariance / (sd * sd[:, None]))[0] < 100 * dim * torch.finfo(x.dtype).eps:
-        raise ValueError("gmm: the columns are linearly dependent (or there are fewer rows than columns)")
-    return Prior(5.0, mean, 0.01, dim + 2.0, torch.diag(covariance.diagonal() / num_components**2))
+    return _default_prior(x, num_components, x.dtype)
 
 
-def remembered_prior(x: Tensor, num_components: int) -> Prior:
-    """`default_prior`, worked out once for a tensor, as a model runs often."""
-    return _remembered_prior(x, x._version, num_components)
+def remembered_prior(x: Tensor, num_components: int, dtype: torch.dtype | None = None) -> Prior:
+    """`default_prior`, in ``dtype`` or x's own, worked out once for a tensor, as a model runs often."""
+    return _remembered_prior(x, x._version, num_components, dtype or x.dtype)
 
 
 @functools.lru_cache(maxsize=4)
-def _remembered_prior(x: Tensor, version: int, num_components: int) -> Prior:  # the version counts x's changes
-    return default_prior(x, num_components)
+def _remembered_prior(x: Tensor, version: int, num_components: int, dtype: torch.dtype) -> Prior:
+    """``version`` counts x's changes."""
+    return _default_prior(x, num_components, dtype)
+
+
+def _default_prior(x: Tensor, num_components: int, dtype: torch.dtype) -> Prior:
+    mean, covariance = moments(x)
+    variance, dim = covariance.diagonal(), len(mean)
+    if not torch.isfinite(variance).all():
+        column = int((~torch.isfinite(variance)).nonzero()[0])
+        raise ValueError(f"gmm: column {column} has no finite variance: it holds nan, inf or numbers past 1e150")
+    if not (variance > 0).all():
+        raise ValueError(f"gmm: column {int((variance <= 0).nonzero()[0])} is constant: leave it out")
+    sd = variance.sqrt()
+    if torch.linalg.eigvalsh(covariance / (sd * sd[:, None]))[0] < 100 * dim * torch.finfo(dtype).eps:
+        raise ValueError("gmm: the columns are linearly dependent (or there are fewer rows than columns)")
+    return Prior(5.0, mean.to(dtype), 0.01, dim + 2.0, torch.diag(variance / num_components**2).to(dtype))
 
 
 def model(
@@ -256,18 +265,26 @@ def scale_tril_at(diagonal: Tensor, upper: Tensor | None, scale: Tensor) -> Tens
 
 
 def start_loc(x: Tensor, num_components: int) -> Tensor:
-    """Centres of k-means from k-means++ seeds; the randomness is torch's."""
-    return _k_means(x, num_components)[0]
+    """Centres of k-means from k-means++ seeds, among at most 100,000 rows at random; the randomness is torch's."""
+    if len(x) > MOST_ROWS:
+        x = x[torch.randint(len(x), (MOST_ROWS,), device=x.device)]
+    return _cluster(x, num_components)[0]
 
 
 def _k_means(x: Tensor, num_components: int) -> tuple[Tensor, Tensor]:
     """Centres, shape (k, d), and the covariance within clusters, all clusters pooled, shape (d, d)."""
+    centres, labels = _cluster(x, num_components)
+    residuals = x - centres[labels]
+    return centres, residuals.mT @ residuals / len(x)
+
+
+def _cluster(x: Tensor, num_components: int) -> tuple[Tensor, Tensor]:
+    """Centres of k-means, and to which of them each row is nearest."""
     seed = int(torch.randint(2**31 - 1, ()))
     k_means = KMeans(num_components, n_init=1, random_state=seed)  # pyright: ignore[reportArgumentType]
     fitted = k_means.fit(x.detach().cpu().numpy())
     centres = torch.as_tensor(fitted.cluster_centers_, dtype=x.dtype, device=x.device)
-    residuals = x - centres[torch.as_tensor(fitted.labels_, device=x.device).long()]
-    return centres, residuals.mT @ residuals / len(x)
+    return centres, torch.as_tensor(fitted.labels_, device=x.device).long()
 
 
 def _start(site: str, x: Tensor | None, num_components: int, prior: Prior) -> InferDict:

@@ -7,7 +7,8 @@ References
 3. Arthur and Vassilvitskii (2007), k-means++: the advantages of careful seeding, SODA.
 """
 
-from typing import Any, NamedTuple
+import math
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -16,9 +17,10 @@ from torch.distributions import Dirichlet, Gamma
 from ..steps import Params, Steps
 from .corpus import Corpus, check_options, chunks, read, warn_of_gaps
 from .exact import log_dirichlet_ratio
+from .sparse import pattern
 
 _INNER = 2  # updates of the tokens' topics and of the documents' weights, in turn, for one of the topics
-_EARLY_SWEEPS, _EARLY_INNER = 20, 10  # before the first: documents' weights found anew each time
+_EARLY_SWEEPS, _EARLY_INNER = 10, 10  # before the first: documents' weights found anew each time
 # A weight once near alpha hardly grows again, as E log of it is about -1 / alpha: documents that keep their weights
 # while topics are still vague end at a worse bound (by 10,000 nats on Reuters, K = 20) and predict worse.
 
@@ -73,11 +75,11 @@ def cavi_steps(num_topics: int = 20, alpha: float = 0.1, eta: float = 0.01) -> S
 
     def e_step(params: Params, x: Tensor, updates: int = _INNER) -> Expectations:
         corpus = read(x)
-        words = log_expectation(params["topic_words.concentration"]).mT.contiguous()
+        words = scaled(log_expectation(params["topic_words.concentration"]).mT)
         weights = params["topic_weights.concentration"]
         for _ in range(updates - 1):
-            weights = alpha + document_topics(log_expectation(weights), words, corpus)
-        return _expect(log_expectation(weights), words, corpus)
+            weights = alpha + _allocate(scaled(log_expectation(weights)), words, corpus).of_documents()
+        return _expect(scaled(log_expectation(weights)), words, corpus)
 
     def m_step(expectations: Expectations, x: Tensor) -> Params:
         return {
@@ -140,29 +142,83 @@ def document_topics(log_weights: Tensor, log_words: Tensor, corpus: Corpus) -> T
     corpus : Corpus
     """
     lead = torch.broadcast_shapes(log_weights.shape[:-2], log_words.shape[:-2])
-    found = log_weights.new_zeros(*lead, corpus.num_rows, log_weights.shape[-1])
-    for part in chunks(len(corpus.counts), found[..., 0, :].numel()):
-        tokens, _ = _allocate(log_weights, log_words, corpus, part)
-        found.index_add_(-2, corpus.document[part], tokens)
-    return found
+    logs, words = (v.expand(*lead, -1, -1).reshape(-1, *v.shape[-2:]) for v in (log_weights, log_words))
+    found = [_allocate(scaled(one), scaled(two), corpus).of_documents() for one, two in zip(logs, words, strict=True)]
+    return torch.stack(found).reshape(*lead, *log_weights.shape[-2:])
 
 
-def _expect(log_weights: Tensor, log_words: Tensor, corpus: Corpus) -> Expectations:
-    of_documents, of_words = torch.zeros_like(log_weights), torch.zeros_like(log_words)
-    log_norm = log_weights.new_zeros(())
-    for part in chunks(len(corpus.counts), log_weights.shape[-1]):
-        tokens, norm = _allocate(log_weights, log_words, corpus, part)
-        of_documents.index_add_(0, corpus.document[part], tokens)
-        of_words.index_add_(0, corpus.word[part], tokens)
-        log_norm += corpus.counts[part] @ norm
-    entropy = log_norm - (of_documents * log_weights).sum() - (of_words * log_words).sum()
+class Scaled(NamedTuple):
+    """Exponentials of log weights, each row over its largest.
+
+    Attributes
+    ----------
+    logs : Tensor, shape (r, k)
+    top : Tensor, shape (r,)
+    values : Tensor, shape (r, k)
+        exp(logs - top); what would be all but zero is a little larger, as exp is slow there.
+    """
+
+    logs: Tensor
+    top: Tensor
+    values: Tensor
+
+
+def scaled(logs: Tensor) -> Scaled:
+    """Exponentials that neither overflow nor are all zero in a row."""
+    logs = logs.contiguous()
+    top = logs.amax(-1, keepdim=True)
+    least = 0.9 * math.log(torch.finfo(logs.dtype).tiny)
+    return Scaled(logs, top.squeeze(-1), (logs - top).clamp_(min=least).exp_())
+
+
+class _Allocation(NamedTuple):
+    """Topics of all entries' tokens: proportional to weights times words, except for entries in ``lost``.
+
+    There the document's topics and the word's are so far apart that the products, ``norm``, have no digits: their
+    tokens by topic, (l, k), and what their probabilities were divided by are worked out from the logarithms.
+    """
+
+    weights: Scaled
+    words: Scaled
+    corpus: Corpus
+    norm: Tensor
+    lost: Tensor
+    tokens: Tensor
+    log_norm_of_lost: Tensor
+
+    def ratio(self) -> Tensor:
+        ratio = self.corpus.counts / self.norm
+        return ratio.index_fill_(0, self.lost, 0.0) if len(self.lost) else ratio
+
+    def of_documents(self) -> Tensor:
+        found = self.weights.values * pattern(self.corpus).by_document(self.ratio(), self.words.values)
+        return found.index_add_(0, self.corpus.document[self.lost], self.tokens) if len(self.lost) else found
+
+    def of_words(self) -> Tensor:
+        found = self.words.values * pattern(self.corpus).by_word(self.ratio(), self.weights.values)
+        return found.index_add_(0, self.corpus.word[self.lost], self.tokens) if len(self.lost) else found
+
+    def log_norm(self) -> Tensor:
+        found = self.norm.log() + self.weights.top[self.corpus.document] + self.words.top[self.corpus.word]
+        return found.index_copy_(0, self.lost, self.log_norm_of_lost)
+
+
+def _allocate(weights: Scaled, words: Scaled, corpus: Corpus) -> _Allocation:
+    norm = pattern(corpus).scores(weights.values, words.values)
+    lost = (norm < torch.finfo(norm.dtype).tiny ** 0.7).nonzero().squeeze(-1)
+    tokens, logs = norm.new_zeros(len(lost), weights.logs.shape[-1]), norm.new_zeros(len(lost))
+    for part in chunks(len(lost), tokens.shape[-1]):
+        entry = lost[part]
+        scores = weights.logs[corpus.document[entry]] + words.logs[corpus.word[entry]]
+        logs[part] = scores.logsumexp(-1)
+        tokens[part] = corpus.counts[entry, None] * scores.softmax(-1)
+    return _Allocation(weights, words, corpus, norm, lost, tokens, logs)
+
+
+def _expect(weights: Scaled, words: Scaled, corpus: Corpus) -> Expectations:
+    allocation = _allocate(weights, words, corpus)
+    of_documents, of_words = allocation.of_documents(), allocation.of_words()
+    entropy = (
+        corpus.counts @ allocation.log_norm() - (of_documents * weights.logs).sum() - (of_words * words.logs).sum()
+    )
     return Expectations(of_documents, of_words.mT.contiguous(), entropy)
-
-
-def _allocate(log_weights: Tensor, log_words: Tensor, corpus: Corpus, part: slice) -> tuple[Tensor, Any]:
-    """Tokens of some entries by topic, (…, m, k), and the logarithm of what their probabilities were divided by."""
-    scores = log_weights.index_select(-2, corpus.document[part]) + log_words.index_select(-2, corpus.word[part])
-    top = scores.amax(-1, keepdim=True)
-    scores.sub_(top).exp_()
-    total = scores.sum(-1, keepdim=True)
-    return scores.mul_(corpus.counts[part].unsqueeze(-1) / total), (top + total.log()).squeeze(-1)

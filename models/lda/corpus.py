@@ -43,8 +43,13 @@ class Corpus(NamedTuple):
 
     def tokens(self) -> tuple[Tensor, Tensor]:
         """Document and word of every token, both of shape (t,), in the order of the entries."""
-        times = self.counts.long()
-        return self.document.repeat_interleave(times), self.word.repeat_interleave(times)
+        return _tokens(self.document, self.word, self.counts)
+
+
+@functools.lru_cache(maxsize=4)
+def _tokens(document: Tensor, word: Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:
+    times = counts.long()
+    return document.repeat_interleave(times), word.repeat_interleave(times)
 
 
 def as_counts(x: Any) -> Tensor:

@@ -43,7 +43,8 @@ def gibbs_steps(num_topics: int = 20, alpha: float = 0.1, eta: float = 0.01) -> 
     def draw_topics(state: Params, x: Tensor) -> Params:
         corpus = read(x)
         document, word = corpus.tokens()
-        weights, words = state["topic_weights"], state["topic_words"].mT.contiguous()
+        least = torch.finfo(corpus.counts.dtype).tiny ** 0.49  # products of less take many times as long
+        weights, words = state["topic_weights"].clamp(min=least), state["topic_words"].mT.clamp(min=least).contiguous()
         topic = torch.empty_like(state["z"])
         for part in chunks(len(document), len(weights) * num_topics):
             joint = weights.index_select(1, document[part]) * words.index_select(1, word[part])

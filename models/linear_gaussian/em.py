@@ -16,7 +16,16 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ..steps import Params, Steps
-from .generative import LOC_SCALE, NOISE_SCALE, NOISE_SHAPE, check, check_columns, default_prior, starting_sites
+from .generative import (
+    LOC_SCALE,
+    NOISE_SCALE,
+    NOISE_SHAPE,
+    check,
+    check_columns,
+    default_prior,
+    starting_sites,
+    triangle,
+)
 
 
 class Rotated(NamedTuple):
@@ -60,14 +69,11 @@ class Expectations(NamedTuple):
 
 def rotate(x: Float[Tensor, "n d"]) -> Rotated:
     """Rotate the rows of the data so that few of them are not zero."""
-    rows, columns = x.shape
-    mean = x.mean(0)
-    rest = x - mean
-    if rows > columns:
-        rest = torch.linalg.qr(rest, mode="r").R
+    mean, rest = triangle(x)
+    length = math.sqrt(len(x))
     ones = x.new_zeros(len(rest) + 1)
-    ones[-1] = math.sqrt(rows)
-    return Rotated(torch.cat([rest, math.sqrt(rows) * mean.unsqueeze(0)]), ones, rows)
+    ones[-1] = length
+    return Rotated(torch.cat([rest, length * mean.unsqueeze(0)]), ones, len(x))
 
 
 @functools.lru_cache(maxsize=4)

@@ -68,21 +68,34 @@ def rows_and_columns(name: str, x: Tensor | None, num_rows: int | None, num_feat
     return num_rows, num_features
 
 
-def principal_axes(x: Float[Tensor, "n d"], latent_dim: int) -> dict[str, Tensor]:
-    """Maximum likelihood of probabilistic PCA: Tipping and Bishop (1999), section 3.2.
+def triangle(x: Float[Tensor, "n d"]) -> tuple[Float[Tensor, " d"], Float[Tensor, "r d"]]:
+    """Mean of the rows, and at most d rows that have the same squares and products as the rows about their mean.
+
+    They are the triangular factor of a QR decomposition, a chunk of rows after the other; of d rows or fewer, the
+    centred rows themselves.
+    """
+    rows, columns = x.shape
+    mean = x.mean(0)
+    if rows <= columns:
+        return mean, x - mean
+    factor = x.new_zeros(0, columns)
+    for part in x.split(32 * columns):
+        factor = torch.linalg.qr(torch.cat([factor, part - mean]), mode="r").R
+    return mean, factor
+
+
+def principal_axes(x: Float[Tensor, "n d"], latent_dim: int, scale: Tensor | float = 1.0) -> dict[str, Tensor]:
+    """Maximum likelihood of probabilistic PCA, of columns over ``scale``: Tipping and Bishop (1999), section 3.2.
 
     Returns
     -------
     dict
-        ``W`` (d, q): eigenvectors of the covariance (1/n), each times (λ[j] - σ²)^½; ``loc`` (d): the mean;
+        ``W`` (d, q): eigenvectors of the covariance (1/n), each times (λ[j] - σ²)^½; ``loc`` (d): x's mean;
         ``noise_variance``: σ², the mean of the d - q smallest eigenvalues; and ``eigenvalues`` (d), largest first.
     """
     rows, columns = x.shape
-    loc = x.mean(0)
-    centred = x - loc
-    if rows > columns:
-        centred = torch.linalg.qr(centred, mode="r").R
-    _, singular, axes = torch.linalg.svd(centred, full_matrices=False)
+    loc, rest = triangle(x)
+    _, singular, axes = torch.linalg.svd(rest / scale, full_matrices=False)
     eigenvalues = torch.cat([singular.square() / rows, x.new_zeros(columns - len(singular))])
     noise = eigenvalues[latent_dim:].mean()
     W = x.new_zeros(columns, latent_dim)
@@ -101,12 +114,12 @@ def starting_sites(name: str, x: Float[Tensor, "n d"], latent_dim: int, *, share
         check_columns(name, x)
     variance = x.var(0, correction=0)
     sd = torch.ones_like(variance) if shared_noise else variance.sqrt()
-    found = principal_axes(x / sd, latent_dim)
+    found = principal_axes(x, latent_dim, sd)
     if shared_noise:
         noise = found["noise_variance"].clamp(min=LEAST_NOISE * float(variance.mean()))
     else:
         noise = variance * (1 - found["W"].square().sum(1)).clamp(min=LEAST_NOISE)
-    return {"W": found["W"] * sd[:, None], "loc": found["loc"] * sd, "noise_variance": noise}
+    return {"W": found["W"] * sd[:, None], "loc": found["loc"], "noise_variance": noise}
 
 
 def start_at(name: str, site: str, x: Tensor | None, latent_dim: int, *, shared_noise: bool) -> InferDict:

@@ -12,9 +12,10 @@ import torch
 from torch import Tensor
 from torch.distributions import kl_divergence
 
+from ..products import entropy, share_out, streaming
 from ..steps import GibbsSteps, Params, Steps
-from .distributions import log_coefficient
-from .exact import responsibilities
+from .distributions import sum_of_coefficients
+from .exact import columns, responsibilities
 from .prior import Family, Prior, check_counts, cluster, factors, pick, posterior, prior_of
 
 
@@ -23,20 +24,17 @@ class Statistics(NamedTuple):
 
     Attributes
     ----------
-    responsibilities : Tensor, shape (n, k)
-        q(component of the row).
-    counts : Tensor, shape (k,)
+    counts : Tensor, shape (..., k)
         Expected rows of each component.
-    sums : Tensor, shape (k, d)
+    sums : Tensor, shape (..., k, d)
         Their expected sums.
-    entropy : Tensor, scalar
+    entropy : Tensor, shape (...)
         Of q(z), in nats.
-    log_coefficient : Tensor, scalar
+    log_coefficient : Tensor, shape (...)
         Logarithms of the factorials in p(x | z, sites), in nats.
     prior : Prior
     """
 
-    responsibilities: Tensor
     counts: Tensor
     sums: Tensor
     entropy: Tensor
@@ -66,26 +64,30 @@ def cavi_steps(num_components: int = 4, family: Family = "poisson", prior: Prior
     def init(restart: int, x: Tensor) -> Params:
         check_counts(x)
         start = cluster(x, num_components, family) if restart % 2 == 0 else pick(x, num_components)
-        return posterior(prior_of(x, num_components, family, prior), *start)
+        return posterior(prior_of(x, num_components, family, prior, torch.float64), *start)
 
+    @streaming
     def e_step(params: Params, x: Tensor) -> Statistics:
         weights, logs, means = _expected(params)
-        joint = x @ logs.mT - means.sum(-1) + weights
-        r = joint.softmax(-1)
-        coefficient = log_coefficient(x, family == "multinomial").sum()
-        given = prior_of(x, num_components, family, prior)
-        return Statistics(r, r.sum(0), r.mT @ x, torch.special.entr(r).sum(), coefficient, given)
+        constant = weights - means.sum(-1)
+        shared = share_out(constant, logs, columns(x))
+        given = prior_of(x, num_components, family, prior, torch.float64)
+        left = entropy(shared, constant, logs)
+        coefficient = sum_of_coefficients(x, family == "multinomial").expand_as(left)
+        return Statistics(shared.counts, shared.sums, left, coefficient, given)
 
+    @streaming
     def m_step(statistics: Statistics, x: Tensor) -> Params:
         return posterior(statistics.prior, statistics.counts, statistics.sums)
 
+    @streaming
     def objective(params: Params, statistics: Statistics) -> Tensor:
         weights, logs, means = _expected(params)
         counts, sums = statistics.counts, statistics.sums
-        expected = (counts * (weights - means.sum(-1))).sum() + (sums * logs).sum() + statistics.log_coefficient
+        expected = (counts * (weights - means.sum(-1))).sum(-1) + (sums * logs).sum((-1, -2))
         own = factors(posterior(statistics.prior, torch.zeros_like(counts), torch.zeros_like(sums)))
-        divergence = sum(kl_divergence(q, own[name]).sum() for name, q in factors(params).items())
-        return expected + statistics.entropy - divergence
+        divergence = sum(_per_restart(kl_divergence(q, own[name]), expected) for name, q in factors(params).items())
+        return expected + statistics.log_coefficient + statistics.entropy - divergence
 
     def draw(params: Params, num_draws: int) -> Params:
         return {name: q.sample(torch.Size([num_draws])) for name, q in factors(params).items()}
@@ -134,6 +136,11 @@ def gibbs_steps(num_components: int = 4, family: Family = "poisson", prior: Prio
         return {name: q.sample() for name, q in factors(posterior(given, counts, sums)).items()}
 
     return GibbsSteps(init, (draw_z, draw_parameters), ("weights", site))
+
+
+def _per_restart(value: Tensor, like: Tensor) -> Tensor:
+    """Sum over the dimensions that ``like`` does not have."""
+    return value.reshape(*like.shape, -1).sum(-1)
 
 
 def _expected(params: Params) -> tuple[Tensor, Tensor, Tensor]:

@@ -13,7 +13,10 @@ from torch import Generator, Size, Tensor
 from torch.fx.experimental.proxy_tensor import get_proxy_mode
 from torch.types import _size
 
+from ..products import chunks
+
 _LOG_OF_ZERO = -1e30  # finite, so that 0 × log 0 = 0; beyond any sum of counts times logarithms
+IMPOSSIBLE = -1e29  # a log density below this has a count where the intensity is zero
 
 
 class Counts(TorchDistribution):
@@ -162,10 +165,24 @@ def _constraint(totals: Tensor | None) -> dict[str, constraints.Constraint]:
 
 def _log_product(equation: str, value: Tensor, intensity: Tensor) -> Tensor:
     """Σ_d x_d log λ_d: 0 log 0 is 0, and a count where the intensity is zero gives -inf."""
+    product = torch.einsum(equation, value, finite_log(intensity))
+    return torch.where(product < IMPOSSIBLE, -math.inf, product)
+
+
+def finite_log(intensity: Tensor) -> Tensor:
+    """Logarithm of an intensity, and for that of zero a number below `IMPOSSIBLE`."""
     zero = intensity == 0
-    logs = torch.where(zero, _LOG_OF_ZERO, torch.where(zero, 1.0, intensity).log())
-    product = torch.einsum(equation, value, logs)
-    return torch.where(product < 0.1 * _LOG_OF_ZERO, -math.inf, product)
+    return torch.where(zero, _LOG_OF_ZERO, torch.where(zero, 1.0, intensity).log())
+
+
+def sum_of_coefficients(value: Tensor, multinomial: bool) -> Tensor:
+    """`log_coefficient` summed over all rows, in float64, worked out once for a tensor."""
+    return _remembered_sum(value, value._version, multinomial)
+
+
+@functools.lru_cache(maxsize=4)
+def _remembered_sum(value: Tensor, version: int, multinomial: bool) -> Tensor:
+    return torch.stack([_work_out_coefficient(part, multinomial).sum() for part in chunks(value, value.shape[1])]).sum()
 
 
 def log_coefficient(value: Tensor, multinomial: bool) -> Tensor:

@@ -1,13 +1,16 @@
 """Exact mathematics of a mixture of counts: joint density, responsibilities and the steps of EM."""
 
+import math
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from ..products import chunks, share_out, streaming
 from ..steps import Params, Steps
-from .distributions import CountMixture
+from .distributions import IMPOSSIBLE, CountMixture, finite_log, sum_of_coefficients
 from .prior import Family, Prior, check_counts, cluster, distributions, factors, pick, posterior, prior_of, site_name
 
 
@@ -16,15 +19,18 @@ class Expectations(NamedTuple):
 
     Attributes
     ----------
-    responsibilities : Tensor, shape (n, k)
-        p(component | row).
-    log_likelihood : Tensor, scalar
+    counts : Tensor, shape (..., k)
+        Expected rows of each component.
+    sums : Tensor, shape (..., k, d)
+        Their expected sums.
+    log_likelihood : Tensor, shape (...)
         log p(x | sites), in nats.
-    log_prior : Tensor, scalar
+    log_prior : Tensor, shape (...)
         log p(sites), in nats; zero where the likelihood alone is maximised.
     """
 
-    responsibilities: Tensor
+    counts: Tensor
+    sums: Tensor
     log_likelihood: Tensor
     log_prior: Tensor
 
@@ -83,37 +89,49 @@ def em_steps(
     """
 
     def target(x: Tensor) -> Prior:
-        given = prior_of(x, num_components, family, prior)
+        given = prior_of(x, num_components, family, prior, torch.float64)
         return given if map else _flat(given)
 
     def init(restart: int, x: Tensor) -> Params:
         check_counts(x)
-        given = prior_of(x, num_components, family, prior)
+        given = prior_of(x, num_components, family, prior, torch.float64)
         if map and (given.concentration < 1 or not (given.shape >= 1).all()):
             raise ValueError("mixture: with a shape or concentration below 1 the posterior has no mode: map needs more")
         start = cluster(x, num_components, family) if restart % 2 == 0 else pick(x, num_components)
         name = site_name(given)
-        weights = x.new_full((num_components,), 1 / num_components)
+        weights = start[0].new_full((num_components,), 1 / num_components)
         return {"weights": weights, name: factors(posterior(given, *start))[name].mean}
 
+    @streaming
     def e_step(params: Params, x: Tensor) -> Expectations:
-        joint = log_joint(params, x)
-        evidence = joint.logsumexp(-1, keepdim=True)
-        log_prior = _log_prior(target(x), params) if map else x.new_zeros(())
-        return Expectations((joint - evidence).exp(), evidence.sum(), log_prior)
+        intensity = params["rate" if family == "poisson" else "probs"]
+        constant = params["weights"].log()
+        if family == "poisson":
+            constant = constant - intensity.sum(-1)
+        shared = share_out(constant, finite_log(intensity), columns(x))
+        coefficient = sum_of_coefficients(x, family == "multinomial")
+        log_likelihood = torch.where(shared.log_norm < IMPOSSIBLE, -math.inf, shared.log_norm) + coefficient
+        log_prior = _log_prior(target(x), params) if map else torch.zeros_like(log_likelihood)
+        return Expectations(shared.counts, shared.sums, log_likelihood, log_prior)
 
+    @streaming
     def m_step(expectations: Expectations, x: Tensor) -> Params:
-        r = expectations.responsibilities
-        return _mode(target(x), r.sum(0), r.mT @ x)
+        return _mode(target(x), expectations.counts, expectations.sums)
 
+    @streaming
     def objective(params: Params, expectations: Expectations) -> Tensor:
         return expectations.log_likelihood + expectations.log_prior
 
     def flaw(params: Params, expectations: Expectations, x: Tensor) -> str | None:
-        least = float(expectations.responsibilities.sum(0).min())
+        least = float(expectations.counts.min())
         return f"a component holds no row ({least:.1e} of one)" if not least > 1e-6 else None
 
     return Steps(init, e_step, m_step, objective, flaw, accelerate=True)
+
+
+def columns(x: Float[Tensor, "n d"]) -> Iterator[Float[Tensor, "d _"]]:
+    """The rows as columns, a chunk at a time, in float64."""
+    return (part.mT for part in chunks(x, x.shape[1]))
 
 
 def _flat(prior: Prior) -> Prior:
@@ -125,14 +143,14 @@ def _flat(prior: Prior) -> Prior:
 def _log_prior(prior: Prior, params: Params) -> Tensor:
     """Log density of the prior; nan outside of its support, where an extrapolation may step."""
     weights = params["weights"]
-    of_weights, of_components = distributions(prior, len(weights), weights, validate_args=False)
+    of_weights, of_components = distributions(prior, weights.shape[-1], weights, validate_args=False)
     return of_weights.log_prob(weights) + of_components.log_prob(params[site_name(prior)])
 
 
 def _mode(prior: Prior, counts: Tensor, sums: Tensor) -> Params:
     """Mode of the posterior once rows have their components, in shares of ``counts`` rows that sum to ``sums``."""
     weights = counts + prior.concentration - 1
-    weights = weights / weights.sum()
+    weights = weights / weights.sum(-1, keepdim=True)
     sums = sums + prior.shape - 1
     if prior.inverse_scale is not None:
         rows = counts.unsqueeze(-1) + prior.inverse_scale

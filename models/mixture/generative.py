@@ -192,7 +192,7 @@ def _start(x: Tensor | None, num_components: int, family: Family, prior: Prior) 
         return {}
 
     def value() -> Tensor:
-        counts, sums = cluster(x, num_components, family, tries=10)
+        counts, sums = (found.to(x) for found in cluster(x, num_components, family, tries=10))
         return factors(posterior(prior, counts, sums))[site_name(prior)].mean
 
     return {"init": value}  # pyright: ignore[reportReturnType] (Pyro passes keys on that InferDict does not list)

@@ -12,7 +12,10 @@ from sklearn.cluster import KMeans
 from sklearn.exceptions import ConvergenceWarning
 from torch import Tensor
 
+from ..products import chunks, rows_at_once
 from ..steps import Params
+
+MOST_ROWS = 100_000  # among which k-means looks for clusters
 
 Family = Literal["poisson", "multinomial"]
 
@@ -48,12 +51,16 @@ def default_prior(x: Float[Tensor, "n d"], num_components: int, family: Family =
     ValueError
         If the data are no counts, or for options that no mixture of them can have.
     """
+    return _default_prior(x, num_components, family, x.dtype)
+
+
+def _default_prior(x: Tensor, num_components: int, family: Family, dtype: torch.dtype) -> Prior:
     check(num_components, family, len(x))
     check_counts(x)
-    totals = x.sum(0).clamp(min=1)
+    totals = torch.stack([part.sum(0) for part in chunks(x, x.shape[1])]).sum(0).clamp(min=1)
     if family == "multinomial":
-        return Prior(5.0, 1 + len(totals) * totals / totals.sum(), None)
-    return Prior(5.0, torch.full_like(totals, 2.0), 2 * len(x) / totals)
+        return Prior(5.0, (1 + len(totals) * totals / totals.sum()).to(dtype), None)
+    return Prior(5.0, torch.full_like(totals, 2.0, dtype=dtype), (2 * len(x) / totals).to(dtype))
 
 
 def check_counts(x: Shaped[Tensor, "n d"], columns: Sequence[str] | None = None) -> None:
@@ -67,14 +74,16 @@ def check_counts(x: Shaped[Tensor, "n d"], columns: Sequence[str] | None = None)
     """
     if not x.is_floating_point():
         raise ValueError(f"mixture: counts must be in a floating-point tensor, got {x.dtype}: use x.double()")
-    wrong = ~((x >= 0) & (x % 1 == 0) & torch.isfinite(x))
-    if wrong.any():
-        row, column = wrong.nonzero()[0].tolist()
-        name = column if columns is None else repr(columns[column])
-        raise ValueError(
-            f"mixture: row {row}, column {name} holds {float(x[row, column]):g}, "
-            "but counts are whole numbers from zero up"
-        )
+    size = rows_at_once(x.shape[1])
+    for start, part in enumerate(x.split(size)):
+        wrong = ~((part >= 0) & (part % 1 == 0) & torch.isfinite(part))
+        if wrong.any():
+            row, column = wrong.nonzero()[0].tolist()
+            name = column if columns is None else repr(columns[column])
+            raise ValueError(
+                f"mixture: row {start * size + row}, column {name} holds {float(part[row, column]):g}, "
+                "but counts are whole numbers from zero up"
+            )
 
 
 def check(num_components: int, family: str, rows: int) -> None:
@@ -94,15 +103,17 @@ def check_prior(prior: Prior, family: Family) -> None:
 
 
 @functools.lru_cache(maxsize=4)
-def remembered_prior(x: Tensor, version: int, num_components: int, family: Family) -> Prior:
+def remembered_prior(x: Tensor, version: int, num_components: int, family: Family, dtype: torch.dtype) -> Prior:
     """`default_prior`, worked out once for a tensor, as a model runs often; ``version`` counts the tensor's changes."""
-    return default_prior(x, num_components, family)
+    return _default_prior(x, num_components, family, dtype)
 
 
-def prior_of(x: Tensor, num_components: int, family: Family, prior: Prior | None) -> Prior:
-    """The prior given, or the default; ValueError if it does not suit the options."""
+def prior_of(
+    x: Tensor, num_components: int, family: Family, prior: Prior | None, dtype: torch.dtype | None = None
+) -> Prior:
+    """The prior given, or the default, in ``dtype`` or x's own; ValueError if it does not suit the options."""
     check(num_components, family, len(x))
-    prior = prior or remembered_prior(x, x._version, num_components, family)
+    prior = prior or remembered_prior(x, x._version, num_components, family, dtype or x.dtype)
     check_prior(prior, family)
     return prior
 
@@ -164,18 +175,23 @@ def cluster(x: Float[Tensor, "n d"], num_components: int, family: Family, tries:
     """How many rows each cluster of k-means has, shape (k,), and their sums, shape (k, d); the randomness is torch's.
 
     Distances are between square roots, of counts or of a row's proportions, whose variance hardly depends on the mean.
-    One try in five ends in clusters that halve a segment and join two others: of ``tries`` the best is returned.
+    One try in five ends in clusters that halve a segment and join two others: of ``tries`` the best is returned. Of
+    more than 100,000 rows as many at random are looked at. Both results are in float64.
     """
+    if len(x) > MOST_ROWS:
+        x = x[torch.randint(len(x), (MOST_ROWS,), device=x.device)]
+    x = x.detach().double()
     scaled = x / x.sum(-1, keepdim=True).clamp(min=1) if family == "multinomial" else x
     seed = int(torch.randint(2**31 - 1, ()))
     k_means = KMeans(num_components, n_init=tries, random_state=seed)  # pyright: ignore[reportArgumentType]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # fewer distinct rows than clusters: some stay empty
-        labels = k_means.fit(scaled.detach().sqrt().cpu().numpy()).labels_
+        labels = k_means.fit(scaled.sqrt().cpu().numpy()).labels_
     member = torch.nn.functional.one_hot(torch.as_tensor(labels, device=x.device).long(), num_components).to(x)
     return member.sum(0), member.mT @ x
 
 
 def pick(x: Float[Tensor, "n d"], num_components: int) -> tuple[Tensor, Tensor]:
     """Clusters of one random row each, as `cluster` has them."""
-    return x.new_ones(num_components), x[torch.randperm(len(x), device=x.device)[:num_components]]
+    chosen = x[torch.randperm(len(x), device=x.device)[:num_components]].double()
+    return chosen.new_ones(num_components), chosen
