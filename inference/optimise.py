@@ -5,7 +5,7 @@ variational inference, NeurIPS; Polyak and Juditsky (1992), Acceleration of stoc
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -55,21 +55,20 @@ def minimise(
         At a loss that is not finite.
     """
     optimiser = optim(params, lr=lr)
-    first_averaged = num_steps - max(1, int(AVERAGED * num_steps))
     averages = [torch.zeros_like(p) for p in params]
     losses = torch.empty(num_steps, dtype=torch.float64)
-    for step in range(num_steps):
+    for step, (rate, weight) in enumerate(schedule(lr, num_steps)):
         for group in optimiser.param_groups:
-            group["lr"] = lr * _decay(step / num_steps)
+            group["lr"] = rate
         optimiser.zero_grad()
         losses[step] = value = loss_and_grads()
         if not math.isfinite(value):
             raise FloatingPointError(f"the loss is {value} at step {step}")
         optimiser.step()
-        if step >= first_averaged:
+        if weight:
             with torch.no_grad():
                 for average, p in zip(averages, params, strict=True):
-                    average += (p - average) / (step - first_averaged + 1)
+                    average += weight * (p - average)
         if step % 50 == 0:
             bar.update(step + 1, f"ELBO {-float(losses[max(0, step - 99) : step + 1].mean()):.2f}")
     bar.update(num_steps, f"ELBO {-float(losses[-100:].mean()):.2f}")
@@ -77,6 +76,13 @@ def minimise(
         for average, p in zip(averages, params, strict=True):
             p.copy_(average)
     return losses
+
+
+def schedule(lr: float, num_steps: int) -> Iterator[tuple[float, float]]:
+    """Step size of each step, and the weight that the parameters after it have in the average so far."""
+    first_averaged = num_steps - max(1, int(AVERAGED * num_steps))
+    for step in range(num_steps):
+        yield lr * _decay(step / num_steps), 1 / max(step - first_averaged + 1, 1) if step >= first_averaged else 0.0
 
 
 def late_fall(losses: Tensor, *, noisy: bool = True) -> float:

@@ -265,3 +265,31 @@ def test_options_out_of_range() -> None:
     ):
         with pytest.raises(ValueError, match=words):
             fit(guides.mean_field, *DATA, **options)
+
+
+def test_points_take_quasi_newton_steps() -> None:
+    """The mode of a normal posterior, exactly; where an optimiser is named, that one is taken."""
+    posterior = fit(guides.map_point, *DATA)
+    assert posterior.info.engine == "L-BFGS"
+    assert posterior.info.converged
+    assert len(posterior.info.losses) < 50
+    assert torch.allclose(posterior.draws["w"][0, 0], EXACT.mean, rtol=1e-5)
+    assert fit(guides.map_point, *DATA, num_steps=20, optim=torch.optim.Adam, lr=0.1).info.engine == "eager"
+    with pytest.warns(UserWarning, match=r"svi: took all 2 iterations with a gradient of .* take more steps"):
+        assert not fit(guides.map_point, *DATA, num_steps=2).info.converged
+
+
+def test_a_point_whose_loss_is_noise_takes_gradient_steps() -> None:
+    """A site that the guide leaves to the prior changes the loss from call to call."""
+
+    def model(x: torch.Tensor) -> None:
+        z = pyro.sample("z", dist.Normal(0.0, 1.0))
+        left = pyro.sample("left", dist.Normal(0.0, 0.1))
+        with pyro.plate("rows", len(x)):
+            pyro.sample("x", dist.Normal(z + left, 1.0), obs=x)
+
+    def guide(x: torch.Tensor) -> None:
+        pyro.sample("z", dist.Delta(pyro.param("point", torch.tensor(0.0))))
+
+    posterior = svi(model, guide, torch.ones(20), num_steps=30, lr=0.1, progress=False)
+    assert posterior.info.engine == "eager"

@@ -1,0 +1,51 @@
+"""Optimisers as functions of a vector of parameters, equal to torch's classes with their default options.
+
+Kingma and Ba (2015), Adam; Tieleman and Hinton (2012), RMSProp.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+
+class Rule(NamedTuple):
+    """One update.
+
+    Attributes
+    ----------
+    states : int
+        Vectors of memory, zero at first.
+    numbers : callable
+        (step from 1, step size) → what ``update`` needs to know of the step.
+    update : callable
+        (parameters, gradient, memory, numbers) → (parameters, memory).
+    """
+
+    states: int
+    numbers: Callable[[int, float], tuple[float, ...]]
+    update: Callable[[Tensor, Tensor, list[Tensor], Tensor], tuple[Tensor, list[Tensor]]]
+
+
+def _adam(p: Tensor, grad: Tensor, memory: list[Tensor], numbers: Tensor) -> tuple[Tensor, list[Tensor]]:
+    mean, square = memory
+    mean = mean + 0.1 * (grad - mean)
+    square = 0.999 * square + 0.001 * grad * grad
+    return p - numbers[0] * mean / (square.sqrt() * numbers[1] + 1e-8), [mean, square]
+
+
+def _rmsprop(p: Tensor, grad: Tensor, memory: list[Tensor], numbers: Tensor) -> tuple[Tensor, list[Tensor]]:
+    square = 0.99 * memory[0] + 0.01 * grad * grad
+    return p - numbers[0] * grad / (square.sqrt() + 1e-8), [square]
+
+
+def _sgd(p: Tensor, grad: Tensor, memory: list[Tensor], numbers: Tensor) -> tuple[Tensor, list[Tensor]]:
+    return p - numbers[0] * grad, memory
+
+
+RULES: dict[type[torch.optim.Optimizer], Rule] = {
+    torch.optim.Adam: Rule(2, lambda t, lr: (lr / (1 - 0.9**t), (1 - 0.999**t) ** -0.5), _adam),
+    torch.optim.RMSprop: Rule(1, lambda t, lr: (lr,), _rmsprop),
+    torch.optim.SGD: Rule(0, lambda t, lr: (lr,), _sgd),
+}

@@ -1,0 +1,164 @@
+"""What makes a recorded graph lean: noise from outside, constants worked out once, nothing twice.
+
+Noise is an input: drawn for many steps by one call of torch's generator, which is faster than drawing inside, follows
+the seed, and lets the same step be run again.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch._functorch.compile_utils import fx_graph_cse
+from torch.fx import Graph, GraphModule, Interpreter, Node
+from torch.fx.experimental.proxy_tensor import make_fx
+from torch.fx.node import map_arg
+
+aten = torch.ops.aten
+LARGEST_FOLDED = 10_000_000  # numbers in a constant worked out beforehand
+SHORT = 8  # up to this length cumulative sums and products are written out, which fuses with what is around them
+
+# What draws standard noise into a new tensor, or over an old one from the two parameters behind it.
+_NORMAL = {aten.normal_.default, aten.randn.default, aten.randn_like.default}
+_UNIFORM = {aten.uniform_.default, aten.rand.default, aten.rand_like.default}
+
+
+class Lean(NamedTuple):
+    """A step without Pyro, noise or data in it.
+
+    Attributes
+    ----------
+    graph : GraphModule
+        (leaves …, changing data …, normal noise, uniform noise, constants …) → (loss, gradients …).
+    constants : list of Tensor
+    noise : tuple of int
+        How many standard normal and how many uniform numbers a step takes.
+    """
+
+    graph: GraphModule
+    constants: list[Tensor]
+    noise: tuple[int, int]
+
+
+def lean(graph: GraphModule, inputs: Sequence[Tensor]) -> Lean:
+    """Rewrite a graph that `record` made from ``inputs``."""
+    noise = _noise_as_input(graph.graph)
+    graph.recompile()
+    run = Interpreter(graph)
+
+    def pure(*arguments: Tensor) -> Any:
+        return run.run(*arguments, enable_io_processing=False)
+
+    rules = {aten.cumsum.default: _cumsum, aten.cumprod.default: _cumprod}
+    filled = [inputs[0].new_zeros(size) for size in noise]
+    with torch.no_grad():
+        found = make_fx(torch.func.functionalize(pure, remove="mutations"), decomposition_table=rules)(*inputs, *filled)
+    for node in list(found.graph.nodes):
+        if node.target is aten._linalg_check_errors.default:
+            found.graph.erase_node(node)  # what it would say, a loss that is not finite says too
+    _fold(found)
+    constants = _constants_as_input(found)
+    if not any(_is_random(node) for node in found.graph.nodes):
+        found.graph = fx_graph_cse(found.graph)
+    found.recompile()
+    return Lean(found, constants, noise)
+
+
+def _is_random(node: Node) -> bool:
+    return torch.Tag.nondeterministic_seeded in getattr(node.target, "tags", ())
+
+
+def _noise_as_input(graph: Graph) -> tuple[int, int]:
+    """Replace draws of standard noise by slices of two new inputs; returns how long those are."""
+    last = [node for node in graph.nodes if node.op == "placeholder"][-1]
+    with graph.inserting_after(last):
+        uniform = graph.placeholder("uniform")
+        normal = graph.placeholder("normal")
+    taken = {normal: 0, uniform: 0}
+    for node in list(graph.nodes):
+        source = normal if node.target in _NORMAL else uniform if node.target in _UNIFORM else None
+        if source is None:
+            continue
+        value = node.meta["val"]
+        given = node.args[1:3] if node.target in (aten.normal_.default, aten.uniform_.default) else ()
+        shift, second = (*given, *(0.0, 1.0)[len(given) :])
+        factor = second if source is normal else second - shift
+        with graph.inserting_before(node):
+            start = taken[source]
+            taken[source] = start + value.numel()
+            part = graph.call_function(aten.slice.Tensor, (source, 0, start, taken[source]))
+            part = graph.call_function(aten.view.default, (part, list(value.shape)))
+            if (shift, factor) != (0.0, 1.0):
+                part = graph.call_function(aten.mul.Tensor, (part, factor))
+                part = graph.call_function(aten.add.Tensor, (part, shift))
+        node.replace_all_uses_with(part)
+        graph.erase_node(node)
+    return taken[normal], taken[uniform]
+
+
+def _fold(graph: GraphModule) -> None:
+    """Work out what depends on constants alone; transposed data get the layout of their new order."""
+    known: dict[Node, Any] = {}
+    for node in graph.graph.nodes:
+        if node.op == "get_attr":
+            known[node] = getattr(graph, str(node.target))
+        elif node.op == "call_function" and not _is_random(node):
+            sources = node.all_input_nodes
+            if sources and all(source in known for source in sources):
+                args, kwargs = map_arg((node.args, node.kwargs), lambda source: known[source])
+                with torch.no_grad():
+                    value = node.target(*args, **kwargs)  # pyright: ignore[reportCallIssue]
+                if not isinstance(value, Tensor) or value.numel() <= LARGEST_FOLDED:
+                    known[node] = value
+    for position, (node, value) in enumerate(known.items()):
+        if not isinstance(value, Tensor) or all(user in known for user in node.users):
+            continue
+        with graph.graph.inserting_before(node):
+            if 0 < value.numel() <= LARGEST_FOLDED and bool((value == value.flatten()[0]).all()):
+                number = value.flatten()[0].item()
+                options = {"dtype": value.dtype, "device": value.device}
+                constant = graph.graph.call_function(aten.full.default, (list(value.shape), number), options)
+            else:
+                name = f"folded_{position}"
+                graph.register_buffer(name, value.detach().contiguous())
+                constant = graph.graph.get_attr(name)
+        constant.meta = dict(node.meta)
+        node.replace_all_uses_with(constant)
+    graph.graph.eliminate_dead_code()
+
+
+def _constants_as_input(graph: GraphModule) -> list[Tensor]:
+    """Make inputs of the constants that are left, so that no compiled artefact holds data."""
+    found: dict[str, tuple[Node, Tensor]] = {}
+    first = next(node for node in graph.graph.nodes if node.op != "placeholder")
+    for node in list(graph.graph.nodes):
+        if node.op != "get_attr":
+            continue
+        name = str(node.target)
+        if name not in found:
+            with graph.graph.inserting_before(first):
+                found[name] = graph.graph.placeholder(f"constant_{len(found)}"), getattr(graph, name).detach()
+        node.replace_all_uses_with(found[name][0])
+        if node is first:
+            first = first.next
+        graph.graph.erase_node(node)
+    return [value for _, value in found.values()]
+
+
+def _cumsum(x: Tensor, dim: int, *, dtype: torch.dtype | None = None) -> Tensor:
+    return _scan(torch.add, x, dim, dtype)
+
+
+def _cumprod(x: Tensor, dim: int, *, dtype: torch.dtype | None = None) -> Tensor:
+    return _scan(torch.mul, x, dim, dtype)
+
+
+def _scan(step: Callable[..., Tensor], x: Tensor, dim: int, dtype: torch.dtype | None) -> Tensor:
+    if x.dim() == 0 or x.shape[dim] > SHORT:
+        return NotImplemented
+    if dtype is None and not x.is_floating_point():
+        dtype = torch.int64
+    parts = list((x if dtype is None else x.to(dtype)).unbind(dim))
+    for position in range(1, len(parts)):
+        parts[position] = step(parts[position - 1], parts[position])
+    return torch.stack(parts, dim)

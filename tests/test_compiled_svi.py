@@ -1,0 +1,251 @@
+"""Compiled steps: the same loss and gradient as Pyro's, for every guide and loss, and the same answers."""
+
+import sys
+import warnings
+from functools import partial
+
+import linear
+import pyro
+import pyro.distributions as dist
+import pytest
+import torch
+from pyro.infer import ELBO
+from torch import Tensor
+from torch.fx import Interpreter
+
+from guidebook import datasets, guides
+from guidebook.inference import svi
+from guidebook.inference.compiled import descend, program
+from guidebook.inference.compiled.optimisers import RULES
+from guidebook.inference.compiled.record import Untraceable, record
+from guidebook.inference.compiled.tidy import _NORMAL, _UNIFORM, lean
+from guidebook.inference.introspect import unconstrained_params
+from guidebook.inference.losses import named_loss
+from guidebook.inference.start import Start
+from guidebook.models import factor_analysis, gmm, lda, mixture, ppca, vae
+
+DATA = linear.data()
+EXACT = linear.posterior(*DATA)
+WINE = datasets.load("wine", standardize=True).x
+IRIS = datasets.load("iris").x
+PURCHASES = datasets.load("purchases").x[:60]
+DOCUMENTS = datasets.load("three_documents").x
+PIXELS = (torch.rand(12, 16, generator=torch.Generator().manual_seed(0), dtype=torch.float64) < 0.4).double()
+fit = partial(svi, linear.model, progress=False)
+
+
+class Listening(Interpreter):
+    """Keeps the standard noise that a graph draws."""
+
+    def run_node(self, n: torch.fx.Node):
+        if not hasattr(self, "heard"):
+            self.heard = {"normal": [], "uniform": []}
+        value = super().run_node(n)
+        for kind, targets in (("normal", _NORMAL), ("uniform", _UNIFORM)):
+            if n.target in targets:
+                self.heard[kind].append(value.flatten().clone())
+        return value
+
+    def noise(self, like: Tensor) -> list[Tensor]:
+        return [torch.cat(parts) if parts else like.new_zeros(0) for parts in self.heard.values()]
+
+
+def recorded(loss: ELBO, model, guide, *data: Tensor):
+    """What the fit records (which `record` checks against Pyro), its inputs, and the lean graph."""
+    fitted = guide(Start()(model)) if getattr(guide, "is_guide_family", False) else guide
+    pyro.set_rng_seed(0)
+    loss.loss_and_grads(model, fitted, *data)
+    leaves = unconstrained_params(model, fitted)
+    for leaf in leaves:
+        leaf.grad = None
+    graph = record(loss, model, fitted, leaves, [data] * 2, [])
+    inputs = [leaf.detach() for leaf in leaves]
+    return graph, inputs, lean(record(loss, model, fitted, leaves, [data], []), inputs)
+
+
+def assert_lean_graph_is_the_same(loss: ELBO, model, guide, *data: Tensor) -> None:
+    """At the same noise the graph without Pyro, data and noise gives Pyro's loss and gradients."""
+    graph, inputs, step = recorded(loss, model, guide, *data)
+    original = Listening(graph)
+    with torch.no_grad():
+        with torch.random.fork_rng():
+            expected = original.run(*inputs, enable_io_processing=False)
+        ours = Interpreter(step.graph).run(
+            *inputs, *original.noise(inputs[0]), *step.constants, enable_io_processing=False
+        )
+    assert len(expected) == 1 + len(inputs)
+    assert any(bool(grad.any()) for grad in expected[1:])
+    for a, b in zip(expected, ours, strict=True):
+        torch.testing.assert_close(a.reshape(b.shape), b, rtol=1e-9, atol=1e-9 * (1 + float(b.abs().max())))
+
+
+@pytest.mark.parametrize(
+    "family", [guides.mean_field, guides.low_rank, guides.full_rank, guides.flow, guides.laplace, guides.map_point]
+)
+def test_every_guide_family_gives_its_eager_loss(family) -> None:
+    assert_lean_graph_is_the_same(named_loss("trace"), linear.model, family, *DATA)
+
+
+@pytest.mark.parametrize("name", ["mean_field", "graph", "enum", "renyi", "iwae"])
+def test_every_loss_is_recorded(name: str) -> None:
+    loss = named_loss(name, 3 if name in ("renyi", "iwae") else 1)
+    warnings.filterwarnings("ignore", "TraceEnum_ELBO found no sample sites configured")
+    assert_lean_graph_is_the_same(loss, linear.model, guides.mean_field, *DATA)
+
+
+@pytest.mark.parametrize(
+    ("model", "guide", "loss", "data"),
+    [
+        (partial(gmm.model, num_components=3), guides.mean_field, "trace", IRIS),
+        (partial(gmm.model, num_components=2, covariance="tied"), guides.full_rank, "trace", IRIS[:40]),
+        (partial(ppca.model, latent_dim=2), guides.full_rank, "trace", WINE),
+        (partial(factor_analysis.model, latent_dim=2), guides.mean_field, "trace", WINE),
+        (
+            partial(ppca.latent_model, latent_dim=2),
+            partial(guides.ppca.linear_encoder, latent_dim=2),
+            "trace",
+            WINE,
+        ),
+        (partial(mixture.model, num_components=3), guides.full_rank, "trace", PURCHASES),
+        (
+            partial(mixture.latent_model, num_components=3),
+            partial(guides.mixture.structured, num_components=3),
+            "enum",
+            PURCHASES,
+        ),
+        (partial(lda.model, num_topics=2), partial(guides.lda.mean_field, num_topics=2), "mean_field", DOCUMENTS),
+        (partial(lda.model, num_topics=2), partial(guides.lda.encoder, num_topics=2), "trace", DOCUMENTS),
+        *(
+            (partial(vae.model, latent_dim=2, hidden=5), partial(guide, latent_dim=2, hidden=5), "trace", PIXELS)
+            for guide in (guides.vae.encoder, guides.vae.full_covariance_encoder, guides.vae.flow_encoder)
+        ),
+    ],
+)
+def test_the_collections_models_are_recorded(model, guide, loss: str, data: Tensor) -> None:
+    assert_lean_graph_is_the_same(named_loss(loss), model, guide, data)
+
+
+def test_noise_and_data_are_inputs() -> None:
+    """Nothing that a compiled artefact would hold: the weights' three draws, and x and y as constants outside."""
+    _, _, step = recorded(named_loss("trace"), linear.model, guides.mean_field, *DATA)
+    assert step.noise == (3, 0)
+    assert {tuple(constant.shape) for constant in step.constants} <= {(60, 3), (3, 60), (60,), (60, 1)}
+    assert not [node for node in step.graph.graph.nodes if node.op == "get_attr"]
+
+
+@pytest.mark.parametrize("optim", list(RULES))
+def test_rules_are_torchs_optimisers(optim) -> None:
+    ours = torch.tensor([1.0, -2.0, 3.0], dtype=torch.float64)
+    theirs = ours.clone().requires_grad_()
+    optimiser, rule = optim([theirs], lr=0.05), RULES[optim]
+    memory = [torch.zeros_like(ours) for _ in range(rule.states)]
+    for t in range(1, 30):
+        grad = torch.cos(t * ours) * ours
+        theirs.grad = torch.cos(t * theirs.detach()) * theirs.detach()
+        optimiser.step()
+        ours, memory = rule.update(ours, grad, memory, torch.tensor(rule.numbers(t, 0.05), dtype=torch.float64))
+        torch.testing.assert_close(ours, theirs.detach(), rtol=1e-10, atol=1e-10)
+
+
+def test_a_compiled_fit_finds_the_posterior() -> None:
+    posterior = fit(guides.full_rank, *DATA, num_steps=4000, num_draws=20_000, engine="compiled")
+    assert posterior.info.engine == "compiled"
+    assert posterior.info.losses.shape == (4000,)
+    w = posterior.draws["w"][0]
+    assert ((w.mean(0) - EXACT.mean) / EXACT.stddev).abs().max() < 0.10
+    assert (w.std(0) / EXACT.stddev - 1).abs().max() < 0.06
+    evidence = linear.log_evidence(*DATA)
+    assert evidence - 0.05 < posterior.info.elbo < evidence + 4 * posterior.info.elbo_se + 1e-6
+
+
+def test_steps_in_a_row_are_the_same_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Four steps a call, of a number that four does not divide, and the seed decides."""
+    run = partial(fit, guides.mean_field, *DATA, num_steps=118, lr=0.05, engine="compiled")
+    one_by_one = run()
+    with torch.random.fork_rng():
+        torch.rand(7)
+        again = run()
+    torch.testing.assert_close(one_by_one.info.losses, again.info.losses, rtol=0, atol=0)
+    monkeypatch.setattr(descend, "WORTH_UNROLLING", 0)
+    in_a_row = run()
+    # Noise is drawn for all calls at once, and torch draws the last sixteen numbers of a block in another way.
+    torch.testing.assert_close(one_by_one.info.losses[:112], in_a_row.info.losses[:112])
+    assert in_a_row.info.losses.shape == (118,)
+    assert not torch.equal(run(seed=1).info.losses, in_a_row.info.losses)
+
+
+def test_minibatches_stand_for_all_rows() -> None:
+    x, y = linear.data(rows=400)
+    posterior = svi(
+        linear.model, guides.full_rank, x, y, batch_size=100, num_steps=4000, num_draws=4000, engine="compiled",
+        progress=False,
+    )  # fmt: skip
+    exact = linear.posterior(x, y)
+    w = posterior.draws["w"][0]
+    assert ((w.mean(0) - exact.mean) / exact.stddev).abs().max() < 0.3
+    assert (w.std(0) / exact.stddev - 1).abs().max() < 0.3  # without the scale of 4 they would be twice as wide
+
+
+def branching(x: Tensor) -> None:
+    z = pyro.sample("z", dist.Normal(0.0, 1.0))
+    if z > 0:
+        z = 2 * z
+    with pyro.plate("rows", len(x)):
+        pyro.sample("x", dist.Normal(z, 1.0), obs=x)
+
+
+def test_a_branch_on_a_drawn_value_is_named_and_runs_eagerly(monkeypatch: pytest.MonkeyPatch) -> None:
+    x = torch.randn(5, generator=torch.Generator().manual_seed(0))
+    with pytest.raises(ValueError, match=r"cannot be recorded at test_compiled_svi\.py, line \d+ \(if z > 0:\)"):
+        svi(branching, guides.mean_field, x, num_steps=10, engine="compiled", progress=False)
+    monkeypatch.setattr(sys.modules["guidebook.inference.training"], "COMPILED_FROM", 10)
+    with pytest.warns(UserWarning, match="taken one by one, for they cannot be compiled: it cannot be recorded at"):
+        posterior = svi(branching, guides.mean_field, x, num_steps=10, progress=False)
+    assert posterior.info.engine == "eager"
+
+
+def test_without_a_compiler_steps_are_eager(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(program.shutil, "which", lambda name: None)
+    with pytest.raises(ValueError, match=r"cannot be compiled: there is no C\+\+ compiler"):
+        fit(guides.mean_field, *DATA, num_steps=10, engine="compiled")
+
+
+def test_short_fits_and_losses_of_ones_own_are_eager() -> None:
+    assert fit(guides.mean_field, *DATA, num_steps=10).info.engine == "eager"
+
+    def own(model, guide, *data):
+        return named_loss("trace").differentiable_loss(model, guide, *data)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        pyro.set_rng_seed(0)
+        assert fit(guides.mean_field, *DATA, num_steps=30, loss=own).info.engine == "eager"
+    with pytest.raises(ValueError, match="engine must be one of auto, eager, compiled; got 'fast'"):
+        fit(guides.mean_field, *DATA, engine="fast")
+    with pytest.raises(ValueError, match="Adagrad is none of Adam, RMSprop, SGD"):
+        fit(guides.mean_field, *DATA, num_steps=10, optim=torch.optim.Adagrad, engine="compiled")
+
+
+def test_a_graph_that_differs_from_the_model_is_refused() -> None:
+    """A model that changes from call to call: the second check must see it."""
+    calls = iter(range(1000))
+
+    def drifting(x: Tensor) -> None:
+        z = pyro.sample("z", dist.Normal(float(next(calls)), 1.0))
+        with pyro.plate("rows", len(x)):
+            pyro.sample("x", dist.Normal(z, 1.0), obs=x)
+
+    with pytest.raises(Untraceable, match="does not give what it gives step by step"):
+        recorded(named_loss("trace"), drifting, guides.mean_field, torch.zeros(3, dtype=torch.float64))
+
+
+def test_a_loss_that_stops_being_finite_is_said() -> None:
+    def exploding(x: Tensor) -> None:
+        scale = pyro.sample("scale", dist.LogNormal(0.0, 1.0))
+        with pyro.plate("rows", len(x)):
+            pyro.sample("x", dist.Normal(0.0, scale), obs=x)
+
+    with pytest.raises(FloatingPointError, match=r"svi: the loss is -?(nan|inf) at step \d+"):
+        svi(
+            exploding, guides.mean_field, torch.zeros(50), num_steps=3000, lr=30.0, engine="compiled", progress=False
+        )  # fmt: skip
