@@ -10,6 +10,8 @@ from torch import Tensor
 
 from .draws import is_latent, nodes
 
+SHUFFLED = 1_000_000  # rows, at most, that are gone through in epochs
+
 
 class RowScale(Messenger):
     """Multiplies the log density of every site within the given plates, so that a batch stands for all rows."""
@@ -40,14 +42,9 @@ def row_scale(model: Callable, data: tuple, batch_size: int, *, autoguide: bool)
     rows = len(data[0])
     if not 1 <= batch_size <= rows:
         raise ValueError(f"svi: batch_size must lie between 1 and the number of rows, {rows}; got {batch_size}")
-    trace = poutine.trace(model).get_trace(*data)
-    plates = {
-        frame.name
-        for site in nodes(trace).values()
-        if site["type"] == "sample"
-        for frame in site["cond_indep_stack"]
-        if frame.size == rows
-    }
+    more = min(rows, 2 * batch_size)
+    trace, part = (poutine.trace(model).get_trace(*_first(data, rows, size)) for size in (more, batch_size))
+    plates = _plates(trace, more) & _plates(part, batch_size)
     if not plates:
         raise ValueError(f"svi: batch_size needs a pyro.plate over the {rows} rows of the data, and the model has none")
     latent = {name: site for name, site in nodes(trace).items() if is_latent(site)}
@@ -58,13 +55,12 @@ def row_scale(model: Callable, data: tuple, batch_size: int, *, autoguide: bool)
             "leave batch_size out, or write a guide that computes it from the row"
         )
     values = {name: site["value"] for name, site in latent.items() if name not in local}
-    batch = tuple(value[:batch_size] if is_row_data(value, rows) else value for value in data)
-    again = poutine.trace(poutine.condition(model, data=values)).get_trace(*batch)
+    again = poutine.trace(poutine.condition(model, data=values)).get_trace(*_first(data, rows, batch_size))
     trace.compute_log_prob()
     again.compute_log_prob()
     for name in values:
-        full, part = nodes(trace)[name]["log_prob_sum"], nodes(again)[name]["log_prob_sum"]
-        if not torch.allclose(full, part, rtol=1e-4):
+        before, after = nodes(trace)[name]["log_prob_sum"], nodes(again)[name]["log_prob_sum"]
+        if not torch.allclose(before, after, rtol=1e-4):
             raise ValueError(
                 f"svi: the prior of {name!r} changes with the rows given, so minibatches would fit another model: "
                 "give the prior explicitly"
@@ -73,10 +69,25 @@ def row_scale(model: Callable, data: tuple, batch_size: int, *, autoguide: bool)
 
 
 def batches(data: tuple, batch_size: int) -> Iterator[tuple]:
-    """Endless batches in epochs of freshly shuffled rows; the last rows of an epoch that fill no batch are left out."""
-    rows = len(data[0])
+    """Endless batches: epochs of freshly shuffled rows, of which the last that fill no batch are left out.
+
+    Of more than `SHUFFLED` rows each batch is drawn by itself, so that cost and memory do not grow with their number.
+    """
+    rows, device = len(data[0]), data[0].device
     while True:
-        order = torch.randperm(rows, device=data[0].device)
-        for start in range(0, rows - batch_size + 1, batch_size):
+        if rows > SHUFFLED:
+            order = torch.randint(rows, (batch_size,), device=device)
+        else:
+            order = torch.randperm(rows, device=device)
+        for start in range(0, len(order) - batch_size + 1, batch_size):
             index = order[start : start + batch_size]
             yield tuple(value[index] if is_row_data(value, rows) else value for value in data)
+
+
+def _first(data: tuple, rows: int, size: int) -> tuple:
+    return tuple(value[:size] if is_row_data(value, rows) else value for value in data)
+
+
+def _plates(trace: poutine.Trace, size: int) -> set[str]:
+    frames = (frame for site in nodes(trace).values() if site["type"] == "sample" for frame in site["cond_indep_stack"])
+    return {frame.name for frame in frames if frame.size == size}

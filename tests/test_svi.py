@@ -279,6 +279,7 @@ def test_points_take_quasi_newton_steps() -> None:
         assert not fit(guides.map_point, *DATA, num_steps=2).info.converged
 
 
+@pytest.mark.filterwarnings("ignore:Found vars in model but not guide")
 def test_a_point_whose_loss_is_noise_takes_gradient_steps() -> None:
     """A site that the guide leaves to the prior changes the loss from call to call."""
 
