@@ -43,7 +43,8 @@ def row_scale(model: Callable, data: tuple, batch_size: int, *, autoguide: bool)
     if not 1 <= batch_size <= rows:
         raise ValueError(f"svi: batch_size must lie between 1 and the number of rows, {rows}; got {batch_size}")
     more = min(rows, 2 * batch_size)
-    trace, part = (poutine.trace(model).get_trace(*_first(data, rows, size)) for size in (more, batch_size))
+    with torch.random.fork_rng():
+        trace, part = (poutine.trace(model).get_trace(*_first(data, rows, size)) for size in (more, batch_size))
     plates = _plates(trace, more) & _plates(part, batch_size)
     if not plates:
         raise ValueError(f"svi: batch_size needs a pyro.plate over the {rows} rows of the data, and the model has none")

@@ -84,7 +84,8 @@ def train(
         loss_and_grads()  # creates the model's parameters, and validates what the rest of the steps repeat
         params = unconstrained_params(model, guide)
         halves = split_params(model, guide, data, params) if alternate else ()
-        point = is_point(guide, data)
+        with torch.random.fork_rng():
+            point = is_point(guide, data)
         with pyro.validation_enabled(False):
             if point and optim is None and stream is None and not alternate and engine == "auto":
                 descent = minimise_exactly(loss_and_grads, params, num_steps=num_steps, bar=bar)

@@ -20,6 +20,7 @@ from .optimisers import Rule
 from .record import Untraceable
 from .tidy import Lean
 
+SMALL = 4096  # numbers in the largest tensor of a step, below which vector instructions cost more than they save
 COMPILERS = ("g++", "clang++", "c++")
 
 
@@ -121,5 +122,8 @@ def _inductor(graph: torch.fx.GraphModule, examples: list[Any]) -> Callable[...,
     options: dict[str, Any] = {"fallback_random": True, "compile_threads": joblib.cpu_count()}
     if platform.machine() in ("x86_64", "AMD64"):
         options["cpp.vec_isa_ok"] = True  # trying the instruction sets out takes longer than the compilation
+        values = (node.meta.get("val") for node in graph.graph.nodes)
+        if max(value.numel() for value in values if isinstance(value, Tensor)) < SMALL:
+            options["cpp.simdlen"] = 1
     with config.patch(options):
         return standalone_compile(graph, examples, dynamic_shapes="from_example_inputs")

@@ -56,6 +56,8 @@ def lean(graph: GraphModule, inputs: Sequence[Tensor]) -> Lean:
     for node in list(found.graph.nodes):
         if node.target is aten._linalg_check_errors.default:
             found.graph.erase_node(node)  # what it would say, a loss that is not finite says too
+        elif node.target is aten.detach.default:
+            node.replace_all_uses_with(node.args[0])
     _fold(found)
     constants = _constants_as_input(found)
     if not any(_is_random(node) for node in found.graph.nodes):
