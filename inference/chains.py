@@ -56,7 +56,7 @@ class Chains(NamedTuple):
     draws : dict of Tensor
         Shape (chain, draw, *site): constrained latent sites, and deterministic ones.
     figures : dict of Tensor
-        Shape (chain,): what the kernel reports about each, ``accept_rate`` among it.
+        Shape (chain,), or (chain, draw): what the kernel reports about each, ``accept_rate`` among it.
     r_hat, ess : dict of Tensor
         Rank-normalised split R̂ and bulk effective sample size of every entry of every site, shape (*site).
     seconds : float
@@ -97,6 +97,20 @@ def check_counts(method: str, **counts: int) -> None:
             raise ValueError(f"{method}: {name} must be at least 1, got {value}")
 
 
+def chain_seeds(seed: int, num_chains: int) -> list[int]:
+    """A seed for each chain; ValueError for one out of range."""
+    check_seed(seed)
+    return [int(s) for s in np.random.SeedSequence(seed).generate_state(num_chains)]
+
+
+def on_device(data: tuple, device: str | torch.device | None) -> tuple[tuple, str]:
+    """The data where the model is to run, their own place for None, and the kind of device that it is."""
+    if device is not None:
+        data = tuple(value.to(device) if isinstance(value, Tensor) else value for value in data)
+    kinds = {value.device.type for value in data if isinstance(value, Tensor)} - {"cpu"}
+    return data, min(kinds, default="cpu")
+
+
 def run_chains(
     method: str,
     sampler: Sampler,
@@ -135,12 +149,9 @@ def run_chains(
     ValueError
         If the seed is out of range.
     """
-    check_seed(seed)
-    if device is not None:
-        data = tuple(value.to(device) if isinstance(value, Tensor) else value for value in data)
-    on_cpu = all(value.device.type == "cpu" for value in data if isinstance(value, Tensor))
-    processes = min(num_chains, joblib.cpu_count()) if on_cpu else 1
-    seeds = [int(s) for s in np.random.SeedSequence(seed).generate_state(num_chains)]
+    seeds = chain_seeds(seed, num_chains)
+    data, kind = on_device(data, device)
+    processes = min(num_chains, joblib.cpu_count()) if kind == "cpu" else 1
 
     begin = time.perf_counter()
     total = num_chains * iterations

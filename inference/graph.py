@@ -1,20 +1,32 @@
 """A potential and its gradient as one traced graph of tensor operations, without Pyro's overhead at every call.
 
-The graph is recorded once by ``make_fx``, gradient included, and run by TorchScript's interpreter. It is trusted only
-after it has agreed with the eager potential at several points.
+The graph is recorded once by ``make_fx``. Run by TorchScript's interpreter, gradient included, it serves the samplers
+that are written in torch (`traced`); without writes in place, it is what `xla` translates (`functional`). It is trusted
+only after it has agreed with the eager potential at several points.
 """
 
+import sysconfig
+import traceback
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pyro
 import torch
 from torch import Tensor
+from torch.fx import GraphModule, Node
 from torch.fx.experimental.proxy_tensor import make_fx
+from torch.utils._python_dispatch import TorchDispatchMode
 
 Params = dict[str, Tensor]
 Potential = Callable[[Params], Tensor]
+_LIBRARIES = [path for package in (torch, pyro) for path in package.__path__]
+
+
+class Untraceable(Exception):  # noqa: N818 (nothing is wrong: there is another way)
+    """Why a potential has no graph that can be used, in words that end a sentence."""
 
 
 def traced(potential: Potential, at: Params, num_checks: int = 3, *, gradient: bool = True) -> Potential | None:
@@ -45,8 +57,7 @@ def traced(potential: Potential, at: Params, num_checks: int = 3, *, gradient: b
         return value, *grads
 
     values = tuple(at[name].detach() for name in names)
-    with warnings.catch_warnings(), pyro.validation_enabled(False):
-        warnings.simplefilter("ignore")  # torch.jit.trace is deprecated, and nothing as quick to start replaces it
+    with _quietly():
         try:
             graph = make_fx(value_and_grads)(*values)
             graph.graph.eliminate_dead_code()  # safe: nothing in a potential draws or writes
@@ -81,6 +92,113 @@ def traced(potential: Potential, at: Params, num_checks: int = 3, *, gradient: b
             return tuple(upstream[0] * grad for grad in ctx.saved_tensors)
 
     return lambda params: Traced.apply(*(params[name] for name in names))  # pyright: ignore[reportReturnType]
+
+
+def functional(function: Callable[[Tensor], Tensor], at: Tensor, known: Callable[[Any], bool]) -> GraphModule:
+    """A function of one tensor as a graph of known operations that write nothing in place.
+
+    Parameters
+    ----------
+    function : callable
+        Draws no random numbers.
+    at : Tensor
+        Where it is recorded.
+    known : callable
+        Whether an operation on the tensor may stay whole; torch's core decompositions are tried on the others.
+
+    Raises
+    ------
+    Untraceable
+        If the function branches on a value, or has an operation that is unknown in all its parts.
+    """
+    with _quietly():
+        try:
+            graph = make_fx(function)(at)
+            targets = (node.target for node in graph.graph.nodes if is_operation(node.target))
+            if any(target._schema.is_mutable for target in targets):
+                graph = make_fx(torch.func.functionalize(graph, remove="mutations"))(at)
+        except Exception as error:
+            raise Untraceable(_words(error)) from error
+        graph.graph.eliminate_dead_code()
+        if not all(map(known, _operations(graph))):
+            from torch._decomp import core_aten_decompositions  # takes a second, and few models need it
+
+            parts: dict[Any, Callable] = {op: rule for op, rule in core_aten_decompositions().items() if not known(op)}
+            graph = make_fx(graph, parts)(at)
+            graph.graph.eliminate_dead_code()
+        for operation in _operations(graph):
+            if not known(operation):
+                where = _where_called(function, at, operation)
+                raise Untraceable(f"there is no translation of the operation {operation}{where}")
+    return graph
+
+
+def dependent(graph: GraphModule) -> set[Node]:
+    """The nodes that depend on the graph's inputs: the others can be worked out once."""
+    found: set[Node] = set()
+    for node in graph.graph.nodes:
+        if node.op == "placeholder" or (node.op == "call_function" and found.intersection(node.all_input_nodes)):
+            found.add(node)
+    return found
+
+
+def is_operation(target: Any) -> bool:
+    """Whether what a node calls is an ATen operation, rather than the choice of one of several results."""
+    return isinstance(target, torch._ops.OpOverload)
+
+
+def _operations(graph: GraphModule) -> list[Any]:
+    """The operations on the graph's inputs, in the order in which they run."""
+    nodes = dependent(graph)
+    return [node.target for node in graph.graph.nodes if node in nodes and is_operation(node.target)]
+
+
+@contextmanager
+def _quietly() -> Iterator[None]:
+    with warnings.catch_warnings(), pyro.validation_enabled(False):
+        warnings.simplefilter("ignore")  # torch.jit.trace is deprecated, and nothing as quick to start replaces it
+        yield
+
+
+def _words(error: Exception) -> str:
+    where = _line(frame for frame, _ in traceback.walk_tb(error.__traceback__))
+    if "_local_scalar_dense" in str(error) or "data-dependent" in str(error).lower():
+        return f"the model takes a number out of a drawn tensor, as a branch on its value does{where}"
+    first = str(error).strip().split("\n")[0][:200]
+    return f"it cannot be recorded: {type(error).__name__}: {first}{where}"
+
+
+def _where_called(function: Callable, at: Tensor, operation: Any) -> str:
+    """The line of the model that calls an operation; empty where it is not the model's own doing."""
+    found: list[str] = []
+
+    class Watch(TorchDispatchMode):
+        def __torch_dispatch__(
+            self, func: Any, types: Any, args: tuple = (), kwargs: Mapping[str, Any] | None = None
+        ) -> Any:
+            if func is operation and not found:
+                frames = [frame for frame, _ in traceback.walk_stack(None)]
+                found.append(_line(reversed(frames)))
+            return func(*args, **(kwargs or {}))
+
+    with Watch():
+        function(at)
+    return found[0] if found else ""
+
+
+def _line(frames: Iterable[Any]) -> str:
+    """The innermost of these frames that is a model's, in brackets; frames run from the outside in."""
+    standard, here = sysconfig.get_paths()["stdlib"], str(Path(__file__).parent)
+    for frame in reversed(list(frames)):
+        file, line = frame.f_code.co_filename, frame.f_lineno
+        if file.startswith(here):
+            break
+        is_standard = file.startswith(standard) and "site-packages" not in file
+        if is_standard or file.startswith("<") or any(file.startswith(folder) for folder in _LIBRARIES):
+            continue
+        code = (traceback.extract_stack(frame, limit=1)[0].line or "")[:80]
+        return f" ({Path(file).name}, line {line}: {code})"
+    return ""
 
 
 def _near(values: tuple[Tensor, ...], step: int) -> tuple[Tensor, ...]:

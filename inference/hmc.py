@@ -154,9 +154,7 @@ def hamiltonian_chains(
     Chains
         ``figures`` are ``divergences``, ``accept_rate`` and ``step_size``, as in `HmcInfo`.
     """
-    check_counts(method, num_draws=num_draws, num_warmup=num_warmup, num_chains=num_chains)
-    if not 0 < target_accept < 1:
-        raise ValueError(f"{method}: target_accept must lie between 0 and 1, got {target_accept}")
+    check_options(method, num_draws, num_warmup, num_chains, target_accept)
     return run_chains(
         method,
         partial(_sample, kernel, num_draws, num_warmup, target_accept, dense_mass),
@@ -168,6 +166,18 @@ def hamiltonian_chains(
         device=device,
         progress=progress,
     )
+
+
+def check_options(method: str, num_draws: int, num_warmup: int, num_chains: int, target_accept: float) -> None:
+    """Raise ValueError, in the method's name, for an option out of range."""
+    check_counts(method, num_draws=num_draws, num_warmup=num_warmup, num_chains=num_chains)
+    if not 0 < target_accept < 1:
+        raise ValueError(f"{method}: target_accept must lie between 0 and 1, got {target_accept}")
+
+
+def is_dense(dense_mass: bool | None, dimensions: int) -> bool:
+    """Whether to adapt a full mass matrix: as told, or else for few enough dimensions."""
+    return dimensions <= DENSE_UP_TO if dense_mass is None else dense_mass
 
 
 def divergence(chains: Chains) -> str:
@@ -199,9 +209,7 @@ def _sample(
         if done % 20 == 0 or done == iterations:
             report(done)
 
-    dense = dense_mass
-    if dense is None:
-        dense = sum(value.numel() for value in target.start.values()) <= DENSE_UP_TO
+    dense = is_dense(dense_mass, sum(value.numel() for value in target.start.values()))
     graph = traced(target.potential, target.start) if iterations >= WORTH_TRACING else None
     mcmc = MCMC(
         kernel(potential_fn=graph or target.potential, target_accept_prob=target_accept, full_mass=dense),

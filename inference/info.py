@@ -86,6 +86,14 @@ class NutsInfo(NamedTuple):
         Step size that warm-up ended with.
     num_warmup : int
         Warm-up iterations a chain, not among the draws.
+    seconds : float
+        Compilation included.
+    engine : str
+        "pyro" or "xla".
+    energy : Tensor, shape (chain, draw), or None
+        Potential and kinetic energy at the end of each trajectory, in nats; None from Pyro, which does not say.
+    tree_depth : Tensor, shape (chain, draw), or None
+        How often each trajectory was doubled, 10 at most; likewise.
     """
 
     r_hat: dict[str, Tensor]
@@ -101,6 +109,8 @@ class NutsInfo(NamedTuple):
     engine: str = "pyro"
     method: str = "nuts"
     is_point: bool = False
+    energy: Tensor | None = None
+    tree_depth: Tensor | None = None
 
 
 class HmcInfo(NamedTuple):

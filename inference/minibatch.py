@@ -69,6 +69,17 @@ def row_scale(model: Callable, data: tuple, batch_size: int, *, autoguide: bool)
     return RowScale(plates, rows / batch_size)
 
 
+def glimpse(data: tuple, batch_size: int | None) -> tuple:
+    """What stands for the data where something has to be done once, outside of the steps.
+
+    All of them, unless a fit in minibatches has more than `SHUFFLED` rows: then a hundredth of that, evenly spaced.
+    """
+    if batch_size is None or len(data[0]) <= SHUFFLED:
+        return data
+    rows = len(data[0])
+    return tuple(value[:: 100 * rows // SHUFFLED] if is_row_data(value, rows) else value for value in data)
+
+
 def batches(data: tuple, batch_size: int) -> Iterator[tuple]:
     """Endless batches: epochs of freshly shuffled rows, of which the last that fill no batch are left out.
 

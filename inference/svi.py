@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 from pyro import poutine
-from pyro.infer import TraceEnum_ELBO
+from pyro.infer import Trace_ELBO, TraceEnum_ELBO, TraceMeanField_ELBO
 from pyro.infer.autoguide import AutoGuide, AutoLaplaceApproximation
 from torch import Tensor
 
@@ -32,6 +32,7 @@ from .introspect import (
 )
 from .isolate import isolated
 from .losses import named_loss
+from .minibatch import glimpse
 from .posterior import Posterior
 from .start import Start
 from .training import train
@@ -85,7 +86,9 @@ def svi(
     num_particles : int
         Draws of the guide a step, averaged over; for the default loss and one given by name.
     batch_size : int, optional
-        Rows a step. The model's plates over the rows are scaled up to stand for all of them.
+        Rows a step. The model's plates over the rows are scaled up to stand for all of them. Of more than a million
+        rows, which may lie in a memory-mapped file, nothing but batches is ever read, and ten thousand rows or so to
+        make the parameters with: the ELBO is then that of the last steps, and there is no k̂.
     alternate : int, optional
         Take this many steps on the guide's parameters and as many on the model's, in turn: E-steps and M-steps by
         gradient. All parameters move together where left out, which takes several times fewer steps.
@@ -144,13 +147,14 @@ def svi(
     if device is not None:
         data = tuple(value.to(device) if isinstance(value, Tensor) else value for value in data)
     begin = time.perf_counter()
+    seen = glimpse(data, batch_size)
     with isolated(seed):
         fitted = guide(Start()(model)) if is_family(guide) else copied(guide)
         if device is not None and isinstance(fitted, torch.nn.Module):
             fitted = fitted.to(device)
         if by_name and isinstance(loss, TraceEnum_ELBO):
             with torch.no_grad():
-                traces = (poutine.trace(function).get_trace(*data) for function in (fitted, model))
+                traces = (poutine.trace(function).get_trace(*seen) for function in (fitted, model))
                 loss.max_plate_nesting = max(map(plate_depth, traces))
         training = train(
             model,
@@ -165,16 +169,19 @@ def svi(
             engine=engine,
             progress=progress,
         )
-        params = constrained_params(model, fitted, data)
+        params = constrained_params(model, fitted, seen)
         if isinstance(fitted, AutoLaplaceApproximation):
             fitted = _curved(fitted, data)
-        point = is_point(fitted, data)
-        drawn = draw_guide(model, fitted, data, 1 if point else num_draws, local_draws)
-        learned = learned_sites(model, fitted, data)
+        point = is_point(fitted, seen)
+        drawn = draw_guide(model, fitted, seen, 1 if point else num_draws, local_draws if seen is data else False)
+        learned = learned_sites(model, fitted, seen)
     seconds = time.perf_counter() - begin
 
     elbo = elbo_se = shape = weights = None
-    if not point and drawn.log_weights is not None:
+    if seen is not data and not point and type(loss) in (Trace_ELBO, TraceMeanField_ELBO):
+        late = -training.losses[-max(1, len(training.losses) // 10) :]
+        elbo, elbo_se = float(late.mean()), float(late.std() / math.sqrt(len(late)))
+    elif seen is data and not point and drawn.log_weights is not None:
         weights = drawn.log_weights.cpu().double()
         elbo, elbo_se = float(weights.mean()), float(weights.std() / math.sqrt(len(weights)))
         shape = k_hat(weights) if len(weights) >= 100 else None

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from .compiled import RULES, Untraceable, minimise_compiled
 from .introspect import culprit, is_point, split_params, unconstrained_params
-from .minibatch import batches, row_scale
+from .minibatch import batches, glimpse, row_scale
 from .optimise import late_fall, minimise
 from .progress import Progress
 from .quasi_newton import minimise_exactly
@@ -55,7 +55,8 @@ def train(
     progress: bool,
 ) -> Training:
     """Fit the parameters of guide and model in place; options and errors as of `svi`."""
-    guide(*data)  # creates the guide's parameters
+    seen = glimpse(data, batch_size)
+    guide(*seen)  # creates the guide's parameters
     run_model, run_guide, stream, batch = model, guide, None, data
     taken = 0
     if batch_size is not None:
@@ -85,7 +86,7 @@ def train(
         params = unconstrained_params(model, guide)
         halves = split_params(model, guide, data, params) if alternate else ()
         with torch.random.fork_rng():
-            point = is_point(guide, data)
+            point = is_point(guide, seen)
         with pyro.validation_enabled(False):
             if point and optim is None and stream is None and not alternate and engine == "auto":
                 descent = minimise_exactly(loss_and_grads, params, num_steps=num_steps, bar=bar)

@@ -1,4 +1,4 @@
-"""The No-U-Turn sampler against a posterior in closed form, and its traced potential against the eager one."""
+"""The No-U-Turn sampler in Pyro against a posterior in closed form, and its traced potential against the eager one."""
 
 import linear
 import pyro
@@ -17,7 +17,7 @@ EXACT = linear.posterior(*DATA)
 
 @pytest.fixture(scope="module")
 def posterior():
-    return nuts(linear.model, *DATA, num_draws=500, num_warmup=300, num_chains=4, progress=False)
+    return nuts(linear.model, *DATA, num_draws=500, num_warmup=300, num_chains=4, engine="pyro", progress=False)
 
 
 def test_moments_within_four_monte_carlo_errors(posterior) -> None:
@@ -31,6 +31,8 @@ def test_moments_within_four_monte_carlo_errors(posterior) -> None:
     assert posterior.info.r_hat["w"].max() < 1.02
     assert int(posterior.info.divergences.sum()) == 0
     assert torch.allclose(posterior.draws["total"], w.sum(-1))
+    assert posterior.info.engine == "pyro"
+    assert posterior.info.energy is None
 
 
 def test_same_seed_same_numbers_and_chains_differ() -> None:
@@ -113,7 +115,7 @@ def summed_out(x: torch.Tensor) -> None:
 def test_discrete_sites_are_summed_out() -> None:
     torch.manual_seed(0)
     x = torch.cat([torch.randn(30) - 2, torch.randn(30) + 2]).double()
-    run = {"num_draws": 300, "num_warmup": 200, "num_chains": 2, "progress": False}
+    run = {"num_draws": 300, "num_warmup": 200, "num_chains": 2, "engine": "pyro", "progress": False}
     ours, exact = nuts(two_component, x, **run), nuts(summed_out, x, **run)
     assert set(ours.draws) == {"loc"}
     a, b = ours.draws["loc"].flatten(0, 1), exact.draws["loc"].flatten(0, 1)
@@ -127,7 +129,7 @@ def test_options_out_of_range() -> None:
         ({"num_warmup": 0}, "num_warmup"),
         ({"num_chains": 0}, "num_chains"),
         ({"target_accept": 1.0}, "target_accept"),
-        ({"engine": "stan"}, "engine must be one of auto, pyro"),
+        ({"engine": "stan"}, "engine must be one of auto, pyro, xla"),
         ({"seed": -1}, "seed"),
     ):
         with pytest.raises(ValueError, match=words):

@@ -14,7 +14,7 @@ from pyro.infer.autoguide import AutoNormal
 from torch.distributions import constraints
 
 from guidebook import guides
-from guidebook.inference import svi
+from guidebook.inference import minibatch, svi
 
 DATA = linear.data()
 EXACT = linear.posterior(*DATA)
@@ -265,6 +265,29 @@ def test_options_out_of_range() -> None:
     ):
         with pytest.raises(ValueError, match=words):
             fit(guides.mean_field, *DATA, **options)
+
+
+@pytest.mark.parametrize("engine", ["eager", "compiled"])
+def test_of_many_rows_only_batches_are_read(engine: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The largest tensor that a model sees, and the posterior of all rows."""
+    monkeypatch.setattr(minibatch, "SHUFFLED", 200)
+    x, y = linear.data(rows=400)
+    sizes = set()
+
+    def model(x: torch.Tensor, y: torch.Tensor) -> None:
+        sizes.add(len(x))
+        linear.model(x, y)
+
+    posterior = svi(
+        model, guides.full_rank, x, y, batch_size=100, num_steps=4000, engine=engine, progress=False
+    )  # fmt: skip
+    assert max(sizes) == 200
+    exact = linear.posterior(x, y)
+    w = posterior.draws["w"][0]
+    assert ((w.mean(0) - exact.mean) / exact.stddev).abs().max() < 0.3
+    assert (w.std(0) / exact.stddev - 1).abs().max() < 0.35  # without the scale of 4 they would be twice as wide
+    assert posterior.info.k_hat is None
+    assert abs(posterior.info.elbo - linear.log_evidence(x, y)) < 4 * posterior.info.elbo_se + 5
 
 
 def test_points_take_quasi_newton_steps() -> None:

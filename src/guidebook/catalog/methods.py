@@ -41,7 +41,10 @@ METHODS: dict[str, dict[str, Option]] = {
         "optim": Option(str, None, "optimiser", choices=tuple(OPTIMISERS)),
         "warm_up": Option(int, None, "steps over which the rows' divergence from their prior comes in", 1),
     },
-    "nuts": {"target_accept": _TARGET},
+    "nuts": {
+        "target_accept": _TARGET,
+        "engine": Option(str, None, "who samples", choices=("auto", "pyro", "xla")),
+    },
     "hmc": {
         "target_accept": _TARGET,
         "trajectory_length": Option(float, None, "length of a trajectory, in the adapted metric", 0, False),

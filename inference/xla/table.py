@@ -1,0 +1,573 @@
+"""ATen operations as functions of JAX arrays: the one place where the two meet, a line an operation.
+
+A function takes what the operation takes, without the arguments that say where a result is stored (device, layout and
+the like); what it returns is cast to the dtype that torch gave the result. Operations that draw random numbers, or
+whose result's shape depends on values, have no place here.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import Array, lax
+from jax.scipy import linalg, special
+
+Axes = int | Sequence[int] | None
+
+
+def _axes(dims: Axes) -> Any:
+    """Torch's dimensions to reduce over, of which none stands for all, as JAX's."""
+    return None if dims is None or dims == [] else dims if isinstance(dims, int) else tuple(dims)
+
+
+def _scaled(combine: Callable) -> Callable:
+    return lambda a, b, alpha=1: combine(a, b if alpha == 1 else alpha * b)
+
+
+def _divide(a: Any, b: Any, rounding_mode: str | None) -> Array:
+    quotient = jnp.divide(a, b)
+    return {None: lambda q: q, "floor": jnp.floor, "trunc": jnp.trunc}[rounding_mode](quotient)
+
+
+def _power(a: Any, exponent: Any) -> Array:
+    whole = isinstance(exponent, float) and exponent.is_integer()
+    return jnp.power(a, int(exponent) if whole else exponent)  # whole: by multiplication
+
+
+def _log_sigmoid(a: Array) -> tuple[Array, Array]:
+    return -jax.nn.softplus(-a), jnp.zeros(0, a.dtype)
+
+
+def _softplus(a: Array, beta: float = 1, threshold: float = 20) -> Array:
+    return jnp.where(a * beta > threshold, a, jax.nn.softplus(a * beta) / beta)
+
+
+def _elu(a: Array, alpha: float = 1, scale: float = 1, input_scale: float = 1) -> Array:
+    return scale * jnp.where(a > 0, a, alpha * jnp.expm1(jnp.minimum(a, 0) * input_scale))
+
+
+def _bce_with_logits(a: Array, target: Any, weight: Any = None, pos_weight: Any = None, reduction: int = 1) -> Array:
+    if pos_weight is None:
+        loss = jax.nn.softplus(a) - target * a
+    else:
+        loss = (1 - target) * a + (1 + (pos_weight - 1) * target) * jax.nn.softplus(-a)
+    loss = loss if weight is None else weight * loss
+    return (loss, jnp.mean(loss), jnp.sum(loss))[reduction]
+
+
+def _x_log_y(a: Any, b: Any) -> Array:
+    nothing = jnp.equal(a, 0) & jnp.less_equal(b, 0)  # here torch takes the gradient for zero, too
+    return jnp.where(nothing, 0, a * jnp.log(jnp.where(nothing, 1, b)))
+
+
+def _clamp(a: Array, low: Any = None, high: Any = None) -> Array:
+    return jnp.clip(a, low, high)
+
+
+def _nan_to_num(a: Array, nan: float | None = None, posinf: float | None = None, neginf: float | None = None) -> Array:
+    return jnp.nan_to_num(a, nan=nan or 0.0, posinf=posinf, neginf=neginf)
+
+
+def _variance(a: Array, dims: Axes = None, *, correction: float | None = 1, keepdim: bool = False) -> Array:
+    ddof: Any = 1 if correction is None else correction
+    return jnp.var(a, _axes(dims), ddof=ddof, keepdims=keepdim)
+
+
+def _layer_norm(a: Array, shape: Sequence[int], weight: Any, bias: Any, eps: float) -> tuple[Array, Array, Array]:
+    axes = tuple(range(a.ndim - len(shape), a.ndim))
+    mean = jnp.mean(a, axes, keepdims=True)
+    scale = lax.rsqrt(jnp.var(a, axes, keepdims=True) + eps)
+    out = (a - mean) * scale
+    out = out if weight is None else out * weight
+    return out if bias is None else out + bias, mean, scale
+
+
+def _distances(a: Array, b: Array, order: float, mode: int | None = None) -> Array:
+    gap = a[..., :, None, :] - b[..., None, :, :]
+    if order != 2:
+        return _norm(gap, order, -1)
+    square = jnp.sum(gap * gap, -1)
+    apart = square > 0  # where they are not, torch takes the gradient for zero
+    return jnp.where(apart, jnp.sqrt(jnp.where(apart, square, 1)), 0)
+
+
+def _windows(a: Array, dim: int, size: int, step: int) -> Array:
+    starts = jnp.arange(0, a.shape[dim] - size + 1, step)
+    return jnp.moveaxis(jnp.take(a, starts[:, None] + jnp.arange(size), dim), dim % a.ndim + 1, -1)
+
+
+def _norm(a: Array, order: float = 2, dims: Axes = None, keepdim: bool = False, **_: Any) -> Array:
+    if order == math.inf or order == -math.inf:
+        return (jnp.max if order > 0 else jnp.min)(jnp.abs(a), _axes(dims), keepdims=keepdim)
+    if order == 2:
+        return jnp.sqrt(jnp.sum(a * a, _axes(dims), keepdims=keepdim))
+    return jnp.sum(jnp.abs(a) ** order, _axes(dims), keepdims=keepdim) ** (1 / order)
+
+
+def _extreme(index_of: Callable) -> Callable:
+    def run(a: Array, dim: int, keepdim: bool = False) -> tuple[Array, Array]:
+        index = index_of(a, dim, keepdims=True)
+        value = jnp.take_along_axis(a, index, dim)
+        return (value, index) if keepdim else (jnp.squeeze(value, dim), jnp.squeeze(index, dim))
+
+    return run
+
+
+def _index_of(index_of: Callable) -> Callable:
+    return lambda a, dim=None, keepdim=False: index_of(a, dim, keepdims=keepdim)
+
+
+def _log_cumulative_sum(a: Array, dim: int) -> Array:
+    return lax.cumlogsumexp(a, dim % a.ndim) if a.ndim else a
+
+
+def _cumulative(scan: Callable) -> Callable:
+    return lambda a, dim, dtype=None: scan(a, dim, dtype=dtype) if a.ndim else a
+
+
+def _sort(a: Array, dim: int = -1, descending: bool = False) -> tuple[Array, Array]:
+    order = jnp.argsort(a, dim, stable=True, descending=descending)
+    return jnp.take_along_axis(a, order, dim), order
+
+
+def _top(a: Array, k: int, dim: int = -1, largest: bool = True, sorted: bool = True) -> tuple[Array, Array]:
+    return tuple(lax.slice_in_dim(part, 0, k, axis=dim) for part in _sort(a, dim, largest))  # pyright: ignore[reportReturnType]
+
+
+def _expand(a: Array, size: Sequence[int], implicit: bool = False) -> Array:
+    shape = (1,) * (len(size) - a.ndim) + a.shape
+    return jnp.broadcast_to(a, [old if new == -1 else new for old, new in zip(shape, size, strict=True)])
+
+
+def _squeeze(a: Array, dims: Axes = None) -> Array:
+    dims = range(a.ndim) if dims is None else [dims] if isinstance(dims, int) else dims
+    return jnp.squeeze(a, tuple(dim for dim in dims if a.ndim and a.shape[dim] == 1))
+
+
+def _slice(a: Array, dim: int = 0, start: int | None = None, end: int | None = None, step: int = 1) -> Array:
+    return a[_window(a, dim, slice(start, end, step))]
+
+
+def _window(a: Array, dim: int, part: Any) -> tuple:
+    return (slice(None),) * (dim % a.ndim) + (part,)
+
+
+def _split(a: Array, size: int | Sequence[int], dim: int = 0) -> list[Array]:
+    length = a.shape[dim]
+    sizes = [min(size, length - at) for at in range(0, length, size)] if isinstance(size, int) else size
+    ends = [sum(sizes[: part + 1]) for part in range(len(sizes))]
+    return [lax.slice_in_dim(a, end - size, end, axis=dim) for size, end in zip(sizes, ends, strict=True)]
+
+
+def _unbind(a: Array, dim: int = 0) -> list[Array]:
+    return [jnp.take(a, index, dim) for index in range(a.shape[dim])]
+
+
+def _join(parts: Sequence[Array], dim: int = 0) -> Array:
+    return jnp.concatenate([part for part in parts if part.shape != (0,)], dim)  # torch skips these
+
+
+def _flip(a: Array, dims: Sequence[int]) -> Array:
+    return jnp.flip(a, tuple(dims))
+
+
+def _roll(a: Array, shifts: Sequence[int], dims: Sequence[int] = ()) -> Array:
+    return jnp.roll(a, tuple(shifts), tuple(dims)) if dims else jnp.roll(a, shifts[0])
+
+
+def _repeat(a: Array, times: Sequence[int]) -> Array:
+    return jnp.tile(a, times)
+
+
+def _diagonal_of(a: Array, offset: int = 0, dim1: int = 0, dim2: int = 1) -> Array:
+    return jnp.diagonal(a, offset, dim1, dim2)
+
+
+def _places(size: int, offset: int) -> tuple[Array, Array]:
+    at = jnp.arange(size)
+    return at + max(-offset, 0), at + max(offset, 0)
+
+
+def _diagonal_embedded(a: Array, offset: int = 0, dim1: int = -2, dim2: int = -1) -> Array:
+    side = a.shape[-1] + abs(offset)
+    row, column = _places(a.shape[-1], offset)
+    matrix = jnp.zeros((*a.shape[:-1], side, side), a.dtype).at[..., row, column].set(a)
+    return jnp.moveaxis(matrix, (-2, -1), (dim1, dim2))
+
+
+def _diagonal_replaced(a: Array, part: Array, offset: int = 0, dim1: int = 0, dim2: int = 1) -> Array:
+    front = jnp.moveaxis(a, (dim1, dim2), (-2, -1))
+    row, column = _places(part.shape[-1], offset)
+    return jnp.moveaxis(front.at[..., row, column].set(part), (-2, -1), (dim1, dim2))
+
+
+def _padded(a: Array, pad: Sequence[int], value: float = 0) -> Array:
+    pairs = list(zip(pad[::2], pad[1::2], strict=True))[::-1]  # torch counts from the last dimension
+    widths = [(0, 0, 0)] * (a.ndim - len(pairs)) + [(low, high, 0) for low, high in pairs]
+    return lax.pad(a, jnp.asarray(value, a.dtype), widths)
+
+
+def _at(indices: Sequence[Array | None]) -> tuple:
+    return tuple(slice(None) if index is None else index for index in indices)
+
+
+def _put(a: Array, indices: Sequence[Array | None], values: Array, accumulate: bool = False) -> Array:
+    mask = indices[0]
+    if len(indices) == 1 and mask is not None and mask.dtype == bool and jnp.size(values) == 1:  # its size is open
+        chosen = jnp.reshape(mask, mask.shape + (1,) * (a.ndim - mask.ndim))
+        return jnp.where(chosen, values + a if accumulate else values, a)
+    place = a.at[_at(indices)]
+    return place.add(values) if accumulate else place.set(values)
+
+
+def _along(a: Array, dim: int, index: Array) -> tuple[Array, ...]:
+    """What to index with, so that ``index`` counts along ``dim`` and every other dimension goes with its own place."""
+    grid = [lax.broadcasted_iota(index.dtype, index.shape, axis) for axis in range(index.ndim)]
+    grid[dim % a.ndim] = index
+    return tuple(grid)
+
+
+def _gather(a: Array, dim: int, index: Array, sparse_grad: bool = False) -> Array:
+    return a[_along(a, dim, index)] if a.ndim else a
+
+
+def _scatter(a: Array, dim: int, index: Array, values: Any) -> Array:
+    place = _along(a, dim, index)
+    return a.at[place].set(values[tuple(map(slice, index.shape))] if jnp.ndim(values) else values)
+
+
+def _scatter_add(a: Array, dim: int, index: Array, values: Array) -> Array:
+    return a.at[_along(a, dim, index)].add(values[tuple(map(slice, index.shape))])
+
+
+def _index_add(a: Array, dim: int, index: Array, source: Array, *, alpha: float = 1) -> Array:
+    return a.at[_window(a, dim, index)].add(source if alpha == 1 else alpha * source)
+
+
+def _product_plus(a: Array, left: Array, right: Array, *, beta: float = 1, alpha: float = 1) -> Array:
+    product = jnp.matmul(left, right)
+    return (a if beta == 1 else beta * a) + (product if alpha == 1 else alpha * product)
+
+
+def _cholesky(a: Array, *, upper: bool = False, check_errors: bool = False) -> tuple[Array, Array]:
+    root = jnp.linalg.cholesky(a, upper=upper)
+    return root, jnp.zeros(a.shape[:-2], jnp.int32)  # a failure shows as nan
+
+
+def _solve_triangular(a: Array, b: Array, *, upper: bool, left: bool = True, unitriangular: bool = False) -> Array:
+    lead = jnp.broadcast_shapes(a.shape[:-2], b.shape[:-2])
+    a, b = (jnp.broadcast_to(part, lead + part.shape[-2:]) for part in (a, b))
+    return lax.linalg.triangular_solve(a, b, left_side=left, lower=not upper, unit_diagonal=unitriangular)
+
+
+def _triangular_solve(
+    b: Array, a: Array, upper: bool = True, transpose: bool = False, unitriangular: bool = False
+) -> tuple[Array, Array]:
+    a = jnp.swapaxes(a, -2, -1) if transpose else a
+    return _solve_triangular(a, b, upper=upper != transpose, unitriangular=unitriangular), a
+
+
+def _cholesky_solve(b: Array, root: Array, upper: bool = False) -> Array:
+    adjoint = jnp.swapaxes(root, -2, -1)
+    lower, higher = (adjoint, root) if upper else (root, adjoint)
+    return _solve_triangular(higher, _solve_triangular(lower, b, upper=False), upper=True)
+
+
+def _cholesky_inverse(root: Array, upper: bool = False) -> Array:
+    return _cholesky_solve(jnp.broadcast_to(jnp.eye(root.shape[-1], dtype=root.dtype), root.shape), root, upper)
+
+
+def _inverse(a: Array, *, check_errors: bool = False) -> tuple[Array, Array]:
+    return jnp.linalg.inv(a), jnp.zeros(a.shape[:-2], jnp.int32)
+
+
+def _solve(a: Array, b: Array, *, left: bool = True, check_errors: bool = False) -> tuple[Array, None, None, Array]:
+    is_vector = b.ndim == a.ndim - 1 and b.shape == a.shape[:-1]
+    columns = b[..., None] if is_vector else b
+    if left:
+        solved = jnp.linalg.solve(a, columns)
+    else:
+        solved = jnp.swapaxes(jnp.linalg.solve(jnp.swapaxes(a, -2, -1), jnp.swapaxes(columns, -2, -1)), -2, -1)
+    return solved[..., 0] if is_vector else solved, None, None, jnp.zeros(a.shape[:-2], jnp.int32)
+
+
+def _eigh(a: Array, lower: str = "L", compute_v: bool = True) -> tuple[Array, Array]:
+    values, vectors = jnp.linalg.eigh(a, lower, symmetrize_input=False)
+    return values, vectors
+
+
+def _convolution(
+    a: Array,
+    weight: Array,
+    bias: Array | None,
+    stride: Sequence[int],
+    padding: Sequence[int],
+    dilation: Sequence[int],
+    transposed: bool,
+    output_padding: Sequence[int],
+    groups: int,
+) -> Array:
+    spatial = range(2, weight.ndim)
+    reach = [(weight.shape[axis] - 1) * step for axis, step in zip(spatial, dilation, strict=True)]
+    options: dict[str, Any] = {"rhs_dilation": dilation, "feature_group_count": groups}
+    if transposed:  # the gradient of a convolution: kernel turned around, input spread out
+        fan_in, fan_out = weight.shape[0] // groups, weight.shape[1]
+        weight = jnp.flip(weight, tuple(spatial)).reshape(groups, fan_in, fan_out, *weight.shape[2:])
+        weight = jnp.swapaxes(weight, 1, 2).reshape(groups * fan_out, fan_in, *weight.shape[3:])
+        pads = [(r - p, r - p + more) for r, p, more in zip(reach, padding, output_padding, strict=True)]
+        out = lax.conv_general_dilated(a, weight, [1] * len(pads), pads, lhs_dilation=stride, **options)
+    else:
+        out = lax.conv_general_dilated(a, weight, stride, [(p, p) for p in padding], **options)
+    return out if bias is None else out + bias.reshape(-1, *(1 for _ in spatial))
+
+
+TABLE: dict[str, Callable] = {
+    # one argument
+    "abs": jnp.abs,
+    "acos": jnp.arccos,
+    "acosh": jnp.arccosh,
+    "asin": jnp.arcsin,
+    "asinh": jnp.arcsinh,
+    "atan": jnp.arctan,
+    "atanh": jnp.arctanh,
+    "bitwise_not": jnp.bitwise_not,
+    "ceil": jnp.ceil,
+    "cos": jnp.cos,
+    "cosh": jnp.cosh,
+    "digamma": special.digamma,
+    "elu": _elu,
+    "erf": special.erf,
+    "erfc": special.erfc,
+    "erfinv": special.erfinv,
+    "exp": jnp.exp,
+    "exp2": jnp.exp2,
+    "expm1": jnp.expm1,
+    "floor": jnp.floor,
+    "frac": lambda a: a - jnp.trunc(a),
+    "gelu": lambda a, approximate="none": jax.nn.gelu(a, approximate == "tanh"),
+    "hardtanh": lambda a, low=-1, high=1: jnp.clip(a, low, high),
+    "isinf": jnp.isinf,
+    "isnan": jnp.isnan,
+    "leaky_relu": lambda a, slope=0.01: jnp.where(a > 0, a, slope * a),
+    "lgamma": special.gammaln,
+    "log": jnp.log,
+    "log10": jnp.log10,
+    "log1p": jnp.log1p,
+    "log2": jnp.log2,
+    "log_sigmoid_forward": _log_sigmoid,
+    "logical_not": jnp.logical_not,
+    "logit": lambda a, eps=None: special.logit(a if eps is None else jnp.clip(a, eps, 1 - eps)),
+    "nan_to_num": _nan_to_num,
+    "neg": jnp.negative,
+    "polygamma": special.polygamma,
+    "reciprocal": jnp.reciprocal,
+    "relu": jax.nn.relu,
+    "round": jnp.round,
+    "rsqrt": lax.rsqrt,
+    "sgn": jnp.sign,
+    "sigmoid": jax.nn.sigmoid,
+    "sign": jnp.sign,
+    "silu": jax.nn.silu,
+    "sin": jnp.sin,
+    "sinh": jnp.sinh,
+    "softplus": _softplus,
+    "special_entr": special.entr,
+    "special_i0e": special.i0e,
+    "special_i1": special.i1,
+    "special_i1e": special.i1e,
+    "special_log_ndtr": special.log_ndtr,
+    "special_ndtri": special.ndtri,
+    "i0": special.i0,
+    "sqrt": jnp.sqrt,
+    "tan": jnp.tan,
+    "tanh": jnp.tanh,
+    "trunc": jnp.trunc,
+    # two or three
+    "add.Scalar": _scaled(jnp.add),
+    "add.Tensor": _scaled(jnp.add),
+    "addcdiv": lambda a, over, under, value=1: a + value * over / under,
+    "addcmul": lambda a, left, right, value=1: a + value * left * right,
+    "atan2": jnp.arctan2,
+    "binary_cross_entropy_with_logits": _bce_with_logits,
+    "bitwise_and.Tensor": jnp.bitwise_and,
+    "bitwise_or.Tensor": jnp.bitwise_or,
+    "bitwise_xor.Tensor": jnp.bitwise_xor,
+    "clamp": _clamp,
+    "clamp.Tensor": _clamp,
+    "clamp_max": jnp.minimum,
+    "clamp_max.Tensor": jnp.minimum,
+    "clamp_min": jnp.maximum,
+    "clamp_min.Tensor": jnp.maximum,
+    "copysign.Tensor": jnp.copysign,
+    "div.Scalar": jnp.divide,
+    "div.Scalar_mode": lambda a, b, *, rounding_mode: _divide(a, b, rounding_mode),
+    "div.Tensor": jnp.divide,
+    "div.Tensor_mode": lambda a, b, *, rounding_mode: _divide(a, b, rounding_mode),
+    "eq.Scalar": jnp.equal,
+    "eq.Tensor": jnp.equal,
+    "floor_divide": jnp.floor_divide,
+    "fmod.Scalar": jnp.fmod,
+    "fmod.Tensor": jnp.fmod,
+    "ge.Scalar": jnp.greater_equal,
+    "ge.Tensor": jnp.greater_equal,
+    "gt.Scalar": jnp.greater,
+    "gt.Tensor": jnp.greater,
+    "hypot": jnp.hypot,
+    "igamma": special.gammainc,
+    "igammac": special.gammaincc,
+    "le.Scalar": jnp.less_equal,
+    "le.Tensor": jnp.less_equal,
+    "lerp.Scalar": lambda a, b, weight: a + weight * (b - a),
+    "lerp.Tensor": lambda a, b, weight: a + weight * (b - a),
+    "logaddexp": jnp.logaddexp,
+    "logaddexp2": jnp.logaddexp2,
+    "logical_and": jnp.logical_and,
+    "logical_or": jnp.logical_or,
+    "logical_xor": jnp.logical_xor,
+    "lt.Scalar": jnp.less,
+    "lt.Tensor": jnp.less,
+    "masked_fill.Scalar": lambda a, mask, value: jnp.where(mask, value, a),
+    "masked_fill.Tensor": lambda a, mask, value: jnp.where(mask, value, a),
+    "maximum": jnp.maximum,
+    "minimum": jnp.minimum,
+    "mul.Scalar": jnp.multiply,
+    "mul.Tensor": jnp.multiply,
+    "ne.Scalar": jnp.not_equal,
+    "ne.Tensor": jnp.not_equal,
+    "pow.Scalar": _power,
+    "pow.Tensor_Scalar": _power,
+    "pow.Tensor_Tensor": _power,
+    "remainder.Scalar": jnp.remainder,
+    "remainder.Tensor": jnp.remainder,
+    "rsub.Scalar": lambda a, b, alpha=1: b - alpha * a,
+    "rsub.Tensor": lambda a, b, alpha=1: b - alpha * a,
+    "special_xlog1py": special.xlog1py,
+    "special_zeta": special.zeta,
+    "sub.Scalar": _scaled(jnp.subtract),
+    "sub.Tensor": _scaled(jnp.subtract),
+    "where.self": jnp.where,
+    "xlogy.Scalar_Other": _x_log_y,
+    "xlogy.Scalar_Self": _x_log_y,
+    "xlogy.Tensor": _x_log_y,
+    # reductions and scans
+    "_cdist_forward": _distances,
+    "_log_softmax": lambda a, dim, half_to_float=False: jax.nn.log_softmax(a, dim),
+    "_softmax": lambda a, dim, half_to_float=False: jax.nn.softmax(a, dim),
+    "all": jnp.all,
+    "all.dim": lambda a, dim, keepdim=False: jnp.all(a, dim, keepdims=keepdim),
+    "all.dims": lambda a, dims=None, keepdim=False: jnp.all(a, _axes(dims), keepdims=keepdim),
+    "amax": lambda a, dims=None, keepdim=False: jnp.max(a, _axes(dims), keepdims=keepdim),
+    "amin": lambda a, dims=None, keepdim=False: jnp.min(a, _axes(dims), keepdims=keepdim),
+    "any": jnp.any,
+    "any.dim": lambda a, dim, keepdim=False: jnp.any(a, dim, keepdims=keepdim),
+    "any.dims": lambda a, dims=None, keepdim=False: jnp.any(a, _axes(dims), keepdims=keepdim),
+    "argmax": _index_of(jnp.argmax),
+    "argmin": _index_of(jnp.argmin),
+    "cumprod": _cumulative(jnp.cumprod),
+    "cumsum": _cumulative(jnp.cumsum),
+    "linalg_vector_norm": _norm,
+    "logcumsumexp": _log_cumulative_sum,
+    "logsumexp": lambda a, dims, keepdim=False: special.logsumexp(a, _axes(dims), keepdims=keepdim),
+    "max": jnp.max,
+    "max.dim": _extreme(jnp.argmax),
+    "mean": lambda a, *, dtype=None: jnp.mean(a, dtype=dtype),
+    "mean.dim": lambda a, dims, keepdim=False, *, dtype=None: jnp.mean(a, _axes(dims), dtype, keepdims=keepdim),
+    "min": jnp.min,
+    "min.dim": _extreme(jnp.argmin),
+    "native_layer_norm": _layer_norm,
+    "prod": lambda a, *, dtype=None: jnp.prod(a, dtype=dtype),
+    "prod.dim_int": lambda a, dim, keepdim=False, *, dtype=None: jnp.prod(a, dim, dtype, keepdims=keepdim),
+    "sort": _sort,
+    "std.correction": lambda *args, **options: jnp.sqrt(_variance(*args, **options)),
+    "sum": lambda a, *, dtype=None: jnp.sum(a, dtype=dtype),
+    "sum.dim_IntList": lambda a, dims, keepdim=False, *, dtype=None: jnp.sum(a, _axes(dims), dtype, keepdims=keepdim),
+    "topk": _top,
+    "var.correction": _variance,
+    "var_mean.correction": lambda a, dims=None, *, correction=1, keepdim=False: (
+        _variance(a, dims, correction=correction, keepdim=keepdim),
+        jnp.mean(a, _axes(dims), keepdims=keepdim),
+    ),
+    # shapes and places
+    "_to_copy": lambda a, dtype=None: a,  # every result is cast to its dtype
+    "_unsafe_view": jnp.reshape,
+    "alias": lambda a: a,
+    "cat": _join,
+    "clone": lambda a: a,
+    "constant_pad_nd": _padded,
+    "copy": lambda a, b: jnp.broadcast_to(b, a.shape),
+    "detach": lax.stop_gradient,
+    "diag_embed": _diagonal_embedded,
+    "diagonal": _diagonal_of,
+    "diagonal_scatter": _diagonal_replaced,
+    "embedding": lambda weight, index, *_: weight[index],
+    "expand": _expand,
+    "flip": _flip,
+    "gather": _gather,
+    "index.Tensor": lambda a, indices: a[_at(indices)],
+    "index_add": _index_add,
+    "index_put": _put,
+    "index_select": lambda a, dim, index: jnp.take(a, index, dim),
+    "permute": lambda a, dims: jnp.transpose(a, tuple(dims)),
+    "repeat": _repeat,
+    "roll": _roll,
+    "scatter.src": _scatter,
+    "scatter.value": _scatter,
+    "scatter_add": _scatter_add,
+    "select.int": lambda a, dim, index: a[_window(a, dim, index)],
+    "select_scatter": lambda a, part, dim, index: a.at[_window(a, dim, index)].set(part),
+    "slice.Tensor": _slice,
+    "slice_scatter": lambda a, part, dim=0, start=None, end=None, step=1: a.at[
+        _window(a, dim, slice(start, end, step))
+    ].set(part),
+    "split.Tensor": _split,
+    "split_with_sizes": _split,
+    "squeeze": _squeeze,
+    "squeeze.dim": _squeeze,
+    "squeeze.dims": _squeeze,
+    "stack": jnp.stack,
+    "t": jnp.transpose,
+    "transpose.int": jnp.swapaxes,
+    "tril": jnp.tril,
+    "triu": jnp.triu,
+    "unbind.int": _unbind,
+    "unfold": _windows,
+    "unsqueeze": jnp.expand_dims,
+    "view": jnp.reshape,
+    # new tensors, of which only those shaped like another reach the table: the rest are constants
+    "empty_like": lambda a, dtype=None: jnp.zeros_like(a, dtype),
+    "fill.Scalar": jnp.full_like,
+    "fill.Tensor": jnp.full_like,
+    "full_like": lambda a, value, dtype=None: jnp.full_like(a, value, dtype),
+    "new_empty": lambda a, size, dtype=None: jnp.zeros(size, dtype or a.dtype),
+    "new_full": lambda a, size, value, dtype=None: jnp.full(size, value, dtype or a.dtype),
+    "new_ones": lambda a, size, dtype=None: jnp.ones(size, dtype or a.dtype),
+    "new_zeros": lambda a, size, dtype=None: jnp.zeros(size, dtype or a.dtype),
+    "ones_like": lambda a, dtype=None: jnp.ones_like(a, dtype),
+    "zeros_like": lambda a, dtype=None: jnp.zeros_like(a, dtype),
+    # linear algebra
+    "_linalg_check_errors": lambda *_, **__: None,
+    "_linalg_det": lambda a: (jnp.linalg.det(a), None, None),
+    "_linalg_eigh": _eigh,
+    "_linalg_slogdet": lambda a: (*jnp.linalg.slogdet(a), None, None),
+    "_linalg_solve_ex": _solve,
+    "addmm": _product_plus,
+    "addmv": _product_plus,
+    "baddbmm": _product_plus,
+    "bmm": jnp.matmul,
+    "cholesky": lambda a, upper=False: _cholesky(a, upper=upper)[0],
+    "cholesky_inverse": _cholesky_inverse,
+    "cholesky_solve": _cholesky_solve,
+    "dot": jnp.dot,
+    "linalg_cholesky_ex": _cholesky,
+    "linalg_cross": lambda a, b, *, dim=-1: jnp.cross(a, b, axis=dim),
+    "linalg_inv_ex": _inverse,
+    "linalg_matrix_exp": linalg.expm,
+    "linalg_solve_triangular": _solve_triangular,
+    "mm": jnp.matmul,
+    "mv": jnp.matmul,
+    "triangular_solve": _triangular_solve,
+    # networks
+    "convolution": _convolution,
+}
