@@ -3,7 +3,7 @@ BIN := .venv/bin
 # Small models on two threads wait for each other: one thread a process, and a process a chain.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: demo test lint docs clean
+.PHONY: demo test lint docs bench clean
 
 .venv/demo: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -18,6 +18,11 @@ export OMP_NUM_THREADS ?= 1
 .venv/docs: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[docs]'
+	touch $@
+
+.venv/bench: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[bench]'
 	touch $@
 
 demo: .venv/demo
@@ -38,6 +43,9 @@ lint: .venv/test
 
 docs: .venv/docs
 	$(BIN)/sphinx-build -W --keep-going -q docs docs/build/html
+
+bench: .venv/bench
+	$(BIN)/python -m benchmarks $(if $(QUICK),--quick)
 
 clean:
 	rm -rf .venv build dist docs/build reports *.egg-info .pytest_cache .ruff_cache .hypothesis

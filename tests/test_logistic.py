@@ -18,7 +18,7 @@ from guidebook.inference.diagnostics import mcse
 from guidebook.inference.gibbs import gibbs
 from guidebook.models import logistic
 
-STEPS = 15_000  # enough for the full-rank guide's narrowest directions
+STEPS = 40_000
 SCALE = 1.7  # prior_scale of the tiny problem
 
 

@@ -168,7 +168,10 @@ def _components(
     like: Tensor, x: Tensor | None, num_components: int, covariance: Covariance, prior: Prior
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The global sites: weights, means, and Cholesky factors or, entry by entry, standard deviations."""
-    weights = pyro.sample("weights", dist.Dirichlet(like.new_full((num_components,), prior.concentration)))
+    even = like.new_full((num_components,), 1 / num_components)  # a start with few rows to one component may lose it
+    start: Any = {"init": lambda: even}
+    concentration = like.new_full((num_components,), prior.concentration)
+    weights = pyro.sample("weights", dist.Dirichlet(concentration), infer=start)
     if covariance in ("full", "tied"):
         scale = _sample_scale_tril(prior, num_components if covariance == "full" else 1, x, num_components)
         pyro.deterministic("covariance", scale @ scale.mT, event_dim=3)

@@ -1,5 +1,7 @@
 """The Pyro models of a mixture of counts, and data simulated from it."""
 
+from typing import Any
+
 import numpy as np
 import pyro
 import pyro.distributions as dist
@@ -181,7 +183,8 @@ def _read(
 
 def _sample_globals(x: Tensor | None, num_components: int, family: Family, prior: Prior) -> tuple[Tensor, Tensor]:
     of_weights, of_components = distributions(prior, num_components, prior.shape if x is None else x)
-    weights = pyro.sample("weights", of_weights)
+    even: Any = {"init": lambda: torch.full_like(of_weights.mean, 1 / num_components)}
+    weights = pyro.sample("weights", of_weights, infer=even)  # a start with few rows to one component may lose it
     start = _start(x, num_components, family, prior)
     return weights, pyro.sample(site_name(prior), of_components, infer=start)
 
