@@ -26,7 +26,7 @@ _LIBRARIES = [path for package in (torch, pyro) for path in package.__path__]
 
 
 class Untraceable(Exception):  # noqa: N818 (nothing is wrong: there is another way)
-    """Why a potential has no graph that can be used, in words that end a sentence."""
+    """Why a potential or a step has no graph that can be used, in words that end a sentence."""
 
 
 def traced(potential: Potential, at: Params, num_checks: int = 3, *, gradient: bool = True) -> Potential | None:
@@ -118,7 +118,7 @@ def functional(function: Callable[[Tensor], Tensor], at: Tensor, known: Callable
             if any(target._schema.is_mutable for target in targets):
                 graph = make_fx(torch.func.functionalize(graph, remove="mutations"))(at)
         except Exception as error:
-            raise Untraceable(_words(error)) from error
+            raise Untraceable(words(error)) from error
         graph.graph.eliminate_dead_code()
         if not all(map(known, _operations(graph))):
             from torch._decomp import core_aten_decompositions  # takes a second, and few models need it
@@ -160,7 +160,8 @@ def _quietly() -> Iterator[None]:
         yield
 
 
-def _words(error: Exception) -> str:
+def words(error: Exception) -> str:
+    """Why something could not be recorded, and at which line of the model, in words that end a sentence."""
     where = _line(frame for frame, _ in traceback.walk_tb(error.__traceback__))
     if "_local_scalar_dense" in str(error) or "data-dependent" in str(error).lower():
         return f"the model takes a number out of a drawn tensor, as a branch on its value does{where}"
@@ -192,6 +193,8 @@ def _line(frames: Iterable[Any]) -> str:
     for frame in reversed(list(frames)):
         file, line = frame.f_code.co_filename, frame.f_lineno
         if file.startswith(here):
+            if frame.f_code.co_name == "__torch_function__":  # stands between the model and torch
+                continue
             break
         is_standard = file.startswith(standard) and "site-packages" not in file
         if is_standard or file.startswith("<") or any(file.startswith(folder) for folder in _LIBRARIES):

@@ -10,7 +10,8 @@ from pyro.infer import ELBO
 from pyro.infer.autoguide import AutoGuide
 from torch import Tensor
 
-from .compiled import RULES, Untraceable, minimise_compiled
+from .compiled import RULES, minimise_compiled
+from .graph import Untraceable
 from .introspect import culprit, is_point, split_params, unconstrained_params
 from .minibatch import batches, glimpse, row_scale
 from .optimise import late_fall, minimise

@@ -15,10 +15,11 @@ from torch.fx import Interpreter
 
 from guidebook import datasets, guides
 from guidebook.inference import svi
-from guidebook.inference.compiled import descend, program
+from guidebook.inference.compiled import descend, program, tidy
 from guidebook.inference.compiled.optimisers import RULES
-from guidebook.inference.compiled.record import Untraceable, record
+from guidebook.inference.compiled.record import record
 from guidebook.inference.compiled.tidy import _NORMAL, _UNIFORM, lean
+from guidebook.inference.graph import Untraceable
 from guidebook.inference.introspect import unconstrained_params
 from guidebook.inference.losses import named_loss
 from guidebook.inference.start import Start
@@ -133,6 +134,32 @@ def test_noise_and_data_are_inputs() -> None:
     assert not [node for node in step.graph.graph.nodes if node.op == "get_attr"]
 
 
+@pytest.mark.parametrize("upper", [False, True])
+@pytest.mark.parametrize("left", [False, True])
+@pytest.mark.parametrize("size", [1, 2, 4])
+def test_small_systems_are_solved_by_substitution(upper: bool, left: bool, size: int) -> None:
+    generator = torch.Generator().manual_seed(size)
+    a = torch.randn(3, size, size, generator=generator, dtype=torch.float64) + 3 * torch.eye(size)
+    b = torch.randn(2, 3, *((size, 5) if left else (5, size)), generator=generator, dtype=torch.float64)
+    a = a.triu() if upper else a.tril()
+    expected = torch.linalg.solve_triangular(a, b, upper=upper, left=left)
+    torch.testing.assert_close(tidy._solve_triangular(a, b, upper=upper, left=left), expected)
+    square = a @ a.mT
+    torch.testing.assert_close(tidy._cholesky(square)[0], torch.linalg.cholesky(square))
+    assert tidy._cholesky(-square)[0].isnan().any()
+    assert tidy._cholesky(torch.eye(5)) is NotImplemented
+
+
+@pytest.mark.parametrize("dim", [0, -1])
+def test_short_scans_are_written_out(dim: int) -> None:
+    x = torch.randn(4, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    torch.testing.assert_close(tidy._cumsum(x, dim), x.cumsum(dim))
+    torch.testing.assert_close(tidy._cumprod(x, dim), x.cumprod(dim))
+    counts = (x > 0).int()
+    torch.testing.assert_close(tidy._cumsum(counts, dim), counts.cumsum(dim))
+    assert tidy._cumsum(torch.zeros(9), 0) is NotImplemented
+
+
 @pytest.mark.parametrize("optim", list(RULES))
 def test_rules_are_torchs_optimisers(optim) -> None:
     ours = torch.tensor([1.0, -2.0, 3.0], dtype=torch.float64)
@@ -196,10 +223,10 @@ def branching(x: Tensor) -> None:
 
 def test_a_branch_on_a_drawn_value_is_named_and_runs_eagerly(monkeypatch: pytest.MonkeyPatch) -> None:
     x = torch.randn(5, generator=torch.Generator().manual_seed(0))
-    with pytest.raises(ValueError, match=r"cannot be recorded at test_compiled_svi\.py, line \d+ \(if z > 0:\)"):
+    with pytest.raises(ValueError, match=r"on its value does \(test_compiled_svi\.py, line \d+: if z > 0:\)"):
         svi(branching, guides.mean_field, x, num_steps=10, engine="compiled", progress=False)
     monkeypatch.setattr(sys.modules["guidebook.inference.training"], "COMPILED_FROM", 10)
-    with pytest.warns(UserWarning, match="taken one by one, for they cannot be compiled: it cannot be recorded at"):
+    with pytest.warns(UserWarning, match="one by one, for they cannot be compiled: the model takes a number out"):
         posterior = svi(branching, guides.mean_field, x, num_steps=10, progress=False)
     assert posterior.info.engine == "eager"
 

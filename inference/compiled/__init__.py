@@ -2,6 +2,5 @@
 
 from .descend import minimise_compiled
 from .optimisers import RULES
-from .record import Untraceable
 
-__all__ = ["RULES", "Untraceable", "minimise_compiled"]
+__all__ = ["RULES", "minimise_compiled"]

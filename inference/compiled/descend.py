@@ -6,11 +6,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..graph import Untraceable
 from ..optimise import schedule
 from ..progress import Progress
 from .optimisers import RULES
 from .program import compiled, no_compiler
-from .record import Untraceable, record
+from .record import record
 from .tidy import lean
 
 UNROLL = 4  # steps in a row, where that pays

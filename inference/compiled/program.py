@@ -16,9 +16,9 @@ from torch import Tensor
 from torch.fx import Interpreter
 from torch.fx.experimental.proxy_tensor import make_fx
 
+from ..graph import Untraceable
 from .optimisers import Rule
-from .record import Untraceable
-from .tidy import Lean
+from .tidy import Lean, close
 
 SMALL = 4096  # numbers in the largest tensor of a step, below which vector instructions cost more than they save
 COMPILERS = ("g++", "clang++", "c++")
@@ -99,15 +99,9 @@ def compiled(
             found = run(*examples)
         except Exception as error:  # a compiler's complaint about a stranger's model: the eager step still serves
             raise Untraceable(f"it cannot be compiled: {str(error).strip().splitlines()[0][:200]}") from None
-    tolerance = 1e-8 if vector.dtype == torch.float64 else 1e-3
-    close = (_close(a, b, tolerance) for a, b in zip(expected, found, strict=True))
-    if not all(close):
+    if not all(close(a, b) for a, b in zip(expected, found, strict=True)):
         raise Untraceable("compiled, it does not give what it gives step by step")
     return run
-
-
-def _close(a: Tensor, b: Tensor, tolerance: float) -> bool:
-    return torch.allclose(a, b, rtol=tolerance, atol=tolerance * float(a.abs().max()))
 
 
 def _inductor(graph: torch.fx.GraphModule, examples: list[Any]) -> Callable[..., Any]:

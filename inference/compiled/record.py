@@ -6,9 +6,7 @@ Pyro's store or in a closure.
 """
 
 import sys
-import traceback
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 import pyro
@@ -19,14 +17,11 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 
+from ..graph import Untraceable, words
+
 # What Pyro asks of values while a step is recorded: warn_if_nan, whether one is NaN (which is seen when the graph has
 # run), and Dice, whether all probabilities are positive (else it leaves some out, of which 0 times the cost is left).
 _ANSWERS = {"pyro.util": False, "pyro.infer.util": True}
-_LIBRARIES = ("torch", "pyro", "guidebook", "contextlib", "functools")
-
-
-class Untraceable(Exception):  # noqa: N818 (as much an answer as an error)
-    """A step cannot be a graph; says why in a clause."""
 
 
 def record(
@@ -76,7 +71,7 @@ def record(
     except Untraceable:
         raise
     except Exception as error:  # whatever the tracer meets in a stranger's model, the eager step still serves
-        raise Untraceable(f"it cannot be recorded{_line(error)}: {_reason(error)}") from None
+        raise Untraceable(words(error)) from None
     run = Interpreter(graph)
     for data in samples:
         with torch.random.fork_rng():
@@ -107,20 +102,3 @@ class _StandIns(TorchFunctionMode):
             return _ANSWERS[sys._getframe(1).f_globals["__name__"]]
         given = pytree.tree_map_only(Tensor, lambda value: self._of.get(id(value), value), (args, kwargs or {}))
         return func(*given[0], **given[1])
-
-
-def _reason(error: Exception) -> str:
-    text = str(error).strip() or type(error).__name__
-    if "tracing tensor" in text or "data-dependent" in text.lower():
-        return "Python needs the value of a tensor there"
-    return text.splitlines()[0][:200]
-
-
-def _line(error: Exception) -> str:
-    """The line of the user's code nearest to where an error arose."""
-    for frame in reversed(traceback.extract_tb(error.__traceback__)):
-        parts = Path(frame.filename).parts
-        library = "site-packages" in parts or Path(frame.filename).is_relative_to(Path(__file__).parents[1])
-        if not library and not frame.filename.startswith("<") and not any(name in parts for name in _LIBRARIES):
-            return f" at {Path(frame.filename).name}, line {frame.lineno} ({frame.line})"
-    return ""

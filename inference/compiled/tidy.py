@@ -14,8 +14,11 @@ from torch.fx import Graph, GraphModule, Interpreter, Node
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.fx.node import map_arg
 
+from ..graph import Untraceable
+
 aten = torch.ops.aten
 LARGEST_FOLDED = 10_000_000  # numbers in a constant worked out beforehand
+TINY = 4  # up to this size the same holds for solving with a triangular matrix, and for Cholesky factors
 SHORT = 8  # up to this length cumulative sums and products are written out, which fuses with what is around them
 
 # What draws standard noise into a new tensor, or over an old one from the two parameters behind it.
@@ -41,16 +44,27 @@ class Lean(NamedTuple):
 
 
 def lean(graph: GraphModule, inputs: Sequence[Tensor]) -> Lean:
-    """Rewrite a graph that `record` made from ``inputs``."""
+    """Rewrite a graph that `record` made from ``inputs``; raises `Untraceable` where that changes what it gives."""
     noise = _noise_as_input(graph.graph)
+    for node in graph.graph.nodes:
+        if node.target is aten.view.default:
+            node.target = aten.reshape.default  # what the rules below return may lie in memory in another order
     graph.recompile()
     run = Interpreter(graph)
 
     def pure(*arguments: Tensor) -> Any:
         return run.run(*arguments, enable_io_processing=False)
 
-    rules = {aten.cumsum.default: _cumsum, aten.cumprod.default: _cumprod}
-    filled = [inputs[0].new_zeros(size) for size in noise]
+    rules = {
+        aten.cumsum.default: _cumsum,
+        aten.cumprod.default: _cumprod,
+        aten.linalg_solve_triangular.default: _solve_triangular,
+        aten.linalg_cholesky_ex.default: _cholesky,
+    }
+    generator = torch.Generator(inputs[0].device).manual_seed(0)
+    filled = [inputs[0].new_empty(size) for size in noise]
+    filled[0].normal_(generator=generator)
+    filled[1].uniform_(generator=generator)
     with torch.no_grad():
         found = make_fx(torch.func.functionalize(pure, remove="mutations"), decomposition_table=rules)(*inputs, *filled)
     for node in list(found.graph.nodes):
@@ -63,7 +77,19 @@ def lean(graph: GraphModule, inputs: Sequence[Tensor]) -> Lean:
     if not any(_is_random(node) for node in found.graph.nodes):
         found.graph = fx_graph_cse(found.graph)
     found.recompile()
+    with torch.no_grad():
+        with torch.random.fork_rng():
+            before = pure(*inputs, *filled)
+        after = Interpreter(found).run(*inputs, *filled, *constants, enable_io_processing=False)
+    if not all(close(a, b) for a, b in zip(before, after, strict=True)):
+        raise Untraceable("made lean, it does not give what it gives step by step")
     return Lean(found, constants, noise)
+
+
+def close(a: Tensor, b: Tensor) -> bool:
+    """Whether two tensors are the same up to rounding, relative to the largest entry."""
+    tolerance = 1e-8 if a.dtype == torch.float64 else 1e-3
+    return torch.allclose(a, b, rtol=tolerance, atol=tolerance * float(a.abs().max()))
 
 
 def _is_random(node: Node) -> bool:
@@ -164,3 +190,36 @@ def _scan(step: Callable[..., Tensor], x: Tensor, dim: int, dtype: torch.dtype |
     for position in range(1, len(parts)):
         parts[position] = step(parts[position - 1], parts[position])
     return torch.stack(parts, dim)
+
+
+def _solve_triangular(a: Tensor, b: Tensor, *, upper: bool, left: bool = True, unitriangular: bool = False) -> Tensor:
+    """Forward or backward substitution, row by row."""
+    size = a.shape[-1]
+    if size > TINY or unitriangular:
+        return NotImplemented
+    if not left:
+        return _solve_triangular(a.mT, b.mT, upper=not upper).mT
+    found: dict[int, Tensor] = {}
+    for i in reversed(range(size)) if upper else range(size):
+        row = b[..., i, :]
+        for j, value in found.items():
+            row = row - a[..., i, j, None] * value
+        found[i] = row / a[..., i, i, None]
+    return torch.stack([found[i] for i in range(size)], -2)
+
+
+def _cholesky(a: Tensor, *, upper: bool = False, check_errors: bool = False) -> tuple[Tensor, Tensor]:
+    """Column by column; nan where the matrix is not positive definite."""
+    size = a.shape[-1]
+    if size > TINY or upper:
+        return NotImplemented
+    factor: dict[tuple[int, int], Tensor] = {}
+    for j in range(size):
+        for i in range(j, size):
+            value = a[..., i, j]
+            for k in range(j):
+                value = value - factor[i, k] * factor[j, k]
+            factor[i, j] = value.sqrt() if i == j else value / factor[j, j]
+    zero = torch.zeros_like(a[..., 0, 0])
+    rows = [torch.stack([factor.get((i, j), zero) for j in range(size)], -1) for i in range(size)]
+    return torch.stack(rows, -2), torch.zeros_like(a[..., 0, 0], dtype=torch.int32)
