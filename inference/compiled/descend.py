@@ -86,18 +86,18 @@ def minimise_compiled(
     state = [parameters, torch.zeros_like(parameters), *(torch.zeros_like(parameters) for _ in range(rule.states))]
     plan = [(*rule.numbers(t + 1, rate), weight) for t, (rate, weight) in enumerate(schedule(lr, num_steps))]
     plan += [(*(0.0 for _ in plan[0][:-1]), 0.0)] * (-num_steps % unroll)  # steps that do nothing
-    table = torch.tensor(plan, dtype=parameters.dtype, device=parameters.device)
-    calls = len(plan) // unroll
+    table = torch.tensor(plan, dtype=parameters.dtype, device=parameters.device).split(unroll)
+    calls = len(table)
     noise = _noise(parameters, calls, unroll, step.noise)
     losses = []
     for start in range(0, calls, LOOK):
         before, found = state[0], []
-        for call in range(start, min(start + LOOK, calls)):
-            batch = () if stream is None else next(stream)
-            part = [batch[position] for position in rows]
-            with torch.no_grad():
-                value, *state = run(*state, table[call * unroll :][:unroll], *next(noise), *step.constants, *part)
-            found.append(value)
+        with torch.no_grad():
+            for numbers in table[start : start + LOOK]:
+                batch = () if stream is None else next(stream)
+                part = [batch[position] for position in rows]
+                value, *state = run(*state, numbers, *next(noise), *step.constants, *part)
+                found.append(value)
         losses.append(torch.cat(found).double().cpu())
         if not torch.isfinite(losses[-1]).all():
             _spread(before, leaves)
@@ -114,7 +114,7 @@ def _noise(like: Tensor, calls: int, unroll: int, sizes: tuple[int, int]) -> Ite
     for start in range(0, calls, block):
         shape = (min(block, calls - start), unroll)
         normal, uniform = like.new_empty(*shape, sizes[0]).normal_(), like.new_empty(*shape, sizes[1]).uniform_()
-        yield from zip(normal, uniform, strict=True)
+        yield from zip(normal.unbind(), uniform.unbind(), strict=True)
 
 
 def _spread(vector: Tensor, leaves: Sequence[Tensor]) -> None:
