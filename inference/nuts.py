@@ -79,7 +79,7 @@ def nuts(
     Warns
     -----
     UserWarning
-        If transitions diverged, or "auto" would take NumPyro and the model cannot be translated.
+        If transitions diverged, or "auto" would take NumPyro and it is not installed or cannot have the model.
     """
     if engine not in ENGINES:
         raise ValueError(f"nuts: engine must be one of {', '.join(ENGINES)}; got {engine!r}")
@@ -96,9 +96,7 @@ def nuts(
         "progress": progress,
     }
     compiled = None
-    if engine == "xla" or (
-        engine == "auto" and xla.installed() and num_chains * (num_warmup + num_draws) >= WORTH_COMPILING
-    ):
+    if engine == "xla" or (engine == "auto" and num_chains * (num_warmup + num_draws) >= WORTH_COMPILING):
         try:
             compiled = _compiled(model, data, options)
         except Untraceable as why:
