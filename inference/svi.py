@@ -99,7 +99,7 @@ def svi(
         fewer than ten million numbers.
     engine : {"auto", "eager", "compiled"}
         How steps are taken: one after the other as Pyro does, or model, guide, loss and optimiser compiled into one
-        function, ten to eighty times faster for small models once it is there, after some ten seconds the first time
+        function, thirty to fifty times faster for small models once it is there, after some ten seconds the first time
         and some three from then on. "auto" compiles fits of 5,000 steps and more, for Pyro's losses and the
         optimisers Adam, RMSprop and SGD, as `inference.training` says. The two draw different random numbers.
     seed : int
