@@ -80,20 +80,43 @@ def glimpse(data: tuple, batch_size: int | None) -> tuple:
     return tuple(value[:: 100 * rows // SHUFFLED] if is_row_data(value, rows) else value for value in data)
 
 
-def batches(data: tuple, batch_size: int) -> Iterator[tuple]:
+class Batches:
     """Endless batches: epochs of freshly shuffled rows, of which the last that fill no batch are left out.
 
     Of more than `SHUFFLED` rows each batch is drawn by itself, so that cost and memory do not grow with their number.
+
+    Attributes
+    ----------
+    positions : list of int
+        Which of the data have a row for each datum; the rest is in every batch as it is.
     """
-    rows, device = len(data[0]), data[0].device
+
+    def __init__(self, data: tuple, batch_size: int) -> None:
+        rows = len(data[0])
+        self.positions = [position for position, value in enumerate(data) if is_row_data(value, rows)]
+        self._data = data
+        self._order = _order(rows, batch_size, data[0].device)
+
+    def __next__(self) -> tuple:
+        batch = list(self._data)
+        for position, rows in zip(self.positions, self.take(1), strict=True):
+            batch[position] = rows[0]
+        return tuple(batch)
+
+    def take(self, count: int) -> list[Tensor]:
+        """That many batches of what has rows, each shaped (count, batch size, …)."""
+        index = torch.stack([next(self._order) for _ in range(count)])
+        found = (self._data[position] for position in self.positions)
+        return [value.index_select(0, index.flatten()).view(*index.shape, *value.shape[1:]) for value in found]
+
+
+def _order(rows: int, batch_size: int, device: torch.device) -> Iterator[Tensor]:
     while True:
         if rows > SHUFFLED:
             order = torch.randint(rows, (batch_size,), device=device)
         else:
             order = torch.randperm(rows, device=device)
-        for start in range(0, len(order) - batch_size + 1, batch_size):
-            index = order[start : start + batch_size]
-            yield tuple(value[index] if is_row_data(value, rows) else value for value in data)
+        yield from order[: len(order) - len(order) % batch_size].split(batch_size)
 
 
 def _first(data: tuple, rows: int, size: int) -> tuple:

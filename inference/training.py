@@ -13,7 +13,7 @@ from torch import Tensor
 from .compiled import RULES, minimise_compiled
 from .graph import Untraceable
 from .introspect import culprit, is_point, split_params, unconstrained_params
-from .minibatch import batches, glimpse, row_scale
+from .minibatch import Batches, glimpse, row_scale
 from .optimise import late_fall, minimise
 from .progress import Progress
 from .quasi_newton import minimise_exactly
@@ -62,7 +62,7 @@ def train(
     taken = 0
     if batch_size is not None:
         scale = row_scale(model, data, batch_size, autoguide=isinstance(guide, AutoGuide))
-        run_model, run_guide, stream = scale(model), scale(guide), batches(data, batch_size)
+        run_model, run_guide, stream = scale(model), scale(guide), Batches(data, batch_size)
 
     def loss_and_grads() -> float:
         nonlocal batch

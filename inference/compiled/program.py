@@ -1,27 +1,50 @@
-"""A lean graph and an optimiser's update, several steps of it in a row, compiled to machine code by Inductor.
+"""A lean graph and an optimiser's update as one step, compiled to machine code by Inductor.
 
 What is compiled holds neither data nor seeds, and is kept in torch's own cache on disk: the next fit of a model to
 data of the same shape takes it from there.
 """
 
-import platform
 import shutil
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from itertools import accumulate
+from types import ModuleType
 from typing import Any
+from unittest.mock import patch
 
-import joblib
 import torch
 from torch import Tensor
-from torch.fx import Interpreter
+from torch.fx import Graph, GraphModule, Node
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from ..graph import Untraceable
 from .optimisers import Rule
+from .replay import Kernel, Player, Unplayable
 from .tidy import Lean, close
 
+aten = torch.ops.aten
 SMALL = 4096  # numbers in the largest tensor of a step, below which vector instructions cost more than they save
 COMPILERS = ("g++", "clang++", "c++")
+
+
+class Caller:
+    """Takes steps in a row, by a call each: what `Player` does, for programs that cannot be played."""
+
+    def __init__(self, run: Callable, inputs: Sequence[Tensor], states: int, streams: Sequence[int]) -> None:
+        self.state = list(inputs[:states])
+        self._run, self._inputs, self._streams = run, list(inputs), streams
+
+    def play(self, streams: Sequence[Tensor]) -> Tensor:
+        """As `Player.play`."""
+        losses = []
+        for rows in zip(*streams, strict=True):
+            for position, row in zip(self._streams, rows, strict=True):
+                self._inputs[position] = row
+            loss, *self.state = self._run(*self.state, *self._inputs[len(self.state) :])
+            losses.append(loss)
+        return torch.stack(losses)
 
 
 def no_compiler() -> str:
@@ -29,95 +52,141 @@ def no_compiler() -> str:
     return "" if any(map(shutil.which, COMPILERS)) else "there is no C++ compiler (g++ or clang++)"
 
 
-def compiled(
-    step: Lean, rule: Rule, leaves: Sequence[Tensor], batch: Sequence[Tensor], unroll: int
-) -> Callable[..., tuple[Tensor, ...]]:
-    """Compile ``unroll`` steps.
+def compiled(step: Lean, rule: Rule, leaves: Sequence[Tensor], batch: Sequence[Tensor]) -> Player | Caller:
+    """Compile a step.
 
     Parameters
     ----------
     step : Lean
     rule : Rule
     leaves : sequence of Tensor
-        Examples of the unconstrained parameters.
+        The unconstrained parameters.
     batch : sequence of Tensor
-        Examples of the data that change; those of all steps follow one another.
-    unroll : int
+        Examples of the data that change.
 
     Returns
     -------
-    callable
-        (parameters (p,), average (p,), memory … (p,), schedule (unroll, columns), normal and uniform noise
-        (unroll, …), constants …, changing data …) → (losses (unroll,), parameters, average, memory …), with all
-        parameters in one vector. A row of the schedule is the rule's numbers, and the weight of the step's parameters
-        in the average.
+    Player or Caller
+        Its state is (parameters (p,), average (p,), memory … (p,)), with all parameters in one vector and nothing done
+        yet. Its streams are (schedule, normal noise, uniform noise, changing data …). A row of the schedule is the
+        rule's numbers, and the weight of the step's parameters in the average.
 
     Raises
     ------
     Untraceable
         If Inductor cannot.
     """
-    shapes = [leaf.shape for leaf in leaves]
-    sizes = [leaf.numel() for leaf in leaves]
-    interpreter = Interpreter(step.graph)
-    num_constants, num_changing = len(step.constants), len(batch) // unroll
-
-    def steps(parameters: Tensor, average: Tensor, *rest: Tensor) -> tuple[Tensor, ...]:
-        memory = list(rest[: rule.states])
-        schedule, normal, uniform = rest[rule.states : rule.states + 3]
-        constants = rest[rule.states + 3 : rule.states + 3 + num_constants]
-        changing = rest[rule.states + 3 + num_constants :]
-        losses = []
-        for i in range(unroll):
-            values = [part.view(shape) for part, shape in zip(parameters.split(sizes), shapes, strict=True)]
-            rows = changing[i * num_changing : (i + 1) * num_changing]
-            inputs = (*values, *rows, normal[i], uniform[i], *constants)
-            loss, *grads = interpreter.run(*inputs, enable_io_processing=False)
-            grad = torch.cat([g.reshape(-1) for g in grads])
-            parameters, memory = rule.update(parameters, grad, memory, schedule[i])
-            average = average + schedule[i, -1] * (parameters - average)
-            losses.append(loss.reshape(()))
-        return torch.stack(losses), parameters, average, *memory
-
     vector = torch.cat([leaf.detach().reshape(-1) for leaf in leaves])
     memory = [torch.zeros_like(vector) for _ in range(rule.states)]
-    plan = vector.new_ones(unroll, len(rule.numbers(1, 1.0)) + 1)
-    plan[:, 0] = 0.0 if rule.states else 1e-3  # Adam's first step has the sign of a gradient that may be rounding error
+    numbers = vector.new_ones(len(rule.numbers(1, 1.0)) + 1)
+    numbers[0] = 0.0 if rule.states else 1e-3  # Adam's first step has the sign of a gradient that may be rounding error
     generator = torch.Generator(vector.device).manual_seed(0)
-    noise = [vector.new_empty(unroll, size) for size in step.noise]
+    noise = [vector.new_empty(size) for size in step.noise]
     noise[0].normal_(generator=generator)
     noise[1].uniform_(generator=generator)
-    examples = [vector, vector.clone(), *memory, plan, *noise, *step.constants, *batch]
-    with torch.no_grad():
-        graph = make_fx(steps)(*examples)
+    examples = [vector, vector.clone(), *memory, numbers, *noise, *batch, *step.constants]
+    states = 2 + rule.states
+    streams = range(states, states + 3 + len(batch))
+    with torch.no_grad(), _taking_the_processors_word():
+        whole = _with_update(step, rule, leaves, examples)
+        values = (node.meta.get("val") for node in step.graph.graph.nodes)
+        largest = max(value.numel() for value in [*values, *step.constants] if isinstance(value, Tensor))
         with torch.random.fork_rng():  # for what noise from outside cannot stand for, such as gamma draws
-            expected = graph(*examples)
+            expected = whole(*examples)
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # of torch about itself
-                run = _inductor(graph, examples)
-            found = run(*examples)
+                run, program = _inductor(whole, examples, scalar=largest < SMALL)
+                steps = _in_a_row(run, program, examples, states, streams)
+                loss = steps.play([examples[position].unsqueeze(0) for position in streams])
         except Exception as error:  # a compiler's complaint about a stranger's model: the eager step still serves
             raise Untraceable(f"it cannot be compiled: {str(error).strip().splitlines()[0][:200]}") from None
-    if not all(close(a, b) for a, b in zip(expected, found, strict=True)):
-        raise Untraceable("compiled, it does not give what it gives step by step")
-    return run
+        if not all(close(a, b) for a, b in zip(expected, [loss.squeeze(0), *steps.state], strict=True)):
+            raise Untraceable("compiled, it does not give what it gives step by step")
+        for value, first in zip(steps.state, examples[:states], strict=True):
+            value.copy_(first)
+    return steps
 
 
-def _inductor(graph: torch.fx.GraphModule, examples: list[Any]) -> Callable[..., Any]:
+def _with_update(step: Lean, rule: Rule, leaves: Sequence[Tensor], inputs: Sequence[Tensor]) -> GraphModule:
+    """The graph of (inputs …) → (loss, state …): what `compiled` compiles."""
+
+    def update(parameters: Tensor, average: Tensor, *rest: Tensor) -> tuple[Tensor, ...]:
+        *memory, numbers, grad = rest
+        parameters, memory = rule.update(parameters, grad, memory, numbers)
+        return parameters, average + numbers[-1] * (parameters - average), *memory
+
+    graph, ends = Graph(), list(accumulate(leaf.numel() for leaf in leaves))
+    nodes = [graph.placeholder(f"input_{position}") for position in range(len(inputs))]
+    before, (normal, uniform), rest = nodes[: 3 + rule.states], nodes[3 + rule.states :][:2], nodes[5 + rule.states :]
+    values = []
+    for start, end, leaf in zip([0, *ends], ends, leaves, strict=False):
+        part = graph.call_function(aten.slice.Tensor, (nodes[0], 0, start, end))
+        values.append(graph.call_function(aten.reshape.default, (part, list(leaf.shape))))
+    changing = len(rest) - len(step.constants)
+    loss, *grads = _inlined(step.graph, graph, [*values, *rest[:changing], normal, uniform, *rest[changing:]])
+    flat = [graph.call_function(aten.reshape.default, (grad, [-1])) for grad in grads]
+    grad = graph.call_function(aten.cat.default, (flat,))
+    after = _inlined(make_fx(update)(*inputs[: len(before)], inputs[0].clone()), graph, [*before, grad])
+    graph.output((graph.call_function(aten.reshape.default, (loss, [])), *after))
+    return GraphModule(torch.nn.Module(), graph)
+
+
+def _inlined(module: GraphModule, graph: Graph, inputs: Sequence[Node]) -> Sequence[Node]:
+    """Copy a graph to the end of another one; returns its results there."""
+    placeholders = (node for node in module.graph.nodes if node.op == "placeholder")
+    return graph.graph_copy(module.graph, dict(zip(placeholders, inputs, strict=True)))  # pyright: ignore
+
+
+def _in_a_row(
+    run: Callable, program: ModuleType | None, inputs: list[Tensor], states: int, streams: Sequence[int]
+) -> Player | Caller:
+    if program is not None:
+        try:
+            return Player(program, inputs, states, streams)
+        except Unplayable:
+            pass
+    return Caller(run, inputs, states, streams)
+
+
+def _inductor(
+    graph: GraphModule, examples: list[Any], *, scalar: bool
+) -> tuple[Callable[..., Any], ModuleType | None]:
+    """The compiled graph, and the module that Inductor wrote for it, new or from its cache."""
+    from torch._inductor import config, standalone_compile
+    from torch._inductor.async_compile import AsyncCompile
+    from torch._inductor.codecache import PyCodeCache
+
+    modules, load, compile = [], PyCodeCache.load_by_key_path, AsyncCompile.cpp_pybinding
+
+    def listening(*args: Any, **kwargs: Any) -> ModuleType:
+        modules.append(load(*args, **kwargs))
+        return modules[-1]
+
+    def later(compiler: Any, kinds: list[str], code: str) -> Kernel:
+        return Kernel(partial(compile, compiler, kinds, code), code)
+
+    with (
+        config.patch({"fallback_random": True} | ({"cpp.simdlen": 1} if scalar else {})),
+        patch.object(PyCodeCache, "load_by_key_path", listening),
+        patch.object(AsyncCompile, "cpp_pybinding", later),
+    ):
+        run = standalone_compile(graph, examples, dynamic_shapes="from_example_inputs")
+    return run, modules[0] if len(modules) == 1 else None
+
+
+@contextmanager
+def _taking_the_processors_word() -> Iterator[None]:
+    """Inductor believes what the processor says of its vector instructions; trying them out takes it seconds."""
     from torch._inductor import config
 
     with config.patch(compile_threads=1):
-        from torch._inductor import (
-            async_compile,  # noqa: F401 (else it would start processes for the compiler)
-            standalone_compile,
-        )
+        from torch._inductor import async_compile, cpu_vec_isa  # noqa: F401 (else it would start processes for the compiler)
 
-    options: dict[str, Any] = {"fallback_random": True, "compile_threads": joblib.cpu_count()}
-    if platform.machine() in ("x86_64", "AMD64"):
-        options["cpp.vec_isa_ok"] = True  # trying the instruction sets out takes longer than the compilation
-        values = (node.meta.get("val") for node in graph.graph.nodes)
-        if max(value.numel() for value in values if isinstance(value, Tensor)) < SMALL:
-            options["cpp.simdlen"] = 1
-    with config.patch(options):
-        return standalone_compile(graph, examples, dynamic_shapes="from_example_inputs")
+    if not torch.cpu._is_avx2_supported():
+        yield
+        return
+    base = cpu_vec_isa.VecAVX512 if torch.cpu._is_avx512_supported() else cpu_vec_isa.VecAVX2
+    known = type("Known", (base,), {"__bool__": lambda self: True})()
+    with patch.object(cpu_vec_isa, "valid_vec_isa_list", lambda: [known]):
+        yield

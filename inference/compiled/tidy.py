@@ -18,12 +18,14 @@ from ..graph import Untraceable
 
 aten = torch.ops.aten
 LARGEST_FOLDED = 10_000_000  # numbers in a constant worked out beforehand
-TINY = 4  # up to this size the same holds for solving with a triangular matrix, and for Cholesky factors
 SHORT = 8  # up to this length cumulative sums and products are written out, which fuses with what is around them
 
 # What draws standard noise into a new tensor, or over an old one from the two parameters behind it.
 _NORMAL = {aten.normal_.default, aten.randn.default, aten.randn_like.default}
 _UNIFORM = {aten.uniform_.default, aten.rand.default, aten.rand_like.default}
+
+
+_RESHAPES = {aten.view.default, aten._unsafe_view.default, aten.reshape.default, aten.expand.default}
 
 
 class Lean(NamedTuple):
@@ -58,8 +60,6 @@ def lean(graph: GraphModule, inputs: Sequence[Tensor]) -> Lean:
     rules = {
         aten.cumsum.default: _cumsum,
         aten.cumprod.default: _cumprod,
-        aten.linalg_solve_triangular.default: _solve_triangular,
-        aten.linalg_cholesky_ex.default: _cholesky,
     }
     generator = torch.Generator(inputs[0].device).manual_seed(0)
     filled = [inputs[0].new_empty(size) for size in noise]
@@ -70,7 +70,7 @@ def lean(graph: GraphModule, inputs: Sequence[Tensor]) -> Lean:
     for node in list(found.graph.nodes):
         if node.target is aten._linalg_check_errors.default:
             found.graph.erase_node(node)  # what it would say, a loss that is not finite says too
-        elif node.target is aten.detach.default:
+        elif node.target is aten.detach.default or (node.target in _RESHAPES and _shape(node) == _shape(node.args[0])):
             node.replace_all_uses_with(node.args[0])
     _fold(found)
     constants = _constants_as_input(found)
@@ -90,6 +90,10 @@ def close(a: Tensor, b: Tensor) -> bool:
     """Whether two tensors are the same up to rounding, relative to the largest entry."""
     tolerance = 1e-8 if a.dtype == torch.float64 else 1e-3
     return torch.allclose(a, b, rtol=tolerance, atol=tolerance * float(a.abs().max()))
+
+
+def _shape(node: Node) -> torch.Size:
+    return node.meta["val"].shape
 
 
 def _is_random(node: Node) -> bool:
@@ -190,36 +194,3 @@ def _scan(step: Callable[..., Tensor], x: Tensor, dim: int, dtype: torch.dtype |
     for position in range(1, len(parts)):
         parts[position] = step(parts[position - 1], parts[position])
     return torch.stack(parts, dim)
-
-
-def _solve_triangular(a: Tensor, b: Tensor, *, upper: bool, left: bool = True, unitriangular: bool = False) -> Tensor:
-    """Forward or backward substitution, row by row."""
-    size = a.shape[-1]
-    if size > TINY or unitriangular:
-        return NotImplemented
-    if not left:
-        return _solve_triangular(a.mT, b.mT, upper=not upper).mT
-    found: dict[int, Tensor] = {}
-    for i in reversed(range(size)) if upper else range(size):
-        row = b[..., i, :]
-        for j, value in found.items():
-            row = row - a[..., i, j, None] * value
-        found[i] = row / a[..., i, i, None]
-    return torch.stack([found[i] for i in range(size)], -2)
-
-
-def _cholesky(a: Tensor, *, upper: bool = False, check_errors: bool = False) -> tuple[Tensor, Tensor]:
-    """Column by column; nan where the matrix is not positive definite."""
-    size = a.shape[-1]
-    if size > TINY or upper:
-        return NotImplemented
-    factor: dict[tuple[int, int], Tensor] = {}
-    for j in range(size):
-        for i in range(j, size):
-            value = a[..., i, j]
-            for k in range(j):
-                value = value - factor[i, k] * factor[j, k]
-            factor[i, j] = value.sqrt() if i == j else value / factor[j, j]
-    zero = torch.zeros_like(a[..., 0, 0])
-    rows = [torch.stack([factor.get((i, j), zero) for j in range(size)], -1) for i in range(size)]
-    return torch.stack(rows, -2), torch.zeros_like(a[..., 0, 0], dtype=torch.int32)

@@ -1,0 +1,201 @@
+"""Compiled steps one after another in a loop of machine code, without Python between them.
+
+On a CPU a call of Inductor's program always comes to the same: the same few functions of machine code, and small
+products of matrices, at the same places in memory. They are written down once, as a CUDA graph writes down its
+launches, and a loop around them is compiled: noise is read where it lies, and what one step gives the next one takes.
+"""
+
+import ctypes
+import re
+from collections.abc import Callable, Sequence
+from types import FunctionType, ModuleType, SimpleNamespace
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from . import small_matrices
+
+NUMBERS = {torch.float32: "float", torch.float64: "double"}
+
+
+class Unplayable(Exception):
+    """A program that does more than call functions of machine code and multiply small matrices."""
+
+
+class Kernel:
+    """A function of machine code that Inductor wrote: compiled by itself when it is called, or as part of a loop.
+
+    Parameters
+    ----------
+    compile : callable
+        Gives the function, or a future of it.
+    code : str
+        C++, a function named ``kernel``.
+    """
+
+    def __init__(self, compile: Callable[[], Any], code: str) -> None:
+        self._compile, self._function = compile, None
+        self.code = code
+
+    def __call__(self, *arguments: Any) -> None:
+        if self._function is None:
+            found = self._compile()
+            self._function = found.result() if hasattr(found, "result") else found
+        self._function(*arguments)
+
+
+class Player:
+    """Takes steps in a row.
+
+    Parameters
+    ----------
+    program : ModuleType
+        What Inductor wrote.
+    inputs : sequence of Tensor
+        Arguments of the program: the state, then the rest.
+    states : int
+        How many of the arguments a step gives anew, behind its loss.
+    streams : sequence of int
+        Positions of the arguments that change from step to step.
+
+    Raises
+    ------
+    Unplayable
+    """
+
+    def __init__(self, program: ModuleType, inputs: Sequence[Tensor], states: int, streams: Sequence[int]) -> None:
+        self.state = [value.clone() for value in inputs[:states]]
+        self._inputs = [*self.state, *inputs[states:]]
+        self._streams = [self._inputs[position] for position in streams]
+        self._kept: list[Any] = []  # what the table points to
+        self._table: list[int] = []
+        self._kernels: list[str] = []
+        self._lines: list[str] = []
+        self._number = self.state[0].dtype
+        loss, *after = self._record(program)
+        if self._number not in NUMBERS or any(value.dtype != self._number for value in (loss, *after)):
+            raise Unplayable("it has numbers of several types")
+        self._lines.append(f"losses[t] = *(number*) {self._place(loss)};")
+        for ours, new in zip(self.state, after[:states], strict=True):
+            self._lines.append(f"memcpy({self._place(ours)}, {self._place(new)}, {new.nbytes});")
+        self._loop = _compile(self._source())
+        self._pointers = (ctypes.c_void_p * len(self._table))(*self._table)
+
+    def play(self, streams: Sequence[Tensor]) -> Tensor:
+        """Take a step for each row of the streams, contiguous and shaped (step, …); returns the losses (step,)."""
+        losses = torch.empty(len(streams[0]), dtype=self._number)
+        rows = (ctypes.c_void_p * len(streams))(*(value.data_ptr() for value in streams))
+        self._loop(ctypes.c_int64(len(losses)), self._pointers, rows, ctypes.c_void_p(losses.data_ptr()))
+        return losses
+
+    def _record(self, program: ModuleType) -> Sequence[Tensor]:
+        """Run the program once, with what it calls replaced by what writes the call down."""
+        call = program.Runner.call.__code__
+        names = {name: getattr(program, name) for name in ("assert_size_stride", "assert_alignment", "reinterpret_tensor")}
+        names["empty_strided_cpu"] = self._empty
+        names["extern_kernels"] = SimpleNamespace(mm=self._mm, bmm=self._mm, addmm=self._addmm)
+        names["torch"] = _Torch(linalg_solve_triangular=self._solve, linalg_cholesky_ex=self._cholesky)
+        for name, value in vars(program).items():
+            if isinstance(value, Kernel):
+                names[name] = self._kernel(value.code)
+        try:
+            return FunctionType(call, names)(None, list(self._inputs))
+        except (NameError, AttributeError, TypeError, small_matrices.TooLarge) as reason:
+            raise Unplayable(str(reason)) from None
+
+    def _empty(self, *shape_stride_type: Any) -> Tensor:
+        size, stride, dtype = shape_stride_type
+        self._kept.append(torch.empty_strided(size, stride, dtype=dtype))
+        return self._kept[-1]
+
+    def _place(self, tensor: Tensor) -> str:
+        """Where a tensor lies, as an expression of C."""
+        at = tensor.data_ptr()
+        for position, stream in enumerate(self._streams):
+            if 0 <= at - stream.data_ptr() < stream.nbytes:
+                return f"(rows[{position}] + t * {stream.nbytes} + {at - stream.data_ptr()})"
+        self._kept.append(tensor)
+        if at not in self._table:
+            self._table.append(at)
+        return f"at[{self._table.index(at)}]"
+
+    def _kernel(self, code: str) -> Callable[..., None]:
+        name = f"kernel_{len(self._kernels)}"
+        body = re.sub(r'extern "C"\s+void\s+kernel\(', f"static inline void {name}(", code.replace(_PREFIX, ""), count=1)
+        self._kernels.append(body)
+        kinds = [kind.rsplit("*", 1)[0] + "*" for kind in body[body.index("(") + 1 : body.index(")")].split(",")]
+
+        def write_down(*tensors: Tensor) -> None:
+            if not all(isinstance(value, Tensor) for value in tensors):
+                raise Unplayable("a function takes more than tensors")
+            places = (f"({kind}) {self._place(value)}" for kind, value in zip(kinds, tensors, strict=True))
+            self._lines.append(f"{name}({', '.join(places)});")
+
+        return write_down
+
+    def _matrices(self, function: str, tensors: list[Tensor], further: str) -> None:
+        """Write a call of one of `small_matrices` down, which gives ``(function, tensors, further)``."""
+        if any(value.dtype != self._number for value in tensors):
+            raise Unplayable("it has matrices of several types")
+        places = ", ".join(f"(number*) {self._place(value)}" for value in tensors)
+        self._lines.append(f"{function}({places}{further});")
+
+    def _mm(self, a: Tensor, b: Tensor, *, out: Tensor) -> None:
+        torch.matmul(a, b, out=out)
+        self._matrices(*small_matrices.product(out, a, b, out, 1, 0))
+
+    def _addmm(self, c: Tensor, a: Tensor, b: Tensor, *, out: Tensor, alpha: float = 1, beta: float = 1) -> None:
+        torch.addmm(c, a, b, alpha=alpha, beta=beta, out=out)
+        self._matrices(*small_matrices.product(c, a, b, out, alpha, beta))
+
+    def _solve(self, a: Tensor, b: Tensor, **how: bool) -> Tensor:
+        out = torch.linalg.solve_triangular(a, b, **how)
+        self._matrices(*small_matrices.solution(a, b, out, **how))
+        return out
+
+    def _cholesky(self, a: Tensor, **how: bool) -> tuple[Tensor, Tensor]:
+        if how.get("upper"):
+            raise Unplayable("it has upper factors")
+        out, failed = torch.linalg.cholesky_ex(a)
+        self._matrices(*small_matrices.factor(a, out))
+        return out, failed
+
+    def _source(self) -> str:
+        body = "\n    ".join(self._lines)
+        number = f"typedef {NUMBERS[self._number]} number;"
+        return "\n".join([_PREFIX, number, small_matrices.SOURCE, *self._kernels, _LOOP.replace("BODY", body)])
+
+
+class _Torch:
+    """What a program may use of torch: types, and operations that can be written down."""
+
+    def __init__(self, **operations: Any) -> None:
+        found = {name: SimpleNamespace(default=operation) for name, operation in operations.items()}
+        self.ops = SimpleNamespace(aten=SimpleNamespace(**found))
+
+    def __getattr__(self, name: str) -> Any:
+        if not isinstance(value := getattr(torch, name), torch.dtype):
+            raise AttributeError(name)
+        return value
+
+
+def _compile(source: str) -> Any:
+    from torch._inductor.codecache import CppCodeCache, CppPythonBindingsCodeCache
+
+    class Loops(CppCodeCache):
+        cache = _LOADED
+        cpp_compile_command_flags = CppPythonBindingsCodeCache.cpp_compile_command_flags  # links nothing of torch
+
+    return Loops.load(source, needs_vec_isa="at::vec::" in source, extra_flags=("-w",)).play
+
+
+_LOADED: dict[str, Any] = {}
+_PREFIX = "#include <torch/csrc/inductor/cpp_prefix.h>"
+_LOOP = """
+extern "C" void play(int64_t steps, void* const* at, char* const* rows, number* losses) {
+  for (int64_t t = 0; t < steps; ++t) {
+    BODY
+  }
+}
+"""

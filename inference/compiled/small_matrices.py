@@ -1,0 +1,166 @@
+"""Products, triangular systems and Cholesky factors of small matrices, as C++ with all sizes known to the compiler.
+
+A matrix is a place in memory and its strides; all come in batches.
+"""
+
+import torch
+from torch import Tensor
+
+LARGEST = 300_000  # multiplications, above which torch's own routines are faster
+
+
+class TooLarge(Exception):
+    """Better left to torch."""
+
+
+def product(c: Tensor, a: Tensor, b: Tensor, out: Tensor, alpha: float, beta: float) -> tuple[str, list[Tensor], str]:
+    """``out = alpha a b + beta c`` as name with template arguments, tensors, and further arguments."""
+    c = c.expand_as(out)
+    size = a.shape[-2], a.shape[-1], b.shape[-1]
+    _small(out.numel() * a.shape[-1])
+    return _call("product", [*size], [c, a, b, out]), [c, a, b, out], f", {alpha}, {beta}"
+
+
+def solution(
+    a: Tensor, b: Tensor, out: Tensor, *, upper: bool, left: bool = True, unitriangular: bool = False
+) -> tuple[str, list[Tensor], str]:
+    """The solution of ``a out = b``, or of ``out a = b``, with a triangular matrix."""
+    if not left:
+        return solution(a.mT, b.mT, out.mT, upper=not upper, unitriangular=unitriangular)
+    a, b = a.expand(*out.shape[:-2], *a.shape[-2:]), b.expand_as(out)
+    _small(out.numel() * a.shape[-1])
+    return _call("solve", [*out.shape[-2:], int(upper), int(unitriangular)], [a, b, out]), [a, b, out], ""
+
+
+def factor(a: Tensor, out: Tensor) -> tuple[str, list[Tensor], str]:
+    """The lower Cholesky factor; nan where a matrix is not positive definite."""
+    _small(a.numel() * a.shape[-1])
+    return _call("cholesky", [a.shape[-1]], [a, out]), [a, out], ""
+
+
+def _small(multiplications: int) -> None:
+    if multiplications > LARGEST:
+        raise TooLarge("it has large matrices")
+
+
+def _call(name: str, sizes: list[int], matrices: list[Tensor]) -> str:
+    batched = [_batch(matrix) for matrix in matrices]
+    numbers = [len(batched[0]), *sizes, *(stride for matrix in batched for stride in matrix.stride())]
+    return f"{name}<{', '.join(map(str, numbers))}>"
+
+
+def _batch(matrix: Tensor) -> Tensor:
+    """As (batch, row, column), in the same memory."""
+    try:
+        return matrix.view(-1, *matrix.shape[-2:])
+    except RuntimeError:
+        raise TooLarge("its batches lie in memory in an order of their own") from None
+
+
+SOURCE = r"""
+#include <cmath>
+
+#pragma GCC push_options
+#pragma GCC optimize("tree-loop-vectorize")  // which Inductor switches off
+
+constexpr int few = 8;  // rows and columns of a product, below which it is summed up along the third dimension
+
+// out = alpha a b + beta c; of rows and columns whatever is longest lies innermost.
+template <int Z, int M, int K, int N, int cz, int ci, int cj, int az, int ai, int ak, int bz, int bk, int bj,
+          int oz, int oi, int oj>
+static inline void product(const number* c, const number* a, const number* b, number* out, number alpha, number beta) {
+  if constexpr (M > N) {
+    product<Z, N, K, M, cz, cj, ci, bz, bj, bk, az, ak, ai, oz, oj, oi>(c, b, a, out, alpha, beta);
+  } else if constexpr (N >= few) {
+    static thread_local number packed[K * N];
+    for (int z = 0; z < Z; ++z) {
+      const number* right = b + z * bz;
+      if constexpr (bj != 1) {
+        for (int k = 0; k < K; ++k)
+          for (int j = 0; j < N; ++j) packed[k * N + j] = right[k * bk + j * bj];
+        right = packed;
+      }
+      constexpr int row = bj != 1 ? N : bk;
+      for (int i = 0; i < M; ++i) {
+        number sum[N] = {0};
+        for (int k = 0; k < K; ++k) {
+          const number factor = alpha * a[z * az + i * ai + k * ak];
+          #pragma omp simd
+          for (int j = 0; j < N; ++j) sum[j] += factor * right[k * row + j];
+        }
+        for (int j = 0; j < N; ++j) {
+          const number rest = beta == 0 ? 0 : beta * c[z * cz + i * ci + j * cj];
+          out[z * oz + i * oi + j * oj] = sum[j] + rest;
+        }
+      }
+    }
+  } else {
+    for (int z = 0; z < Z; ++z) {
+      number sum[M * N] = {0};
+      if constexpr (ak == 1 && bk == 1) {
+        for (int i = 0; i < M; ++i)
+          for (int j = 0; j < N; ++j) {
+            number total = 0;
+            #pragma omp simd reduction(+ : total)
+            for (int k = 0; k < K; ++k) total += a[z * az + i * ai + k] * b[z * bz + k + j * bj];
+            sum[i * N + j] = total;
+          }
+      } else {
+        for (int k = 0; k < K; ++k)
+          for (int i = 0; i < M; ++i) {
+            const number factor = a[z * az + i * ai + k * ak];
+            #pragma omp simd
+            for (int j = 0; j < N; ++j) sum[i * N + j] += factor * b[z * bz + k * bk + j * bj];
+          }
+      }
+      for (int i = 0; i < M; ++i)
+        for (int j = 0; j < N; ++j) {
+          const number rest = beta == 0 ? 0 : beta * c[z * cz + i * ci + j * cj];
+          out[z * oz + i * oi + j * oj] = alpha * sum[i * N + j] + rest;
+        }
+    }
+  }
+}
+
+// a x = b with a triangular (S, S) matrix and R columns.
+template <int Z, int S, int R, int upper, int unit, int az, int ai, int aj, int bz, int bi, int bj,
+          int oz, int oi, int oj>
+static inline void solve(const number* a, const number* b, number* out) {
+  static thread_local number m[S * S], x[S * R];
+  for (int z = 0; z < Z; ++z) {
+    for (int i = 0; i < S; ++i)
+      for (int j = 0; j < S; ++j) m[i * S + j] = a[z * az + i * ai + j * aj];
+    for (int i = 0; i < S; ++i) m[i * S + i] = unit ? 1 : 1 / m[i * S + i];
+    for (int i = 0; i < S; ++i)
+      for (int r = 0; r < R; ++r) x[i * R + r] = b[z * bz + i * bi + r * bj];
+    for (int step = 0; step < S; ++step) {
+      const int i = upper ? S - 1 - step : step;
+      for (int other = 0; other < step; ++other) {
+        const int j = upper ? S - 1 - other : other;
+        #pragma omp simd
+        for (int r = 0; r < R; ++r) x[i * R + r] -= m[i * S + j] * x[j * R + r];
+      }
+      #pragma omp simd
+      for (int r = 0; r < R; ++r) x[i * R + r] *= m[i * S + i];
+    }
+    for (int i = 0; i < S; ++i)
+      for (int r = 0; r < R; ++r) out[z * oz + i * oi + r * oj] = x[i * R + r];
+  }
+}
+
+template <int Z, int S, int az, int ai, int aj, int oz, int oi, int oj>
+static inline void cholesky(const number* a, number* out) {
+  for (int z = 0; z < Z; ++z) {
+    number* l = out + z * oz;
+    for (int j = 0; j < S; ++j) {
+      for (int i = 0; i < j; ++i) l[i * oi + j * oj] = 0;
+      for (int i = j; i < S; ++i) {
+        number value = a[z * az + i * ai + j * aj];
+        for (int k = 0; k < j; ++k) value -= l[i * oi + k * oj] * l[j * oi + k * oj];
+        l[i * oi + j * oj] = i == j ? std::sqrt(value) : value / l[j * oi + j * oj];
+      }
+    }
+  }
+}
+#pragma GCC pop_options
+"""
