@@ -15,7 +15,7 @@ from torch.fx import Interpreter
 
 from guidebook import datasets, guides
 from guidebook.inference import svi
-from guidebook.inference.compiled import descend, program, tidy
+from guidebook.inference.compiled import program, tidy
 from guidebook.inference.compiled.optimisers import RULES
 from guidebook.inference.compiled.record import record
 from guidebook.inference.compiled.tidy import _NORMAL, _UNIFORM, lean
@@ -134,22 +134,6 @@ def test_noise_and_data_are_inputs() -> None:
     assert not [node for node in step.graph.graph.nodes if node.op == "get_attr"]
 
 
-@pytest.mark.parametrize("upper", [False, True])
-@pytest.mark.parametrize("left", [False, True])
-@pytest.mark.parametrize("size", [1, 2, 4])
-def test_small_systems_are_solved_by_substitution(upper: bool, left: bool, size: int) -> None:
-    generator = torch.Generator().manual_seed(size)
-    a = torch.randn(3, size, size, generator=generator, dtype=torch.float64) + 3 * torch.eye(size)
-    b = torch.randn(2, 3, *((size, 5) if left else (5, size)), generator=generator, dtype=torch.float64)
-    a = a.triu() if upper else a.tril()
-    expected = torch.linalg.solve_triangular(a, b, upper=upper, left=left)
-    torch.testing.assert_close(tidy._solve_triangular(a, b, upper=upper, left=left), expected)
-    square = a @ a.mT
-    torch.testing.assert_close(tidy._cholesky(square)[0], torch.linalg.cholesky(square))
-    assert tidy._cholesky(-square)[0].isnan().any()
-    assert tidy._cholesky(torch.eye(5)) is NotImplemented
-
-
 @pytest.mark.parametrize("dim", [0, -1])
 def test_short_scans_are_written_out(dim: int) -> None:
     x = torch.randn(4, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
@@ -185,20 +169,103 @@ def test_a_compiled_fit_finds_the_posterior() -> None:
     assert evidence - 0.05 < posterior.info.elbo < evidence + 4 * posterior.info.elbo_se + 1e-6
 
 
-def test_steps_in_a_row_are_the_same_steps(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Four steps a call, of a number that four does not divide, and the seed decides."""
-    run = partial(fit, guides.mean_field, *DATA, num_steps=118, lr=0.05, engine="compiled")
-    one_by_one = run()
+def by_hand(step: tidy.Lean, rule, leaves: list[Tensor], batch: list[Tensor], streams: list[Tensor]):
+    """Steps one by one through the lean graph and the optimiser's rule: losses and the last state."""
+    parameters = torch.cat([leaf.reshape(-1) for leaf in leaves])
+    average, memory, losses = parameters, [torch.zeros_like(parameters) for _ in range(rule.states)], []
+    for numbers, normal, uniform, *rows in zip(*streams, strict=True):
+        parts = parameters.split([leaf.numel() for leaf in leaves])
+        values = [part.view(leaf.shape) for part, leaf in zip(parts, leaves, strict=True)]
+        inputs = (*values, *rows, normal, uniform, *step.constants)
+        loss, *grads = Interpreter(step.graph).run(*inputs, enable_io_processing=False)
+        gradient = torch.cat([grad.reshape(-1) for grad in grads])
+        parameters, memory = rule.update(parameters, gradient, memory, numbers)
+        average = average + numbers[-1] * (parameters - average)
+        losses.append(loss.reshape(()))
+    return torch.stack(losses), [parameters, average, *memory]
+
+
+@pytest.mark.parametrize(
+    ("model", "guide", "data", "optim", "batched"),
+    [
+        (linear.model, guides.full_rank, DATA, torch.optim.Adam, False),
+        (linear.model, guides.mean_field, DATA, torch.optim.SGD, True),
+        (partial(gmm.model, num_components=3), guides.low_rank, (IRIS,), torch.optim.Adam, False),
+        (partial(gmm.model, num_components=3), guides.mean_field, (IRIS.float(),), torch.optim.RMSprop, False),
+        (partial(ppca.model, latent_dim=2), guides.flow, (WINE.float(),), torch.optim.Adam, False),
+        (
+            partial(vae.model, latent_dim=2, hidden=5),
+            partial(guides.vae.encoder, latent_dim=2, hidden=5),
+            (PIXELS,),
+            torch.optim.Adam,
+            True,
+        ),
+    ],
+)
+def test_a_loop_of_machine_code_takes_the_same_steps(model, guide, data, optim, batched: bool) -> None:
+    fitted = guide(Start()(model)) if getattr(guide, "is_guide_family", False) else guide
+    pyro.set_rng_seed(1)
+    loss, rows = named_loss("trace"), list(range(len(data))) if batched else []
+    loss.loss_and_grads(model, fitted, *data)
+    leaves = unconstrained_params(model, fitted)
+    for leaf in leaves:
+        leaf.grad = None
+    values, rule, steps = [leaf.detach().clone() for leaf in leaves], RULES[optim], 6
+    batch = [data[position] for position in rows]
+    step = lean(record(loss, model, fitted, leaves, [data], rows), [*values, *batch])
+    like, generator = values[0], torch.Generator().manual_seed(0)
+    plan = [(*rule.numbers(t + 1, 1e-3), (0.0, 1.0, 0.5)[t % 3]) for t in range(steps)]
+    noise = [torch.rand(steps, size, generator=generator, dtype=like.dtype) for size in step.noise]
+    streams = [
+        torch.tensor(plan, dtype=like.dtype),
+        *noise,
+        *(torch.stack([rows.roll(t, 0) for t in range(steps)]) for rows in batch),
+    ]
+    ours = program.compiled(step, rule, values, batch)
+    assert isinstance(ours, program.Player)
+    with torch.no_grad():
+        losses, state = by_hand(step, rule, values, batch, streams)
+        found = torch.cat(
+            [ours.play([stream[:4] for stream in streams]), ours.play([stream[4:] for stream in streams])]
+        )
+    tolerance = 1e-9 if like.dtype == torch.float64 else 2e-4
+    torch.testing.assert_close(found, losses, rtol=tolerance, atol=tolerance)
+    for a, b in zip(ours.state, state, strict=True):
+        torch.testing.assert_close(a, b, rtol=tolerance, atol=tolerance * (1 + float(b.abs().max())))
+    assert not torch.equal(ours.state[0], torch.cat([value.reshape(-1) for value in values]))
+
+
+def test_what_cannot_be_played_is_called(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Draws of a Dirichlet are torch's; and a fit by calls is the fit by a loop, for the seed decides."""
+    kinds = []
+
+    def listening(*arguments):
+        kinds.append(type(made := make(*arguments)))
+        return made
+
+    make = program._in_a_row
+    monkeypatch.setattr(program, "_in_a_row", listening)
+    topics = {"num_topics": 2}
+    svi(
+        partial(lda.model, **topics), partial(guides.lda.mean_field, **topics), DOCUMENTS, num_steps=30,
+        engine="compiled", progress=False,
+    )  # fmt: skip
+    run = partial(fit, guides.mean_field, *DATA, num_steps=318, lr=0.05, engine="compiled")
+    played = run()
     with torch.random.fork_rng():
         torch.rand(7)
         again = run()
-    torch.testing.assert_close(one_by_one.info.losses, again.info.losses, rtol=0, atol=0)
-    monkeypatch.setattr(descend, "WORTH_UNROLLING", 0)
-    in_a_row = run()
-    # Noise is drawn for all calls at once, and torch draws the last sixteen numbers of a block in another way.
-    torch.testing.assert_close(one_by_one.info.losses[:112], in_a_row.info.losses[:112])
-    assert in_a_row.info.losses.shape == (118,)
-    assert not torch.equal(run(seed=1).info.losses, in_a_row.info.losses)
+    monkeypatch.setattr(program.Player, "__init__", refuse)
+    called = run()
+    assert kinds == [program.Caller, program.Player, program.Player, program.Caller]
+    torch.testing.assert_close(played.info.losses, again.info.losses, rtol=0, atol=0)
+    torch.testing.assert_close(played.info.losses, called.info.losses)
+    assert called.info.losses.shape == (318,)
+    assert not torch.equal(run(seed=1).info.losses, called.info.losses)
+
+
+def refuse(*_: object) -> None:
+    raise program.Unplayable
 
 
 def test_minibatches_stand_for_all_rows() -> None:

@@ -88,7 +88,10 @@ def minimise_compiled(
     losses = []
     for numbers in table.split(block):
         count, before = len(numbers), steps.state[0].clone()
-        normal, uniform = like.new_empty(count, step.noise[0]).normal_(), like.new_empty(count, step.noise[1]).uniform_()
+        normal, uniform = (
+            like.new_empty(count, step.noise[0]).normal_(),
+            like.new_empty(count, step.noise[1]).uniform_(),
+        )
         with torch.no_grad():
             found = steps.play([numbers, normal, uniform, *([] if stream is None else stream.take(count))])
         losses.append(found.double().cpu())

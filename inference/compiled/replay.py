@@ -8,41 +8,47 @@ launches, and a loop around them is compiled: noise is read where it lies, and w
 import ctypes
 import re
 from collections.abc import Callable, Sequence
+from functools import cached_property
 from types import FunctionType, ModuleType, SimpleNamespace
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from . import small_matrices
 
+WORDS = 200  # bytes, at most, of what a function of machine code says of an error
 NUMBERS = {torch.float32: "float", torch.float64: "double"}
 
 
-class Unplayable(Exception):
+class Unplayable(Exception):  # noqa: N818 (a finding, which the caller answers)
     """A program that does more than call functions of machine code and multiply small matrices."""
 
 
 class Kernel:
-    """A function of machine code that Inductor wrote: compiled by itself when it is called, or as part of a loop.
+    """A function of machine code that Inductor wrote, to be compiled by itself or as part of a loop.
 
     Parameters
     ----------
-    compile : callable
-        Gives the function, or a future of it.
+    kinds : list of str
+        Types of its arguments.
     code : str
-        C++, a function named ``kernel``.
+        C++, with the function ``kernel``.
     """
 
-    def __init__(self, compile: Callable[[], Any], code: str) -> None:
-        self._compile, self._function = compile, None
-        self.code = code
+    def __init__(self, kinds: list[str], code: str) -> None:
+        self.kinds, self.code = kinds, code
+
+    @cached_property
+    def function(self) -> Callable[..., None]:
+        """The function, compiled by itself."""
+        from torch._inductor.codecache import CppPythonBindingsCodeCache
+
+        return CppPythonBindingsCodeCache.load_pybinding(self.kinds, self.code)
 
     def __call__(self, *arguments: Any) -> None:
-        if self._function is None:
-            found = self._compile()
-            self._function = found.result() if hasattr(found, "result") else found
-        self._function(*arguments)
+        """Call the function."""
+        self.function(*arguments)
 
 
 class Player:
@@ -77,7 +83,9 @@ class Player:
         if self._number not in NUMBERS or any(value.dtype != self._number for value in (loss, *after)):
             raise Unplayable("it has numbers of several types")
         self._lines.append(f"losses[t] = *(number*) {self._place(loss)};")
-        for ours, new in zip(self.state, after[:states], strict=True):
+        if not all(value.is_contiguous() for value in after):
+            raise Unplayable("its state has gaps")
+        for ours, new in zip(self.state, after, strict=True):
             self._lines.append(f"memcpy({self._place(ours)}, {self._place(new)}, {new.nbytes});")
         self._loop = _compile(self._source())
         self._pointers = (ctypes.c_void_p * len(self._table))(*self._table)
@@ -86,19 +94,20 @@ class Player:
         """Take a step for each row of the streams, contiguous and shaped (step, …); returns the losses (step,)."""
         losses = torch.empty(len(streams[0]), dtype=self._number)
         rows = (ctypes.c_void_p * len(streams))(*(value.data_ptr() for value in streams))
-        self._loop(ctypes.c_int64(len(losses)), self._pointers, rows, ctypes.c_void_p(losses.data_ptr()))
+        words = ctypes.create_string_buffer(WORDS)
+        if self._loop(ctypes.c_int64(len(losses)), self._pointers, rows, ctypes.c_void_p(losses.data_ptr()), words):
+            raise RuntimeError(words.value.decode(errors="replace"))
         return losses
 
     def _record(self, program: ModuleType) -> Sequence[Tensor]:
         """Run the program once, with what it calls replaced by what writes the call down."""
         call = program.Runner.call.__code__
-        names = {name: getattr(program, name) for name in ("assert_size_stride", "assert_alignment", "reinterpret_tensor")}
+        plain = "assert_size_stride", "assert_alignment", "reinterpret_tensor"
+        names: dict[str, Any] = {name: getattr(program, name) for name in plain}
         names["empty_strided_cpu"] = self._empty
         names["extern_kernels"] = SimpleNamespace(mm=self._mm, bmm=self._mm, addmm=self._addmm)
         names["torch"] = _Torch(linalg_solve_triangular=self._solve, linalg_cholesky_ex=self._cholesky)
-        for name, value in vars(program).items():
-            if isinstance(value, Kernel):
-                names[name] = self._kernel(value.code)
+        names |= {name: self._kernel(value) for name, value in vars(program).items() if isinstance(value, Kernel)}
         try:
             return FunctionType(call, names)(None, list(self._inputs))
         except (NameError, AttributeError, TypeError, small_matrices.TooLarge) as reason:
@@ -120,17 +129,16 @@ class Player:
             self._table.append(at)
         return f"at[{self._table.index(at)}]"
 
-    def _kernel(self, code: str) -> Callable[..., None]:
+    def _kernel(self, kernel: Kernel) -> Callable[..., None]:
         name = f"kernel_{len(self._kernels)}"
-        body = re.sub(r'extern "C"\s+void\s+kernel\(', f"static inline void {name}(", code.replace(_PREFIX, ""), count=1)
-        self._kernels.append(body)
-        kinds = [kind.rsplit("*", 1)[0] + "*" for kind in body[body.index("(") + 1 : body.index(")")].split(",")]
+        here = f"static inline void {name}("
+        self._kernels.append(re.sub(r'extern "C"\s+void\s+kernel\(', here, kernel.code.replace(_PREFIX, ""), count=1))
 
         def write_down(*tensors: Tensor) -> None:
             if not all(isinstance(value, Tensor) for value in tensors):
                 raise Unplayable("a function takes more than tensors")
-            places = (f"({kind}) {self._place(value)}" for kind, value in zip(kinds, tensors, strict=True))
-            self._lines.append(f"{name}({', '.join(places)});")
+            pairs = zip(kernel.kinds, tensors, strict=True)
+            self._lines.append(f"{name}({', '.join(f'({kind}) {self._place(value)}' for kind, value in pairs)});")
 
         return write_down
 
@@ -162,7 +170,7 @@ class Player:
         return out, failed
 
     def _source(self) -> str:
-        body = "\n    ".join(self._lines)
+        body = "\n      ".join(self._lines)
         number = f"typedef {NUMBERS[self._number]} number;"
         return "\n".join([_PREFIX, number, small_matrices.SOURCE, *self._kernels, _LOOP.replace("BODY", body)])
 
@@ -192,10 +200,16 @@ def _compile(source: str) -> Any:
 
 _LOADED: dict[str, Any] = {}
 _PREFIX = "#include <torch/csrc/inductor/cpp_prefix.h>"
-_LOOP = """
-extern "C" void play(int64_t steps, void* const* at, char* const* rows, number* losses) {
-  for (int64_t t = 0; t < steps; ++t) {
-    BODY
-  }
-}
+_LOOP = f"""
+extern "C" int play(int64_t steps, void* const* at, char* const* rows, number* losses, char* words) {{
+  try {{
+    for (int64_t t = 0; t < steps; ++t) {{
+      BODY
+    }}
+    return 0;
+  }} catch (const std::exception& error) {{
+    strncpy(words, error.what(), {WORDS - 1});
+    return 1;
+  }}
+}}
 """

@@ -3,22 +3,22 @@
 A matrix is a place in memory and its strides; all come in batches.
 """
 
-import torch
 from torch import Tensor
 
 LARGEST = 300_000  # multiplications, above which torch's own routines are faster
 
 
-class TooLarge(Exception):
+class TooLarge(Exception):  # noqa: N818 (a finding, which the caller answers)
     """Better left to torch."""
 
 
 def product(c: Tensor, a: Tensor, b: Tensor, out: Tensor, alpha: float, beta: float) -> tuple[str, list[Tensor], str]:
     """``out = alpha a b + beta c`` as name with template arguments, tensors, and further arguments."""
     c = c.expand_as(out)
-    size = a.shape[-2], a.shape[-1], b.shape[-1]
-    _small(out.numel() * a.shape[-1])
-    return _call("product", [*size], [c, a, b, out]), [c, a, b, out], f", {alpha}, {beta}"
+    rows, inner, columns = *a.shape[-2:], b.shape[-1]
+    _small(out.numel() * inner)
+    room = out.new_empty((inner + 1) * max(rows, columns))
+    return _call("product", [rows, inner, columns], [c, a, b, out]), [c, a, b, out, room], f", {alpha}, {beta}"
 
 
 def solution(
@@ -29,7 +29,9 @@ def solution(
         return solution(a.mT, b.mT, out.mT, upper=not upper, unitriangular=unitriangular)
     a, b = a.expand(*out.shape[:-2], *a.shape[-2:]), b.expand_as(out)
     _small(out.numel() * a.shape[-1])
-    return _call("solve", [*out.shape[-2:], int(upper), int(unitriangular)], [a, b, out]), [a, b, out], ""
+    size, columns = out.shape[-2:]
+    room = out.new_empty(size * (size + columns))
+    return _call("solve", [size, columns, int(upper), int(unitriangular)], [a, b, out]), [a, b, out, room], ""
 
 
 def factor(a: Tensor, out: Tensor) -> tuple[str, list[Tensor], str]:
@@ -68,11 +70,12 @@ constexpr int few = 8;  // rows and columns of a product, below which it is summ
 // out = alpha a b + beta c; of rows and columns whatever is longest lies innermost.
 template <int Z, int M, int K, int N, int cz, int ci, int cj, int az, int ai, int ak, int bz, int bk, int bj,
           int oz, int oi, int oj>
-static inline void product(const number* c, const number* a, const number* b, number* out, number alpha, number beta) {
+static inline void product(const number* c, const number* a, const number* b, number* out, number* __restrict__ room,
+                           number alpha, number beta) {
   if constexpr (M > N) {
-    product<Z, N, K, M, cz, cj, ci, bz, bj, bk, az, ak, ai, oz, oj, oi>(c, b, a, out, alpha, beta);
+    product<Z, N, K, M, cz, cj, ci, bz, bj, bk, az, ak, ai, oz, oj, oi>(c, b, a, out, room, alpha, beta);
   } else if constexpr (N >= few) {
-    static thread_local number packed[K * N];
+    number *__restrict__ sum = room, *__restrict__ packed = room + N;
     for (int z = 0; z < Z; ++z) {
       const number* right = b + z * bz;
       if constexpr (bj != 1) {
@@ -82,7 +85,7 @@ static inline void product(const number* c, const number* a, const number* b, nu
       }
       constexpr int row = bj != 1 ? N : bk;
       for (int i = 0; i < M; ++i) {
-        number sum[N] = {0};
+        for (int j = 0; j < N; ++j) sum[j] = 0;
         for (int k = 0; k < K; ++k) {
           const number factor = alpha * a[z * az + i * ai + k * ak];
           #pragma omp simd
@@ -125,8 +128,8 @@ static inline void product(const number* c, const number* a, const number* b, nu
 // a x = b with a triangular (S, S) matrix and R columns.
 template <int Z, int S, int R, int upper, int unit, int az, int ai, int aj, int bz, int bi, int bj,
           int oz, int oi, int oj>
-static inline void solve(const number* a, const number* b, number* out) {
-  static thread_local number m[S * S], x[S * R];
+static inline void solve(const number* a, const number* b, number* out, number* __restrict__ room) {
+  number *__restrict__ m = room, *__restrict__ x = room + S * S;
   for (int z = 0; z < Z; ++z) {
     for (int i = 0; i < S; ++i)
       for (int j = 0; j < S; ++j) m[i * S + j] = a[z * az + i * ai + j * aj];
