@@ -5,7 +5,7 @@ variational inference, NeurIPS; Polyak and Juditsky (1992), Acceleration of stoc
 """
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -57,7 +57,8 @@ def minimise(
     optimiser = optim(params, lr=lr)
     averages = [torch.zeros_like(p) for p in params]
     losses = torch.empty(num_steps, dtype=torch.float64)
-    for step, (rate, weight) in enumerate(schedule(lr, num_steps)):
+    rates, weights = (values.tolist() for values in schedule(lr, num_steps))
+    for step, (rate, weight) in enumerate(zip(rates, weights, strict=True)):
         for group in optimiser.param_groups:
             group["lr"] = rate
         optimiser.zero_grad()
@@ -78,11 +79,12 @@ def minimise(
     return losses
 
 
-def schedule(lr: float, num_steps: int) -> Iterator[tuple[float, float]]:
-    """Step size of each step, and the weight that the parameters after it have in the average so far."""
-    first_averaged = num_steps - max(1, int(AVERAGED * num_steps))
-    for step in range(num_steps):
-        yield lr * _decay(step / num_steps), 1 / max(step - first_averaged + 1, 1) if step >= first_averaged else 0.0
+def schedule(lr: float, num_steps: int) -> tuple[Tensor, Tensor]:
+    """Step size of each step, and the weight that the parameters after it have in the average so far: (step,) each."""
+    step = torch.arange(num_steps, dtype=torch.float64)
+    decayed = (step / num_steps - CONSTANT).clamp(min=0) / (1 - CONSTANT)
+    since = step - (num_steps - max(1, int(AVERAGED * num_steps)))  # steps since the first that is averaged
+    return lr * FINAL**decayed, torch.where(since >= 0, 1 / (since + 1).clamp(min=1), 0.0)
 
 
 def late_fall(losses: Tensor, *, noisy: bool = True) -> float:
@@ -99,9 +101,3 @@ def late_fall(losses: Tensor, *, noisy: bool = True) -> float:
     fall = float(early.mean() - late.mean())
     error = float(torch.sqrt((early.var() + late.var()) / width)) if noisy else 0.0
     return fall if fall > max(4 * error, 0.01 + 1e-6 * abs(float(late.mean()))) else 0.0
-
-
-def _decay(done: float) -> float:
-    if done < CONSTANT:
-        return 1.0
-    return FINAL ** ((done - CONSTANT) / (1 - CONSTANT))

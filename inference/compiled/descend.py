@@ -81,17 +81,15 @@ def minimise_compiled(
         step = lean(graph, [*(leaf.detach() for leaf in leaves), *changing])
         steps = compiled(step, rule, leaves, changing)
 
-    plan = [(*rule.numbers(t + 1, rate), weight) for t, (rate, weight) in enumerate(schedule(lr, num_steps))]
+    rates, weights = schedule(lr, num_steps)
     like = steps.state[0]
-    table = torch.tensor(plan, dtype=like.dtype, device=like.device)
+    table = torch.stack([*rule.numbers(torch.arange(1, num_steps + 1), rates), weights], 1).to(like)
     block = max(1, min(LOOK, NUMBERS // max(1, sum(step.noise) + sum(value.numel() for value in changing))))
     losses = []
     for numbers in table.split(block):
         count, before = len(numbers), steps.state[0].clone()
-        normal, uniform = (
-            like.new_empty(count, step.noise[0]).normal_(),
-            like.new_empty(count, step.noise[1]).uniform_(),
-        )
+        normal = like.new_empty(count, step.noise[0]).normal_()
+        uniform = like.new_empty(count, step.noise[1]).uniform_()
         with torch.no_grad():
             found = steps.play([numbers, normal, uniform, *([] if stream is None else stream.take(count))])
         losses.append(found.double().cpu())

@@ -4,7 +4,7 @@ Kingma and Ba (2015), Adam; Tieleman and Hinton (2012), RMSProp.
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -18,13 +18,13 @@ class Rule(NamedTuple):
     states : int
         Vectors of memory, zero at first.
     numbers : callable
-        (step from 1, step size) → what ``update`` needs to know of the step.
+        (step from 1, step size), numbers or tensors of many steps → what ``update`` needs to know of the step.
     update : callable
         (parameters, gradient, memory, numbers) → (parameters, memory).
     """
 
     states: int
-    numbers: Callable[[int, float], tuple[float, ...]]
+    numbers: Callable[[Any, Any], tuple[Any, ...]]
     update: Callable[[Tensor, Tensor, list[Tensor], Tensor], tuple[Tensor, list[Tensor]]]
 
 
