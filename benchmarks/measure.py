@@ -17,6 +17,7 @@ from torch import Tensor
 
 ROOT = Path(__file__).parents[1]
 KIB = 1024  # in a MiB
+REST = 0.3  # seconds before each turn: threads of the other side's libraries wait for work by spinning
 
 
 class Record(NamedTuple):
@@ -124,6 +125,7 @@ def in_turn(repeats: int, *actions: Callable[[], float]) -> list[list[float]]:
     found: list[list[float]] = [[] for _ in actions]
     for _ in range(repeats):
         for values, action in zip(found, actions, strict=True):
+            time.sleep(REST)
             values.append(action())
     return found
 

@@ -232,15 +232,21 @@ def _blocks(x: Tensor, covariance: Covariance, frame: Frame) -> Iterable[Tensor]
 @functools.lru_cache(maxsize=4)
 def _remembered_features(x: Tensor, version: int, covariance: Covariance) -> Tensor:
     frame = frame_of(x, covariance)
-    return _features(frame.inverse @ (x.double() - frame.centre).mT, covariance)
+    return _features(_coordinates(x, covariance, frame), covariance)
 
 
 def _stream(x: Tensor, covariance: Covariance, frame: Frame, size: int) -> Iterator[Tensor]:
     buffer = frame.centre.new_empty(_num_features(len(frame.centre), covariance), size)
     for part in x.split(size):
         found = buffer[:, : len(part)]
-        _features(frame.inverse @ (part.double() - frame.centre).mT, covariance, found)
+        _features(_coordinates(part, covariance, frame), covariance, found)
         yield found
+
+
+def _coordinates(x: Tensor, covariance: Covariance, frame: Frame) -> Tensor:
+    """z of rows x, as columns."""
+    gap = (x.double() - frame.centre).mT
+    return frame.inverse @ gap if covariance in ("full", "tied") else gap
 
 
 def _features(z: Tensor, covariance: Covariance, out: Tensor | None = None) -> Tensor:
