@@ -67,7 +67,7 @@ def cavi_steps(num_topics: int = 20, alpha: float = 0.1, eta: float = 0.01) -> S
         check_options(num_topics, alpha, eta)
         corpus = read(x)
         warn_of_gaps(corpus)
-        params = {"topic_words.concentration": eta + seeded_topics(corpus, num_topics)}
+        params = {"topic_words.concentration": seeded_topics(corpus, num_topics).add_(eta)}
         even = {"topic_weights.concentration": corpus.counts.new_ones(corpus.num_rows, num_topics)}
         for _ in range(_EARLY_SWEEPS):
             params = m_step(e_step(params | even, x, _EARLY_INNER), x)
@@ -75,7 +75,7 @@ def cavi_steps(num_topics: int = 20, alpha: float = 0.1, eta: float = 0.01) -> S
 
     def e_step(params: Params, x: Tensor, updates: int = _INNER) -> Expectations:
         corpus = read(x)
-        words = scaled(log_expectation(params["topic_words.concentration"]).mT)
+        words = scaled(log_expectation(params["topic_words.concentration"].mT.contiguous(), -2))
         weights = params["topic_weights.concentration"]
         for _ in range(updates - 1):
             weights = alpha + _allocate(scaled(log_expectation(weights)), words, corpus).of_documents()
@@ -89,8 +89,8 @@ def cavi_steps(num_topics: int = 20, alpha: float = 0.1, eta: float = 0.01) -> S
 
     def objective(params: Params, expectations: Expectations) -> Tensor:
         words = params["topic_words.concentration"]
-        surplus = expectations.topic_words + eta - words
-        bound = (surplus * log_expectation(words)).sum() + log_dirichlet_ratio(words - eta, eta).sum()
+        surplus = (expectations.topic_words - words).add_(eta)
+        bound = _inner(surplus, log_expectation(words)) + log_dirichlet_ratio(words - eta, eta).sum()
         return bound + log_dirichlet_ratio(expectations.document_topics, alpha).sum() + expectations.entropy
 
     def draw(params: Params, num_draws: int) -> Params:
@@ -123,13 +123,16 @@ def seeded_topics(corpus: Corpus, num_topics: int) -> Tensor:
         affinity = torch.maximum(affinity, alike)
     tokens = corpus.counts.new_zeros(num_topics, corpus.num_features)
     tokens.index_put_((topic[corpus.document], corpus.word), corpus.counts, accumulate=True)
-    hundred = torch.full_like(tokens, 100.0)
-    return (tokens + tokens.sum(0) / num_topics) * Gamma(hundred, hundred).sample()
+    tokens += tokens.sum(0) / num_topics
+    noise = Gamma(*tokens.new_full((2, 1), 100.0).unbind())
+    for topic_tokens in tokens:
+        topic_tokens *= noise.sample(topic_tokens.shape).squeeze(-1)
+    return tokens
 
 
-def log_expectation(concentration: Tensor) -> Tensor:
-    """E log p for p ~ Dirichlet(concentration), shape (…, d)."""
-    return concentration.digamma() - concentration.sum(-1, keepdim=True).digamma()
+def log_expectation(concentration: Tensor, dim: int = -1) -> Tensor:
+    """E log p for p ~ Dirichlet(concentration), of which ``dim`` counts the components."""
+    return concentration.digamma().sub_(concentration.sum(dim, keepdim=True).digamma())
 
 
 def document_topics(log_weights: Tensor, log_words: Tensor, corpus: Corpus) -> Tensor:
@@ -191,15 +194,17 @@ class _Allocation(NamedTuple):
         return ratio.index_fill_(0, self.lost, 0.0) if len(self.lost) else ratio
 
     def of_documents(self) -> Tensor:
-        found = self.weights.values * pattern(self.corpus).by_document(self.ratio(), self.words.values)
+        found = pattern(self.corpus).by_document(self.ratio(), self.words.values).mul_(self.weights.values)
         return found.index_add_(0, self.corpus.document[self.lost], self.tokens) if len(self.lost) else found
 
     def of_words(self) -> Tensor:
-        found = self.words.values * pattern(self.corpus).by_word(self.ratio(), self.weights.values)
+        found = pattern(self.corpus).by_word(self.ratio(), self.weights.values).mul_(self.words.values)
         return found.index_add_(0, self.corpus.word[self.lost], self.tokens) if len(self.lost) else found
 
     def log_norm(self) -> Tensor:
-        found = self.norm.log() + self.weights.top[self.corpus.document] + self.words.top[self.corpus.word]
+        found = self.norm.log()
+        found += self.weights.top[self.corpus.document]
+        found += self.words.top[self.corpus.word]
         return found.index_copy_(0, self.lost, self.log_norm_of_lost)
 
 
@@ -218,7 +223,9 @@ def _allocate(weights: Scaled, words: Scaled, corpus: Corpus) -> _Allocation:
 def _expect(weights: Scaled, words: Scaled, corpus: Corpus) -> Expectations:
     allocation = _allocate(weights, words, corpus)
     of_documents, of_words = allocation.of_documents(), allocation.of_words()
-    entropy = (
-        corpus.counts @ allocation.log_norm() - (of_documents * weights.logs).sum() - (of_words * words.logs).sum()
-    )
-    return Expectations(of_documents, of_words.mT.contiguous(), entropy)
+    entropy = corpus.counts @ allocation.log_norm() - _inner(of_documents, weights.logs) - _inner(of_words, words.logs)
+    return Expectations(of_documents, of_words.mT, entropy)
+
+
+def _inner(a: Tensor, b: Tensor) -> Tensor:
+    return a.flatten() @ b.flatten()
