@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from pyro import poutine
 from pyro.infer import Trace_ELBO, TraceEnum_ELBO, TraceMeanField_ELBO
-from pyro.infer.autoguide import AutoGuide, AutoLaplaceApproximation
+from pyro.infer.autoguide import AutoLaplaceApproximation
 from torch import Tensor
 
 from .diagnostics import k_hat
@@ -31,6 +31,7 @@ from .introspect import (
     name_of,
 )
 from .isolate import isolated
+from .laplace import curved
 from .losses import named_loss
 from .minibatch import glimpse
 from .posterior import Posterior
@@ -171,7 +172,7 @@ def svi(
         )
         params = constrained_params(model, fitted, seen)
         if isinstance(fitted, AutoLaplaceApproximation):
-            fitted = _curved(fitted, data)
+            fitted = curved(fitted, data)
         point = is_point(fitted, seen)
         drawn = draw_guide(model, fitted, seen, 1 if point else num_draws, local_draws if seen is data else False)
         learned = learned_sites(model, fitted, seen)
@@ -206,13 +207,3 @@ def svi(
     length = next(iter(draws.values())).shape[1] if draws else 1
     draws |= {name: value.cpu().expand(1, length, *value.shape) for name, value in learned.items()}
     return Posterior(draws=draws, params=params, info=info)
-
-
-def _curved(guide: AutoLaplaceApproximation, data: tuple) -> AutoGuide:
-    """The normal with the curvature at the point that Laplace's guide has reached."""
-    try:
-        return guide.laplace_approximation(*data)
-    except torch.linalg.LinAlgError:  # pyright: ignore[reportPrivateImportUsage]
-        raise ArithmeticError(
-            "svi: Laplace's method needs a mode, and the density still rises from the point reached: take more steps"
-        ) from None
