@@ -8,6 +8,7 @@ References
 """
 
 from collections.abc import Callable
+from typing import Any
 
 from pyro.infer import ELBO, RenyiELBO, Trace_ELBO, TraceEnum_ELBO, TraceGraph_ELBO, TraceMeanField_ELBO
 
@@ -45,7 +46,6 @@ def named_loss(
         Order of "renyi"; not 1, where it is the ELBO.
     vectorize : bool
         Whether to make the draws at once; guide and model must take one more dimension on the left then.
-
     max_plate_nesting : int, optional
         Plates within plates in model and guide; found by running them where left out.
 
@@ -71,3 +71,12 @@ def named_loss(
         order = 0 if name == "iwae" else alpha
         return RenyiELBO(alpha=order, **options)  # pyright: ignore[reportArgumentType] (any order but 1, not an int)
     return LOSSES[name](**options)
+
+
+def loss_and_grads(loss: Any, model: Callable, guide: Callable, data: tuple) -> Any:
+    """The value of a loss of Pyro's or of one's own; adds its gradient to ``.grad`` of every parameter."""
+    if hasattr(loss, "loss_and_grads"):
+        return loss.loss_and_grads(model, guide, *data)
+    value = loss(model, guide, *data)
+    value.backward()
+    return value.detach()

@@ -13,6 +13,7 @@ from torch import Tensor
 from .compiled import RULES, minimise_compiled
 from .graph import Untraceable
 from .introspect import culprit, is_point, split_params, unconstrained_params
+from .losses import loss_and_grads
 from .minibatch import Batches, glimpse, row_scale
 from .optimise import late_fall, minimise
 from .progress import Progress
@@ -64,18 +65,14 @@ def train(
         scale = row_scale(model, data, batch_size, autoguide=isinstance(guide, AutoGuide))
         run_model, run_guide, stream = scale(model), scale(guide), Batches(data, batch_size)
 
-    def loss_and_grads() -> float:
+    def estimate() -> float:
         nonlocal batch
         batch = data if stream is None else next(stream)
-        if hasattr(loss, "loss_and_grads"):
-            return loss.loss_and_grads(run_model, run_guide, *batch)
-        value = loss(run_model, run_guide, *batch)
-        value.backward()
-        return float(value.detach())
+        return float(loss_and_grads(loss, run_model, run_guide, batch))
 
     def half_of_the_grads() -> float:
         nonlocal taken
-        value = loss_and_grads()
+        value = estimate()
         for p in halves[taken // (alternate or 1) % 2]:
             p.grad = None  # optimisers pass over it
         taken += 1
@@ -83,14 +80,14 @@ def train(
 
     with warnings.catch_warnings(), Progress("svi", num_steps, progress) as bar:
         warnings.filterwarnings("ignore", "Encountered (NaN|inf)")  # said below, with the site's name
-        loss_and_grads()  # creates the model's parameters, and validates what the rest of the steps repeat
+        estimate()  # creates the model's parameters, and validates what the rest of the steps repeat
         params = unconstrained_params(model, guide)
         halves = split_params(model, guide, data, params) if alternate else ()
         with torch.random.fork_rng():
             point = is_point(guide, seen)
         with pyro.validation_enabled(False):
             if point and optim is None and stream is None and not alternate and engine == "auto":
-                descent = minimise_exactly(loss_and_grads, params, num_steps=num_steps, bar=bar)
+                descent = minimise_exactly(estimate, params, num_steps=num_steps, bar=bar)
                 if descent is not None:
                     return _of_descent(descent.losses, descent.gradient, descent.converged)
             how = {"optim": optim or torch.optim.Adam, "lr": lr, "num_steps": num_steps, "bar": bar}
@@ -106,7 +103,7 @@ def train(
                         warnings.warn(
                             f"svi: steps are taken one by one, for they cannot be compiled: {reason}", stacklevel=3
                         )
-                step = half_of_the_grads if alternate else loss_and_grads
+                step = half_of_the_grads if alternate else estimate
                 return _of_steps(minimise(step, params, **how), "eager", point)
             except FloatingPointError as error:
                 raise FloatingPointError(f"svi: {error}{culprit(run_model, run_guide, batch)}") from None

@@ -72,4 +72,5 @@ def kl_warm_up(num_steps: int, *, start: float = 0.0, num_particles: int = 1) ->
         scaled = LocalScale(data, scale)
         return loss.differentiable_loss(scaled(model), scaled(guide), *data)
 
+    kl_warm_up.changes = True  # pyright: ignore[reportFunctionMemberAccess] (so that it is never compiled)
     return kl_warm_up

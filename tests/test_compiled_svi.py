@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.fx import Interpreter
 
 from guidebook import datasets, guides
-from guidebook.inference import svi
+from guidebook.inference import kl_warm_up, svi
 from guidebook.inference.compiled import program, tidy
 from guidebook.inference.compiled.optimisers import RULES
 from guidebook.inference.compiled.record import record
@@ -304,7 +304,7 @@ def test_without_a_compiler_steps_are_eager(monkeypatch: pytest.MonkeyPatch) -> 
         fit(guides.mean_field, *DATA, num_steps=10, engine="compiled")
 
 
-def test_short_fits_and_losses_of_ones_own_are_eager() -> None:
+def test_short_fits_are_eager_and_so_are_losses_of_ones_own_unless_told_otherwise() -> None:
     assert fit(guides.mean_field, *DATA, num_steps=10).info.engine == "eager"
 
     def own(model, guide, *data):
@@ -314,6 +314,11 @@ def test_short_fits_and_losses_of_ones_own_are_eager() -> None:
         warnings.simplefilter("error")
         pyro.set_rng_seed(0)
         assert fit(guides.mean_field, *DATA, num_steps=30, loss=own).info.engine == "eager"
+    ours = fit(guides.mean_field, *DATA, num_steps=300, loss=own, engine="compiled")
+    pyros = fit(guides.mean_field, *DATA, num_steps=300, engine="compiled")
+    torch.testing.assert_close(ours.info.losses, pyros.info.losses)
+    with pytest.raises(ValueError, match="kl_warm_up changes from step to step: leave engine='compiled' out"):
+        fit(guides.mean_field, *DATA, loss=kl_warm_up(100), engine="compiled")
     with pytest.raises(ValueError, match="engine must be one of auto, eager, compiled; got 'fast'"):
         fit(guides.mean_field, *DATA, engine="fast")
     with pytest.raises(ValueError, match="Adagrad is none of Adam, RMSprop, SGD"):

@@ -19,6 +19,7 @@ from .tidy import lean
 
 CHECKS = 3  # draws, and minibatches, at which the graph must give the eager loss and gradient
 LOOK = 200  # steps after which the losses are looked at
+WORK = 20_000_000  # numbers that steps may read, about, before they can be interrupted
 NUMBERS = 1_000_000  # of noise and data, at most, that are made ready for steps to come
 
 
@@ -39,7 +40,8 @@ def minimise_compiled(
 
     Parameters
     ----------
-    loss : pyro.infer.ELBO
+    loss : pyro.infer.ELBO or callable
+        The same at every call.
     model, guide : callable
         With their parameters made.
     leaves : sequence of Tensor
@@ -84,7 +86,9 @@ def minimise_compiled(
     rates, weights = schedule(lr, num_steps)
     like = steps.state[0]
     table = torch.stack([*rule.numbers(torch.arange(1, num_steps + 1), rates), weights], 1).to(like)
-    block = max(1, min(LOOK, NUMBERS // max(1, sum(step.noise) + sum(value.numel() for value in changing))))
+    fresh = sum(step.noise) + sum(value.numel() for value in changing)
+    read = 1 + fresh + sum(value.numel() for value in step.constants)
+    block = max(1, min(LOOK, NUMBERS // (1 + fresh), WORK // read))
     losses = []
     for numbers in table.split(block):
         count, before = len(numbers), steps.state[0].clone()

@@ -18,6 +18,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 
 from ..graph import Untraceable, words
+from ..losses import loss_and_grads
 
 # What Pyro asks of values while a step is recorded: warn_if_nan, whether one is NaN (which is seen when the graph has
 # run), and Dice, whether all probabilities are positive (else it leaves some out, of which 0 times the cost is left).
@@ -31,8 +32,8 @@ def record(
 
     Parameters
     ----------
-    loss : pyro.infer.ELBO
-        Its ``loss_and_grads`` is recorded.
+    loss : pyro.infer.ELBO or callable
+        As for `svi`; gradient and all are recorded.
     model, guide : callable
         With their parameters made.
     leaves : sequence of Tensor
@@ -59,7 +60,7 @@ def record(
             batch[position] = value
         inner = [value.detach().requires_grad_() for value in values]
         with _StandIns(leaves, inner):
-            value = loss.loss_and_grads(model, guide, *batch)
+            value = loss_and_grads(loss, model, guide, tuple(batch))
         if not isinstance(value, Tensor):
             raise Untraceable("its loss does not depend on tensors alone")
         return value.detach(), *(torch.zeros_like(z) if z.grad is None else z.grad.detach() for z in inner)
@@ -75,7 +76,7 @@ def record(
     run = Interpreter(graph)
     for data in samples:
         with torch.random.fork_rng():
-            value = torch.as_tensor(loss.loss_and_grads(model, guide, *data), dtype=torch.float64)
+            value = torch.as_tensor(loss_and_grads(loss, model, guide, data), dtype=torch.float64)
         eager = [value, *(torch.zeros_like(leaf) if leaf.grad is None else leaf.grad for leaf in leaves)]
         for leaf in leaves:
             leaf.grad = None
@@ -100,5 +101,7 @@ class _StandIns(TorchFunctionMode):
             return args[0].detach()
         if func is Tensor.__bool__ and sys._getframe(1).f_globals["__name__"] in _ANSWERS:
             return _ANSWERS[sys._getframe(1).f_globals["__name__"]]
+        if func is Tensor.register_hook:  # pyro's look for NaN; what changes a gradient is found by the check
+            return None
         given = pytree.tree_map_only(Tensor, lambda value: self._of.get(id(value), value), (args, kwargs or {}))
         return func(*given[0], **given[1])
