@@ -15,7 +15,7 @@ from torch.fx import Interpreter
 
 from guidebook import datasets, guides
 from guidebook.inference import kl_warm_up, svi
-from guidebook.inference.compiled import program, tidy
+from guidebook.inference.compiled import program, replay, tidy
 from guidebook.inference.compiled.optimisers import RULES
 from guidebook.inference.compiled.record import record
 from guidebook.inference.compiled.tidy import _NORMAL, _UNIFORM, lean
@@ -255,17 +255,13 @@ def test_what_cannot_be_played_is_called(monkeypatch: pytest.MonkeyPatch) -> Non
     with torch.random.fork_rng():
         torch.rand(7)
         again = run()
-    monkeypatch.setattr(program.Player, "__init__", refuse)
+    monkeypatch.setattr(replay, "_LOOP", "no C++")
     called = run()
     assert kinds == [program.Caller, program.Player, program.Player, program.Caller]
     torch.testing.assert_close(played.info.losses, again.info.losses, rtol=0, atol=0)
     torch.testing.assert_close(played.info.losses, called.info.losses)
     assert called.info.losses.shape == (318,)
     assert not torch.equal(run(seed=1).info.losses, called.info.losses)
-
-
-def refuse(*_: object) -> None:
-    raise program.Unplayable
 
 
 def test_minibatches_stand_for_all_rows() -> None:

@@ -190,12 +190,16 @@ class _Torch:
 
 def _compile(source: str) -> Any:
     from torch._inductor.codecache import CppCodeCache, CppPythonBindingsCodeCache
+    from torch._inductor.exc import CppCompileError
 
     class Loops(CppCodeCache):
         cache = _LOADED
         cpp_compile_command_flags = CppPythonBindingsCodeCache.cpp_compile_command_flags  # links nothing of torch
 
-    return Loops.load(source, needs_vec_isa="at::vec::" in source, extra_flags=("-w",)).play
+    try:
+        return Loops.load(source, needs_vec_isa="at::vec::" in source, extra_flags=("-w",)).play
+    except CppCompileError as error:
+        raise Unplayable("its functions cannot be compiled together") from error
 
 
 _LOADED: dict[str, Any] = {}
