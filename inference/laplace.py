@@ -29,7 +29,8 @@ def curved(guide: AutoLaplaceApproximation, data: tuple) -> AutoMultivariateNorm
     """
     reached = poutine.trace(guide).get_trace(*data)
     model = poutine.trace(poutine.replay(guide.model, trace=reached)).get_trace(*data)
-    precision = hessian(reached.log_prob_sum() - model.log_prob_sum(), guide.loc)
+    negative = torch.as_tensor(reached.log_prob_sum() - model.log_prob_sum())
+    precision = hessian(negative, guide.loc)
     with torch.no_grad():
         try:
             covariance = precision.inverse()

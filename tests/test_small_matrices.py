@@ -2,6 +2,7 @@
 
 import ctypes
 from collections.abc import Callable
+from itertools import product
 
 import pytest
 import torch
@@ -45,24 +46,18 @@ def assert_all(cases: list[tuple[Callable, Tensor, Tensor]], dtype: torch.dtype)
 @pytest.mark.parametrize("dtype", list(TYPES))
 def test_products(dtype: torch.dtype) -> None:
     cases = []
-    for sizes in ((1, 1, 1), (2, 50, 3), (30, 2, 9), (4, 7, 40), (5, 1, 5), (12, 13, 14)):
-        draw = generator(*sizes)
-        (m, k, n), batch = sizes, 3
-        for a in layouts((batch, m, k), dtype, draw):
-            for b in layouts((batch, k, n), dtype, draw):
-                for out in layouts((batch, m, n), dtype, draw):
-                    c = torch.randn(n, generator=draw, dtype=torch.float64).to(dtype)
-                    expected = 0.5 * (a @ b) + 2 * c
-                    cases.append(
-                        (lambda out, a=a, b=b, c=c: small_matrices.product(c, a, b, out, 0.5, 2), out, expected)
-                    )
-        cases.append(
-            (
-                lambda out, a=a, b=b: small_matrices.product(out, a[0], b[0], out, 1, 0),
-                torch.full((m, n), torch.nan, dtype=dtype),
-                a[0] @ b[0],
+    for m, k, n in ((1, 1, 1), (2, 50, 3), (30, 2, 9), (4, 7, 40), (5, 1, 5), (12, 13, 14)):
+        draw = generator(m, k, n)
+        c = torch.randn(n, generator=draw, dtype=torch.float64).to(dtype)
+        for a, b in product(layouts((3, m, k), dtype, draw), layouts((3, k, n), dtype, draw)):
+            for out in layouts((3, m, n), dtype, draw):
+                cases.append(
+                    (lambda out, a=a, b=b, c=c: small_matrices.product(c, a, b, out, 0.5, 2), out, a @ b / 2 + 2 * c)
+                )
+            nothing = torch.full((m, n), torch.nan, dtype=dtype)
+            cases.append(
+                (lambda out, a=a, b=b: small_matrices.product(out, a[0], b[0], out, 1, 0), nothing, a[0] @ b[0])
             )
-        )
     assert_all(cases, dtype)
 
 

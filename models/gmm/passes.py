@@ -244,7 +244,7 @@ def _stream(x: Tensor, covariance: Covariance, frame: Frame, size: int) -> Itera
 
 
 def _coordinates(x: Tensor, covariance: Covariance, frame: Frame) -> Tensor:
-    """z of rows x, as columns."""
+    """Coordinates of rows x, as columns."""
     gap = (x.double() - frame.centre).mT
     return frame.inverse @ gap if covariance in ("full", "tied") else gap
 

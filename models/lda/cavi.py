@@ -124,9 +124,10 @@ def seeded_topics(corpus: Corpus, num_topics: int) -> Tensor:
     tokens = corpus.counts.new_zeros(num_topics, corpus.num_features)
     tokens.index_put_((topic[corpus.document], corpus.word), corpus.counts, accumulate=True)
     tokens += tokens.sum(0) / num_topics
-    noise = Gamma(*tokens.new_full((2, 1), 100.0).unbind())
-    for topic_tokens in tokens:
-        topic_tokens *= noise.sample(topic_tokens.shape).squeeze(-1)
+    hundred = tokens.new_full((tokens.shape[1],), 100.0)
+    noise = Gamma(hundred, hundred)
+    for of_topic in tokens:
+        of_topic *= noise.sample()
     return tokens
 
 
