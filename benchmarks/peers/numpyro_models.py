@@ -56,7 +56,7 @@ def schools(error: Any, effect: Any) -> None:
 
 
 def prepared(name: str, data: tuple[np.ndarray, ...]) -> tuple[Callable[..., None], tuple[Any, ...], Any]:
-    """Model, its arguments and where chains start: a mixture at k-means' centres, as ours does."""
+    """Model, its arguments and where chains start: a mixture at k-means' centres and even weights, as ours."""
     model = {"logistic": logistic, "gmm": gmm, "ppca": ppca, "schools": schools}[name]
     arguments = tuple(jnp.asarray(value) for value in data)
     if name != "gmm":
@@ -64,4 +64,5 @@ def prepared(name: str, data: tuple[np.ndarray, ...]) -> tuple[Callable[..., Non
     (x,) = data
     centres = KMeans(3, random_state=0).fit(x).cluster_centers_
     prior = jnp.asarray(x.mean(0)), jnp.asarray(np.diag(x.var(0) / 9))
-    return model, (*arguments, *prior), init_to_value(values={"loc": jnp.asarray(centres)})
+    start = {"loc": jnp.asarray(centres), "weights": jnp.full(3, 1 / 3)}
+    return model, (*arguments, *prior), init_to_value(values=start)

@@ -27,6 +27,7 @@ from .tidy import Lean, close
 
 aten = torch.ops.aten
 SMALL = 4096  # numbers in the largest tensor of a step, below which vector instructions cost more than they save
+SHARED = 16_384  # numbers a thread, below which a loop is not shared out: to wait for threads takes longer
 COMPILERS = ("g++", "clang++", "c++")
 
 
@@ -163,8 +164,9 @@ def _inductor(graph: GraphModule, examples: list[Any], *, scalar: bool) -> tuple
         modules.append(load(*args, **kwargs))
         return modules[-1]
 
+    options = {"fallback_random": True, "cpp.min_chunk_size": SHARED}
     with (
-        config.patch({"fallback_random": True} | ({"cpp.simdlen": 1} if scalar else {})),
+        config.patch(options | ({"cpp.simdlen": 1} if scalar else {})),
         patch.object(PyCodeCache, "load_by_key_path", listening),
         patch.object(AsyncCompile, "cpp_pybinding", lambda _, kinds, code: Kernel(kinds, code)),
     ):
