@@ -58,16 +58,14 @@ class _Loop(NamedTuple):
         expectations = self.steps.e_step(params, *self.data)
         return _State(params, expectations, self.values(params, expectations))
 
-    def step(self, state: _State) -> _State:
-        """An M-step and an E-step; checks the objective in between where it is defined there."""
-        params = self.steps.m_step(state.expectations, *self.data)
+    def improve(self, expectations: Any, values: list[float]) -> tuple[Params, list[float]]:
+        """An M-step, and the objective after it, checked, where it is defined there; else that before it."""
+        params = self.steps.m_step(expectations, *self.data)
         if not self.each_half:
-            return self.start(params)
-        between = self.values(params, state.expectations)
-        self.check(state.values, between, "its M-step")
-        state = self.start(params)
-        self.check(between, state.values, "its E-step")
-        return state
+            return params, values
+        between = self.values(params, expectations)
+        self.check(values, between, "its M-step")
+        return params, between
 
     def values(self, params: Params, expectations: Any) -> list[float]:
         return self.steps.objective(params, expectations).reshape(-1).tolist()
@@ -186,13 +184,15 @@ def ascend(
     loop = _Loop(steps, data, method, each_half, many)
     begin = time.perf_counter()
     with isolated(seed), torch.no_grad():
-        starts = (_start(loop, seed, restart) for restart in range(num_restarts))
         if many:
-            all_starts = list(starts)
-            together = {name: torch.stack([start[name] for start in all_starts]) for name in all_starts[0]}
-            runs = _run(loop, together, num_restarts, num_steps, tol, accelerate)
+            starts = [_start(loop, seed, restart) for restart in range(num_restarts)]
+            together = {name: torch.stack([start[name] for start in starts]) for name in starts[0]}
+            runs = _run(loop, loop.start(together), num_steps, tol, accelerate)
         else:
-            runs = [_run(loop, start, 1, num_steps, tol, accelerate)[0] for start in starts]
+            runs = [
+                _run(loop, loop.start(_start(loop, seed, restart)), num_steps, tol, accelerate)[0]
+                for restart in range(num_restarts)
+            ]
     seconds = time.perf_counter() - begin
 
     sound = [run for run in runs if run.flaw is None]
@@ -217,27 +217,34 @@ def _start(loop: _Loop, seed: int, restart: int) -> Params:
     return loop.steps.init(restart, *loop.data)
 
 
-def _run(loop: _Loop, params: Params, num_restarts: int, num_steps: int, tol: float, accelerate: bool) -> list[Run]:
+def _run(loop: _Loop, state: _State, num_steps: int, tol: float, accelerate: bool) -> list[Run]:
     """Restarts in step with each other; one that has ended leaves the batch."""
-    state = loop.start(params)
-    path, live = [state], list(range(num_restarts))  # the path since the last extrapolation
+    live = list(range(len(state.values)))
     curves, ended = [[value] for value in state.values], {}
+    path = [state] if accelerate else []  # since the last extrapolation
     for iteration in range(1, num_steps + 1):
-        last, state = state, loop.step(state)
-        path.append(state)
+        expectations, before, last = state.expectations, state.values, None if loop.each_half else state
+        del state  # what coordinate ascent updates can be as large as the data
+        params, between = loop.improve(expectations, before)
+        del expectations
+        state = loop.start(params)
+        if loop.each_half:
+            loop.check(between, state.values, "its E-step")
+        taken = len(path) if accelerate else iteration
+        path += [state] if accelerate else []
         done = {}
         for index, restart in enumerate(live):
-            value, before, curve = state.values[index], last.values[index], curves[restart]
+            value, curve = state.values[index], curves[restart]
             if value != value:  # undefined here: judge the last parameters where it was defined
-                done[index] = loop.end(last, index, curve, False, "the objective stopped being a number")
-            elif _fell(before, value):
+                done[index] = loop.end(last or state, index, curve, False, "the objective stopped being a number")
+            elif _fell(before[index], value):
                 run = loop.end(state, index, curve, False)
-                if run.flaw is None:  # next to a singularity the objective loses its digits
-                    raise loop.fallen(before, value, f"iteration {iteration}")
+                if run.flaw is None or last is None:  # next to a singularity the objective loses its digits
+                    raise loop.fallen(before[index], value, f"iteration {iteration}")
                 done[index] = run._replace(params=loop.take(last, index).params)
             else:
                 curve.append(value)
-                if len(path) >= 3 and _distance_to_limit(*(s.values[index] for s in path[-3:])) < tol:
+                if taken >= 2 and _distance_to_limit(*curve[-3:]) < tol:
                     done[index] = loop.end(state, index, curve, True)
         ended |= {live[index]: run for index, run in done.items()}
         if len(done) == len(live):
@@ -245,17 +252,16 @@ def _run(loop: _Loop, params: Params, num_restarts: int, num_steps: int, tol: fl
         if done:
             kept = [index for index in range(len(live)) if index not in done]
             live, path = [live[index] for index in kept], [loop.take(s, kept) for s in path]
-            state = path[-1]
-        if accelerate and len(path) == 3:
+            state = path[-1] if path else loop.take(state, kept)
+        if len(path) == 3:
             state = loop.extrapolate(*path)
             path = [state]
             for index, restart in enumerate(live):
                 if state.values[index] > curves[restart][-1]:
                     curves[restart].append(state.values[index])
-        path = path[-2:]
     else:
         ended |= {restart: loop.end(state, index, curves[restart], False) for index, restart in enumerate(live)}
-    return [ended[restart] for restart in range(num_restarts)]
+    return [ended[restart] for restart in range(len(curves))]
 
 
 def _fell(before: float, after: float) -> bool:

@@ -25,7 +25,8 @@ from guidebook.inference import cavi, evidence, gibbs, nuts, svi
 from guidebook.inference.diagnostics import ess
 from guidebook.inference.start import Start
 from guidebook.models import lda
-from guidebook.models.lda.cavi import _expect, document_topics, scaled, seeded_topics
+from guidebook.models.lda.allocation import allocate, document_topics, scaled
+from guidebook.models.lda.cavi import seeded_topics
 from guidebook.models.lda.corpus import read
 
 Sites = dict[str, torch.Tensor]
@@ -360,11 +361,12 @@ def test_tokens_are_shared_out_however_far_apart_a_document_and_its_words_are(
         tokens = (x.numpy()[..., None] * shares).sum(2)
         rounding = spread * (1e-12 if dtype == torch.float64 else 2e-4)
         np.testing.assert_allclose(ours.numpy(), tokens, atol=rounding)
-    by_hand = _expect(scaled(torch.tensor(weights[0])), scaled(torch.tensor(words)), read(x))
-    np.testing.assert_allclose(by_hand.document_topics, tokens[0], atol=1e-9)
-    np.testing.assert_allclose(by_hand.topic_words, (x.numpy()[..., None] * shares[0]).sum(0).T, atol=1e-9)
+    tables = scaled(torch.tensor(weights[0])), scaled(torch.tensor(words))
+    of_documents, of_words, entropy = allocate(*tables, read(x), torch.empty_like(read(x).counts)).expect()
+    np.testing.assert_allclose(of_documents, tokens[0], atol=1e-9)
+    np.testing.assert_allclose(of_words, (x.numpy()[..., None] * shares[0]).sum(0), atol=1e-9)
     logs = np.log(shares[0], out=np.zeros_like(shares[0]), where=shares[0] > 0)
-    assert float(by_hand.entropy) == pytest.approx(-(x.numpy()[..., None] * shares[0] * logs).sum(), abs=1e-6)
+    assert float(entropy) == pytest.approx(-(x.numpy()[..., None] * shares[0] * logs).sum(), abs=1e-6)
 
 
 def test_tiny_concentrations_stay_finite(corpus: tuple[torch.Tensor, Sites]) -> None:

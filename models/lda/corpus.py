@@ -19,9 +19,9 @@ class Corpus(NamedTuple):
     Attributes
     ----------
     document : Tensor, shape (m,)
-        Index of the document, from 0.
+        Index of the document, from 0; of 32 bits, which is half the memory.
     word : Tensor, shape (m,)
-        Index of the word, from 0.
+        Index of the word, from 0; likewise.
     counts : Tensor, shape (m,)
         How often the document has the word; floating point.
     num_rows : int
@@ -49,7 +49,7 @@ class Corpus(NamedTuple):
 @functools.lru_cache(maxsize=4)
 def _tokens(document: Tensor, word: Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:
     times = counts.long()
-    return document.repeat_interleave(times), word.repeat_interleave(times)
+    return document.long().repeat_interleave(times), word.long().repeat_interleave(times)
 
 
 def as_counts(x: Any) -> Tensor:
@@ -122,8 +122,10 @@ def check_options(num_topics: int, alpha: float, eta: float = 1.0) -> None:
 
 def warn_of_gaps(corpus: Corpus) -> None:
     """Say how many documents are empty and how many words unused, as a fit can say nothing of them but the prior."""
-    empty = corpus.num_rows - len(corpus.document.unique())
-    unused = corpus.num_features - len(corpus.word.unique())
+    empty, unused = (
+        int((index.bincount(minlength=size) == 0).sum())
+        for index, size in ((corpus.document, corpus.num_rows), (corpus.word, corpus.num_features))
+    )
     if empty or unused:
         warnings.warn(
             f"lda: {empty} of {corpus.num_rows} documents are empty and {unused} of {corpus.num_features} words are "
@@ -136,6 +138,11 @@ def chunks(length: int, width: int) -> Iterator[slice]:
     """Slices of ``length`` entries, each of which takes ``width`` numbers to work on."""
     size = max(1, _ELEMENTS // width)
     return (slice(start, start + size) for start in range(0, length, size))
+
+
+def blocks(length: int, width: int) -> Iterator[slice]:
+    """Slices of a table's rows: copies of one are small beside all that a fit holds."""
+    return chunks(length, 32 * width)
 
 
 @functools.lru_cache(maxsize=4)
@@ -153,23 +160,37 @@ def _read(x: Any) -> Corpus:
 
 def _entries(x: Tensor) -> Corpus:
     if x.layout == torch.sparse_coo:
-        index, values = x.indices(), x.values()
-        index, values = index[:, values != 0], values[values != 0]
-    else:
-        index = x.detach().nonzero().mT
-        values = x.detach()[index[0], index[1]]
-    return Corpus(index[0].contiguous(), index[1].contiguous(), values, x.shape[0], x.shape[1])
+        there = x.values() != 0
+        (document, word), counts = x.indices()[:, there], x.values()[there]
+        whole = _index_type(*x.shape, len(counts))
+        return Corpus(document.to(whole), word.to(whole), counts, *x.shape)
+    x = x.detach()
+    total = int(x.count_nonzero())
+    whole = _index_type(*x.shape, total)
+    document, word = (torch.empty(total, dtype=whole, device=x.device) for _ in range(2))
+    counts, end = x.new_empty(total), 0
+    for rows in blocks(*x.shape):
+        index = x[rows].nonzero(as_tuple=True)
+        here = slice(end, end := end + len(index[0]))
+        document[here], word[here], counts[here] = index[0] + rows.start, index[1], x[rows][index]
+    return Corpus(document, word, counts, *x.shape)
+
+
+def _index_type(*sizes: int) -> torch.dtype:
+    return torch.int32 if max(sizes) < 2**31 else torch.int64
 
 
 def _check(corpus: Corpus, columns: Sequence[str] | None = None) -> None:
-    count = corpus.counts
-    wrong = ~((count >= 0) & (count % 1 == 0) & torch.isfinite(count))
-    if wrong.any():
-        first = int(wrong.nonzero()[0])
-        row, column = int(corpus.document[first]), int(corpus.word[first])
-        name = column if columns is None else repr(columns[column])
-        raise ValueError(
-            f"lda: document {row}, word {name} has {float(count[first]):g}, but counts are whole numbers from zero up"
-        )
+    for entries in blocks(len(corpus.counts), 1):
+        counts = corpus.counts[entries]
+        wrong = ~((counts >= 0) & (counts % 1 == 0))
+        if wrong.any():
+            first = entries.start + int(wrong.nonzero()[0])
+            row, column = int(corpus.document[first]), int(corpus.word[first])
+            name = column if columns is None else repr(columns[column])
+            raise ValueError(
+                f"lda: document {row}, word {name} has {float(corpus.counts[first]):g}, "
+                "but counts are whole numbers from zero up"
+            )
     if not corpus.num_features:
         raise ValueError("lda: the corpus has no words")

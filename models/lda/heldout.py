@@ -13,7 +13,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ..steps import Params
-from .cavi import document_topics, log_expectation
+from .allocation import document_topics
+from .cavi import log_expectation
 from .corpus import Corpus, check_options, chunks, read
 
 _AT_ONCE = 2**20  # numbers in the topics of the draws worked on at once
@@ -123,7 +124,7 @@ def split_tokens(x: Any, *, observed: float = 0.5, seed: int = 0) -> tuple[Tenso
     first = rank < (observed * totals).floor().repeat_interleave(totals.long())
 
     def gather(chosen: Tensor) -> Tensor:
-        index = torch.stack([document[order][chosen], word[order][chosen]])
+        index = torch.stack([document[order][chosen], word[order][chosen]]).long()
         ones = torch.ones(index.shape[1], dtype=corpus.counts.dtype)
         shape = (corpus.num_rows, corpus.num_features)
         return torch.sparse_coo_tensor(index, ones, shape, check_invariants=False).coalesce().to(corpus.counts.device)
