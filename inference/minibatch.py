@@ -1,7 +1,8 @@
 """Minibatches for any model that puts its rows in a plate: batches of rows, and the scale that makes up for them."""
 
 from collections.abc import Callable, Iterator
-from typing import Any
+from itertools import islice
+from typing import Any, NamedTuple
 
 import torch
 from pyro import poutine
@@ -80,6 +81,27 @@ def glimpse(data: tuple, batch_size: int | None) -> tuple:
     return tuple(value[:: 100 * rows // SHUFFLED] if is_row_data(value, rows) else value for value in data)
 
 
+class Picked(NamedTuple):
+    """Batches of one tensor's rows, gathered when they are needed.
+
+    Attributes
+    ----------
+    data : Tensor, shape (n, …)
+    index : Tensor, shape (count, batch)
+    """
+
+    data: Tensor
+    index: Tensor
+
+
+def gathered(values: Tensor | Picked) -> Tensor:
+    """The rows that were picked, shape (count, batch, …); a tensor as it is."""
+    if isinstance(values, Tensor):
+        return values
+    data, index = values
+    return data.index_select(0, index.flatten()).view(*index.shape, *data.shape[1:])
+
+
 class Batches:
     """Endless batches: epochs of freshly shuffled rows, of which the last that fill no batch are left out.
 
@@ -92,31 +114,28 @@ class Batches:
     """
 
     def __init__(self, data: tuple, batch_size: int) -> None:
-        rows = len(data[0])
-        self.positions = [position for position, value in enumerate(data) if is_row_data(value, rows)]
-        self._data = data
-        self._order = _order(rows, batch_size, data[0].device)
+        self._data, self._batch_size, self._rows = data, batch_size, len(data[0])
+        self.positions = [position for position, value in enumerate(data) if is_row_data(value, self._rows)]
+        self._epochs = self._shuffled()
 
     def __next__(self) -> tuple:
         batch = list(self._data)
-        for position, rows in zip(self.positions, self.take(1), strict=True):
-            batch[position] = rows[0]
+        for position, picked in zip(self.positions, self.take(1), strict=True):
+            batch[position] = gathered(picked)[0]
         return tuple(batch)
 
-    def take(self, count: int) -> list[Tensor]:
-        """That many batches of what has rows, each shaped (count, batch size, …)."""
-        index = torch.stack([next(self._order) for _ in range(count)])
-        found = (self._data[position] for position in self.positions)
-        return [value.index_select(0, index.flatten()).view(*index.shape, *value.shape[1:]) for value in found]
-
-
-def _order(rows: int, batch_size: int, device: torch.device) -> Iterator[Tensor]:
-    while True:
-        if rows > SHUFFLED:
-            order = torch.randint(rows, (batch_size,), device=device)
+    def take(self, count: int) -> list[Picked]:
+        """That many batches of what has rows."""
+        if self._rows > SHUFFLED:
+            index = torch.randint(self._rows, (count, self._batch_size), device=self._data[0].device)
         else:
-            order = torch.randperm(rows, device=device)
-        yield from order[: len(order) - len(order) % batch_size].split(batch_size)
+            index = torch.stack(list(islice(self._epochs, count)))
+        return [Picked(self._data[position], index) for position in self.positions]
+
+    def _shuffled(self) -> Iterator[Tensor]:
+        while True:
+            order = torch.randperm(self._rows, device=self._data[0].device)
+            yield from order[: len(order) - len(order) % self._batch_size].split(self._batch_size)
 
 
 def _first(data: tuple, rows: int, size: int) -> tuple:

@@ -7,7 +7,7 @@ data of the same shape takes it from there.
 import shutil
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import accumulate
 from types import ModuleType
 from typing import Any
@@ -21,6 +21,8 @@ from torch.fx import Graph, GraphModule, Node
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from ..graph import Untraceable
+from ..minibatch import Picked, gathered
+from .capture import Captured
 from .optimisers import Rule
 from .replay import Kernel, Player, Unplayable
 from .tidy import Lean, close
@@ -32,16 +34,16 @@ COMPILERS = ("g++", "clang++", "c++")
 
 
 class Caller:
-    """Takes steps in a row, by a call each: what `Player` does, for programs that cannot be played."""
+    """Takes steps in a row, by a call each: for programs that can be neither played nor captured."""
 
     def __init__(self, run: Callable, inputs: Sequence[Tensor], states: int, streams: Sequence[int]) -> None:
         self.state = list(inputs[:states])
         self._run, self._inputs, self._streams = run, list(inputs), streams
 
-    def play(self, streams: Sequence[Tensor]) -> Tensor:
+    def play(self, streams: Sequence[Tensor | Picked]) -> Tensor:
         """As `Player.play`."""
         losses = []
-        for rows in zip(*streams, strict=True):
+        for rows in zip(*map(gathered, streams), strict=True):
             for position, row in zip(self._streams, rows, strict=True):
                 self._inputs[position] = row
             loss, *self.state = self._run(*self.state, *self._inputs[len(self.state) :])
@@ -49,12 +51,15 @@ class Caller:
         return torch.stack(losses)
 
 
+Steps = Player | Captured | Caller
+
+
 def no_compiler() -> str:
     """Why nothing can be compiled here, as a clause; empty where it can."""
     return "" if any(map(shutil.which, COMPILERS)) else "there is no C++ compiler (g++ or clang++)"
 
 
-def compiled(step: Lean, rule: Rule, leaves: Sequence[Tensor], batch: Sequence[Tensor]) -> Player | Caller:
+def compiled(step: Lean, rule: Rule, leaves: Sequence[Tensor], batch: Sequence[Tensor]) -> Steps:
     """Compile a step.
 
     Parameters
@@ -68,7 +73,7 @@ def compiled(step: Lean, rule: Rule, leaves: Sequence[Tensor], batch: Sequence[T
 
     Returns
     -------
-    Player or Caller
+    Player, Captured or Caller
         Its state is (parameters (p,), average (p,), memory … (p,)), with all parameters in one vector and nothing done
         yet. Its streams are (schedule, normal noise, uniform noise, changing data …). A row of the schedule is the
         rule's numbers, and the weight of the step's parameters in the average.
@@ -99,8 +104,11 @@ def compiled(step: Lean, rule: Rule, leaves: Sequence[Tensor], batch: Sequence[T
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # of torch about itself
                 run, program = _inductor(whole, examples, scalar=largest < SMALL)
-                steps = _in_a_row(run, program, examples, states, streams)
-                loss = steps.play([examples[position].unsqueeze(0) for position in streams])
+                steps = _in_a_row(run, program, examples, states, streams, len(batch))
+                first = [examples[position].unsqueeze(0) for position in streams[:3]]
+                loss = steps.play(
+                    [*first, *(Picked(rows, torch.arange(len(rows), device=rows.device)[None]) for rows in batch)]
+                )
         except Exception as error:  # a compiler's complaint about a stranger's model: the eager step still serves
             raise Untraceable(f"it cannot be compiled: {str(error).strip().splitlines()[0][:200]}") from None
         if not all(close(a, b) for a, b in zip(expected, [loss.squeeze(0), *steps.state], strict=True)):
@@ -141,11 +149,14 @@ def _inlined(module: GraphModule, graph: Graph, inputs: Sequence[Node]) -> Seque
 
 
 def _in_a_row(
-    run: Callable, program: ModuleType | None, inputs: list[Tensor], states: int, streams: Sequence[int]
-) -> Player | Caller:
-    if program is not None:
+    run: Callable, program: ModuleType | None, inputs: list[Tensor], states: int, streams: Sequence[int], picked: int
+) -> Steps:
+    if inputs[0].is_cuda:
+        with suppress(RuntimeError):
+            return Captured(run, inputs, states, streams)
+    elif program is not None:
         try:
-            return Player(program, inputs, states, streams)
+            return Player(program, inputs, states, streams, picked)
         except Unplayable:
             kernels = [value for value in vars(program).values() if isinstance(value, Kernel)]
             Parallel(joblib.cpu_count(), prefer="threads")(delayed(getattr)(kernel, "function") for kernel in kernels)

@@ -2,7 +2,8 @@
 
 On a CPU a call of Inductor's program always comes to the same: the same few functions of machine code, and small
 products of matrices, at the same places in memory. They are written down once, as a CUDA graph writes down its
-launches, and a loop around them is compiled: noise is read where it lies, and what one step gives the next one takes.
+launches, and a loop around them is compiled: noise is read where it lies, rows of a batch are gathered and those of the
+next are asked of memory meanwhile, and what one step gives the next one takes.
 """
 
 import ctypes
@@ -15,8 +16,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..minibatch import Picked, gathered
 from . import small_matrices
 
+AHEAD = 256  # bytes, at most, of a row of the next step's batch that are asked of memory a step before
 WORDS = 200  # bytes, at most, of what a function of machine code says of an error
 NUMBERS = {torch.float32: "float", torch.float64: "double"}
 
@@ -64,21 +67,34 @@ class Player:
         How many of the arguments a step gives anew, behind its loss.
     streams : sequence of int
         Positions of the arguments that change from step to step.
+    picked : int
+        How many of these, at the end, are batches of rows.
 
     Raises
     ------
     Unplayable
     """
 
-    def __init__(self, program: ModuleType, inputs: Sequence[Tensor], states: int, streams: Sequence[int]) -> None:
+    def __init__(
+        self, program: ModuleType, inputs: Sequence[Tensor], states: int, streams: Sequence[int], picked: int
+    ) -> None:
         self.state = [value.clone() for value in inputs[:states]]
-        self._inputs = [*self.state, *inputs[states:]]
-        self._streams = [self._inputs[position] for position in streams]
+        self._inputs = [
+            *self.state,
+            *(value.clone() for value in inputs[states : streams[-1] + 1]),
+            *inputs[streams[-1] + 1 :],
+        ]
+        self._streams = [self._inputs[position] for position in streams[: len(streams) - picked]]
         self._kept: list[Any] = []  # what the table points to
         self._table: list[int] = []
         self._kernels: list[str] = []
         self._lines: list[str] = []
         self._number = self.state[0].dtype
+        for position in range(len(self._streams), len(streams)):
+            batch = self._inputs[streams[position]]
+            size = len(batch)
+            row = f"{batch.nbytes // size}>({self._place(batch)}, rows[{position}]"
+            self._lines.append(f"fetch<{row}, index + t * {size}, {size}, t + 1 < steps);")
         loss, *after = self._record(program)
         if self._number not in NUMBERS or any(value.dtype != self._number for value in (loss, *after)):
             raise Unplayable("it has numbers of several types")
@@ -90,12 +106,19 @@ class Player:
         self._loop = _compile(self._source())
         self._pointers = (ctypes.c_void_p * len(self._table))(*self._table)
 
-    def play(self, streams: Sequence[Tensor]) -> Tensor:
+    def play(self, streams: Sequence[Tensor | Picked]) -> Tensor:
         """Take a step for each row of the streams, contiguous and shaped (step, …); returns the losses (step,)."""
-        losses = torch.empty(len(streams[0]), dtype=self._number)
-        rows = (ctypes.c_void_p * len(streams))(*(value.data_ptr() for value in streams))
-        words = ctypes.create_string_buffer(WORDS)
-        if self._loop(ctypes.c_int64(len(losses)), self._pointers, rows, ctypes.c_void_p(losses.data_ptr()), words):
+        plain = [value for value in streams if isinstance(value, Tensor)]
+        picked = [value for value in streams if isinstance(value, Picked)]
+        if not all(value.data.is_contiguous() for value in picked):
+            index = torch.arange(picked[0].index.numel()).view_as(picked[0].index)
+            picked = [Picked(gathered(value).flatten(0, 1), index) for value in picked]
+        index = picked[0].index.contiguous() if picked else torch.empty(0, dtype=torch.long)
+        places = [value.data_ptr() for value in (*plain, *(value.data for value in picked))]
+        rows = (ctypes.c_void_p * len(places))(*places)
+        losses, words = torch.empty(len(plain[0]), dtype=self._number), ctypes.create_string_buffer(WORDS)
+        table = [self._pointers, rows, *(ctypes.c_void_p(value.data_ptr()) for value in (index, losses))]
+        if self._loop(ctypes.c_int64(len(losses)), *table, words):
             raise RuntimeError(words.value.decode(errors="replace"))
         return losses
 
@@ -205,7 +228,17 @@ def _compile(source: str) -> Any:
 _LOADED: dict[str, Any] = {}
 _PREFIX = "#include <torch/csrc/inductor/cpp_prefix.h>"
 _LOOP = f"""
-extern "C" int play(int64_t steps, void* const* at, char* const* rows, number* losses, char* words) {{
+template <int64_t bytes>
+static inline void fetch(void* batch, const char* data, const int64_t* index, int64_t size, bool more) {{
+  for (int64_t i = 0; i < size; ++i) {{
+    for (int64_t line = 0; more && line < bytes && line < {AHEAD}; line += 64)
+      __builtin_prefetch(data + index[size + i] * bytes + line);
+    memcpy((char*) batch + i * bytes, data + index[i] * bytes, bytes);
+  }}
+}}
+
+extern "C" int play(
+    int64_t steps, void* const* at, char* const* rows, const int64_t* index, number* losses, char* words) {{
   try {{
     for (int64_t t = 0; t < steps; ++t) {{
       BODY

@@ -1,0 +1,175 @@
+"""On a CUDA device: every method runs where the data are, and agrees with the CPU or with the exact posterior."""
+
+import math
+from functools import partial
+
+import linear
+import pytest
+import torch
+from sklearn.datasets import load_breast_cancer
+from torch import Tensor
+
+from guidebook import datasets, guides
+from guidebook.inference import cavi, closed_form, em, gibbs, hmc, nuts, svi
+from guidebook.inference.compiled import program
+from guidebook.inference.compiled.capture import Captured
+from guidebook.inference.diagnostics import ess
+from guidebook.models import factor_analysis, gmm, lda, logistic, mixture, ppca, vae
+
+DEVICE = "cuda"
+pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
+
+DATA = linear.data()
+EXACT = linear.posterior(*DATA)
+IRIS = datasets.load("iris").x
+WINE = datasets.load("wine", standardize=True).x
+PURCHASES = datasets.load("purchases").x[:60]
+DOCUMENTS = lda.simulate(40, num_topics=5, num_features=60, mean_total=80.0, eta=0.5, seed=1)[0]
+CANCER = datasets.load("breast_cancer", standardize=True).x[:, :6]
+BENIGN = torch.tensor(load_breast_cancer().target).double()
+PIXELS = (torch.rand(40, 16, generator=torch.Generator().manual_seed(0), dtype=torch.float64) < 0.4).double()
+
+
+def there(*data: Tensor) -> tuple[Tensor, ...]:
+    return tuple(value.to(DEVICE) for value in data)
+
+
+def assert_exact(draws: Tensor, fitted: float = 0.0) -> None:
+    """Draws (chain, draw, 3) of the linear model's weights: mean and spread, within Monte Carlo error.
+
+    A fit may miss the mean by a share ``fitted`` of the standard deviation.
+    """
+    assert draws.device.type == "cpu"
+    effective = ess(draws).clamp(max=draws.shape[0] * draws.shape[1])
+    sds = EXACT.stddev
+    assert ((draws.mean((0, 1)) - EXACT.mean).abs() < sds * (fitted + 4.5 / effective.sqrt())).all()
+    assert ((draws.std((0, 1)) / sds - 1).abs() < 0.1 + 3 / effective.sqrt()).all()
+
+
+# Updates in closed form
+
+
+@pytest.mark.parametrize(
+    ("steps", "data"),
+    [
+        *((gmm.em_steps(3, covariance), (IRIS,)) for covariance in ("full", "tied", "diagonal", "isotropic")),
+        (gmm.cavi_steps(3), (IRIS,)),
+        (mixture.em_steps(3), (PURCHASES,)),
+        (mixture.cavi_steps(3), (PURCHASES,)),
+        (ppca.em_steps(2), (WINE,)),
+        (factor_analysis.em_steps(2), (WINE,)),
+        (logistic.cavi_steps(), (CANCER, BENIGN)),
+        (lda.cavi_steps(5), (DOCUMENTS,)),
+    ],
+    ids=lambda value: "" if isinstance(value, tuple) else value.e_step.__module__.removeprefix("guidebook.models."),
+)
+def test_updates_raise_the_objective_as_on_the_cpu(steps, data: tuple[Tensor, ...]) -> None:
+    torch.manual_seed(0)
+    start = steps.init(0, *data)
+    if getattr(steps.e_step, "streams", False):
+        start = {name: value.unsqueeze(0) for name, value in start.items()}
+    curves = []
+    for place in ("cpu", DEVICE):
+        x, params, curve = [value.to(place) for value in data], {k: v.to(place) for k, v in start.items()}, []
+        with torch.no_grad():
+            for _ in range(8):
+                expectations = steps.e_step(params, *x)
+                curve.append(float(steps.objective(params, expectations)))
+                params = steps.m_step(expectations, *x)
+        assert all(value.device.type == place for value in params.values())
+        curves.append(curve)
+    assert curves[1] == pytest.approx(curves[0], rel=1e-8)
+
+
+def test_fits_end_where_they_do_on_the_cpu() -> None:
+    for fit, options in ((em, {}), (cavi, {"num_draws": 10})):
+        steps = gmm.em_steps(3) if fit is em else gmm.cavi_steps(3)
+        here, far = (fit(steps, x, num_restarts=10, **options) for x in (IRIS, *there(IRIS)))
+        assert far.info.objective[-1] == pytest.approx(float(here.info.objective[-1]), abs=1e-4)
+        assert all(value.device.type == "cpu" for value in (*far.params.values(), *far.draws.values()))
+    here, far = (closed_form(ppca.maximum_likelihood, x) for x in (WINE, *there(WINE)))
+    torch.testing.assert_close(far.params["noise_variance"], here.params["noise_variance"])
+
+
+def test_gibbs_draws_from_the_same_posterior() -> None:
+    means = []
+    for data in ((CANCER, BENIGN), there(CANCER, BENIGN)):
+        draws = gibbs(logistic.gibbs_steps(), *data, num_draws=1500, num_chains=2, progress=False).draws["w"]
+        means.append((draws.mean((0, 1)), draws.var((0, 1)) / ess(draws)))
+    (one, variance), (two, other) = means
+    assert ((one - two).abs() < 5 * (variance + other).sqrt()).all()
+
+
+# Gradients
+
+
+@pytest.mark.parametrize("engine", ["eager", "compiled"])
+def test_svi_finds_the_exact_posterior(engine: str) -> None:
+    found = svi(
+        linear.model, guides.full_rank, *DATA, device=DEVICE, engine=engine, num_steps=3000, num_draws=4000,
+        progress=False,
+    )  # fmt: skip
+    assert found.info.engine == engine
+    assert_exact(found.draws["w"], fitted=0.1)
+    assert found.info.elbo == pytest.approx(linear.log_evidence(*DATA), abs=0.05)
+
+
+def test_points_and_their_curvature_are_exact() -> None:
+    found = svi(linear.model, guides.laplace, *DATA, device=DEVICE, num_draws=4000, progress=False)
+    assert found.info.engine == "L-BFGS"
+    assert_exact(found.draws["w"], fitted=0.01)
+
+
+@pytest.mark.parametrize(
+    ("model", "guide", "data", "batched"),
+    [
+        (logistic.model, guides.mean_field, (CANCER, BENIGN), False),
+        (logistic.model, guides.mean_field, (CANCER, BENIGN), True),
+        (partial(gmm.model, num_components=3), guides.full_rank, (IRIS,), False),
+        (ppca.model, guides.low_rank, (WINE,), False),
+        (partial(vae.model, latent_dim=2), partial(guides.vae.encoder, latent_dim=2), (PIXELS,), False),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:svi. took all")
+def test_compiled_steps_are_one_launch_each_and_fit_as_on_the_cpu(
+    model, guide, data: tuple[Tensor, ...], batched: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kinds, make = [], program._in_a_row
+
+    def listening(*arguments):
+        kinds.append(type(steps := make(*arguments)))
+        return steps
+
+    monkeypatch.setattr(program, "_in_a_row", listening)
+    run = partial(
+        svi, model, guide, *data, num_steps=1500, engine="compiled", progress=False,
+        batch_size=100 if batched else None,
+    )  # fmt: skip
+    here, far = run(), run(device=DEVICE)
+    assert kinds[1] is Captured
+    ends = [found.info.losses[-300:].double() for found in (here, far)]
+    error = math.sqrt(sum(float(end.var()) / 30 for end in ends))  # neighbours are alike
+    assert float(ends[0].mean()) == pytest.approx(float(ends[1].mean()), abs=5 * error)
+
+
+# Chains
+
+
+@pytest.mark.parametrize("method", [nuts, hmc])
+def test_chains_draw_from_the_exact_posterior(method) -> None:
+    engine = {"engine": "pyro"} if method is nuts else {}
+    found = method(
+        linear.model, *DATA, device=DEVICE, num_draws=800, num_warmup=300, num_chains=1, progress=False, **engine
+    )
+    assert_exact(found.draws["w"])
+
+
+def test_chains_of_xla_draw_from_the_exact_posterior() -> None:
+    jax = pytest.importorskip("jax")
+    pytest.importorskip("numpyro")
+    try:
+        jax.local_devices(backend="gpu")
+    except RuntimeError:
+        pytest.skip("JAX finds no GPU: it takes jax[cuda12]")
+    found = nuts(linear.model, *DATA, device=DEVICE, engine="xla", num_draws=1000, num_chains=2, progress=False)
+    assert_exact(found.draws["w"])
