@@ -87,19 +87,20 @@ class Picked(NamedTuple):
     Attributes
     ----------
     data : Tensor, shape (n, …)
-    index : Tensor, shape (count, batch)
+    rows : Tensor, shape (count, batch)
+        Their indices.
     """
 
     data: Tensor
-    index: Tensor
+    rows: Tensor
 
 
 def gathered(values: Tensor | Picked) -> Tensor:
     """The rows that were picked, shape (count, batch, …); a tensor as it is."""
     if isinstance(values, Tensor):
         return values
-    data, index = values
-    return data.index_select(0, index.flatten()).view(*index.shape, *data.shape[1:])
+    data, rows = values
+    return data.index_select(0, rows.flatten()).view(*rows.shape, *data.shape[1:])
 
 
 class Batches:

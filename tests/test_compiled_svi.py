@@ -188,7 +188,7 @@ def by_hand(step: tidy.Lean, rule, leaves: list[Tensor], batch: list[Tensor], st
 
 
 def steps_of(stream: Tensor | Picked, part: slice) -> Tensor | Picked:
-    return stream[part] if isinstance(stream, Tensor) else stream._replace(index=stream.index[part])
+    return stream[part] if isinstance(stream, Tensor) else stream._replace(rows=stream.rows[part])
 
 
 @pytest.mark.parametrize(

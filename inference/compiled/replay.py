@@ -111,9 +111,9 @@ class Player:
         plain = [value for value in streams if isinstance(value, Tensor)]
         picked = [value for value in streams if isinstance(value, Picked)]
         if not all(value.data.is_contiguous() for value in picked):
-            index = torch.arange(picked[0].index.numel()).view_as(picked[0].index)
+            index = torch.arange(picked[0].rows.numel()).view_as(picked[0].rows)
             picked = [Picked(gathered(value).flatten(0, 1), index) for value in picked]
-        index = picked[0].index.contiguous() if picked else torch.empty(0, dtype=torch.long)
+        index = picked[0].rows.contiguous() if picked else torch.empty(0, dtype=torch.long)
         places = [value.data_ptr() for value in (*plain, *(value.data for value in picked))]
         rows = (ctypes.c_void_p * len(places))(*places)
         losses, words = torch.empty(len(plain[0]), dtype=self._number), ctypes.create_string_buffer(WORDS)

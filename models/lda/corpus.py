@@ -142,7 +142,7 @@ def chunks(length: int, width: int) -> Iterator[slice]:
 
 def blocks(length: int, width: int) -> Iterator[slice]:
     """Slices of a table's rows: copies of one are small beside all that a fit holds."""
-    return chunks(length, 32 * width)
+    return chunks(length, 64 * width)
 
 
 @functools.lru_cache(maxsize=4)
