@@ -59,10 +59,9 @@ def cavi_steps(num_topics: int = 20, alpha: float = 0.1, eta: float = 0.01) -> S
     -------
     Steps
         Topics of unlike documents (`seeded_topics`) are improved by a few sweeps that forget the documents' weights in
-        between. Parameters are those
-        of q: ``topic_words.concentration`` (k, v) and ``topic_weights.concentration`` (n, k). The E-step updates q(z)
-        and q(topic_weights) in turn, and the M-step q(topic_words). The objective is the ELBO in nats, at the
-        q(topic_weights) that is best for the q(z) given.
+        between. Parameters are those of q: ``topic_words.concentration`` (k, v) and ``topic_weights.concentration``
+        (n, k). The E-step updates q(z) and q(topic_weights) in turn, and the M-step q(topic_words). The objective is
+        the ELBO in nats, at the q(topic_weights) that is best for the q(z) given.
     """
 
     def init(restart: int, x: Tensor) -> Params:
