@@ -127,6 +127,28 @@ def test_the_collapsed_joint_is_the_lda_packages(corpus: tuple[torch.Tensor, Sit
     assert float(lda.log_joint_collapsed(*tables, alpha=0.3, eta=0.2)) == pytest.approx(theirs.loglikelihood())
 
 
+# Reading
+
+
+def test_entries_are_read_block_by_block_as_they_stand() -> None:
+    """More entries than one block holds: all are found, and a wrong one is named by its place."""
+    x = torch.randint(0, 3, (150, 60), generator=torch.Generator().manual_seed(0)).double()
+    found = read(x)
+    for ours, known in zip(found[:3], (*x.nonzero().mT, x[x != 0]), strict=True):
+        torch.testing.assert_close(ours.to(known), known, rtol=0, atol=0)
+    for wrong in (0.5, -1.0, math.nan, math.inf):
+        bad = x.clone()
+        bad[149, 58] = wrong
+        with pytest.raises(ValueError, match=f"document 149, word 58 has {wrong:g}, but counts are whole"):
+            read(bad)
+
+
+def test_a_corpus_needs_words() -> None:
+    for form in (torch.zeros(3, 0), torch.zeros(3, 0).to_sparse()):
+        with pytest.raises(ValueError, match="the corpus has no words"):
+            read(form)
+
+
 # Densities
 
 

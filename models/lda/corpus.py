@@ -169,7 +169,7 @@ def _entries(x: Tensor) -> Corpus:
     whole = _index_type(*x.shape, total)
     document, word = (torch.empty(total, dtype=whole, device=x.device) for _ in range(2))
     counts, end = x.new_empty(total), 0
-    for rows in blocks(*x.shape):
+    for rows in chunks(len(x), 8 * max(1, x.shape[1])):
         index = x[rows].nonzero(as_tuple=True)
         here = slice(end, end := end + len(index[0]))
         document[here], word[here], counts[here] = index[0] + rows.start, index[1], x[rows][index]
