@@ -67,7 +67,7 @@ def density_gap(name: str, points: int = 3) -> dict[str, float]:
     from numpyro.infer.util import log_density
     from pyro import poutine
 
-    from guidebook.inference.draws import is_latent, nodes
+    from guidebook.inference.traces.draws import is_latent, nodes
 
     from .peers.numpyro_models import prepared
 
@@ -102,7 +102,7 @@ def ours(name: str, num_draws: int, engine: str, seed: int, num_chains: int = CH
     from guidebook.inference import nuts
 
     if engine == "xla":
-        import guidebook.inference.xla.chains  # noqa: F401
+        pass
     found = problem(name)
     smallest_ess({"x": torch.randn(2, 10)})  # imports what the diagnostics take
     options: dict[str, Any] = {"num_draws": num_draws, "num_warmup": num_draws, "num_chains": num_chains}
@@ -118,8 +118,8 @@ def pyros(name: str, num_draws: int, dense: bool, seed: int, num_chains: int = 2
     import pyro
     from pyro.infer import MCMC, NUTS
 
-    from guidebook.inference.draws import add_deterministic
-    from guidebook.inference.start import start_strategy
+    from guidebook.inference.traces.draws import add_deterministic
+    from guidebook.inference.traces.init import start_strategy
 
     found = problem(name)
     pyro.set_rng_seed(seed)

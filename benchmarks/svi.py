@@ -14,7 +14,7 @@ from pyro.optim import Adam  # pyright: ignore[reportAttributeAccessIssue]
 
 from guidebook import guides
 from guidebook.inference import svi
-from guidebook.inference.isolate import isolated
+from guidebook.inference.traces.isolate import isolated
 
 from .measure import Record, bound, in_process, in_turn, quartiles, record, seconds, step_time
 from .peers import torch_svi

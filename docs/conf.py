@@ -8,7 +8,7 @@ from sphinx.application import Sphinx
 from sphinx.config import Config
 
 import guidebook
-from guidebook.grid import empty_markdown, grid_markdown
+from guidebook.catalog.grid import empty_markdown, grid_markdown
 
 project = "Guidebook"
 author = "The Guidebook developers"

@@ -22,10 +22,10 @@ from .info import (
 from .mcem import mcem
 from .metropolis import metropolis
 from .nuts import nuts
+from .optim.warm_up import kl_warm_up
 from .posterior import Posterior
 from .svi import svi
 from .verdict import Verdict
-from .warm_up import kl_warm_up
 
 __all__ = [
     "CaviInfo",

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .isolate import isolated
+from .traces.isolate import isolated
 
 Params = dict[str, Tensor]
 
@@ -152,7 +152,7 @@ def ascend(
     steps : Steps
         See `guidebook.models.Steps`.
     data : tuple of Tensor
-        Floating point is computed in float64: here, or by steps that stream (`guidebook.models.products`).
+        Floating point is computed in float64: here, or by steps that stream (`models._shared.responsibilities`).
     method : str
         For error messages.
     num_steps : int

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from .ascent import ascend
 from .info import CaviInfo
-from .isolate import isolated
 from .posterior import Posterior
+from .traces.isolate import isolated
 
 
 def cavi(

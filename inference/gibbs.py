@@ -12,9 +12,9 @@ from torch import Tensor
 
 from .diagnostics import of_sites
 from .info import GibbsInfo
-from .isolate import isolated
 from .posterior import Posterior
 from .progress import Progress
+from .traces.isolate import isolated
 
 
 def gibbs(

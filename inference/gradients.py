@@ -26,9 +26,9 @@ from torch import Tensor
 from torch.distributions import constraints, transform_to
 from torch.utils import _pytree as pytree
 
-from .introspect import copied, is_family
-from .isolate import isolated
-from .start import Start
+from .traces.init import Start
+from .traces.introspect import copied, is_family
+from .traces.isolate import isolated
 
 Params = dict[str, Tensor]
 Estimator = Literal["score_function", "reparameterised"]

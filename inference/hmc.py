@@ -16,9 +16,9 @@ import torch
 from pyro.infer import HMC, MCMC
 from torch import Tensor
 
-from .chains import Chains, Sites, Target, check_counts, run_chains
-from .graph import traced
+from .engines.graph import traced
 from .info import HmcInfo
+from .mcmc.chains import Chains, Sites, Target, check_counts, run_chains
 from .posterior import Posterior
 
 DENSE_UP_TO = 100  # latent dimensions for which a full mass matrix is adapted unless told otherwise

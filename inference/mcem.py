@@ -20,15 +20,15 @@ import torch
 from pyro import poutine
 from torch import Tensor
 
-from .blocks import Blocks
-from .draws import MOST_LOCAL, nodes
 from .info import McemInfo
-from .introspect import unconstrained_params
-from .isolate import isolated
-from .kernels import KERNELS, Kernel
-from .optimise import late_fall, minimise
+from .mcmc.kernels import KERNELS, Kernel
+from .mcmc.latent_vector import Blocks
+from .optim.sgd import late_fall, minimise
 from .posterior import Posterior
 from .progress import Progress
+from .traces.draws import MOST_LOCAL, nodes
+from .traces.introspect import unconstrained_params
+from .traces.isolate import isolated
 
 
 def mcem(
@@ -56,11 +56,11 @@ def mcem(
     num_steps : int
         E-steps, each followed by a gradient step on the parameters.
     kernel : {"hmc", "nuts", "metropolis", "gibbs"} or callable
-        How the chain moves; see `guidebook.inference.kernels`.
+        How the chain moves; see `guidebook.inference.mcmc.kernels`.
     num_transitions : int
         Transitions an E-step.
     lr : float
-        Step size before it decays; the answer is an average of the last iterates (`guidebook.inference.optimise`).
+        Step size before it decays; the answer is an average of the last iterates (`guidebook.inference.optim.sgd`).
     optim : type, optional
         Class of optimiser; `torch.optim.Adam` where left out.
     num_draws : int

@@ -20,9 +20,9 @@ import pyro
 import torch
 from torch import Tensor
 
-from .chains import Sites, Target, check_counts, run_chains
-from .graph import traced
+from .engines.graph import traced
 from .info import MetropolisInfo
+from .mcmc.chains import Sites, Target, check_counts, run_chains
 from .posterior import Posterior
 
 MOST_DIMENSIONS = 1000  # beyond, a random walk does not arrive and the covariance does not fit

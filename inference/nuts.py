@@ -13,13 +13,13 @@ from typing import Any
 import torch
 from pyro.infer import NUTS
 
-from . import xla
-from .chains import R_HAT, Chains
-from .graph import Untraceable
+from .engines import xla
+from .engines.graph import Untraceable
 from .hmc import check_options, divergence, hamiltonian_chains
 from .info import NutsInfo
-from .isolate import check_seed
+from .mcmc.chains import R_HAT, Chains
 from .posterior import Posterior
+from .traces.isolate import check_seed
 
 ENGINES = ("auto", "pyro", "xla")
 WORTH_COMPILING = 1000  # iterations, all chains together: Pyro takes longer over them than the compiler's few seconds
@@ -132,7 +132,7 @@ def _compiled(model: Callable, data: tuple, options: dict[str, Any]) -> Chains:
     if not xla.installed():
         raise Untraceable(f"it needs JAX and NumPyro: {xla.INSTALL}")
     try:
-        from .xla.chains import xla_chains  # imports JAX
+        from .engines.xla.chains import xla_chains  # imports JAX
     except ImportError as error:
         raise Untraceable(f"JAX and NumPyro cannot be imported: {error}") from error
     return xla_chains(model, data, **options)

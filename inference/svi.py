@@ -20,23 +20,16 @@ from pyro.infer.autoguide import AutoLaplaceApproximation
 from torch import Tensor
 
 from .diagnostics import k_hat
-from .draws import draw_guide, plate_depth
 from .info import SviInfo
-from .introspect import (
-    constrained_params,
-    copied,
-    is_family,
-    is_point,
-    learned_sites,
-    name_of,
-)
-from .isolate import isolated
-from .laplace import curved
-from .losses import named_loss
-from .minibatch import glimpse
+from .optim.laplace import curved
+from .optim.losses import named_loss
+from .optim.minibatch import glimpse
+from .optim.training import train
 from .posterior import Posterior
-from .start import Start
-from .training import train
+from .traces.draws import draw_guide, plate_depth
+from .traces.init import Start
+from .traces.introspect import constrained_params, copied, is_family, is_point, learned_sites, name_of
+from .traces.isolate import isolated
 
 ENGINES = ("auto", "eager", "compiled")
 
@@ -62,7 +55,7 @@ def svi(
     """Fit a guide to a model's posterior by stochastic gradients of the ELBO.
 
     The step size is constant at first and then decays; the answer is an average of the last iterates
-    (`guidebook.inference.optimise`), so that it does not jitter. Parameters of the model itself (``pyro.param``, or
+    (`guidebook.inference.optim.sgd`), so that it does not jitter. Parameters of the model itself (``pyro.param``, or
     of a module) are fitted too: that is variational expectation maximisation.
 
     Parameters
@@ -82,7 +75,7 @@ def svi(
         Class of optimiser, taking parameters and ``lr``. Where left out, `torch.optim.Adam`, and for points fitted to
         all rows (`map_point` and `laplace` of `guidebook.guides`) L-BFGS, which needs no ``lr``.
     loss : pyro.infer.ELBO, str or callable, optional
-        ``Trace_ELBO()`` where left out; any of Pyro's, a name as in `guidebook.inference.losses`, or a function
+        ``Trace_ELBO()`` where left out; any of Pyro's, a name as in `guidebook.inference.optim.losses`, or a function
         ``(model, guide, *data) -> Tensor``.
     num_particles : int
         Draws of the guide a step, averaged over; for the default loss and one given by name.

@@ -40,6 +40,7 @@ from torch import Tensor, zeros
 from torch.distributions import constraints
 
 from . import linear_gaussian
+from ._shared.steps import Params, Steps
 from .linear_gaussian import (
     FactorPosterior,
     check,
@@ -54,7 +55,6 @@ from .linear_gaussian import (
     start_at,
     transform,
 )
-from .steps import Params, Steps
 
 __all__ = [
     "FactorPosterior",

@@ -12,7 +12,7 @@ import torch
 from pyro import poutine
 from pyro.infer.mcmc.util import initialize_model
 
-from guidebook.inference.draws import nodes
+from guidebook.inference.traces.draws import nodes
 from guidebook.models import vae
 
 ROOT = Path(__file__).parents[1]

@@ -8,12 +8,13 @@ import torch
 from pyro import poutine
 from pyro.infer import config_enumerate
 
-from guidebook import catalog, cells, datasets
+from guidebook import catalog, datasets
 from guidebook.catalog import ROWS
-from guidebook.fit import Problem, fit
-from guidebook.fit import problem as full_problem
-from guidebook.inference.draws import is_latent
+from guidebook.inference.traces.draws import is_latent
 from guidebook.models import gmm, mixture
+from guidebook.workflow import resolve as cells
+from guidebook.workflow.fit import Problem, fit
+from guidebook.workflow.fit import problem as full_problem
 
 KINDS = [
     ("logistic", []),

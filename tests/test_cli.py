@@ -219,7 +219,7 @@ def test_an_interrupted_fit_leaves_nothing(call, tmp_path: Path, monkeypatch: py
     def interrupted(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("guidebook.fit.em", interrupted)
+    monkeypatch.setattr("guidebook.workflow.fit.em", interrupted)
     ran = call("run", "gmm", "--method", "em", "--out", tmp_path / "out")
     assert ran.status == 130
     assert not (tmp_path / "out").exists()

@@ -15,16 +15,16 @@ from torch.fx import Interpreter
 
 from guidebook import datasets, guides
 from guidebook.inference import kl_warm_up, svi
-from guidebook.inference.compiled import capture as capture_module
-from guidebook.inference.compiled import program, replay, tidy
-from guidebook.inference.compiled.optimisers import RULES
-from guidebook.inference.compiled.record import record
-from guidebook.inference.compiled.tidy import _NORMAL, _UNIFORM, lean
-from guidebook.inference.graph import Untraceable
-from guidebook.inference.introspect import unconstrained_params
-from guidebook.inference.losses import named_loss
-from guidebook.inference.minibatch import Picked, gathered
-from guidebook.inference.start import Start
+from guidebook.inference.engines.compiled import capture as capture_module
+from guidebook.inference.engines.compiled import program, replay, tidy
+from guidebook.inference.engines.compiled.optimisers import RULES
+from guidebook.inference.engines.compiled.record import record
+from guidebook.inference.engines.compiled.tidy import _NORMAL, _UNIFORM, lean
+from guidebook.inference.engines.graph import Untraceable
+from guidebook.inference.optim.losses import named_loss
+from guidebook.inference.optim.minibatch import Picked, gathered
+from guidebook.inference.traces.init import Start
+from guidebook.inference.traces.introspect import unconstrained_params
 from guidebook.models import factor_analysis, gmm, lda, mixture, ppca, vae
 
 DATA = linear.data()
@@ -317,7 +317,7 @@ def test_a_branch_on_a_drawn_value_is_named_and_runs_eagerly(monkeypatch: pytest
     x = torch.randn(5, generator=torch.Generator().manual_seed(0))
     with pytest.raises(ValueError, match=r"on its value does \(test_compiled_svi\.py, line \d+: if z > 0:\)"):
         svi(branching, guides.mean_field, x, num_steps=10, engine="compiled", progress=False)
-    monkeypatch.setattr(sys.modules["guidebook.inference.training"], "COMPILED_FROM", 10)
+    monkeypatch.setattr(sys.modules["guidebook.inference.optim.training"], "COMPILED_FROM", 10)
     with pytest.warns(UserWarning, match="one by one, for they cannot be compiled: the model takes a number out"):
         posterior = svi(branching, guides.mean_field, x, num_steps=10, progress=False)
     assert posterior.info.engine == "eager"

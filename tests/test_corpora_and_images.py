@@ -15,7 +15,7 @@ import pytest
 from scipy import io, sparse
 
 from guidebook import datasets
-from guidebook.datasets import sparse as sparse_module
+from guidebook.datasets.readers import sparse as sparse_module
 
 mnist_module = importlib.import_module("guidebook.datasets.mnist")  # the package has a function of that name
 COUNTS = np.array([[0, 2, 0, 1], [3, 0, 0, 0], [0, 0, 0, 5]])

@@ -11,9 +11,9 @@ from torch import Tensor
 
 from guidebook import datasets, guides
 from guidebook.inference import cavi, closed_form, em, gibbs, hmc, nuts, svi
-from guidebook.inference.compiled import program
-from guidebook.inference.compiled.capture import Captured
 from guidebook.inference.diagnostics import ess
+from guidebook.inference.engines.compiled import program
+from guidebook.inference.engines.compiled.capture import Captured
 from guidebook.models import factor_analysis, gmm, lda, logistic, mixture, ppca, vae
 
 DEVICE = "cuda"

@@ -21,10 +21,10 @@ from torch.distributions import MultivariateNormal, Normal, kl_divergence
 from guidebook.guides import full_rank, map_point, mean_field
 from guidebook.guides import ppca as ppca_guides
 from guidebook.inference import gibbs, svi
-from guidebook.inference.annealing import schedule
 from guidebook.inference.evidence import Evidence, evidence
 from guidebook.inference.evidence.space import latent_space
 from guidebook.inference.evidence.weights import guide_density
+from guidebook.inference.mcmc.annealing import schedule
 from guidebook.models import logistic, ppca
 
 Sites = dict[str, Tensor]

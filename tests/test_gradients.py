@@ -15,9 +15,9 @@ from torch import Tensor
 from guidebook import guides
 from guidebook.guides.score_function import score_function, without_pathwise
 from guidebook.inference import svi
-from guidebook.inference.draws import draw_guide
 from guidebook.inference.gradients import elbo_gradients, gradient_draws, summarise
-from guidebook.inference.introspect import copied
+from guidebook.inference.traces.draws import draw_guide
+from guidebook.inference.traces.introspect import copied
 
 DRAWS = 100_000
 CENTRE, SCALE = 0.4, 0.7  # a and σ of f = -(z - a)² / 2 under q = Normal(μ, σ²)

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from guidebook.inference import Posterior
 from guidebook.inference.diagnostics import ess, mcse
-from guidebook.inference.graph import traced
+from guidebook.inference.engines.graph import traced
 from guidebook.inference.hmc import hmc
 from guidebook.inference.metropolis import metropolis
 

@@ -7,7 +7,8 @@ from pyro.infer.autoguide import AutoMultivariateNormal
 from torch import Tensor
 
 from guidebook import datasets, guides
-from guidebook.inference import isolate, laplace
+from guidebook.inference.optim import laplace
+from guidebook.inference.traces import isolate
 from guidebook.models import logistic
 
 DATA = datasets.load("breast_cancer", supervised=True, standardize=True)

@@ -8,7 +8,7 @@ from pathlib import Path
 import guidebook
 from guidebook import models
 from guidebook.catalog import ROWS
-from guidebook.grid import grid_markdown
+from guidebook.catalog.grid import grid_markdown
 from guidebook.guides import families
 
 ROOT = Path(__file__).parents[1]

@@ -18,16 +18,16 @@ from sklearn.decomposition import LatentDirichletAllocation
 from torch.distributions import Dirichlet
 from torch.fx.experimental.proxy_tensor import make_fx
 
-from guidebook.datasets import corpora
+from guidebook.datasets import bundled as corpora
 from guidebook.guides import lda as guides
 from guidebook.guides.lda import _tokens_by_topic as em_start
 from guidebook.inference import cavi, evidence, gibbs, nuts, svi
 from guidebook.inference.diagnostics import ess
-from guidebook.inference.start import Start
+from guidebook.inference.traces.init import Start
 from guidebook.models import lda
-from guidebook.models.lda.allocation import allocate, document_topics, scaled
 from guidebook.models.lda.cavi import seeded_topics
 from guidebook.models.lda.corpus import read
+from guidebook.models.lda.responsibilities import allocate, document_topics, scaled
 
 Sites = dict[str, torch.Tensor]
 

@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.distributions import MultivariateNormal, Normal, kl_divergence
 from torch.func import grad
 
-from guidebook.inference.minibatch import row_scale
+from guidebook.inference.optim.minibatch import row_scale
 from guidebook.models import gmm, mixture, ppca
 
 K, D = 3, 2

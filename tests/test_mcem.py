@@ -12,8 +12,8 @@ from pyro import poutine
 from torch.distributions import Gamma
 
 from guidebook.inference import mcem
-from guidebook.inference.blocks import Blocks
-from guidebook.inference.kernels import KERNELS
+from guidebook.inference.mcmc.kernels import KERNELS
+from guidebook.inference.mcmc.latent_vector import Blocks
 from guidebook.models import ppca
 
 

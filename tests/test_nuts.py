@@ -9,7 +9,7 @@ from pyro.infer.mcmc.util import initialize_model
 
 from guidebook.inference import nuts
 from guidebook.inference.diagnostics import ess
-from guidebook.inference.graph import traced
+from guidebook.inference.engines.graph import traced
 
 DATA = linear.data()
 EXACT = linear.posterior(*DATA)

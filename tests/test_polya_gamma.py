@@ -8,8 +8,8 @@ import torch
 from scipy import stats
 from scipy.integrate import cumulative_simpson
 
-from guidebook.models import polya_gamma as module
-from guidebook.models.polya_gamma import polya_gamma
+from guidebook.models._shared import polya_gamma as module
+from guidebook.models._shared.polya_gamma import polya_gamma
 
 TILTS = (0.0, 0.5, 3.0, 3.2, 20.0, 500.0)  # the way to draw below the cut changes at 3.125
 DRAWS = 100_000

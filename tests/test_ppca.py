@@ -18,8 +18,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from guidebook.guides import full_rank, mean_field
 from guidebook.guides import ppca as guides
 from guidebook.inference import ClosedFormInfo, closed_form, em, svi
-from guidebook.inference.graph import traced
-from guidebook.inference.start import start_strategy
+from guidebook.inference.engines.graph import traced
+from guidebook.inference.traces.init import start_strategy
 from guidebook.models import factor_analysis, ppca
 
 Sites = dict[str, torch.Tensor]

@@ -7,8 +7,10 @@ from scipy.special import logsumexp
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from guidebook.inference import cavi, em
-from guidebook.models import Steps, gmm, mixture, products
-from guidebook.models.gmm import passes
+from guidebook.models import Steps, gmm, mixture
+from guidebook.models._shared import responsibilities as products
+from guidebook.models.gmm import e_step as passes
+from guidebook.models.gmm.model import as_matrices
 
 KINDS = ("full", "tied", "diagonal", "isotropic")
 Params = dict[str, torch.Tensor]
@@ -30,7 +32,7 @@ def one_step(params: Params, x: torch.Tensor, kind: str) -> tuple[np.longdouble,
     """log p(x) and the parameters after one iteration of EM, in 80-bit arithmetic."""
     rows, long = x.numpy().astype(np.longdouble), np.longdouble
     weights, loc = (params[name].numpy().astype(long) for name in ("weights", "loc"))
-    matrices = gmm.generative.as_matrices(params["covariance"], params["loc"]).expand(3, 3, 3)
+    matrices = as_matrices(params["covariance"], params["loc"]).expand(3, 3, 3)
     joint = np.empty((len(rows), 3), long)
     for k, sigma in enumerate(matrices.numpy().astype(long)):
         lower = np.zeros_like(sigma)

@@ -21,7 +21,7 @@ from guidebook.inference import Posterior, compare, svi
 from guidebook.inference.compare import Comparison
 from guidebook.inference.info import EmInfo, NutsInfo, SviInfo
 from guidebook.models import gmm, lda, logistic, mixture, vae
-from guidebook.plots.graph_layout import Layout
+from guidebook.plots.graphs.layout import Layout
 from guidebook.plots.style import ellipse
 from guidebook.report import plot_comparison, sections, write_html, write_index
 from guidebook.report.words import number

@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from guidebook.inference.compiled import replay, small_matrices
-from guidebook.inference.compiled.program import no_compiler
+from guidebook.inference.engines.compiled import replay, small_matrices
+from guidebook.inference.engines.compiled.program import no_compiler
 
 pytestmark = pytest.mark.skipif(bool(no_compiler()), reason="there is no C++ compiler")
 TYPES = {torch.float64: ("double", 1e-12), torch.float32: ("float", 1e-5)}

@@ -14,7 +14,8 @@ from pyro.infer.autoguide import AutoNormal
 from torch.distributions import constraints
 
 from guidebook import guides
-from guidebook.inference import minibatch, svi
+from guidebook.inference import svi
+from guidebook.inference.optim import minibatch
 
 DATA = linear.data()
 EXACT = linear.posterior(*DATA)
@@ -131,7 +132,7 @@ def test_scaled_batches_average_to_the_whole() -> None:
     """A batch's N/B-scaled log density, averaged over all batches, is that of all rows; the prior is not scaled."""
     from pyro import poutine
 
-    from guidebook.inference.minibatch import row_scale
+    from guidebook.inference.optim.minibatch import row_scale
 
     x, y = DATA
     scale = row_scale(linear.model, DATA, 20, autoguide=True)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from guidebook.plots import images
+from guidebook.plots.models import images
 
 
 def tile(figure: Figure, line: int, column: int, side: int = 4) -> np.ndarray:

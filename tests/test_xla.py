@@ -16,16 +16,17 @@ from test_eight_schools import EFFECT, ERROR, non_centred
 from test_nuts import branching, summed_out, two_component
 from torch import Tensor
 
-from guidebook.fit import problem
-from guidebook.inference import gibbs, nuts, xla
+from guidebook.inference import gibbs, nuts
 from guidebook.inference.diagnostics import mcse
-from guidebook.inference.graph import Untraceable, functional
-from guidebook.inference.start import start_strategy
+from guidebook.inference.engines import xla
+from guidebook.inference.engines.graph import Untraceable, functional
+from guidebook.inference.traces.init import start_strategy
 from guidebook.models import gmm
+from guidebook.workflow.fit import problem
 
 jax = pytest.importorskip("jax")
 pytest.importorskip("numpyro")
-from guidebook.inference.xla import adapt, bridge, chains, table  # noqa: E402
+from guidebook.inference.engines.xla import adapt, chains, table, translate  # noqa: E402
 
 GENERATOR = torch.Generator().manual_seed(0)
 F8 = torch.float64
@@ -301,7 +302,7 @@ def test_operation_equals_torchs(name: str) -> None:
         def in_jax(values: list, args=args, kwargs=kwargs, like=like, leaves=leaves) -> list:
             instead = {id(leaf): value for leaf, value in zip(leaves, values, strict=True)}
             arguments = mapped(args, lambda t: instead.get(id(t), t.numpy()))
-            return results(name, bridge.apply(operation, *arguments, like=like, **kwargs))
+            return results(name, translate.apply(operation, *arguments, like=like, **kwargs))
 
         with jax.enable_x64(True):
             arrays = [leaf.numpy() for leaf in leaves]
@@ -331,7 +332,7 @@ def test_operation_equals_torchs(name: str) -> None:
 
 
 def test_a_detached_value_has_no_gradient() -> None:
-    assert float(jax.grad(lambda a: bridge.apply(torch.ops.aten.detach.default, a) * a)(3.0)) == 3.0
+    assert float(jax.grad(lambda a: translate.apply(torch.ops.aten.detach.default, a) * a)(3.0)) == 3.0
 
 
 CATALOGUE = [
@@ -355,7 +356,7 @@ def translated(model: Callable, data: tuple) -> tuple[Callable, Callable, list, 
             return potential(chains._sites(at, shapes))
 
     at = chains._flat(start)
-    run, constants = bridge.as_jax(functional(eager, at, bridge.knows))
+    run, constants = translate.as_jax(functional(eager, at, translate.knows))
     return eager, run, constants, at
 
 
@@ -381,7 +382,7 @@ def test_a_constant_mask_may_index() -> None:
     def potential(w: Tensor) -> Tensor:
         return w[mask].exp().sum() + torch.where(mask, w, 2 * w).sum()
 
-    run, constants = bridge.as_jax(functional(potential, torch.zeros(3, dtype=F8), bridge.knows))
+    run, constants = translate.as_jax(functional(potential, torch.zeros(3, dtype=F8), translate.knows))
     assert not constants
     with jax.enable_x64(True):
         assert float(jax.jit(run)(np.array([0.1, 0.2, 0.3]))) == pytest.approx(np.exp(0.1) + np.exp(0.3) + 0.8)
@@ -413,7 +414,7 @@ def test_constants_are_slim_arguments() -> None:
     def potential(w: Tensor) -> Tensor:
         return (x.abs().lgamma() * w).sum() + (w * torch.ones(7, 2)).sum() + 3.0 * w.sum()
 
-    run, constants = bridge.as_jax(functional(potential, torch.zeros(2, dtype=F8), bridge.knows))
+    run, constants = translate.as_jax(functional(potential, torch.zeros(2, dtype=F8), translate.knows))
     assert [value.shape for value in constants] == [(50, 2)]
     np.testing.assert_allclose(constants[0], lgamma.numpy())
     with jax.enable_x64(True):

@@ -11,11 +11,11 @@ from pyro import poutine
 from pyro.infer.autoguide import AutoGuide
 from torch import Tensor
 
-from ..annealing import schedule
-from ..draws import nodes
-from ..introspect import is_family
-from ..isolate import check_seed, isolated
+from ..mcmc.annealing import schedule
 from ..posterior import Posterior
+from ..traces.draws import nodes
+from ..traces.introspect import is_family
+from ..traces.isolate import check_seed, isolated
 from .methods import Draws, annealed, bridged, from_weights, kept_weights, posterior_draws
 from .record import Evidence
 from .space import LatentSpace, latent_space

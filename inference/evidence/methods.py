@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..annealing import anneal, evaluator, pilot
+from ..mcmc.annealing import anneal, evaluator, pilot
 from ..posterior import Posterior
 from .bridge import bridge
 from .space import LatentSpace, many

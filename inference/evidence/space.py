@@ -10,8 +10,8 @@ from pyro import poutine
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
-from ..blocks import Blocks
-from ..draws import Sites, is_deterministic, is_latent, is_local, nodes
+from ..mcmc.latent_vector import Blocks
+from ..traces.draws import Sites, is_deterministic, is_latent, is_local, nodes
 
 MOST_NUMBERS = 20_000_000  # that draws evaluated at once may come to, times the data's size
 

@@ -10,8 +10,8 @@ from pyro.infer.autoguide import AutoGuide
 from torch import Tensor
 
 from ..diagnostics import ess, k_hat
-from ..draws import Sites, draw_chunk, nodes
-from ..introspect import is_point
+from ..traces.draws import Sites, draw_chunk, nodes
+from ..traces.introspect import is_point
 from .space import LatentSpace, has_density, is_by_row, many
 
 ENOUGH_FOR_K_HAT = 100  # weights

@@ -33,9 +33,9 @@ References
 from .cavi import cavi_steps
 from .em import em_steps
 from .exact import log_joint, log_joint_at, log_likelihood, posterior_predictive, responsibilities
-from .generative import Covariance, Prior, default_prior, latent_model, model, simulate
 from .gibbs import gibbs_steps
-from .symmetry import identify
+from .identify import identify
+from .model import Covariance, Prior, default_prior, latent_model, model, simulate
 
 __all__ = [
     "Covariance",

@@ -7,13 +7,13 @@ import torch
 from torch import Tensor
 from torch.distributions import Dirichlet, Gamma, kl_divergence
 
-from ..products import streaming
-from ..steps import Params, Steps
+from .._shared.responsibilities import streaming
+from .._shared.steps import Params, Steps
 from .conjugate import Statistics, prior_scale, update
+from .e_step import Components, entropy, expect
 from .em import components_at, start
-from .generative import Covariance, Prior, remembered_prior
 from .gibbs import draw_posterior
-from .passes import Components, entropy, expect
+from .model import Covariance, Prior, remembered_prior
 
 
 class Expectations(NamedTuple):

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from .generative import Covariance, Prior
+from .model import Covariance, Prior
 
 
 class Statistics(NamedTuple):

@@ -7,11 +7,11 @@ import torch
 from torch import Tensor
 from torch.distributions import Chi2, Dirichlet, Gamma, MultivariateNormal, Normal
 
-from ..products import streaming
-from ..steps import Params, Steps
+from .._shared.responsibilities import streaming
+from .._shared.steps import Params, Steps
 from .conjugate import Statistics, prior_scale, update
-from .generative import Covariance, Prior, as_matrices, check, remembered_prior, start_loc
-from .passes import Components, expect, frame_of
+from .e_step import Components, expect, frame_of
+from .model import Covariance, Prior, as_matrices, check, remembered_prior, start_loc
 
 
 class Expectations(NamedTuple):

@@ -6,8 +6,8 @@ import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor
 
-from ..steps import Params
-from .generative import Covariance, Prior, as_matrices, remembered_prior, scale_tril_at
+from .._shared.steps import Params
+from .model import Covariance, Prior, as_matrices, remembered_prior, scale_tril_at
 
 
 def log_joint(sites: Params, x: Float[Tensor, "n d"]) -> Float[Tensor, "... n k"]:

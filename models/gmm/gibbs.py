@@ -4,11 +4,11 @@ import torch
 from torch import Tensor
 from torch.distributions import Categorical, Chi2, Dirichlet, Gamma
 
-from ..steps import GibbsSteps, Params
+from .._shared.steps import GibbsSteps, Params
 from .conjugate import statistics, update
 from .em import start
 from .exact import log_joint
-from .generative import Covariance, Prior, remembered_prior, scale_tril_at
+from .model import Covariance, Prior, remembered_prior, scale_tril_at
 
 SITES = ("weights", "loc", "covariance")
 

@@ -36,10 +36,10 @@ from .cavi import Expectations, cavi_steps
 from .corpus import Corpus, as_counts, check_counts
 from .distributions import BagOfWords
 from .exact import log_evidence, log_joint_collapsed, log_likelihood, same_topic_probability
-from .generative import latent_model, model, posterior_predictive, simulate
 from .gibbs import gibbs_steps
 from .heldout import perplexity, split_tokens, transform
-from .symmetry import identify, overview, topics
+from .identify import identify, overview, topics
+from .model import latent_model, model, posterior_predictive, simulate
 
 __all__ = [
     "BagOfWords",

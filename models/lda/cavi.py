@@ -14,11 +14,11 @@ import torch
 from torch import Tensor
 from torch.distributions import Dirichlet, Gamma
 
-from ..steps import Params, Steps
-from .allocation import allocate, scaled, scaled_rows
+from .._shared.steps import Params, Steps
 from .corpus import Corpus, blocks, check_options, read, warn_of_gaps
 from .exact import log_dirichlet_ratio
 from .gibbs import SITES
+from .responsibilities import allocate, scaled, scaled_rows
 from .sparse import pattern
 
 _INNER = 2  # updates of the tokens' topics and of the documents' weights, in turn, for one of the topics

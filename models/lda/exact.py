@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ..steps import Params
+from .._shared.steps import Params
 from .corpus import Corpus, as_counts, check_options, chunks, read
 from .distributions import BagOfWords
 

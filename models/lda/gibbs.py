@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Dirichlet
 
-from ..steps import GibbsSteps, Params
+from .._shared.steps import GibbsSteps, Params
 from .corpus import check_options, chunks, read, warn_of_gaps
 
 SITES = ("topic_words", "topic_weights")

@@ -12,10 +12,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ..steps import Params
-from .allocation import document_topics
+from .._shared.steps import Params
 from .cavi import log_expectation
 from .corpus import Corpus, check_options, chunks, read
+from .responsibilities import document_topics
 
 _AT_ONCE = 2**20  # numbers in the topics of the draws worked on at once
 

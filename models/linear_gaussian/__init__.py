@@ -18,7 +18,7 @@ References
 
 from .em import linear_gaussian_em
 from .exact import FactorPosterior, identify, log_likelihood, posterior, posterior_predictive, transform
-from .generative import (
+from .model import (
     Prior,
     check,
     check_columns,

@@ -15,17 +15,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ..steps import Params, Steps
-from .generative import (
-    LOC_SCALE,
-    NOISE_SCALE,
-    NOISE_SHAPE,
-    check,
-    check_columns,
-    default_prior,
-    starting_sites,
-    triangle,
-)
+from .._shared.steps import Params, Steps
+from .model import LOC_SCALE, NOISE_SCALE, NOISE_SHAPE, check, check_columns, default_prior, starting_sites, triangle
 
 
 class Rotated(NamedTuple):

@@ -24,9 +24,9 @@ References
    Statistical Science 34: the bound is coordinate ascent over q(w) q(ω).
 """
 
-from .augmented import gibbs_steps
-from .bounds import Contact, cavi_steps
-from .generative import identify, log_likelihood, model, posterior_predictive, predict, scores, simulate
+from .cavi import Contact, cavi_steps
+from .gibbs import gibbs_steps
+from .model import identify, log_likelihood, model, posterior_predictive, predict, scores, simulate
 
 __all__ = [
     "Contact",

@@ -31,9 +31,9 @@ References
 from .conjugate import Statistics, cavi_steps, gibbs_steps
 from .distributions import CountMixture, Counts
 from .exact import Expectations, em_steps, log_joint, log_likelihood, responsibilities
-from .generative import latent_model, model, posterior_predictive, simulate
+from .identify import identify
+from .model import latent_model, model, posterior_predictive, simulate
 from .prior import Family, Prior, check_counts, default_prior
-from .symmetry import identify
 
 __all__ = [
     "CountMixture",

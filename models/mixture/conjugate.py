@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 from torch.distributions import kl_divergence
 
-from ..products import entropy, share_out, streaming
-from ..steps import GibbsSteps, Params, Steps
+from .._shared.responsibilities import entropy, share_out, streaming
+from .._shared.steps import GibbsSteps, Params, Steps
 from .distributions import sum_of_coefficients
 from .exact import columns, responsibilities
 from .prior import Family, Prior, check_counts, cluster, factors, pick, posterior, prior_of

@@ -13,7 +13,7 @@ from torch import Generator, Size, Tensor
 from torch.fx.experimental.proxy_tensor import get_proxy_mode
 from torch.types import _size
 
-from ..products import chunks
+from .._shared.responsibilities import chunks
 
 _LOG_OF_ZERO = -1e30  # finite, so that 0 × log 0 = 0; beyond any sum of counts times logarithms
 IMPOSSIBLE = -1e29  # a log density below this has a count where the intensity is zero

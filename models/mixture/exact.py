@@ -8,8 +8,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ..products import chunks, share_out, streaming
-from ..steps import Params, Steps
+from .._shared.responsibilities import chunks, share_out, streaming
+from .._shared.steps import Params, Steps
 from .distributions import IMPOSSIBLE, CountMixture, finite_log, sum_of_coefficients
 from .prior import Family, Prior, check_counts, cluster, distributions, factors, pick, posterior, prior_of, site_name
 

@@ -12,8 +12,8 @@ from sklearn.cluster import KMeans
 from sklearn.exceptions import ConvergenceWarning
 from torch import Tensor
 
-from ..products import chunks, rows_at_once
-from ..steps import Params
+from .._shared.responsibilities import chunks, rows_at_once
+from .._shared.steps import Params
 
 MOST_ROWS = 100_000  # among which k-means looks for clusters
 

@@ -33,8 +33,8 @@ References
 
 from . import linear_1d
 from .bounds import elbo, kl_per_unit, log_likelihood
-from .generative import latent_model, model, simulate
 from .maps import Moments, decode, encode, generate, generated_moments, identify, interpolate, manifold, reconstruct
+from .model import latent_model, model, simulate
 from .networks import latent_dim_of
 from .pixels import binarise, dequantise, redrawn, with_intensity
 

@@ -31,7 +31,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ..steps import Params
+from .._shared.steps import Params
 
 
 def elbo(params: Params, x: Float[Tensor, " n"]) -> Float[Tensor, " n"]:

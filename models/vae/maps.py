@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from .generative import draw
+from .model import draw
 from .networks import decoder_of, encoded, latent_dim_of, observation
 
 ParamMap = Mapping[str, Tensor]

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.distributions import Distribution
 from torch.nn import functional
 
-from ..steps import Params
+from .._shared.steps import Params
 
 KERNEL = 4  # of the convolutions, with stride 2 and a border of 1, which halve or double a side
 DEFAULT_HIDDEN = {"mlp": (64,), "conv": (16, 32), "linear": ()}

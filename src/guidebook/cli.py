@@ -43,7 +43,7 @@ Json = Annotated[Path | None, typer.Option("--json", metavar="FILE|-", help="Wri
 @app.command("list")
 def list_models(json_file: Json = None) -> None:
     """Show the models, with their guides, methods and data; empty cells say why."""
-    from guidebook.grid import grid_json, print_grid
+    from guidebook.catalog.grid import grid_json, print_grid
 
     if json_file is None:
         print_grid()
@@ -68,8 +68,9 @@ def run(
     json_file: Json = None,
 ) -> None:
     """Fit one model by one method."""
-    from guidebook import cells, results
-    from guidebook.fit import fit, problem
+    from guidebook.workflow import output as results
+    from guidebook.workflow import resolve as cells
+    from guidebook.workflow.fit import fit, problem
 
     row = cells.row(model)
     method, guide = cells.split_method(row, method, guide)
@@ -112,10 +113,11 @@ def compare(
     json_file: Json = None,
 ) -> None:
     """Fit one model by several methods and say which answers are good enough."""
-    from guidebook import cells, results
-    from guidebook.fit import fit, problem
     from guidebook.inference import compare as compare_posteriors
     from guidebook.report import write_html
+    from guidebook.workflow import output as results
+    from guidebook.workflow import resolve as cells
+    from guidebook.workflow.fit import fit, problem
 
     row = cells.row(model)
     names, reference = cells.split_methods(row, methods, reference)
@@ -162,7 +164,7 @@ def index_reports(
 ) -> None:
     """Write one page that gathers the verdicts of several comparisons and links to their reports."""
     from guidebook.report import write_index
-    from guidebook.results import read_reports
+    from guidebook.workflow.output import read_reports
 
     write_index(read_reports(folders, out.parent), out)
     print(out)

@@ -4,11 +4,11 @@ The command line, the contract tests and the README's grid are drawn from it. A 
 """
 
 from guidebook.catalog.autoencoders import VAE
+from guidebook.catalog.entry import Empty, Row, Small
 from guidebook.catalog.factors import FACTOR_ANALYSIS, PPCA
 from guidebook.catalog.methods import FAMILIES, METHODS, OPTIMISERS, SHORT
 from guidebook.catalog.mixtures import GMM, MIXTURE
 from guidebook.catalog.regression import LOGISTIC
-from guidebook.catalog.row import Empty, Row, Small
 from guidebook.catalog.topics import LDA
 
 __all__ = ["FAMILIES", "METHODS", "OPTIMISERS", "ROWS", "SHORT", "Empty", "Row", "Small"]

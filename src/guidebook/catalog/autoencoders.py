@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 
 from guidebook import guides
-from guidebook.catalog.row import Empty, Row
+from guidebook.catalog.entry import Empty, Row
 from guidebook.models import vae
-from guidebook.options import Option
+from guidebook.workflow.options import Option
 
 _NO_DECODER = "the decoder is a network: no step over it has a closed form"
 _MANY_FACTORS = "it would be one distribution over the factors of all rows together"

@@ -1,10 +1,10 @@
 """Rows of the factor models."""
 
 from guidebook import guides
+from guidebook.catalog.entry import Empty, Row
 from guidebook.catalog.methods import FAMILIES
-from guidebook.catalog.row import Empty, Row
 from guidebook.models import factor_analysis, ppca
-from guidebook.options import Option
+from guidebook.workflow.options import Option
 
 _NO_CONDITIONALS = Empty("with the factors summed out, W has no conditional in closed form", "nuts")
 _FLAT = Empty("turning the factors changes no density, so that there is no curvature along a turn", "map")

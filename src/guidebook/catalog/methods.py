@@ -5,9 +5,9 @@ from collections.abc import Callable
 import torch
 
 from guidebook import guides
-from guidebook.inference.kernels import KERNELS
-from guidebook.inference.losses import LOSSES
-from guidebook.options import Option
+from guidebook.inference.mcmc.kernels import KERNELS
+from guidebook.inference.optim.losses import LOSSES
+from guidebook.workflow.options import Option
 
 FAMILIES: dict[str, Callable] = {
     "mean_field": guides.mean_field,

@@ -3,10 +3,10 @@
 from functools import partial
 
 from guidebook import guides
+from guidebook.catalog.entry import NO_CLOSED_FORM, Empty, Row
 from guidebook.catalog.methods import FAMILIES
-from guidebook.catalog.row import NO_CLOSED_FORM, Empty, Row
 from guidebook.models import gmm, mixture
-from guidebook.options import Option
+from guidebook.workflow.options import Option
 
 _EXACT_E_STEP = Empty("its E-step is a sum over components, and needs no Monte Carlo", "em")
 

@@ -1,10 +1,10 @@
 """Rows of the regressions."""
 
 from guidebook import guides
+from guidebook.catalog.entry import NO_CLOSED_FORM, Empty, Row
 from guidebook.catalog.methods import FAMILIES
-from guidebook.catalog.row import NO_CLOSED_FORM, Empty, Row
 from guidebook.models import logistic
-from guidebook.options import Option
+from guidebook.workflow.options import Option
 
 LOGISTIC = Row(
     name="logistic",

@@ -3,10 +3,10 @@
 from functools import partial
 
 from guidebook import guides
+from guidebook.catalog.entry import NO_CLOSED_FORM, Empty, Row, Small
 from guidebook.catalog.methods import FAMILIES
-from guidebook.catalog.row import NO_CLOSED_FORM, Empty, Row, Small
 from guidebook.models import lda
-from guidebook.options import Option
+from guidebook.workflow.options import Option
 
 _NO_MODE = Empty("concentrations below one leave the density without a mode", "cavi")
 

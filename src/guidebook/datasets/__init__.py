@@ -17,14 +17,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .arrays import read_npy, read_npz
-from .corpora import THREE_DOCUMENTS, reuters
+from .bundled import THREE_DOCUMENTS, reuters
 from .idx import read_idx
 from .mnist import mnist
 from .purchases import CATEGORIES, SEGMENTS, purchases
-from .sparse import read_mtx, read_vocabulary
+from .readers.csv import read_csv
+from .readers.numpy import read_npy, read_npz
+from .readers.sparse import read_mtx, read_vocabulary
 from .table import KINDS, Table, listed, number, quoted, shown
-from .text import read_csv
 
 __all__ = ["CATEGORIES", "SEGMENTS", "Dataset", "load", "mnist", "names", "purchases", "read_idx", "reuters"]
 

@@ -3,14 +3,14 @@
 Every function returns a figure of its own. Nothing is kept between calls: no current figure, no changed setting.
 """
 
-from .curves import plot_losses, plot_objective
-from .graph import Graph, model_graph
-from .graph_figure import MOST_NODES, plot_graph
-from .images import plot_interpolation, plot_manifold, plot_reconstructions, plot_samples
-from .mixtures import Mixture, mixtures_of, plot_mixtures, separating_columns
+from .compare import ComparisonFigure, plot_comparison, plot_quantity, worst_first
+from .graphs.figure import MOST_NODES, plot_graph
+from .graphs.graph import Graph, model_graph
+from .models.images import plot_interpolation, plot_manifold, plot_reconstructions, plot_samples
+from .models.mixtures import Mixture, mixtures_of, plot_mixtures, separating_columns
+from .models.profiles import Band, plot_profiles, plot_shares, profiles_of, shares_of
 from .pairs import companion, plot_pair
-from .posteriors import ComparisonFigure, plot_comparison, plot_quantity, worst_first
-from .profiles import Band, plot_profiles, plot_shares, profiles_of, shares_of
+from .runs import plot_losses, plot_objective
 from .style import Look, looks, to_svg
 
 __all__ = [

@@ -127,7 +127,7 @@ def write_index(reports: Sequence[Mapping[str, Any]], path: str | Path) -> Path:
 
 def _render(template: str, **values: Any) -> str:
     environment = Environment(
-        loader=PackageLoader("guidebook"),
+        loader=PackageLoader("guidebook.report"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,

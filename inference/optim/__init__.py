@@ -1,0 +1,1 @@
+"""Optimisers of ELBOs and of densities: gradient steps, quasi-Newton steps, losses, minibatches, curvature."""

@@ -1,0 +1,104 @@
+"""Coordinate ascent on the quadratic lower bound of Jaakkola and Jordan (2000)."""
+
+import math
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn.functional import softplus
+
+from .._shared.steps import Params, Steps
+from .model import check_labels, check_prior_scale, design
+
+
+class Contact(NamedTuple):
+    """What the E-step hands on: where each row's bound touches its likelihood, and the bound's coefficients in w.
+
+    The bound on the log likelihood is constant + linear · w - wᵀ quadratic w.
+
+    Attributes
+    ----------
+    xi : Tensor, shape (n,)
+        ξ: the score, up to its sign, at which a row's bound is exact.
+    constant : Tensor, scalar
+        Σ_n log sigmoid(ξ) - ξ/2 + λ(ξ) ξ², in nats.
+    linear : Tensor, shape (d + 1,)
+        Σ_n (y - ½) x.
+    quadratic : Tensor, shape (d + 1, d + 1)
+        Σ_n λ(ξ) x xᵀ.
+    """
+
+    xi: Tensor
+    constant: Tensor
+    linear: Tensor
+    quadratic: Tensor
+
+
+def cavi_steps(prior_scale: float = 1.0) -> Steps:
+    """Jaakkola-Jordan: q(w) normal with any covariance, on a bound that each row's ξ makes as tight as it gets.
+
+    log sigmoid(s) ≥ log sigmoid(ξ) + (s - ξ)/2 - λ(ξ) (s² - ξ²), λ(ξ) = tanh(ξ/2) / 4ξ. The E-step moves ξ, the M-step
+    q(w); either has a closed form, and neither lowers the objective. The bound stays below the evidence even where
+    q is best, and its curvature λ makes q(w) too narrow. Bishop (2006), equations 10.155 to 10.167.
+
+    Parameters
+    ----------
+    prior_scale : float
+        Standard deviation of every weight under the prior, as given to `model`.
+
+    Returns
+    -------
+    Steps
+        Parameters ``mean`` (d + 1) and ``covariance`` (d + 1, d + 1) of q(w); expectations `Contact`. Restart 0
+        begins at the prior, others at a draw of it for the mean.
+
+    Raises
+    ------
+    ValueError
+        If ``prior_scale`` is not positive; when run, if a label is neither 0 nor 1.
+    """
+    check_prior_scale(prior_scale)
+
+    def init(restart: int, x: Tensor, y: Tensor) -> Params:
+        check_labels(y)
+        size = x.shape[1] + 1
+        mean = x.new_zeros(size) if restart == 0 else prior_scale * torch.randn(size, dtype=x.dtype, device=x.device)
+        return {"mean": mean, "covariance": prior_scale**2 * torch.eye(size, dtype=x.dtype, device=x.device)}
+
+    def e_step(params: Params, x: Tensor, y: Tensor) -> Contact:
+        columns, mean = design(x), params["mean"]
+        second_moment = params["covariance"] + mean.outer(mean)
+        xi = ((columns @ second_moment) * columns).sum(1).sqrt()
+        weight = curvature(xi)
+        constant = (-softplus(-xi) - xi / 2 + weight * xi.square()).sum()
+        return Contact(xi, constant, columns.mT @ (y - 0.5), (weight[:, None] * columns).mT @ columns)
+
+    def m_step(contact: Contact, x: Tensor, y: Tensor) -> Params:
+        identity = torch.eye(len(contact.linear), dtype=x.dtype, device=x.device)
+        factor = torch.linalg.cholesky(2 * contact.quadratic + identity / prior_scale**2)
+        covariance = torch.cholesky_inverse(factor)
+        return {"mean": covariance @ contact.linear, "covariance": covariance}
+
+    def objective(params: Params, contact: Contact) -> Tensor:
+        mean, covariance = params["mean"], params["covariance"]
+        second_moment = covariance + mean.outer(mean)
+        likelihood = contact.constant + contact.linear @ mean - (contact.quadratic * second_moment).sum()
+        log_det = 2 * torch.linalg.cholesky(covariance).diagonal().log().sum()
+        size = len(mean)
+        divergence = 0.5 * (second_moment.trace() / prior_scale**2 - size + 2 * size * math.log(prior_scale) - log_det)
+        return likelihood - divergence
+
+    def draw(params: Params, num_draws: int) -> Params:
+        mean = params["mean"]
+        noise = torch.randn(num_draws, len(mean), dtype=mean.dtype, device=mean.device)
+        return {"w": mean + noise @ torch.linalg.cholesky(params["covariance"]).mT}
+
+    return Steps(init, e_step, m_step, objective, draw=draw)
+
+
+def curvature(xi: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
+    """λ(ξ) = tanh(ξ/2) / 4ξ, which is 1/8 at 0; Bishop (2006), equation 10.150."""
+    near = xi.abs() < 1e-3
+    apart = torch.where(near, 1.0, xi)
+    return torch.where(near, 1 / 8 - xi.square() / 96, torch.tanh(apart / 2) / (4 * apart))

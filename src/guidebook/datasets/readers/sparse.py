@@ -1,0 +1,88 @@
+"""Sparse matrices of counts: Matrix Market's .mtx, and scipy's .npz; and the words that their columns stand for."""
+
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from ..table import Table, quoted, shown
+
+MOST_CELLS = 200_000_000  # 1.6 GB of float64: rows times columns that are still spelt out
+
+
+def read_mtx(where: str, file: BinaryIO, target: str | None, supervised: bool) -> Table:
+    """Read a Matrix Market file, coordinates or array; ``where`` is how sentences call it."""
+    from scipy import io  # here, so that other files do not pay for it
+
+    _check_unsupervised(where, target, supervised)
+    if not file.read(14).startswith(b"%%MatrixMarket"):
+        raise ValueError(f"{where}: this is not a Matrix Market file: its first line must begin with %%MatrixMarket")
+    file.seek(0)
+    try:
+        matrix: Any = io.mmread(file)
+    except Exception as error:  # a damaged file raises anything
+        raise ValueError(f"{where}: it cannot be read: {str(error) or type(error).__name__}") from error
+    return _dense(where, matrix)
+
+
+def is_scipy(names: list[str]) -> bool:
+    """Whether the arrays of a .npz are what ``scipy.sparse.save_npz`` writes."""
+    return {"format", "shape", "data"} <= set(names)
+
+
+def read_scipy(where: str, file: BinaryIO, target: str | None, supervised: bool) -> Table:
+    """Read what ``scipy.sparse.save_npz`` wrote."""
+    from scipy import sparse
+
+    _check_unsupervised(where, target, supervised)
+    file.seek(0)
+    try:
+        matrix: Any = sparse.load_npz(file)
+    except Exception as error:
+        raise ValueError(f"{where}: the sparse matrix in it cannot be read, and seems damaged") from error
+    return _dense(where, matrix)
+
+
+def read_vocabulary(source: str, columns: int) -> list[str]:
+    """Names of columns, one a line; ValueError with a sentence where they do not go with the data."""
+    where = shown(source)
+    try:
+        with open(source, encoding="utf-8") as file:
+            words = [" ".join(line.split()) for line in file.read().splitlines()]
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{where}: this is not UTF-8 text, and the vocabulary is one word a line") from error
+    except OSError as error:
+        raise type(error)(f"{where}: cannot be read: {error.strerror or error}") from error
+    if len(words) != columns:
+        raise ValueError(f"{where}: the vocabulary has {len(words)} lines, and the data have {columns} columns")
+    seen: dict[str, int] = {}
+    for line, word in enumerate(words, 1):
+        if not word:
+            raise ValueError(f"{where}: line {line} is empty, and a word is needed")
+        if word in seen:
+            raise ValueError(f"{where}: line {line} repeats {quoted(word)} of line {seen[word]}")
+        seen[word] = line
+    return words
+
+
+def _check_unsupervised(where: str, target: str | None, supervised: bool) -> None:
+    if supervised or target is not None:
+        raise ValueError(f"{where}: a sparse matrix has no place for labels: give a .csv, .npy or .npz with a target")
+
+
+def _dense(where: str, matrix: Any) -> Table:
+    if matrix.ndim != 2 or 0 in matrix.shape:
+        raise ValueError(f"{where}: the shape is {matrix.shape}, and (rows, columns) is needed")
+    if matrix.dtype.kind not in "biuf":
+        raise ValueError(f"{where}: values are of type {matrix.dtype}, and real numbers are needed")
+    rows, columns = matrix.shape
+    if rows * columns > MOST_CELLS:
+        raise ValueError(
+            f"{where}: {rows} × {columns} is more than {MOST_CELLS:,} cells, which are spelt out here: "
+            "leave out rare words, or give the sparse matrix to the model in Python"
+        )
+    x = np.asarray(matrix.todense() if hasattr(matrix, "todense") else matrix, dtype=np.float64)
+    finite = np.isfinite(x)
+    if not finite.all():
+        row, column = (int(index) for index in np.argwhere(~finite)[0])
+        raise ValueError(f"{where}: row {row}, column {column}: the value is not finite")
+    return Table(np.ascontiguousarray(x), [f"x{index}" for index in range(columns)])

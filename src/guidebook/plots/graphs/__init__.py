@@ -1,0 +1,1 @@
+"""The graph of a model's sites: read off, laid out, drawn."""

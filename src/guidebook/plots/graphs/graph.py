@@ -1,0 +1,97 @@
+"""The graph of a Pyro model: its sites, what depends on what, and its plates."""
+
+import itertools
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import torch
+from pyro import poutine
+from pyro.infer.inspect import get_model_relations
+from pyro.poutine.messenger import Messenger
+from torch import Tensor
+
+from ...inference.traces.draws import is_deterministic
+from ...inference.traces.isolate import isolated
+
+
+class Graph(NamedTuple):
+    """A model as a directed graph.
+
+    Attributes
+    ----------
+    nodes : dict
+        Name → (kind, distribution); kind is "latent", "observed", "deterministic" or "parameter".
+    edges : list of (str, str)
+        Parent, child.
+    plates : dict
+        Label → names of the sites within.
+    """
+
+    nodes: dict[str, tuple[str, str]]
+    edges: list[tuple[str, str]]
+    plates: dict[str, set[str]]
+
+
+def model_graph(model: Callable[..., Any], data: tuple) -> Graph:
+    """Sites of a Pyro model, what depends on what, and its plates.
+
+    Pyro follows values through a model, but loses sight of one that is written into part of another tensor; what
+    gradients find is added to what Pyro finds.
+
+    Parameters
+    ----------
+    model : callable
+        Any Pyro model.
+    data : tuple
+        Its arguments.
+    """
+    with isolated(0):
+        relations = get_model_relations(model, data)
+    with isolated(0), torch.enable_grad(), _Cut(), poutine.trace() as tracer:
+        model(*data)
+    sites: dict[str, Any] = dict(tracer.trace.nodes)
+    nodes, edges = {}, []
+    for name, distribution in relations["sample_dist"].items():
+        if is_deterministic(sites[name]):
+            nodes[name] = ("deterministic", "")
+        else:
+            nodes[name] = ("observed" if name in relations["observed"] else "latent", distribution)
+    for name in list(nodes):
+        parents = [*relations["sample_sample"][name], *relations["sample_param"][name]]
+        for parent in parents + _parents_by_gradient(sites, name):
+            if sites[parent]["type"] == "param":
+                parent = parent.split("$$$")[0].split(".")[0]  # a network counts as one
+                nodes.setdefault(parent, ("parameter", ""))
+            edges.append((parent, name))
+    sizes = {f.name: f.size for site in sites.values() for f in site.get("cond_indep_stack", ())}
+    plates = {}
+    for plate, members in relations["plate_sample"].items():
+        plate = plate.split("__CLONE")[0]
+        label = f"{plate}: {sizes[plate]}" if plate in sizes else plate
+        plates[label + " " * sum(label == taken.rstrip() for taken in plates)] = set(members)
+    return Graph(nodes, list(dict.fromkeys(edges)), plates)
+
+
+class _Cut(Messenger):
+    """Makes every sampled value a leaf of the autograd graph, so that gradients reach direct parents only."""
+
+    def _pyro_post_sample(self, msg: dict[str, Any]) -> None:
+        value = msg["value"]
+        if isinstance(value, Tensor) and value.is_floating_point() and not is_deterministic(msg):
+            msg["value"] = value.detach().requires_grad_()
+
+
+def _parents_by_gradient(sites: Mapping[str, Any], name: str) -> list[str]:
+    """Sites and parameters that the density at a site, or a deterministic site's value, has a gradient in."""
+    site = sites[name]
+    above = {}
+    for other, node in itertools.takewhile(lambda item: item[0] != name, sites.items()):
+        value = node.get("value")
+        is_source = node["type"] in ("sample", "param") and not is_deterministic(node)
+        if is_source and isinstance(value, Tensor) and value.requires_grad:
+            above[other] = value
+    target = site["value"] if is_deterministic(site) else site["fn"].log_prob(site["value"])
+    if not above or not target.requires_grad:
+        return []
+    found = torch.autograd.grad(target.sum(), list(above.values()), retain_graph=True, allow_unused=True)
+    return [other for other, gradient in zip(above, found, strict=True) if gradient is not None]

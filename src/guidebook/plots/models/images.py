@@ -1,0 +1,126 @@
+"""Small grey images side by side: data and reconstructions, samples, the plane of two factors, paths between images."""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from numpy.typing import ArrayLike
+
+from ..style import SOFT, style
+
+GAP = 0.12  # between two images, as a share of the shorter side
+INCHES = 0.42  # width of an image
+WIDEST = 7.2  # inches
+
+
+def plot_reconstructions(
+    x: ArrayLike, reconstructed: ArrayLike, *, shape: tuple[int, int] | None = None, names: Sequence[str] = ()
+) -> Figure:
+    """Images above, and below each its reconstructions.
+
+    Parameters
+    ----------
+    x : array, shape (n, d)
+        Images, flat, from 0 (white) to 1 (black).
+    reconstructed : array, shape (n, d) or (m, n, d)
+        Of the same images; m lines for m models.
+    shape : (int, int), optional
+        Rows and columns of an image; square where left out.
+    names : sequence of str, optional
+        Of the m lines of reconstructions.
+
+    Raises
+    ------
+    ValueError
+        If the sizes do not match, or rows of d pixels are no square images and no shape is given.
+    """
+    top, below = np.asarray(x), np.asarray(reconstructed)
+    below = below[None] if below.ndim == 2 else below
+    if below.shape[1:] != top.shape:
+        raise ValueError(f"plot_reconstructions: {below.shape[1:]} reconstructions do not match {top.shape} images")
+    figure, ax, (height, _) = _draw(np.concatenate([top[None], below]), shape)
+    labels = ("data", *(names or (["reconstructed"] if len(below) == 1 else [str(i) for i in range(len(below))])))
+    ax.set_yticks([height * (1 + GAP) * line + height / 2 for line in range(len(labels))], labels)
+    return figure
+
+
+def plot_samples(images: ArrayLike, *, columns: int = 10, shape: tuple[int, int] | None = None) -> Figure:
+    """Images line by line, such as `guidebook.models.vae.generate` returns.
+
+    Parameters
+    ----------
+    images : array, shape (n, d)
+        From 0 (white) to 1 (black); blank tiles fill the last line.
+    columns : int
+        Images a line.
+    shape : (int, int), optional
+        As for `plot_reconstructions`.
+    """
+    flat = np.asarray(images, dtype=float)
+    columns = min(columns, len(flat))
+    lines = math.ceil(len(flat) / columns)
+    filled = np.full((lines * columns, flat.shape[1]), np.nan)
+    filled[: len(flat)] = flat
+    return _draw(filled.reshape(lines, columns, -1), shape)[0]
+
+
+def plot_manifold(images: ArrayLike, *, shape: tuple[int, int] | None = None) -> Figure:
+    """Decoded means over the plane of two factors, as `guidebook.models.vae.manifold` returns them.
+
+    Parameters
+    ----------
+    images : array, shape (lines, columns, d)
+        The second factor grows upwards, the first to the right.
+    shape : (int, int), optional
+        As for `plot_reconstructions`.
+    """
+    figure, ax, _ = _draw(np.asarray(images), shape)
+    ax.set_xlabel("first factor, by quantiles of the prior →")
+    ax.set_ylabel("second factor →")
+    return figure
+
+
+def plot_interpolation(images: ArrayLike, *, shape: tuple[int, int] | None = None) -> Figure:
+    """Paths from the image on the left to the one on the right, a line each.
+
+    Parameters
+    ----------
+    images : array, shape (steps, d) or (paths, steps, d)
+        As `guidebook.models.vae.interpolate` returns them.
+    shape : (int, int), optional
+        As for `plot_reconstructions`.
+    """
+    paths = np.asarray(images)
+    return _draw(paths[None] if paths.ndim == 2 else paths, shape)[0]
+
+
+def _draw(images: np.ndarray, shape: tuple[int, int] | None) -> tuple[Figure, Axes, tuple[int, int]]:
+    """One picture of all images, (line, column, d), without ticks; also the sides of an image."""
+    lines, columns, pixels = images.shape
+    side = math.isqrt(pixels)
+    height, width = shape or (side, side)
+    if height * width != pixels:
+        raise ValueError(f"images: {pixels} pixels do not make an image of {height} × {width}: give its shape")
+    fine = 8  # sub-pixels, so that gaps need not be whole pixels
+    gap = max(1, round(GAP * min(height, width) * fine))
+    step = (height * fine + gap, width * fine + gap)
+    canvas = np.full((lines * step[0] - gap, columns * step[1] - gap), np.nan)
+    tiles = images.reshape(lines, columns, height, width).repeat(fine, 2).repeat(fine, 3)
+    for line in range(lines):
+        for column in range(columns):
+            top, left = line * step[0], column * step[1]
+            canvas[top : top + height * fine, left : left + width * fine] = tiles[line, column]
+    inches = min(INCHES, WIDEST / columns)
+    with style():
+        figure = Figure(figsize=(columns * inches + 1.1, lines * inches * height / width * (1 + GAP) + 0.35))
+        ax = figure.subplots()
+        extent = (0, canvas.shape[1] / fine, canvas.shape[0] / fine, 0)
+        ax.imshow(canvas, cmap="gray_r", vmin=0, vmax=1, extent=extent, interpolation="nearest")
+        ax.set_xticks([])
+        ax.set_yticks([])
+        ax.tick_params(length=0, labelcolor=SOFT)
+        for spine in ax.spines.values():
+            spine.set_visible(False)
+    return figure, ax, (height, width)

@@ -1,0 +1,176 @@
+"""Posteriors and comparisons as plain JSON, in the form that the command line promises."""
+
+import itertools
+import json
+import math
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from guidebook.inference import Comparison, Posterior
+from guidebook.inference.diagnostics import ess, r_hat
+from guidebook.workflow.fit import Problem
+
+MOST_ROWS = 100  # of a site that a person is shown
+
+
+def run_json(task: Problem, posterior: Posterior) -> dict[str, Any]:
+    """What ``guidebook run --json`` prints; likelihoods in nats, in the units fitted."""
+    info = posterior.info
+    quantities = task.identify(posterior.draws)
+    parameters = {site: parameter_json(draws) for site, draws in quantities.items()}
+    converged = info.converged
+    if hasattr(info, "r_hat"):  # raw sites of a mixture disagree between chains where identified ones do not
+        worst = max(float(r_hat(draws).nan_to_num(1.0).max()) for draws in quantities.values())
+        converged = worst <= 1.01 and not int(getattr(info, "divergences", torch.zeros(1)).sum())
+    return {
+        "model": task.row.name,
+        "method": info.method,
+        "guide": getattr(info, "guide", None),
+        "data": task.data.name,
+        "standardized": task.data.standardized,
+        "seed": info.seed,
+        "seconds": info.seconds,
+        "engine": info.engine,
+        "converged": converged,
+        "stopped_because": info.stopped_because,
+        "log_likelihood": plain(_log_likelihood(task, quantities, posterior)),
+        "elbo": plain(getattr(info, "elbo", None)),
+        "k_hat": plain(getattr(info, "k_hat", None)),
+        "parameters": parameters,
+    }
+
+
+def _log_likelihood(task: Problem, quantities: dict[str, Tensor], posterior: Posterior) -> float | None:
+    """Log likelihood in nats, where the parameters are a point."""
+    if not all(_is_constant(draws) for draws in quantities.values()):
+        return None
+    point = {**posterior.params, **{site: draws[0, 0] for site, draws in posterior.draws.items()}}
+    point = {name: value.double() for name, value in point.items()}
+    args = [value.double() for value in task.args]
+    return float(task.row.log_likelihood(point, *args).sum())
+
+
+def _is_constant(draws: Tensor) -> bool:
+    return bool((draws == draws[:1, :1]).all())
+
+
+def parameter_json(draws: Tensor) -> dict[str, Any]:
+    """Mean, sd, R̂ and effective sample size of draws shaped (chain, draw, *site), as nested lists."""
+    flat = draws.double().flatten(0, 1)
+    single = _is_constant(draws)
+    return {
+        "mean": plain(flat.mean(0)),
+        "sd": None if single else plain(flat.std(0)),
+        "r_hat": None if single else plain(r_hat(draws)),
+        "ess": None if single else plain(ess(draws)),
+    }
+
+
+def comparison_json(task: Problem, comparison: Comparison) -> dict[str, Any]:
+    """What ``guidebook compare --json`` prints."""
+    methods = []
+    for name, verdict in comparison.verdicts.items():
+        info, frame = comparison.posteriors[name].info, comparison.quantities[name]
+        worst = comparison.worst(name)
+        figures = ["mean_shift_in_sd", "sd_ratio", "mcse_in_sd"]
+        shown = ["mean_shift_in_sd", "sd_ratio", "wasserstein_in_sd"]
+        methods.append(
+            {
+                "name": name,
+                "seconds": info.seconds,
+                "elbo": plain(getattr(info, "elbo", None)),
+                "k_hat": plain(getattr(info, "k_hat", None)),
+                "judgement": verdict.judgement,
+                "verdict": verdict.sentence,
+                "worst": {"quantity": worst} | {f: plain(float(frame.loc[worst, f])) for f in shown},
+                "quantities": {
+                    str(quantity): {f: plain(float(frame.loc[quantity, f])) for f in figures}
+                    for quantity in frame.index
+                },
+            }
+        )
+    return {
+        "model": task.row.name,
+        "data": task.data.name,
+        "standardized": task.data.standardized,
+        "reference": comparison.reference,
+        "methods": methods,
+    }
+
+
+def plain(value: Any) -> Any:
+    """Tensors as nested lists; None for what is missing or not finite, which JSON cannot say."""
+    if isinstance(value, Tensor):
+        return plain(value.tolist())
+    if isinstance(value, list):
+        return [plain(entry) for entry in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+def print_run(record: dict[str, Any]) -> None:
+    """Print what `run_json` returned as a table for a person."""
+    from rich.console import Console
+    from rich.table import Table
+
+    guide = f" with guide {record['guide']}" if record["guide"] else ""
+    table = Table(title=f"{record['model']} on {record['data']} by {record['method']}{guide}", title_justify="left")
+    table.add_column("quantity")
+    for column in ("mean", "sd", "r_hat", "ess"):
+        table.add_column(column, justify="right")
+    for site, figures in record["parameters"].items():
+        shape = np.shape(figures["mean"])
+        for index in itertools.islice(np.ndindex(shape), MOST_ROWS):
+            label = f"{site}[{','.join(map(str, index))}]" if index else site
+            table.add_row(label, *(_cell(figures[c], index) for c in ("mean", "sd", "r_hat", "ess")))
+        if (left := math.prod(shape) - MOST_ROWS) > 0:
+            table.add_row(f"{site}: {left:,} more, in --json", "", "", "", "")
+    Console().print(table)
+    for name, unit in (("log_likelihood", " nats"), ("elbo", " nats"), ("k_hat", "")):
+        if record[name] is not None:
+            print(f"{name} {record[name]:.6g}{unit}")
+    print(f"{record['seconds']:.1f} s; {record['stopped_because']}")
+
+
+def _cell(values: Any, index: tuple[int, ...]) -> str:
+    for i in index:
+        values = None if values is None else values[i]
+    return "–" if values is None else f"{values:.4g}"
+
+
+def read_reports(folders: Sequence[Path], beside: Path) -> list[dict[str, Any]]:
+    """What `guidebook.report.write_index` needs of the folders that ``guidebook compare --out`` wrote.
+
+    Raises
+    ------
+    ValueError
+        If a folder holds no comparison.
+    """
+    reports = []
+    for folder in folders:
+        file = folder / "comparison.json"
+        if not file.is_file() or not (folder / "report.html").is_file():
+            raise ValueError(f"{folder} holds no comparison: make one with guidebook compare --out {folder}")
+        record = json.loads(file.read_text(encoding="utf-8"))
+        reports.append(
+            {
+                "title": f"{record['model']} on {record['data']}",
+                "href": Path(os.path.relpath(folder / "report.html", beside)).as_posix(),
+                "verdicts": [(m["judgement"], m["verdict"]) for m in record["methods"]],
+                "rows": [_report_row(m) for m in record["methods"]],
+            }
+        )
+    return reports
+
+
+def _report_row(method: dict[str, Any]) -> dict[str, Any]:
+    is_reference = method["judgement"] in ("reference", "refused")
+    worst = {"quantity": None} if is_reference else method["worst"]
+    return method | worst | {"method": method["name"], "worst": worst["quantity"]}
