@@ -25,16 +25,16 @@ class Run(NamedTuple):
     params: Params
     objective: list[float]
     converged: bool
-    flaw: str | None
+    degenerate: str | None
 
 
 class Ascent(NamedTuple):
-    """All restarts: the best one without a flaw, where all ended, and what to say of them."""
+    """All restarts: the best one not degenerate, where all ended, and what to say of them."""
 
     best: Run
-    basins: list[dict]
+    optima: list[dict]
     seconds: float
-    stopped_because: str
+    message: str
 
 
 class _State(NamedTuple):
@@ -118,7 +118,7 @@ class _Loop(NamedTuple):
     def end(self, state: _State, index: int, curve: list[float], converged: bool, because: str | None = None) -> Run:
         last = self.take(state, index)
         return Run(
-            last.params, curve, converged, self.steps.flaw(last.params, last.expectations, *self.data) or because
+            last.params, curve, converged, self.steps.degenerate(last.params, last.expectations, *self.data) or because
         )
 
     def check(self, before: list[float], after: list[float], where: str) -> None:
@@ -152,7 +152,7 @@ def ascend(
     steps : Steps
         See `guidebook.models.Steps`.
     data : tuple of Tensor
-        Floating point is computed in float64: here, or by steps that stream (`models._shared.responsibilities`).
+        Floating point is computed in float64: here, or chunk by chunk by batched steps.
     method : str
         For error messages.
     num_steps : int
@@ -171,19 +171,19 @@ def ascend(
     ValueError
         If an option is out of range.
     ArithmeticError
-        If the objective falls, or every restart ends in a flaw.
+        If the objective falls, or every restart ends degenerate.
     """
     for name, value in (("num_steps", num_steps), ("num_restarts", num_restarts)):
         if value < 1:
             raise ValueError(f"{method}: {name} must be at least 1, got {value}")
     if not tol > 0:
         raise ValueError(f"{method}: tol must be positive, got {tol}")
-    many = all(getattr(step, "streams", False) for step in (steps.e_step, steps.m_step, steps.objective))
+    begin = time.perf_counter()
+    many = steps.batched
     if not many:
         data = tuple(value.double() if value.is_floating_point() else value for value in data)
-    loop = _Loop(steps, data, method, each_half, many)
-    begin = time.perf_counter()
     with isolated(seed), torch.no_grad():
+        loop = _Loop(steps, steps.prepare(*data), method, each_half, many)
         if many:
             starts = [_start(loop, seed, restart) for restart in range(num_restarts)]
             together = {name: torch.stack([start[name] for start in starts]) for name in starts[0]}
@@ -195,17 +195,17 @@ def ascend(
             ]
     seconds = time.perf_counter() - begin
 
-    sound = [run for run in runs if run.flaw is None]
+    sound = [run for run in runs if run.degenerate is None]
     if not sound:
         raise ArithmeticError(
-            f"{method}: none of {num_restarts} restarts reached an optimum, the first because {runs[0].flaw}; "
+            f"{method}: none of {num_restarts} restarts reached an optimum, the first because {runs[0].degenerate}; "
             "take a simpler model or more restarts"
         )
     best = max(sound, key=lambda run: run.objective[-1])
     because = f"level within {tol:g} nats" if best.converged else f"{num_steps} iterations were not enough: take more"
     if flawed := num_restarts - len(sound):
         because += f"; {flawed} of {num_restarts} restarts were set aside as degenerate"
-    return Ascent(best, _basins(runs, tol), seconds, because)
+    return Ascent(best, _optima(runs, tol), seconds, because)
 
 
 def _start(loop: _Loop, seed: int, restart: int) -> Params:
@@ -239,7 +239,7 @@ def _run(loop: _Loop, state: _State, num_steps: int, tol: float, accelerate: boo
                 done[index] = loop.end(last or state, index, curve, False, "the objective stopped being a number")
             elif _fell(before[index], value):
                 run = loop.end(state, index, curve, False)
-                if run.flaw is None or last is None:  # next to a singularity the objective loses its digits
+                if run.degenerate is None or last is None:  # next to a singularity the objective loses its digits
                     raise loop.fallen(before[index], value, f"iteration {iteration}")
                 done[index] = run._replace(params=loop.take(last, index).params)
             else:
@@ -276,15 +276,15 @@ def _distance_to_limit(first: float, second: float, third: float) -> float:
     return last * last / (before - last) if before > last else float("inf")
 
 
-def _basins(runs: list[Run], tol: float) -> list[dict]:
+def _optima(runs: list[Run], tol: float) -> list[dict]:
     """Ends of the restarts, equal ones counted together, best first, sound ones before flawed ones."""
-    basins: list[dict] = []
-    for run in sorted(runs, key=lambda run: (run.flaw is not None, -run.objective[-1])):
+    optima: list[dict] = []
+    for run in sorted(runs, key=lambda run: (run.degenerate is not None, -run.objective[-1])):
         value = run.objective[-1]
-        same = [b for b in basins if abs(b["objective"] - value) <= max(100 * tol, 1e-6 * abs(value))]
-        same = [b for b in same if (b["flaw"] is None) == (run.flaw is None)]
+        same = [b for b in optima if abs(b["objective"] - value) <= max(100 * tol, 1e-6 * abs(value))]
+        same = [b for b in same if (b["degenerate"] is None) == (run.degenerate is None)]
         if same:
             same[0]["restarts"] += 1
         else:
-            basins.append({"objective": value, "restarts": 1, "flaw": run.flaw})
-    return basins
+            optima.append({"objective": value, "restarts": 1, "degenerate": run.degenerate})
+    return optima

@@ -71,11 +71,11 @@ def cavi(
     info = CaviInfo(
         objective=torch.tensor(result.best.objective, dtype=torch.float64),
         elbo=result.best.objective[-1],
-        basins=result.basins,
+        optima=result.optima,
         seconds=result.seconds,
         seed=seed,
         converged=result.best.converged,
-        stopped_because=result.stopped_because,
+        message=result.message,
     )
     return Posterior(
         draws={name: value.cpu()[None] for name, value in draws.items()},

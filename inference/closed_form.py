@@ -34,5 +34,5 @@ def closed_form(solve: Callable[..., dict[str, Tensor]], *data: Tensor, seed: in
         params = {name: value.cpu() for name, value in solve(*data).items()}
     seconds = time.perf_counter() - begin
     reached = params.pop("log_likelihood", None)
-    info = ClosedFormInfo(None if reached is None else float(reached), seconds=seconds, seed=seed)
+    info = ClosedFormInfo(log_likelihood=None if reached is None else float(reached), seconds=seconds, seed=seed)
     return Posterior(draws=point_draws(params), params=params, info=info)

@@ -136,7 +136,7 @@ def compare(
 def _default_names(posteriors: Sequence[Posterior]) -> list[str]:
     names: list[str] = []
     for posterior in posteriors:
-        guide = getattr(posterior.info, "guide", None)
+        guide = posterior.info.guide
         name = f"{posterior.info.method}:{guide}" if guide else posterior.info.method
         taken = sum(re.fullmatch(re.escape(name) + r"(#\d+)?", other) is not None for other in names)
         names.append(f"{name}#{taken + 1}" if taken else name)
@@ -210,7 +210,7 @@ def _reference_verdict(name: str, posterior: Posterior, quantities: pd.DataFrame
     words = f"{name} is the reference"
     if is_sampler(posterior):
         words += f": R̂ at most {quantities['r_hat'].max():.3f}, at least {quantities['ess'].min():,.0f} effective draws"
-        words += ", no divergences" if hasattr(posterior.info, "divergences") else ""
+        words += ", no divergences" if posterior.info.divergences is not None else ""
     return Verdict("reference", f"{words}.")
 
 
@@ -226,8 +226,8 @@ def _table(
             {
                 "judgement": verdicts[name].judgement,
                 "seconds": posterior.info.seconds,
-                "elbo": getattr(posterior.info, "elbo", None),
-                "k_hat": getattr(posterior.info, "k_hat", None),
+                "elbo": posterior.info.elbo,
+                "k_hat": posterior.info.k_hat,
                 "worst": worst or "",
                 "mean_shift_in_sd": figures.get("mean_shift_in_sd"),
                 "sd_ratio": figures.get("sd_ratio"),

@@ -10,6 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+MAX_R_HAT = 1.01  # above it chains disagree (Vehtari et al. 2021)
+MIN_ESS = 400  # 100 per chain for four chains (Vehtari et al. 2021)
+MAX_K_HAT = 0.7  # above it importance weights are too heavy-tailed to rely on (Vehtari et al. 2024)
 MOST_ENTRIES = 5_000  # of a site, at half a millisecond each
 
 

@@ -35,7 +35,7 @@ def em(
     tol : float
         A restart stops when Aitken's extrapolation puts the objective's limit less than this away, in nats.
     num_restarts : int
-        How many starts; the best optimum without a flaw wins.
+        How many starts; the best optimum that is not degenerate wins.
     accelerate : bool, optional
         Whether to extrapolate after every second iteration where that raises the objective (SQUAREM, Varadhan and
         Roland 2008), which pays where EM crawls; as the steps have it where left out.
@@ -44,14 +44,14 @@ def em(
     Returns
     -------
     Posterior
-        One draw, the estimates; also in ``params``. ``info`` (`EmInfo`) has the objective's curve and the basins.
+        One draw, the estimates; also in ``params``. ``info`` (`EmInfo`) has the objective's curve and the optima.
 
     Raises
     ------
     ValueError
         If an option is out of range.
     ArithmeticError
-        If the objective falls, so that the steps are wrong; or if every restart ends in a flaw.
+        If the objective falls, so that the steps are wrong; or if every restart ends degenerate.
     """
     result = ascend(
         steps,
@@ -66,11 +66,11 @@ def em(
     info = EmInfo(
         objective=torch.tensor(result.best.objective, dtype=torch.float64),
         log_likelihood=result.best.objective[-1],
-        basins=result.basins,
+        optima=result.optima,
         seconds=result.seconds,
         seed=seed,
         converged=result.best.converged,
-        stopped_because=result.stopped_because,
+        message=result.message,
     )
     params = {name: value.cpu() for name, value in result.best.params.items()}
     return Posterior(draws=point_draws(params), params=params, info=info)

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .diagnostics import of_sites
+from .diagnostics import MAX_R_HAT, of_sites
 from .info import GibbsInfo
 from .posterior import Posterior
 from .progress import Progress
@@ -66,6 +66,7 @@ def gibbs(
     begin = time.perf_counter()
     kept: dict[str, list[Tensor]] = {name: [] for name in steps.sites}
     with isolated(seed), torch.no_grad(), Progress("gibbs", total, progress) as bar:
+        data = steps.prepare(*data)
         state = steps.init(num_chains, *data)
         for sweep in range(1, total + 1):
             for conditional in steps.conditionals:
@@ -83,7 +84,7 @@ def gibbs(
     scale_reduction, sizes = of_sites(draws)
     worst = max((float(value.nan_to_num(1.0).max()) for value in scale_reduction.values()), default=1.0)
     because = f"drew {num_draws} in each of {num_chains} chains"
-    if worst > 1.01:
+    if worst > MAX_R_HAT:
         because += f"; R̂ of raw sites {worst:.2f}: judge by quantities free of labels, or draw more"
     info = GibbsInfo(
         r_hat=scale_reduction,
@@ -91,8 +92,8 @@ def gibbs(
         num_warmup=num_warmup,
         seconds=seconds,
         seed=seed,
-        converged=worst <= 1.01,
-        stopped_because=because,
+        converged=worst <= MAX_R_HAT,
+        message=because,
     )
     return Posterior(draws=draws, info=info)
 

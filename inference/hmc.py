@@ -115,7 +115,7 @@ def hmc(
         seconds=chains.seconds,
         seed=seed,
         converged=not problems,
-        stopped_because=because,
+        message=because,
     )
     return Posterior(draws=chains.draws, info=info)
 

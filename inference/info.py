@@ -1,254 +1,207 @@
-"""What each inference method reports about its own run: one small record a method.
+"""What each inference method reports about its own run: one record per method, all with the fields of `Info`."""
 
-Every record has ``method``, ``engine``, ``seed``, ``seconds`` (the fit alone), ``converged`` and ``stopped_because``
-(a sentence: why the method stopped and, where that is cause for concern, what to do).
-"""
-
-# ruff: noqa: D102 (the properties of `RunInfo` are said above)
-from typing import Any, NamedTuple, Protocol
+from dataclasses import dataclass
 
 from torch import Tensor
 
 
-class RunInfo(Protocol):
-    """What every record has: see above."""
+@dataclass(frozen=True, kw_only=True)
+class Info:
+    """Record of a run: what every method reports, and the diagnostics that several share.
 
-    @property
-    def method(self) -> str: ...
-    @property
-    def engine(self) -> str: ...
-    @property
-    def seed(self) -> int: ...
-    @property
-    def seconds(self) -> float: ...
-    @property
-    def converged(self) -> bool: ...
-    @property
-    def stopped_because(self) -> str: ...
-    @property
-    def is_point(self) -> bool: ...
-    def _asdict(self) -> dict[str, Any]: ...
+    Attributes
+    ----------
+    method : str
+        Name of the method.
+    engine : str
+        What ran it, such as "eager" or "compiled".
+    seed : int
+    seconds : float
+        Wall time of the fit alone, compilation included.
+    converged : bool
+    message : str
+        Why the method stopped and, if that is cause for concern, what to do.
+    is_point : bool
+        Whether the result is a point estimate, without a spread.
+    guide : str or None
+        Name of the guide or guide family, of methods that take one.
+    elbo : float or None
+        Evidence lower bound in nats, of methods that have one.
+    k_hat : float or None
+        Pareto shape of the importance weights: below .5 good, up to .7 usable (Vehtari et al. 2024). None for points,
+        samplers, and models with latent variables that the guide leaves out.
+    log_likelihood : float or None
+        Of the data at the estimate, in nats.
+    r_hat : dict of Tensor, or None
+        Of samplers: rank-normalised split R̂ of every entry of every site (Vehtari et al. 2021), sites with more than
+        5,000 entries left out. Of raw sites: a mixture's mean nothing before its components are matched.
+    ess : dict of Tensor, or None
+        Bulk effective sample size, likewise.
+    divergences : Tensor, shape (chain,), or None
+        Divergent transitions after warm-up, of Hamiltonian samplers.
+    """
+
+    method: str
+    engine: str = "eager"
+    seed: int
+    seconds: float
+    converged: bool
+    message: str
+    is_point: bool = False
+    guide: str | None = None
+    elbo: float | None = None
+    k_hat: float | None = None
+    log_likelihood: float | None = None
+    r_hat: dict[str, Tensor] | None = None
+    ess: dict[str, Tensor] | None = None
+    divergences: Tensor | None = None
 
 
-class SviInfo(NamedTuple):
+@dataclass(frozen=True, kw_only=True)
+class SviInfo(Info):
     """Run of stochastic variational inference.
 
     Attributes
     ----------
-    guide : str
-        Name of the guide or guide family.
-    losses : Tensor, shape (step,)
-        Loss at each step, in nats; the negative ELBO under the default loss.
-    elbo, elbo_se : float or None
-        Evidence lower bound in nats, and its standard error, from ``log_weights``; None for a point.
-    k_hat : float or None
-        Pareto shape of the importance weights: below .5 good, up to .7 usable (Vehtari et al. 2024). None for a
-        point, and where the model has latent variables that the guide leaves out.
-    log_weights : Tensor, shape (draw,), or None
-        log p(x, z) - log q(z) at each draw of the guide, in nats.
-    is_point : bool
-        Whether the guide is a point, so that it has no spread and no bound.
     loss : str
         Name of the loss.
+    losses : Tensor, shape (step,)
+        Loss at each step, in nats; the negative ELBO under the default loss.
+    elbo_se : float or None
+        Standard error of ``elbo``, from ``log_weights``.
+    log_weights : Tensor, shape (draw,), or None
+        log p(x, z) - log q(z) at each draw of the guide, in nats.
     """
 
-    guide: str
-    losses: Tensor
-    elbo: float | None
-    elbo_se: float | None
-    k_hat: float | None
-    log_weights: Tensor | None
-    is_point: bool
-    seconds: float
-    seed: int
-    converged: bool
-    stopped_because: str
-    engine: str = "eager"
     method: str = "svi"
     loss: str = "Trace_ELBO"
+    losses: Tensor
+    elbo_se: float | None = None
+    log_weights: Tensor | None = None
 
 
-class NutsInfo(NamedTuple):
-    """Run of the No-U-Turn sampler.
+@dataclass(frozen=True, kw_only=True)
+class HmcInfo(Info):
+    """Run of Hamiltonian Monte Carlo.
 
     Attributes
     ----------
-    r_hat : dict of Tensor
-        Rank-normalised split R̂ of every entry of every site (Vehtari et al. 2021), those with more than 5,000
-        entries left out. Of raw sites: a mixture's mean nothing before its components are matched.
-    ess : dict of Tensor
-        Bulk effective sample size, likewise.
-    divergences : Tensor, shape (chain,)
-        Divergent transitions after warm-up.
     accept_rate : Tensor, shape (chain,)
         Share of the iterations after warm-up that moved.
     step_size : Tensor, shape (chain,)
         Step size that warm-up ended with.
     num_warmup : int
-        Warm-up iterations a chain, not among the draws.
-    seconds : float
-        Compilation included.
-    engine : str
-        "pyro" or "xla".
+        Warm-up iterations per chain, not among the draws.
+    trajectory_length : float
+        Mean length of a trajectory: step size times number of steps.
+    """
+
+    method: str = "hmc"
+    engine: str = "pyro"
+    accept_rate: Tensor
+    step_size: Tensor
+    num_warmup: int
+    trajectory_length: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class NutsInfo(Info):
+    """Run of the No-U-Turn sampler.
+
+    Attributes
+    ----------
+    accept_rate, step_size, num_warmup
+        As in `HmcInfo`.
     energy : Tensor, shape (chain, draw), or None
         Potential and kinetic energy at the end of each trajectory, in nats; None from Pyro, which does not say.
     tree_depth : Tensor, shape (chain, draw), or None
         How often each trajectory was doubled, 10 at most; likewise.
     """
 
-    r_hat: dict[str, Tensor]
-    ess: dict[str, Tensor]
-    divergences: Tensor
+    method: str = "nuts"
+    engine: str = "pyro"
     accept_rate: Tensor
     step_size: Tensor
     num_warmup: int
-    seconds: float
-    seed: int
-    converged: bool
-    stopped_because: str
-    engine: str = "pyro"
-    method: str = "nuts"
-    is_point: bool = False
     energy: Tensor | None = None
     tree_depth: Tensor | None = None
 
 
-class HmcInfo(NamedTuple):
-    """Run of Hamiltonian Monte Carlo.
-
-    Attributes
-    ----------
-    r_hat, ess, divergences, accept_rate, step_size, num_warmup
-        As in `NutsInfo`.
-    trajectory_length : float
-        Mean length of a trajectory: step size times number of steps.
-    """
-
-    r_hat: dict[str, Tensor]
-    ess: dict[str, Tensor]
-    divergences: Tensor
-    accept_rate: Tensor
-    step_size: Tensor
-    trajectory_length: float
-    num_warmup: int
-    seconds: float
-    seed: int
-    converged: bool
-    stopped_because: str
-    engine: str = "pyro"
-    method: str = "hmc"
-    is_point: bool = False
-
-
-class MetropolisInfo(NamedTuple):
+@dataclass(frozen=True, kw_only=True)
+class MetropolisInfo(Info):
     """Run of random-walk Metropolis.
 
     Attributes
     ----------
-    r_hat, ess
-        As in `NutsInfo`.
     accept_rate : Tensor, shape (chain,)
         Share of the proposals after warm-up that were accepted.
     step_size : Tensor, shape (chain,)
-        What the proposal's standard deviations are multiples of: the factor on the covariance's root.
+        Factor on the root of the proposal's covariance.
     num_warmup : int
-        Iterations of adaptation a chain, before the first draw.
+        Iterations of adaptation per chain, before the first draw.
     thin : int
-        Iterations a draw.
+        Iterations per draw.
     """
 
-    r_hat: dict[str, Tensor]
-    ess: dict[str, Tensor]
+    method: str = "metropolis"
     accept_rate: Tensor
     step_size: Tensor
     num_warmup: int
     thin: int
-    seconds: float
-    seed: int
-    converged: bool
-    stopped_because: str
-    engine: str = "eager"
-    method: str = "metropolis"
-    is_point: bool = False
 
 
-class EmInfo(NamedTuple):
+@dataclass(frozen=True, kw_only=True)
+class GibbsInfo(Info):
+    """Run of a Gibbs sampler.
+
+    Attributes
+    ----------
+    num_warmup : int
+        Sweeps per chain before the first draw.
+    """
+
+    method: str = "gibbs"
+    num_warmup: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class EmInfo(Info):
     """Run of expectation maximisation.
 
     Attributes
     ----------
     objective : Tensor, shape (iteration,)
-        The objective after each iteration of the best restart, in nats.
-    log_likelihood : float
-        Its last value.
-    basins : list of dict
-        Where the restarts ended, best first: ``objective`` in nats, ``restarts``: how many ended there, ``flaw``:
-        None, or why it does not count as an optimum.
+        The objective after each iteration of the best restart, in nats; ``log_likelihood`` is its last value.
+    optima : list of dict
+        Where the restarts ended, best first: ``objective`` in nats; ``restarts``, how many ended there; ``degenerate``,
+        None or why it does not count as an optimum.
     """
 
-    objective: Tensor
-    log_likelihood: float
-    basins: list[dict]
-    seconds: float
-    seed: int
-    converged: bool
-    stopped_because: str
-    engine: str = "eager"
     method: str = "em"
     is_point: bool = True
+    objective: Tensor
+    optima: list[dict]
 
 
-class CaviInfo(NamedTuple):
+@dataclass(frozen=True, kw_only=True)
+class CaviInfo(Info):
     """Run of coordinate ascent variational inference.
 
     Attributes
     ----------
     objective : Tensor, shape (sweep,)
-        The bound after each sweep of the best restart, in nats.
-    elbo : float
-        Its last value, exact: no Monte Carlo error.
-    basins : list of dict
+        The bound after each sweep of the best restart, in nats; ``elbo`` is its last value, without Monte Carlo error.
+    optima : list of dict
         Where the restarts ended, as in `EmInfo`.
     """
 
-    objective: Tensor
-    elbo: float
-    basins: list[dict]
-    seconds: float
-    seed: int
-    converged: bool
-    stopped_because: str
-    engine: str = "eager"
     method: str = "cavi"
-    is_point: bool = False
+    objective: Tensor
+    optima: list[dict]
 
 
-class GibbsInfo(NamedTuple):
-    """Run of a Gibbs sampler.
-
-    Attributes
-    ----------
-    r_hat : dict of Tensor
-        Rank-normalised split R̂ of every entry of every site, as in `NutsInfo`.
-    ess : dict of Tensor
-        Bulk effective sample size, likewise.
-    num_warmup : int
-        Sweeps a chain before the first draw.
-    """
-
-    r_hat: dict[str, Tensor]
-    ess: dict[str, Tensor]
-    num_warmup: int
-    seconds: float
-    seed: int
-    converged: bool
-    stopped_because: str
-    engine: str = "eager"
-    method: str = "gibbs"
-    is_point: bool = False
-
-
-class McemInfo(NamedTuple):
+@dataclass(frozen=True, kw_only=True)
+class McemInfo(Info):
     """Run of Monte Carlo EM.
 
     Attributes
@@ -261,38 +214,24 @@ class McemInfo(NamedTuple):
         Mean acceptance over the second half of the transitions.
     """
 
+    method: str = "mcem"
+    is_point: bool = True
     kernel: str
     losses: Tensor
     accept_rate: float
-    seconds: float
-    seed: int
-    converged: bool
-    stopped_because: str
-    engine: str = "eager"
-    method: str = "mcem"
-    is_point: bool = True
 
 
-class ClosedFormInfo(NamedTuple):
-    """Run of a solution in closed form.
+@dataclass(frozen=True, kw_only=True)
+class ClosedFormInfo(Info):
+    """Run of a solution in closed form."""
 
-    Attributes
-    ----------
-    log_likelihood : float or None
-        Of the data at the solution, in nats, if the solver says.
-    """
-
-    log_likelihood: float | None
-    seconds: float
-    seed: int
-    converged: bool = True
-    stopped_because: str = "solved without iteration"
-    engine: str = "eager"
     method: str = "closed_form"
     is_point: bool = True
+    converged: bool = True
+    message: str = "solved without iteration"
 
 
-INFO_TYPES: dict[str, type] = {
+INFO_TYPES: dict[str, type[Info]] = {
     "svi": SviInfo,
     "nuts": NutsInfo,
     "hmc": HmcInfo,

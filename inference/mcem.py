@@ -147,7 +147,7 @@ def mcem(
         seconds=seconds,
         seed=seed,
         converged=fall <= 0,
-        stopped_because=because,
+        message=because,
     )
     length = next(iter(drawn.values())).shape[1] if drawn else 1
     points = {n: v.expand(1, length, *v.shape) for n, v in params_found.items() if "$$$" not in n and "." not in n}

@@ -109,7 +109,7 @@ def metropolis(
         seconds=chains.seconds,
         seed=seed,
         converged=not problem,
-        stopped_because=because,
+        message=because,
         engine="traced" if bool(chains.figures["traced"].all()) else "eager",
     )
     return Posterior(draws=chains.draws, info=info)

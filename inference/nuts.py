@@ -13,11 +13,12 @@ from typing import Any
 import torch
 from pyro.infer import NUTS
 
+from .diagnostics import MAX_R_HAT
 from .engines import xla
 from .engines.graph import Untraceable
 from .hmc import check_options, divergence, hamiltonian_chains
 from .info import NutsInfo
-from .mcmc.chains import R_HAT, Chains
+from .mcmc.chains import Chains
 from .posterior import Posterior
 from .traces.isolate import check_seed
 
@@ -119,8 +120,8 @@ def nuts(
         num_warmup=num_warmup,
         seconds=chains.seconds,
         seed=seed,
-        converged=chains.worst[0] <= R_HAT and not diverged,
-        stopped_because=because,
+        converged=chains.worst[0] <= MAX_R_HAT and not diverged,
+        message=because,
         engine="xla" if compiled else "pyro",
         energy=chains.figures.get("energy"),
         tree_depth=chains.figures.get("tree_depth"),

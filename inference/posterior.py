@@ -13,18 +13,18 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from .info import INFO_TYPES, RunInfo
+from .info import INFO_TYPES, Info
 
 if TYPE_CHECKING:
     import pandas as pd
     import xarray as xr
 
 
-Info = TypeVar("Info", bound=RunInfo)
+InfoT = TypeVar("InfoT", bound=Info)
 
 
 @dataclass(frozen=True)
-class Posterior(Generic[Info]):
+class Posterior(Generic[InfoT]):
     """Draws from a posterior or from an approximation to it.
 
     Attributes
@@ -34,12 +34,12 @@ class Posterior(Generic[Info]):
         A point method has one chain of one draw.
     params : dict of Tensor
         What was learned as a point: weights of guides and decoders, EM's estimates; constrained, by name.
-    info : NamedTuple
-        Record of the run, a type a method; see `guidebook.inference.info`.
+    info : Info
+        Record of the run, one type per method; see `guidebook.inference.info`.
     """
 
     draws: Mapping[str, Tensor]
-    info: Info
+    info: InfoT
     params: Mapping[str, Tensor] = field(default_factory=dict)
 
     def __repr__(self) -> str:
@@ -47,7 +47,7 @@ class Posterior(Generic[Info]):
         chains, length = next(iter(self.draws.values())).shape[:2] if self.draws else (0, 0)
         return (
             f"Posterior by {self.info.method}: {chains} × {length} draws of {sites}; "
-            f"{self.info.seconds:.1f} s; {self.info.stopped_because}"
+            f"{self.info.seconds:.1f} s; {self.info.message}"
         )
 
     def to_datatree(self) -> xr.DataTree:
@@ -75,7 +75,7 @@ class Posterior(Generic[Info]):
             If the path cannot be written.
         """
         tensors, plain = {}, {}
-        for group, values in (("draws", self.draws), ("params", self.params), ("info", self.info._asdict())):
+        for group, values in (("draws", self.draws), ("params", self.params), ("info", vars(self.info))):
             for name, value in values.items():
                 if isinstance(value, Tensor):
                     tensors[f"{group}/{name}"] = value.contiguous().clone()
@@ -113,7 +113,7 @@ class Posterior(Generic[Info]):
             info = INFO_TYPES[groups["info"]["method"]](**groups["info"])
         except (SafetensorError, KeyError, TypeError, ValueError) as error:
             raise ValueError(f"{path} is not a posterior saved by guidebook") from error
-        return cls(draws=groups["draws"], params=groups["params"], info=info)
+        return Posterior(draws=groups["draws"], params=groups["params"], info=info)
 
 
 def point_draws(params: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -195,7 +195,7 @@ def svi(
         seconds=seconds,
         seed=seed,
         converged=training.converged,
-        stopped_because=training.because,
+        message=training.because,
         loss=name_of(loss),
         engine=training.engine,
     )

@@ -6,18 +6,16 @@ an effective sample size of at least 100 a chain for four chains (Vehtari et al.
 A figure counts as beyond a threshold only where it is so by more than two Monte Carlo standard errors.
 """
 
-# np.max(series) is series.max(), nan left out, and so for the others; only pandas' own type says it may be a Series.
-
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
+from .diagnostics import MAX_K_HAT, MAX_R_HAT, MIN_ESS
 from .posterior import Posterior
 
 GOOD_SHIFT, USABLE_SHIFT = 0.10, 0.25
 GOOD_RATIO, USABLE_RATIO = 1.10, 1.25
-K_HAT, R_HAT, ESS = 0.7, 1.01, 400
 BLURRED = 0.10  # Monte Carlo error of a mean, in sds, above which nothing can be said
 MARGIN = 2.0
 
@@ -42,7 +40,7 @@ class Verdict(NamedTuple):
 
 def is_sampler(posterior: Posterior) -> bool:
     """Whether the draws come from Markov chains."""
-    return hasattr(posterior.info, "r_hat")
+    return posterior.info.r_hat is not None
 
 
 def sampling_problem(posterior: Posterior, quantities: pd.DataFrame) -> str | None:
@@ -58,18 +56,18 @@ def sampling_problem(posterior: Posterior, quantities: pd.DataFrame) -> str | No
     if is_sampler(posterior):
         worst = quantities["r_hat"].idxmax()
         r_hat = np.max(quantities["r_hat"])
-        if r_hat > R_HAT:
-            problems.append(f"its chains disagree (R̂ {r_hat:.4f} at {worst}, at most {R_HAT} allowed)")
+        if r_hat > MAX_R_HAT:
+            problems.append(f"its chains disagree (R̂ {r_hat:.4f} at {worst}, at most {MAX_R_HAT} allowed)")
         least = quantities["ess"].idxmin()
         ess = np.min(quantities["ess"])
-        if ess < ESS:
-            problems.append(f"it has too few effective draws ({ess:,.0f} at {least}, {ESS} needed)")
-        divergences = getattr(posterior.info, "divergences", None)
+        if ess < MIN_ESS:
+            problems.append(f"it has too few effective draws ({ess:,.0f} at {least}, {MIN_ESS} needed)")
+        divergences = posterior.info.divergences
         if divergences is not None and (diverged := int(divergences.sum())):
             transitions = "one transition" if diverged == 1 else f"{diverged} transitions"
             problems.append(f"{transitions} diverged, so that parts of the posterior were not reached")
     elif not posterior.info.converged:
-        problems.append(f"it {posterior.info.stopped_because}")
+        problems.append(f"it {posterior.info.message}")
     return "; ".join(problems) or None
 
 
@@ -77,11 +75,11 @@ def reference_problem(posterior: Posterior, quantities: pd.DataFrame) -> str | N
     """Why a posterior is not fit to judge others, if so."""
     if np.all(quantities["sd"].isna()):
         return "it is a point, without a spread to measure others by"
-    k = getattr(posterior.info, "k_hat", None)
-    if k is None and hasattr(posterior.info, "elbo"):
+    k = posterior.info.k_hat
+    if k is None and not is_sampler(posterior):
         return "it is an approximation, and how far it is from the posterior is not known"
-    if k is not None and k > K_HAT:
-        return f"it is an approximation whose importance weights are heavy-tailed (k̂ {k:.2f}, above {K_HAT})"
+    if k is not None and k > MAX_K_HAT:
+        return f"it is an approximation whose importance weights are heavy-tailed (k̂ {k:.2f}, above {MAX_K_HAT})"
     return sampling_problem(posterior, quantities)
 
 
@@ -119,8 +117,8 @@ def judge(name: str, reference: str, posterior: Posterior, quantities: pd.DataFr
     ratio, error = quantities["sd_ratio"], MARGIN * quantities["sd_ratio_error"]
     narrow, wide = ratio + error, ratio - error
     problem = sampling_problem(posterior, quantities)
-    k = getattr(posterior.info, "k_hat", None)
-    heavy = k is not None and k > K_HAT
+    k = posterior.info.k_hat
+    heavy = k is not None and k > MAX_K_HAT
     too_narrow, too_wide = np.sum(narrow < 1 / USABLE_RATIO), np.sum(wide > USABLE_RATIO)
     off = np.sum(certain > USABLE_SHIFT)
 
@@ -155,8 +153,8 @@ def _of(count: int, quantities: pd.DataFrame) -> str:
 def _k_hat_words(k: float | None, faulty: bool) -> str:
     if k is None:
         return ""
-    if k > K_HAT:
-        return f" k̂ {k:.2f}, above {K_HAT}, {'says so too' if faulty else 'warns that its joint shape differs'}."
+    if k > MAX_K_HAT:
+        return f" k̂ {k:.2f}, above {MAX_K_HAT}, {'says so too' if faulty else 'warns that its joint shape differs'}."
     return f" k̂ {k:.2f} {'does not see it' if faulty else 'agrees'}."
 
 

@@ -163,7 +163,7 @@ def em_steps(latent_dim: int = 2, map: bool = False, prior_scale: float = 1.0, *
         Parameters are ``W``, ``loc`` and ``noise_variance``.
     """
 
-    def flaw(params: Params, expectations: Any, x: Tensor) -> str | None:
+    def degenerate(params: Params, expectations: Any, x: Tensor) -> str | None:
         noise = params["noise_variance"]
         share = noise / x.var(0, correction=0)
         small = [] if map else [column for column in share.argsort().tolist() if share[column] < floor]
@@ -184,7 +184,7 @@ def em_steps(latent_dim: int = 2, map: bool = False, prior_scale: float = 1.0, *
         map=map,
         prior_scale=prior_scale,
         shared_noise=False,
-        flaw=flaw,
+        degenerate=degenerate,
     )
 
 

@@ -186,15 +186,15 @@ def em_steps(latent_dim: int = 2, map: bool = False, prior_scale: float = 1.0) -
     -------
     Steps
         Restarts begin at random loadings. Parameters are ``W``, ``loc`` and ``noise_variance``. Rows in a plane of q
-        dimensions, where the likelihood has no bound, are a flaw.
+        dimensions, where the likelihood has no bound, count as degenerate.
     """
 
-    def flaw(params: Params, expectations: Any, x: Tensor) -> str | None:
+    def degenerate(params: Params, expectations: Any, x: Tensor) -> str | None:
         least = torch.finfo(x.dtype).eps * x.var(0, correction=0).sum()
         return FLAT if not map and not params["noise_variance"] > least else None
 
     return linear_gaussian_em(
-        "ppca", latent_dim=latent_dim, map=map, prior_scale=prior_scale, shared_noise=True, flaw=flaw
+        "ppca", latent_dim=latent_dim, map=map, prior_scale=prior_scale, shared_noise=True, degenerate=degenerate
     )
 
 

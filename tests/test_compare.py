@@ -19,13 +19,34 @@ def by_nuts(divergences: int = 0, **draws: torch.Tensor) -> Posterior:
     chains = next(iter(draws.values())).shape[0]
     counts = torch.tensor([divergences] + [0] * (chains - 1))
     ones = torch.ones(chains)
-    info = NutsInfo({}, {}, counts, ones, ones, 100, 1.0, 0, True, "drew enough")
+    info = NutsInfo(
+        r_hat={},
+        ess={},
+        divergences=counts,
+        accept_rate=ones,
+        step_size=ones,
+        num_warmup=100,
+        seconds=1.0,
+        seed=0,
+        converged=True,
+        message="drew enough",
+    )
     return Posterior(draws=draws, info=info)
 
 
 def by_svi(k_hat: float | None = 0.3, converged: bool = True, **draws: torch.Tensor) -> Posterior:
     because = "took all 10 steps" + ("" if converged else " with the loss still falling, by 3 nats: take more steps")
-    info = SviInfo("mean_field", torch.zeros(10), -1.0, 0.1, k_hat, None, False, 1.0, 0, converged, because)
+    info = SviInfo(
+        guide="mean_field",
+        losses=torch.zeros(10),
+        elbo=-1.0,
+        elbo_se=0.1,
+        k_hat=k_hat,
+        seconds=1.0,
+        seed=0,
+        converged=converged,
+        message=because,
+    )
     return Posterior(draws=draws, info=info)
 
 
@@ -105,7 +126,9 @@ def test_a_reference_that_is_not_fit_is_refused(ref: Posterior, words: str) -> N
 
 
 def test_a_point_shows_its_shift_and_has_no_ratio() -> None:
-    info = EmInfo(torch.zeros(3), -1.0, [], 1.0, 0, True, "level")
+    info = EmInfo(
+        objective=torch.zeros(3), log_likelihood=-1.0, optima=[], seconds=1.0, seed=0, converged=True, message="level"
+    )
     point = Posterior({"a": torch.full((1, 1), 4.0), "b": torch.zeros(1, 1, 2)}, info)
     comparison = compare(reference(), point)
     row = comparison.quantities["em"].loc["a"]

@@ -54,7 +54,7 @@ def test_restarts_find_an_optimum_at_least_as_good_as_scikit_learn(iris: torch.T
     ours = em(gmm.em_steps(3, kind), iris, num_restarts=restarts)
     assert ours.info.converged
     best = -np.inf
-    flaw = gmm.em_steps(3, kind).flaw
+    degenerate = gmm.em_steps(3, kind).degenerate
     for seed in range(restarts):
         theirs = GaussianMixture(
             3, covariance_type=THEIRS[kind], reg_covar=0, tol=1e-12, max_iter=5000, random_state=seed
@@ -69,7 +69,7 @@ def test_restarts_find_an_optimum_at_least_as_good_as_scikit_learn(iris: torch.T
             "loc": torch.tensor(theirs.means_),
             "covariance": covariance[None] if kind == "tied" else covariance,
         }
-        if flaw(params, gmm.em_steps(3, kind).e_step(params, iris), iris) is None:
+        if degenerate(params, gmm.em_steps(3, kind).e_step(params, iris), iris) is None:
             best = max(best, theirs.score(iris.numpy()) * len(iris))
     assert ours.info.log_likelihood >= best - 1e-6
 
@@ -95,11 +95,11 @@ def test_degenerate_restarts_are_set_aside_and_said_so() -> None:
     torch.manual_seed(0)
     x = torch.randn(30, 3, dtype=torch.float64)
     posterior = em(gmm.em_steps(4), x, num_restarts=30)
-    flawed = [basin for basin in posterior.info.basins if basin["flaw"]]
+    flawed = [optimum for optimum in posterior.info.optima if optimum["degenerate"]]
     assert flawed
-    assert "set aside as degenerate" in posterior.info.stopped_because
-    assert max(basin["objective"] for basin in flawed) > posterior.info.log_likelihood  # higher, and still refused
-    assert sum(basin["restarts"] for basin in posterior.info.basins) == 30
+    assert "set aside as degenerate" in posterior.info.message
+    assert max(optimum["objective"] for optimum in flawed) > posterior.info.log_likelihood  # higher, and still refused
+    assert sum(optimum["restarts"] for optimum in posterior.info.optima) == 30
 
 
 def test_nothing_but_degenerate_restarts_is_an_error() -> None:
@@ -138,4 +138,4 @@ def test_options_out_of_range(iris: torch.Tensor) -> None:
 def test_too_few_steps_are_said(iris: torch.Tensor) -> None:
     info = em(gmm.em_steps(3), iris, num_steps=2).info
     assert not info.converged
-    assert "take more" in info.stopped_because
+    assert "take more" in info.message

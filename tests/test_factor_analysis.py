@@ -37,7 +37,7 @@ def test_em_reaches_the_known_maximum_from_every_start(wine: torch.Tensor, laten
     found = em(factor_analysis.em_steps(latent_dim), wine, tol=1e-8, num_restarts=5)
     assert found.info.converged
     assert found.info.log_likelihood == pytest.approx(WINE[latent_dim], abs=1e-4)
-    assert [basin["restarts"] for basin in found.info.basins] == [5]
+    assert [optimum["restarts"] for optimum in found.info.optima] == [5]
     params = dict(found.params)
     assert float(factor_analysis.log_likelihood(params, wine).sum()) == pytest.approx(WINE[latent_dim], abs=1e-4)
 
@@ -139,7 +139,7 @@ def test_heywood_case_of_breast_cancer_names_the_column(breast_cancer: tuple[tor
 def test_the_prior_keeps_uniquenesses_away_from_zero(iris: torch.Tensor) -> None:
     found = em(factor_analysis.em_steps(2, map=True), standardised(iris))
     assert found.info.converged
-    assert all(basin["flaw"] is None for basin in found.info.basins)
+    assert all(optimum["degenerate"] is None for optimum in found.info.optima)
     assert found.params["noise_variance"].min() > 2 * 0.1 / (150 + 4)  # what the prior alone leaves of it
 
 

@@ -263,7 +263,7 @@ def test_bound_lies_below_the_evidence_and_below_its_own_elbo(tiny, exact: Exact
     """Bound < ELBO of the same q, by quadrature over each row's score < evidence, by quadrature over the weights."""
     posterior = cavi(logistic.cavi_steps(SCALE), *tiny, num_restarts=4)
     assert posterior.info.converged
-    assert len(posterior.info.basins) == 1
+    assert len(posterior.info.optima) == 1
     mean, covariance = posterior.params["mean"], posterior.params["covariance"]
     x, y = tiny
     columns = torch.cat([torch.ones(len(x), 1, dtype=x.dtype), x], 1)

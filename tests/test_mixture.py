@@ -423,7 +423,7 @@ def test_a_component_without_rows_is_a_flaw(family: Family, purchases: tuple[tor
     steps = mixture.em_steps(3, family)
     params = steps.init(0, x) | {"weights": torch.tensor([0.5, 0.5, 0.0], dtype=torch.float64)}
     expectations = steps.e_step(params, x)
-    assert "holds no row" in steps.flaw(params, expectations, x)
+    assert "holds no row" in steps.degenerate(params, expectations, x)
     assert all(torch.isfinite(value).all() for value in steps.m_step(expectations, x).values())
 
 

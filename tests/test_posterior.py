@@ -37,7 +37,7 @@ def test_saved_and_loaded_it_is_the_same(tmp_path: Path, iris: torch.Tensor) -> 
         assert type(again.info) is type(posterior.info)
         assert equal(dict(again.draws), dict(posterior.draws))
         assert equal(dict(again.params), dict(posterior.params))
-        assert equal(again.info._asdict(), posterior.info._asdict())
+        assert equal(vars(again.info), vars(posterior.info))
 
 
 def test_what_is_no_posterior_is_refused(tmp_path: Path) -> None:

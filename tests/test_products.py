@@ -190,7 +190,7 @@ def test_restarts_together_end_where_each_ends_alone(iris: torch.Tensor, model: 
     together, one_by_one = (em(s, x, num_restarts=6, seed=2) for s in (steps, alone(steps)))
     assert len(together.info.objective) == len(one_by_one.info.objective)
     torch.testing.assert_close(together.info.objective, one_by_one.info.objective, rtol=1e-9, atol=0)
-    for first, second in zip(together.info.basins, one_by_one.info.basins, strict=True):
+    for first, second in zip(together.info.optima, one_by_one.info.optima, strict=True):
         assert first["restarts"] == second["restarts"]
         assert first["objective"] == pytest.approx(second["objective"], rel=1e-7)
     for name, value in one_by_one.params.items():

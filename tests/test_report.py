@@ -40,7 +40,7 @@ def _nuts(draws: dict[str, Tensor], divergences: int = 0) -> Posterior:
         seconds=12.3,
         seed=0,
         converged=True,
-        stopped_because="drew all",
+        message="drew all",
     )
     return Posterior(draws, info)
 
@@ -58,7 +58,7 @@ def _svi(draws: dict[str, Tensor], guide: str, *, is_point: bool = False) -> Pos
         seconds=1.0,
         seed=0,
         converged=True,
-        stopped_because="took all steps, the loss level",
+        message="took all steps, the loss level",
     )
     return Posterior(draws, info)
 
@@ -67,14 +67,14 @@ def _em(draws: dict[str, Tensor]) -> Posterior:
     info = EmInfo(
         objective=torch.tensor([-400.0, -250.0, -200.0, -190.0, -181.0, -180.2]),
         log_likelihood=-180.2,
-        basins=[
-            {"objective": -180.2, "restarts": 6, "flaw": None},
-            {"objective": -99.2, "restarts": 4, "flaw": "a covariance has collapsed"},
+        optima=[
+            {"objective": -180.2, "restarts": 6, "degenerate": None},
+            {"objective": -99.2, "restarts": 4, "degenerate": "a covariance has collapsed"},
         ],
         seconds=0.1,
         seed=0,
         converged=True,
-        stopped_because="level",
+        message="level",
     )
     return Posterior(draws, info)
 

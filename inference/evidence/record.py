@@ -4,7 +4,8 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
-K_HAT = 0.7  # above it the weights' mean, and its error, are not to be relied on (Vehtari et al. 2024)
+from ..diagnostics import MAX_K_HAT
+
 FEW = 10  # effective weights
 LOW_ACCEPTANCE = 0.4
 DIRECTIONS = {"lower": "a lower bound in expectation", "upper": "an upper bound in expectation"}
@@ -54,8 +55,8 @@ class Evidence(NamedTuple):
         """What speaks against the estimate, a clause each; empty where nothing does."""
         found, seen = [], self.diagnostics
         k_hat, size, bias = seen.get("k_hat"), seen.get("ess"), seen.get("bias")
-        if k_hat is not None and k_hat > K_HAT:
-            found.append(f"k̂ is {k_hat:.2f}, above {K_HAT}: the error is too small, take a better proposal")
+        if k_hat is not None and k_hat > MAX_K_HAT:
+            found.append(f"k̂ is {k_hat:.2f}, above {MAX_K_HAT}: the error is too small, take a better proposal")
         if size is not None and size < FEW:
             found.append(f"only {size:.1f} weights count: take more, or a better proposal")
         if bias is not None and abs(bias) > self.error / 2:

@@ -17,14 +17,12 @@ import torch
 from pyro.infer.mcmc.util import initialize_model
 from torch import Tensor
 
-from ..diagnostics import of_sites
+from ..diagnostics import MAX_R_HAT, of_sites
 from ..engines.graph import Potential
 from ..progress import Progress
 from ..traces.draws import add_deterministic
 from ..traces.init import start_strategy
 from ..traces.isolate import check_seed, isolated
-
-R_HAT = 1.01  # above it chains count as disagreeing (Vehtari et al. 2021)
 
 Sites = dict[str, Tensor]
 
@@ -82,11 +80,11 @@ class Chains(NamedTuple):
         if stuck:
             return f"{stuck} of {len(self.figures['accept_rate'])} chains never moved"
         largest, site = self.worst
-        if largest <= R_HAT:
+        if largest <= MAX_R_HAT:
             return ""
         return (
-            f"the chains have not mixed (R̂ {largest:.3f} at {site!r}, at most {R_HAT} allowed): draw more, or judge by "
-            "quantities free of labels where components merely change places"
+            f"the chains have not mixed (R̂ {largest:.3f} at {site!r}, at most {MAX_R_HAT} allowed): draw more, or "
+            "judge by quantities free of labels where components merely change places"
         )
 
 

@@ -13,8 +13,8 @@ References
 """
 
 import math
-from collections.abc import Callable, Iterable, Iterator
-from typing import NamedTuple, TypeVar
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float, Shaped
@@ -23,8 +23,6 @@ from torch import Tensor
 _ELEMENTS = 2**20  # numbers in a chunk's features: 8 MB
 _MOST_ROWS = 2**12
 _LEAST = -600.0  # exponents below count as minus infinity: exp takes fifty times as long where it ends near zero
-
-F = TypeVar("F", bound=Callable)
 
 
 class Shared(NamedTuple):
@@ -106,13 +104,3 @@ def moments(x: Shaped[Tensor, "n d"]) -> tuple[Float[Tensor, " d"], Float[Tensor
         centred = part - mean
         square.addmm_(centred.mT, centred)
     return mean, square / len(x)
-
-
-def streaming(step: F) -> F:
-    """Mark one of the functions of `Steps` as taking rows of any floating-point type, and many restarts at once.
-
-    Such a step computes in float64 a chunk at a time, and lets dimensions on the left of the parameters pass through
-    all that it returns. A loop may then hand the data over as they are, and run all restarts as one batch.
-    """
-    step.streams = True  # pyright: ignore[reportFunctionMemberAccess]
-    return step

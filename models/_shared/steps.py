@@ -8,8 +8,12 @@ from torch import Tensor
 Params = dict[str, Tensor]
 
 
-def _no_flaw(params: Params, expectations: Any, *data: Tensor) -> str | None:
+def _never_degenerate(params: Params, expectations: Any, *data: Tensor) -> str | None:
     return None
+
+
+def _as_they_are(*data: Any) -> tuple:
+    return data
 
 
 class Steps(NamedTuple):
@@ -28,8 +32,14 @@ class Steps(NamedTuple):
     objective : callable
         ``(params, expectations) -> scalar Tensor``, in nats: what the loop raises. It may never fall. EM asks for it
         after an E-step, coordinate ascent after either step, with the latest of both.
-    flaw : callable
+    degenerate : callable
         ``(params, expectations, *data) -> str or None``: why these parameters cannot count as an optimum, if so.
+    prepare : callable
+        ``(*data) -> data``, called once per fit: what the data alone determine (a default prior, centred rows), so
+        that no iteration works it out again. The functions above take what it returns, and raw data as well.
+    batched : bool
+        Whether ``e_step``, ``m_step`` and ``objective`` take many restarts at once, as leading dimensions of the
+        parameters, and rows of any floating-point type, which they read in float64 a chunk at a time.
     draw : callable, optional
         ``(params, num_draws) -> sites``, shape (num_draws, *site): draws from q, keyed by the model's site names.
         Coordinate ascent needs it.
@@ -41,7 +51,9 @@ class Steps(NamedTuple):
     e_step: Callable[..., Any]
     m_step: Callable[..., Params]
     objective: Callable[[Params, Any], Tensor]
-    flaw: Callable[..., str | None] = _no_flaw
+    degenerate: Callable[..., str | None] = _never_degenerate
+    prepare: Callable[..., tuple] = _as_they_are
+    batched: bool = False
     draw: Callable[[Params, int], Params] | None = None
     accelerate: bool = False
 
@@ -59,8 +71,11 @@ class GibbsSteps(NamedTuple):
         entries of the state that it replaces. A sweep runs them in order.
     sites : tuple of str
         Entries of the state that are the model's sites, and are kept as draws.
+    prepare : callable
+        As in `Steps`.
     """
 
     init: Callable[..., Params]
     conditionals: tuple[Callable[..., Params], ...]
     sites: tuple[str, ...]
+    prepare: Callable[..., tuple] = _as_they_are

@@ -7,7 +7,6 @@ import torch
 from torch import Tensor
 from torch.distributions import Dirichlet, Gamma, kl_divergence
 
-from .._shared.responsibilities import streaming
 from .._shared.steps import Params, Steps
 from .conjugate import Statistics, prior_scale, update
 from .e_step import Components, entropy, expect
@@ -66,18 +65,15 @@ def cavi_steps(num_components: int = 3, covariance: Covariance = "full", prior: 
         first = components_at(start(restart, x, num_components, covariance), covariance)
         return m_step(shared_out(first, x), x)
 
-    @streaming
     def e_step(params: Params, x: Tensor) -> Expectations:
         log_weights, log_det = _log_moments(params, covariance, x.shape[1])
         constant = log_weights + 0.5 * (log_det - x.shape[1] / params["mean_strength"])
         return shared_out(Components(constant, params["mean"], _root(params, covariance)), x)
 
-    @streaming
     def m_step(expectations: Expectations, x: Tensor) -> Params:
         posterior = update(Statistics(*expectations[:3]), expectations.prior, covariance)
         return {"concentration": expectations.prior.concentration + expectations.counts, **posterior._asdict()}
 
-    @streaming
     def objective(params: Params, expectations: Expectations) -> Tensor:
         return _bound(params, expectations, covariance)
 
@@ -85,7 +81,7 @@ def cavi_steps(num_components: int = 3, covariance: Covariance = "full", prior: 
         many = {name: value.expand(num_draws, *value.shape) for name, value in params.items()}
         return draw_posterior(many, covariance)
 
-    return Steps(init, e_step, m_step, objective, draw=draw)
+    return Steps(init, e_step, m_step, objective, draw=draw, batched=True)
 
 
 def _log_moments(params: Params, covariance: Covariance, dim: int) -> tuple[Tensor, Tensor]:

@@ -7,7 +7,6 @@ import torch
 from torch import Tensor
 from torch.distributions import Chi2, Dirichlet, Gamma, MultivariateNormal, Normal
 
-from .._shared.responsibilities import streaming
 from .._shared.steps import Params, Steps
 from .conjugate import Statistics, prior_scale, update
 from .e_step import Components, expect, frame_of
@@ -43,7 +42,7 @@ def em_steps(
     The likelihood is unbounded: a component that shrinks onto a few rows, or onto a plane, gains without end.
     Such parameters are no optimum: a full covariance with d rows or fewer to its name, or any covariance with an
     eigenvalue below ``floor`` in units in which the whole data set has covariance one. The joint density with the
-    prior is bounded, and has no such flaw.
+    prior is bounded, and has no such optimum.
 
     Parameters
     ----------
@@ -70,13 +69,11 @@ def em_steps(
     def init(restart: int, x: Tensor) -> Params:
         return start(restart, x, num_components, covariance)
 
-    @streaming
     def e_step(params: Params, x: Tensor) -> Expectations:
         shared = expect(components_at(params, covariance), x, covariance)
         own = log_prior(params, the_prior(x), covariance) if map else 0
         return Expectations(*shared.statistics, shared.log_norm + own)
 
-    @streaming
     def m_step(expectations: Expectations, x: Tensor) -> Params:
         shared = Statistics(*expectations[:3])
         if map:
@@ -90,11 +87,10 @@ def em_steps(
             sigma = shared.scatter / (counts[..., None] if covariance == "diagonal" else counts[..., None, None])
         return {"weights": counts / rows, "loc": shared.mean, "covariance": sigma}
 
-    @streaming
     def objective(params: Params, expectations: Expectations) -> Tensor:
         return expectations.objective
 
-    def flaw(params: Params, expectations: Expectations, x: Tensor) -> str | None:
+    def degenerate(params: Params, expectations: Expectations, x: Tensor) -> str | None:
         counts, dim = expectations.counts, x.shape[1]
         if map:
             return None
@@ -110,7 +106,7 @@ def em_steps(
             return f"a covariance has collapsed: relative eigenvalue {float(relative):.1e}, below the floor {floor:g}"
         return None
 
-    return Steps(init, e_step, m_step, objective, flaw)
+    return Steps(init, e_step, m_step, objective, degenerate, batched=True)
 
 
 def components_at(params: Params, covariance: Covariance) -> Components:

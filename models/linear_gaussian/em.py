@@ -80,7 +80,7 @@ def linear_gaussian_em(
     map: bool,
     prior_scale: float,
     shared_noise: bool,
-    flaw: Callable[..., str | None],
+    degenerate: Callable[..., str | None],
 ) -> Steps:
     """Steps of EM for one noise variance or one a column.
 
@@ -100,7 +100,7 @@ def linear_gaussian_em(
         Of that prior.
     shared_noise : bool
         Whether one noise variance serves all columns.
-    flaw : callable
+    degenerate : callable
         As for `Steps`.
 
     Returns
@@ -162,7 +162,7 @@ def linear_gaussian_em(
             )
             return sum((p.log_prob(params[site]) for site, p in prior._asdict().items()), start=W.new_zeros(()))
 
-    return Steps(init, e_step, m_step, objective, flaw, accelerate=True)
+    return Steps(init, e_step, m_step, objective, degenerate, accelerate=True)
 
 
 def _regress(gram: Tensor, target: Tensor, noise: Tensor, prior_scale: float | None) -> Tensor:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.distributions import kl_divergence
 
-from .._shared.responsibilities import entropy, share_out, streaming
+from .._shared.responsibilities import entropy, share_out
 from .._shared.steps import GibbsSteps, Params, Steps
 from .distributions import sum_of_coefficients
 from .exact import columns, responsibilities
@@ -66,7 +66,6 @@ def cavi_steps(num_components: int = 4, family: Family = "poisson", prior: Prior
         start = cluster(x, num_components, family) if restart % 2 == 0 else pick(x, num_components)
         return posterior(prior_of(x, num_components, family, prior, torch.float64), *start)
 
-    @streaming
     def e_step(params: Params, x: Tensor) -> Statistics:
         weights, logs, means = _expected(params)
         constant = weights - means.sum(-1)
@@ -76,11 +75,9 @@ def cavi_steps(num_components: int = 4, family: Family = "poisson", prior: Prior
         coefficient = sum_of_coefficients(x, family == "multinomial").expand_as(left)
         return Statistics(shared.counts, shared.sums, left, coefficient, given)
 
-    @streaming
     def m_step(statistics: Statistics, x: Tensor) -> Params:
         return posterior(statistics.prior, statistics.counts, statistics.sums)
 
-    @streaming
     def objective(params: Params, statistics: Statistics) -> Tensor:
         weights, logs, means = _expected(params)
         counts, sums = statistics.counts, statistics.sums
@@ -92,7 +89,7 @@ def cavi_steps(num_components: int = 4, family: Family = "poisson", prior: Prior
     def draw(params: Params, num_draws: int) -> Params:
         return {name: q.sample(torch.Size([num_draws])) for name, q in factors(params).items()}
 
-    return Steps(init, e_step, m_step, objective, draw=draw)
+    return Steps(init, e_step, m_step, objective, draw=draw, batched=True)
 
 
 def gibbs_steps(num_components: int = 4, family: Family = "poisson", prior: Prior | None = None) -> GibbsSteps:

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from .._shared.responsibilities import chunks, share_out, streaming
+from .._shared.responsibilities import chunks, share_out
 from .._shared.steps import Params, Steps
 from .distributions import IMPOSSIBLE, CountMixture, finite_log, sum_of_coefficients
 from .prior import Family, Prior, check_counts, cluster, distributions, factors, pick, posterior, prior_of, site_name
@@ -102,7 +102,6 @@ def em_steps(
         weights = start[0].new_full((num_components,), 1 / num_components)
         return {"weights": weights, name: factors(posterior(given, *start))[name].mean}
 
-    @streaming
     def e_step(params: Params, x: Tensor) -> Expectations:
         intensity = params["rate" if family == "poisson" else "probs"]
         constant = params["weights"].log()
@@ -114,19 +113,17 @@ def em_steps(
         log_prior = _log_prior(target(x), params) if map else torch.zeros_like(log_likelihood)
         return Expectations(shared.counts, shared.sums, log_likelihood, log_prior)
 
-    @streaming
     def m_step(expectations: Expectations, x: Tensor) -> Params:
         return _mode(target(x), expectations.counts, expectations.sums)
 
-    @streaming
     def objective(params: Params, expectations: Expectations) -> Tensor:
         return expectations.log_likelihood + expectations.log_prior
 
-    def flaw(params: Params, expectations: Expectations, x: Tensor) -> str | None:
+    def degenerate(params: Params, expectations: Expectations, x: Tensor) -> str | None:
         least = float(expectations.counts.min())
         return f"a component holds no row ({least:.1e} of one)" if not least > 1e-6 else None
 
-    return Steps(init, e_step, m_step, objective, flaw, accelerate=True)
+    return Steps(init, e_step, m_step, objective, degenerate, accelerate=True, batched=True)
 
 
 def columns(x: Float[Tensor, "n d"]) -> Iterator[Float[Tensor, "d _"]]:

@@ -16,7 +16,9 @@ def plot_losses(name: str, info: SviInfo | McemInfo, look: Look) -> Figure:
     values[~np.isfinite(values)] = np.nan
     mean = np.asarray(pd.Series(values).rolling(max(1, len(values) // 50), min_periods=1).mean())
     shown = thin(len(values), 500)
-    to_point = isinstance(info, McemInfo) or info.is_point or "laplace" in info.guide.lower()  # a normal at a point
+    to_point = (
+        isinstance(info, McemInfo) or info.is_point or "laplace" in (info.guide or "").lower()
+    )  # a normal at a point
     with panel() as (figure, ax):
         ax.plot(shown + 1, values[shown], color=look.colour, alpha=0.25, linewidth=0.6)
         ax.plot(shown + 1, mean[shown], color=look.colour, linewidth=1.6)
@@ -41,9 +43,9 @@ def plot_objective(name: str, info: EmInfo | CaviInfo, look: Look) -> Figure:
         ax.plot(shown, values[shown], color=look.colour, linewidth=1.6, marker="o", markersize=2.2)
         _frame(ax, values[len(values) // 20 :])
         bottom, _ = ax.get_ylim()
-        for basin in info.basins:
-            if basin["flaw"] is None and bottom < basin["objective"]:
-                ax.axhline(basin["objective"], color=INK, linewidth=0.8, linestyle=":")
+        for optimum in info.optima:
+            if optimum["degenerate"] is None and bottom < optimum["objective"]:
+                ax.axhline(optimum["objective"], color=INK, linewidth=0.8, linestyle=":")
         ax.xaxis.set_major_locator(MaxNLocator(5, integer=True))
         ax.set_title(name)
         ax.set_xlabel("iteration")

@@ -39,8 +39,12 @@ def objectives(comparison: Comparison) -> Section | None:
         figure = plots.plot_objective(name, info, looks[name])
         figures.append(plots.to_svg(figure, f"Objective of {name} after each iteration", f"em{i}"))
         rows = [
-            [nats(b["objective"]), str(b["restarts"]), f"set aside: {b['flaw']}" if b["flaw"] else "an optimum"]
-            for b in info.basins
+            [
+                nats(b["objective"]),
+                str(b["restarts"]),
+                f"set aside: {b['degenerate']}" if b["degenerate"] else "an optimum",
+            ]
+            for b in info.optima
         ]
         tables.append(Table([f"{name} ended at, nats", "restarts", "which is"], rows))
     if not figures:
@@ -64,7 +68,7 @@ def chains(comparison: Comparison) -> Section | None:
         if not is_sampler(posterior):
             continue
         number_of_chains, length = next(iter(posterior.draws.values())).shape[:2]
-        accepted, divergences = getattr(info, "accept_rate", None), getattr(info, "divergences", None)
+        accepted, divergences = getattr(info, "accept_rate", None), info.divergences
         rows.append(
             [
                 name,
@@ -104,7 +108,7 @@ def chains(comparison: Comparison) -> Section | None:
 def endings(comparison: Comparison) -> Section:
     """Engine, seed, time and end of every run."""
     rows = [
-        [name, p.info.method, p.info.engine, str(p.info.seed), number(p.info.seconds), p.info.stopped_because]
+        [name, p.info.method, p.info.engine, str(p.info.seed), number(p.info.seconds), p.info.message]
         for name, p in comparison.posteriors.items()
     ]
     return Section(

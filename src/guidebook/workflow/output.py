@@ -9,11 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from guidebook.inference import Comparison, Posterior
-from guidebook.inference.diagnostics import ess, r_hat
+from guidebook.inference.diagnostics import MAX_R_HAT, ess, r_hat
 from guidebook.workflow.fit import Problem
 
 MOST_ROWS = 100  # of a site that a person is shown
@@ -25,23 +24,23 @@ def run_json(task: Problem, posterior: Posterior) -> dict[str, Any]:
     quantities = task.identify(posterior.draws)
     parameters = {site: parameter_json(draws) for site, draws in quantities.items()}
     converged = info.converged
-    if hasattr(info, "r_hat"):  # raw sites of a mixture disagree between chains where identified ones do not
+    if info.r_hat is not None:  # raw sites of a mixture disagree between chains where identified ones do not
         worst = max(float(r_hat(draws).nan_to_num(1.0).max()) for draws in quantities.values())
-        converged = worst <= 1.01 and not int(getattr(info, "divergences", torch.zeros(1)).sum())
+        converged = worst <= MAX_R_HAT and (info.divergences is None or not int(info.divergences.sum()))
     return {
         "model": task.row.name,
         "method": info.method,
-        "guide": getattr(info, "guide", None),
+        "guide": info.guide,
         "data": task.data.name,
         "standardized": task.data.standardized,
         "seed": info.seed,
         "seconds": info.seconds,
         "engine": info.engine,
         "converged": converged,
-        "stopped_because": info.stopped_because,
+        "stopped_because": info.message,
         "log_likelihood": plain(_log_likelihood(task, quantities, posterior)),
-        "elbo": plain(getattr(info, "elbo", None)),
-        "k_hat": plain(getattr(info, "k_hat", None)),
+        "elbo": plain(info.elbo),
+        "k_hat": plain(info.k_hat),
         "parameters": parameters,
     }
 
@@ -84,8 +83,8 @@ def comparison_json(task: Problem, comparison: Comparison) -> dict[str, Any]:
             {
                 "name": name,
                 "seconds": info.seconds,
-                "elbo": plain(getattr(info, "elbo", None)),
-                "k_hat": plain(getattr(info, "k_hat", None)),
+                "elbo": plain(info.elbo),
+                "k_hat": plain(info.k_hat),
                 "judgement": verdict.judgement,
                 "verdict": verdict.sentence,
                 "worst": {"quantity": worst} | {f: plain(float(frame.loc[worst, f])) for f in shown},
