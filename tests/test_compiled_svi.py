@@ -4,7 +4,6 @@ import sys
 import warnings
 from functools import partial
 
-import linear
 import pyro
 import pyro.distributions as dist
 import pytest
@@ -12,6 +11,7 @@ import torch
 from pyro.infer import ELBO
 from torch import Tensor
 from torch.fx import Interpreter
+from zoo import linear
 
 from guidebook import datasets, guides
 from guidebook.inference import kl_warm_up, svi

@@ -3,11 +3,11 @@
 import math
 from functools import partial
 
-import linear
 import pytest
 import torch
 from sklearn.datasets import load_breast_cancer
 from torch import Tensor
+from zoo import linear
 
 from guidebook import datasets, guides
 from guidebook.inference import cavi, closed_form, em, gibbs, hmc, nuts, svi

@@ -5,8 +5,6 @@ from functools import partial
 from itertools import pairwise
 from typing import Any
 
-import latent
-import linear
 import numpy as np
 import pyro
 import pyro.distributions as dist
@@ -17,6 +15,7 @@ from pyro.infer.autoguide import AutoGuideList, AutoMultivariateNormal, AutoNorm
 from scipy import stats
 from torch import Tensor
 from torch.distributions import MultivariateNormal, Normal, kl_divergence
+from zoo import latent, linear
 
 from guidebook.guides import full_rank, map_point, mean_field
 from guidebook.guides import ppca as ppca_guides

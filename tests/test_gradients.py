@@ -3,7 +3,6 @@
 import copy
 from functools import partial
 
-import linear
 import pyro
 import pyro.distributions as dist
 import pytest
@@ -11,6 +10,7 @@ import torch
 from pyro import poutine
 from pyro.infer import RenyiELBO, Trace_ELBO, TraceGraph_ELBO, TraceMeanField_ELBO
 from torch import Tensor
+from zoo import linear
 
 from guidebook import guides
 from guidebook.guides.score_function import score_function, without_pathwise

@@ -6,13 +6,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import linear
 import pyro
 import pyro.distributions as dist
 import pytest
 import torch
 from pyro.infer.mcmc.util import initialize_model
 from torch import Tensor
+from zoo import linear
 
 from guidebook.inference import Posterior
 from guidebook.inference.diagnostics import ess, mcse

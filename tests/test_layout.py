@@ -34,11 +34,11 @@ def test_links_show_editors_the_installed_tree() -> None:
         assert link.resolve() == ROOT / name
 
 
-def rooms_imported(file: Path) -> set[str]:
+def rooms_imported(file: Path, text: str) -> set[str]:
     """Which of the four rooms a file imports from, by absolute name or by going up."""
     package = file.relative_to(ROOT).parts[:-1]
     rooms = set()
-    for node in ast.walk(ast.parse(file.read_text())):
+    for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.ImportFrom) and node.level:
             above = [*package[: len(package) - node.level + 1], *(node.module or "").split(".")]
             rooms.add(above[0] if above[0] else "guidebook")
@@ -53,11 +53,17 @@ def rooms_imported(file: Path) -> set[str]:
     return rooms
 
 
+MAY_IMPORT = {"models": {"models"}, "guides": {"guides", "models"}, "inference": {"inference"}}
+
+
 def test_no_import_runs_back_up() -> None:
-    """models, guides and inference stand on torch and pyro alone; src/guidebook ties them together."""
-    for room in ("models", "guides", "inference"):
+    """models stands on torch and Pyro; a guide is about a model; inference takes functions, and knows only `Steps`."""
+    for room, allowed in MAY_IMPORT.items():
         for file in (ROOT / room).rglob("*.py"):
-            assert rooms_imported(file) <= {room}, file
+            text = re.sub(
+                r"^ *from \.+models import (GibbsSteps, Steps|GibbsSteps|Steps)$", "", file.read_text(), flags=re.M
+            )
+            assert rooms_imported(file, text) <= allowed, file
 
 
 def test_every_model_has_a_row_and_every_family_is_in_all_of_them() -> None:

@@ -6,7 +6,6 @@ That of probabilistic PCA's posterior covariance is in test_ppca.py.
 import itertools
 import math
 
-import latent
 import numpy as np
 import pyro
 import pytest
@@ -16,6 +15,7 @@ from scipy import integrate
 from torch import Tensor
 from torch.distributions import MultivariateNormal, Normal, kl_divergence
 from torch.func import grad
+from zoo import latent
 
 from guidebook.inference.optim.minibatch import row_scale
 from guidebook.models import gmm, mixture, ppca

@@ -3,13 +3,13 @@
 import math
 from functools import partial
 
-import latent
 import pyro
 import pyro.distributions as dist
 import pytest
 import torch
 from pyro import poutine
 from torch.distributions import Gamma
+from zoo import latent
 
 from guidebook.inference import mcem
 from guidebook.inference.mcmc.kernels import KERNELS

@@ -1,11 +1,11 @@
 """The No-U-Turn sampler in Pyro against a posterior in closed form, and its traced potential against the eager one."""
 
-import linear
 import pyro
-import pyro.distributions as dist
 import pytest
 import torch
 from pyro.infer.mcmc.util import initialize_model
+from zoo import linear
+from zoo.branching import branching, summed_out, two_component
 
 from guidebook.inference import nuts
 from guidebook.inference.diagnostics import ess
@@ -73,13 +73,6 @@ def test_traced_potential_equals_the_eager_one_and_its_gradient(iris: torch.Tens
                 torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-9)
 
 
-def branching(x: torch.Tensor, y: torch.Tensor | None = None) -> None:
-    w = pyro.sample("w", dist.Normal(x.new_zeros(()), 1.0))
-    slope = w if w.item() > 0 else 2 * w
-    with pyro.plate("rows", len(x)):
-        pyro.sample("y", dist.Normal(slope * x[:, 0], 1.0), obs=y)
-
-
 def test_a_model_that_branches_runs_untraced() -> None:
     start, potential, _, _ = initialize_model(branching, DATA)
     assert traced(potential, start) is None
@@ -96,20 +89,6 @@ def test_a_graph_that_disagrees_is_not_trusted() -> None:
         return (z["w"] ** 2).sum() * (1 if calls == 1 else 2)  # recorded at the first call
 
     assert traced(fickle, {"w": torch.ones(2, dtype=torch.float64)}) is None
-
-
-def two_component(x: torch.Tensor) -> None:
-    loc = pyro.sample("loc", dist.Normal(x.new_tensor([-2.0, 2.0]), 0.5).to_event(1))
-    with pyro.plate("rows", len(x)):
-        z = pyro.sample("z", dist.Categorical(x.new_tensor([0.5, 0.5])))
-        pyro.sample("x", dist.Normal(loc[..., z], 1.0), obs=x)
-
-
-def summed_out(x: torch.Tensor) -> None:
-    loc = pyro.sample("loc", dist.Normal(x.new_tensor([-2.0, 2.0]), 0.5).to_event(1))
-    with pyro.plate("rows", len(x)):
-        mixing = dist.Categorical(x.new_tensor([0.5, 0.5]))
-        pyro.sample("x", dist.MixtureSameFamily(mixing, dist.Normal(loc, 1.0)), obs=x)
 
 
 def test_discrete_sites_are_summed_out() -> None:

@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-import linear
 import pytest
 import torch
+from zoo import linear
 
 from guidebook import guides
 from guidebook.inference import Posterior, em, nuts, svi

@@ -3,7 +3,6 @@
 import random
 from functools import partial
 
-import linear
 import numpy as np
 import pyro
 import pyro.distributions as dist
@@ -12,6 +11,7 @@ import torch
 from pyro.infer import RenyiELBO, Trace_ELBO, TraceMeanField_ELBO
 from pyro.infer.autoguide import AutoNormal
 from torch.distributions import constraints
+from zoo import linear
 
 from guidebook import guides
 from guidebook.inference import svi

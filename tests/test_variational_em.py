@@ -2,10 +2,10 @@
 
 from functools import partial
 
-import latent
 import pytest
 import torch
 from pyro.infer import RenyiELBO
+from zoo import latent
 
 from guidebook import guides
 from guidebook.inference import svi

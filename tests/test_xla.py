@@ -5,16 +5,16 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-import linear
 import numpy as np
 import pyro
 import pyro.distributions as dist
 import pytest
 import torch
 from pyro.infer.mcmc.util import initialize_model
-from test_eight_schools import EFFECT, ERROR, non_centred
-from test_nuts import branching, summed_out, two_component
 from torch import Tensor
+from zoo import linear
+from zoo.branching import branching, summed_out, two_component
+from zoo.schools import EFFECT, ERROR, non_centred
 
 from guidebook.inference import gibbs, nuts
 from guidebook.inference.diagnostics import mcse
