@@ -15,7 +15,7 @@ from pyro.infer import NUTS
 
 from .diagnostics import MAX_R_HAT
 from .engines import xla
-from .engines.graph import Untraceable
+from .engines.graph import CannotCompile
 from .hmc import check_options, divergence, hamiltonian_chains
 from .info import NutsInfo
 from .mcmc.chains import Chains
@@ -100,7 +100,7 @@ def nuts(
     if engine == "xla" or (engine == "auto" and num_chains * (num_warmup + num_draws) >= WORTH_COMPILING):
         try:
             compiled = _compiled(model, data, options)
-        except Untraceable as why:
+        except CannotCompile as why:
             if engine == "xla":
                 raise ValueError(f"nuts: engine='xla' cannot be had: {why}") from why
             warnings.warn(f"nuts: Pyro samples, more slowly than compiled code would: {why}", stacklevel=2)
@@ -131,9 +131,9 @@ def nuts(
 
 def _compiled(model: Callable, data: tuple, options: dict[str, Any]) -> Chains:
     if not xla.installed():
-        raise Untraceable(f"it needs JAX and NumPyro: {xla.INSTALL}")
+        raise CannotCompile(f"it needs JAX and NumPyro: {xla.INSTALL}")
     try:
         from .engines.xla.chains import xla_chains  # imports JAX
     except ImportError as error:
-        raise Untraceable(f"JAX and NumPyro cannot be imported: {error}") from error
+        raise CannotCompile(f"JAX and NumPyro cannot be imported: {error}") from error
     return xla_chains(model, data, **options)

@@ -20,7 +20,7 @@ from guidebook.inference.engines.compiled import program, replay, tidy
 from guidebook.inference.engines.compiled.optimisers import RULES
 from guidebook.inference.engines.compiled.record import record
 from guidebook.inference.engines.compiled.tidy import _NORMAL, _UNIFORM, lean
-from guidebook.inference.engines.graph import Untraceable
+from guidebook.inference.engines.graph import CannotCompile
 from guidebook.inference.optim.losses import named_loss
 from guidebook.inference.optim.minibatch import Picked, gathered
 from guidebook.inference.traces.init import Start
@@ -359,7 +359,7 @@ def test_a_graph_that_differs_from_the_model_is_refused() -> None:
         with pyro.plate("rows", len(x)):
             pyro.sample("x", dist.Normal(z, 1.0), obs=x)
 
-    with pytest.raises(Untraceable, match="does not give what it gives step by step"):
+    with pytest.raises(CannotCompile, match="does not give what it gives step by step"):
         recorded(named_loss("trace"), drifting, guides.mean_field, torch.zeros(3, dtype=torch.float64))
 
 

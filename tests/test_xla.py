@@ -19,7 +19,7 @@ from zoo.schools import EFFECT, ERROR, non_centred
 from guidebook.inference import gibbs, nuts
 from guidebook.inference.diagnostics import mcse
 from guidebook.inference.engines import xla
-from guidebook.inference.engines.graph import Untraceable, functional
+from guidebook.inference.engines.graph import CannotCompile, functional
 from guidebook.inference.traces.init import start_strategy
 from guidebook.models import gmm
 from guidebook.workflow.fit import problem
@@ -425,10 +425,12 @@ def test_constants_are_slim_arguments() -> None:
 def test_words_for_what_cannot_be_translated() -> None:
     x = linear.data()[0]
     with pytest.raises(
-        Untraceable, match=r"operation aten.special_airy_ai.default \(test_xla.py, line \d+: pyro.factor"
+        CannotCompile, match=r"operation aten.special_airy_ai.default \(test_xla.py, line \d+: pyro.factor"
     ):
         translated(odd, (x,))
-    with pytest.raises(Untraceable, match=r"a branch on its value does \(test_nuts.py, line \d+: slope = w if w.item"):
+    with pytest.raises(
+        CannotCompile, match=r"a branch on its value does \(test_nuts.py, line \d+: slope = w if w.item"
+    ):
         translated(branching, linear.data())
     run: dict[str, Any] = {"num_draws": 20, "num_warmup": 30, "num_chains": 1, "progress": False}
     with pytest.raises(ValueError, match="engine='xla' cannot be had: there is no translation of the operation"):

@@ -25,7 +25,7 @@ Potential = Callable[[Params], Tensor]
 _LIBRARIES = [path for package in (torch, pyro) for path in package.__path__]
 
 
-class Untraceable(Exception):  # noqa: N818 (nothing is wrong: there is another way)
+class CannotCompile(Exception):  # noqa: N818 (nothing is wrong: there is another way)
     """Why a potential or a step has no graph that can be used, in words that end a sentence."""
 
 
@@ -108,7 +108,7 @@ def functional(function: Callable[[Tensor], Tensor], at: Tensor, known: Callable
 
     Raises
     ------
-    Untraceable
+    CannotCompile
         If the function branches on a value, or has an operation that is unknown in all its parts.
     """
     with _quietly():
@@ -118,7 +118,7 @@ def functional(function: Callable[[Tensor], Tensor], at: Tensor, known: Callable
             if any(target._schema.is_mutable for target in targets):
                 graph = make_fx(torch.func.functionalize(graph, remove="mutations"))(at)
         except Exception as error:
-            raise Untraceable(words(error)) from error
+            raise CannotCompile(words(error)) from error
         graph.graph.eliminate_dead_code()
         if not all(map(known, _operations(graph))):
             from torch._decomp import core_aten_decompositions  # takes a second, and few models need it
@@ -129,7 +129,7 @@ def functional(function: Callable[[Tensor], Tensor], at: Tensor, known: Callable
         for operation in _operations(graph):
             if not known(operation):
                 where = _where_called(function, at, operation)
-                raise Untraceable(f"there is no translation of the operation {operation}{where}")
+                raise CannotCompile(f"there is no translation of the operation {operation}{where}")
     return graph
 
 

@@ -10,8 +10,8 @@ from pyro.infer import ELBO
 from pyro.infer.autoguide import AutoGuide
 from torch import Tensor
 
-from ..engines.compiled import RULES, minimise_compiled
-from ..engines.graph import Untraceable
+from ..engines.compiled import RULES, fit_compiled
+from ..engines.graph import CannotCompile
 from ..progress import Progress
 from ..traces.introspect import culprit, is_point, split_params, unconstrained_params
 from .lbfgs import minimise_exactly
@@ -95,9 +95,9 @@ def train(
             try:
                 if engine == "compiled" or (engine == "auto" and can and num_steps >= COMPILED_FROM):
                     try:
-                        losses = minimise_compiled(loss, run_model, run_guide, params, data, stream, **how)
+                        losses = fit_compiled(loss, run_model, run_guide, params, data, stream, **how)
                         return _of_steps(losses, "compiled", point)
-                    except Untraceable as reason:
+                    except CannotCompile as reason:
                         if engine == "compiled":
                             raise ValueError(f"svi: the steps cannot be compiled: {reason}") from None
                         warnings.warn(

@@ -1,6 +1,6 @@
 """Stochastic variational inference at compiled speed: (model, guide, optimiser) as one step of machine code."""
 
-from .descend import minimise_compiled
+from .descend import fit_compiled
 from .optimisers import RULES
 
-__all__ = ["RULES", "minimise_compiled"]
+__all__ = ["RULES", "fit_compiled"]

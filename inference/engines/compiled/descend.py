@@ -11,7 +11,7 @@ from torch import Tensor
 from ...optim.minibatch import Batches
 from ...optim.sgd import schedule
 from ...progress import Progress
-from ..graph import Untraceable
+from ..graph import CannotCompile
 from .optimisers import RULES
 from .program import compiled, no_compiler
 from .record import record
@@ -23,7 +23,7 @@ WORK = 20_000_000  # numbers that steps may read, about, before they can be inte
 NUMBERS = 1_000_000  # of noise and data, at most, that are made ready for steps to come
 
 
-def minimise_compiled(
+def fit_compiled(
     loss: Any,
     model: Callable,
     guide: Callable,
@@ -60,17 +60,17 @@ def minimise_compiled(
 
     Raises
     ------
-    Untraceable
+    CannotCompile
         If the step cannot be recorded or compiled; nothing has changed then.
     FloatingPointError
         At a loss that is not finite; ``leaves`` hold the parameters of a step shortly before.
     """
     if missing := no_compiler():
-        raise Untraceable(missing)
+        raise CannotCompile(missing)
     if optim not in RULES:
-        raise Untraceable(f"{optim.__name__} is none of {', '.join(rule.__name__ for rule in RULES)}")
+        raise CannotCompile(f"{optim.__name__} is none of {', '.join(rule.__name__ for rule in RULES)}")
     if len({(leaf.dtype, leaf.device) for leaf in leaves}) > 1:
-        raise Untraceable("its parameters are of several types, or on several devices")
+        raise CannotCompile("its parameters are of several types, or on several devices")
     bar.update(0, "compiling")
     rule = RULES[optim]
     for leaf in leaves:

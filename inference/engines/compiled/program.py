@@ -21,7 +21,7 @@ from torch.fx import Graph, GraphModule, Node
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from ...optim.minibatch import Picked, gathered
-from ..graph import Untraceable
+from ..graph import CannotCompile
 from .capture import Captured
 from .optimisers import Rule
 from .replay import Kernel, Player, Unplayable
@@ -80,7 +80,7 @@ def compiled(step: Lean, rule: Rule, leaves: Sequence[Tensor], batch: Sequence[T
 
     Raises
     ------
-    Untraceable
+    CannotCompile
         If Inductor cannot.
     """
     vector = torch.cat([leaf.detach().reshape(-1) for leaf in leaves])
@@ -110,9 +110,9 @@ def compiled(step: Lean, rule: Rule, leaves: Sequence[Tensor], batch: Sequence[T
                     [*first, *(Picked(rows, torch.arange(len(rows), device=rows.device)[None]) for rows in batch)]
                 )
         except Exception as error:  # a compiler's complaint about a stranger's model: the eager step still serves
-            raise Untraceable(f"it cannot be compiled: {str(error).strip().splitlines()[0][:200]}") from None
+            raise CannotCompile(f"it cannot be compiled: {str(error).strip().splitlines()[0][:200]}") from None
         if not all(close(a, b) for a, b in zip(expected, [loss.squeeze(0), *steps.state], strict=True)):
-            raise Untraceable("compiled, it does not give what it gives step by step")
+            raise CannotCompile("compiled, it does not give what it gives step by step")
         for value, first in zip(steps.state, examples[:states], strict=True):
             value.copy_(first)
     return steps

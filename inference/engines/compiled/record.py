@@ -18,7 +18,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 
 from ...optim.losses import loss_and_grads
-from ..graph import Untraceable, words
+from ..graph import CannotCompile, words
 
 # What Pyro asks of values while a step is recorded: warn_if_nan, whether one is NaN (which is seen when the graph has
 # run), and Dice, whether all probabilities are positive (else it leaves some out, of which 0 times the cost is left).
@@ -50,7 +50,7 @@ def record(
 
     Raises
     ------
-    Untraceable
+    CannotCompile
         If the model or the guide branches on a value, or the graph does not give what the eager step gives.
     """
 
@@ -62,17 +62,17 @@ def record(
         with _StandIns(leaves, inner):
             value = loss_and_grads(loss, model, guide, tuple(batch))
         if not isinstance(value, Tensor):
-            raise Untraceable("its loss does not depend on tensors alone")
+            raise CannotCompile("its loss does not depend on tensors alone")
         return value.detach(), *(torch.zeros_like(z) if z.grad is None else z.grad.detach() for z in inner)
 
     at = [leaf.detach() for leaf in leaves]
     try:
         with pyro.validation_enabled(False):
             graph = make_fx(step)(*at, *(samples[0][position] for position in rows))
-    except Untraceable:
+    except CannotCompile:
         raise
     except Exception as error:  # whatever the tracer meets in a stranger's model, the eager step still serves
-        raise Untraceable(words(error)) from None
+        raise CannotCompile(words(error)) from None
     run = Interpreter(graph)
     for data in samples:
         with torch.random.fork_rng():
@@ -85,7 +85,7 @@ def record(
         tolerance = 1e-9 if at[0].dtype == torch.float64 else 1e-4
         for a, b in zip(eager, ours, strict=True):
             if not torch.allclose(a.to(b.dtype), b, rtol=tolerance, atol=tolerance * (1 + float(b.abs().max()))):
-                raise Untraceable("recorded, it does not give what it gives step by step")
+                raise CannotCompile("recorded, it does not give what it gives step by step")
     return graph
 
 

@@ -14,7 +14,7 @@ from torch.fx import Graph, GraphModule, Interpreter, Node
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.fx.node import map_arg
 
-from ..graph import Untraceable
+from ..graph import CannotCompile
 
 aten = torch.ops.aten
 LARGEST_FOLDED = 10_000_000  # numbers in a constant worked out beforehand
@@ -46,7 +46,7 @@ class Lean(NamedTuple):
 
 
 def lean(graph: GraphModule, inputs: Sequence[Tensor]) -> Lean:
-    """Rewrite a graph that `record` made from ``inputs``; raises `Untraceable` where that changes what it gives."""
+    """Rewrite a graph that `record` made from ``inputs``; raises `CannotCompile` where that changes what it gives."""
     noise = _noise_as_input(graph.graph)
     for node in graph.graph.nodes:
         if node.target is aten.view.default:
@@ -82,7 +82,7 @@ def lean(graph: GraphModule, inputs: Sequence[Tensor]) -> Lean:
             before = pure(*inputs, *filled)
         after = Interpreter(found).run(*inputs, *filled, *constants, enable_io_processing=False)
     if not all(close(a, b) for a, b in zip(before, after, strict=True)):
-        raise Untraceable("made lean, it does not give what it gives step by step")
+        raise CannotCompile("made lean, it does not give what it gives step by step")
     return Lean(found, constants, noise)
 
 

@@ -20,7 +20,7 @@ from ...progress import Progress
 from ...traces.draws import add_deterministic
 from ...traces.init import start_strategy
 from ...traces.isolate import isolated
-from ..graph import Potential, Untraceable, functional
+from ..graph import CannotCompile, Potential, functional
 from .sampler import Options, Program, Run, Start, program, run, setting, visited
 from .translate import as_jax, knows
 
@@ -47,7 +47,7 @@ def xla_chains(
 
     Raises
     ------
-    Untraceable
+    CannotCompile
         If the model cannot be translated, or the translation does not agree with it.
     """
     seeds = chain_seeds(seed, num_chains)
@@ -61,7 +61,7 @@ def xla_chains(
         sites, potential, transforms = found[0]
         shapes = {name: value.shape for name, value in sites.items()}
         if not len(places[0]):
-            raise Untraceable("the model has no continuous latent variables")
+            raise CannotCompile("the model has no continuous latent variables")
         options = Options(num_draws, num_warmup, target_accept, is_dense(dense_mass, len(places[0])))
         with isolated(seeds[0]):
             starts, compiled_program = _prepared(potential, shapes, places, seeds, options, platform)
@@ -78,7 +78,7 @@ def _platform(kind: str) -> str:
     try:
         jax.local_devices(backend="gpu")
     except RuntimeError:
-        raise Untraceable(f"the data are on {kind}, and JAX finds no GPU: install jax[cuda12]") from None
+        raise CannotCompile(f"the data are on {kind}, and JAX finds no GPU: install jax[cuda12]") from None
     return "gpu"
 
 
@@ -119,11 +119,11 @@ def _prepared(
             compiled = program(translation, [jax.device_put(value) for value in constants], starts[0].at, options)
     except Exception as error:
         first = str(error).strip().split("\n")[0][:200]
-        raise Untraceable(f"JAX does not take the translation: {type(error).__name__}: {first}") from error
+        raise CannotCompile(f"JAX does not take the translation: {type(error).__name__}: {first}") from error
     points = [[np.asarray(part) for part in point] for point in visited(compiled, starts[0], platform)]
     moved = [point for point in points if (point[0] != starts[0].at).any()]
     if not moved or not all(_agree(point, _at(over_vectors, torch.tensor(point[0]).to(places[0]))) for point in moved):
-        raise Untraceable("the translation does not agree with the model")
+        raise CannotCompile("the translation does not agree with the model")
     return starts, compiled
 
 
