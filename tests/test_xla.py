@@ -429,7 +429,7 @@ def test_words_for_what_cannot_be_translated() -> None:
     ):
         translated(odd, (x,))
     with pytest.raises(
-        CannotCompile, match=r"a branch on its value does \(test_nuts.py, line \d+: slope = w if w.item"
+        CannotCompile, match=r"a branch on its value does \(branching.py, line \d+: slope = w if w.item"
     ):
         translated(branching, linear.data())
     run: dict[str, Any] = {"num_draws": 20, "num_warmup": 30, "num_chains": 1, "progress": False}
