@@ -440,7 +440,7 @@ def test_words_for_what_cannot_be_translated() -> None:
 def test_auto_falls_back_with_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys.modules[nuts.__module__], "WORTH_COMPILING", 10)
     run: dict[str, Any] = {"num_draws": 20, "num_warmup": 30, "num_chains": 1, "progress": False}
-    with pytest.warns(UserWarning, match=r"nuts: Pyro samples, more slowly .* \(test_nuts.py, line"):
+    with pytest.warns(UserWarning, match=r"nuts: Pyro samples, more slowly .* \(branching.py, line"):
         posterior = nuts(branching, *linear.data(), **run)
     assert posterior.info.engine == "pyro"
     assert posterior.info.energy is None
