@@ -81,7 +81,7 @@ def iterate(
     path: list[State] = []  # since the last extrapolation
     for iteration in range(num_steps + 1):
         state = e_step(params)  # and the objective there
-        may_stop = not accelerate or iteration % 2 == 0
+        may_stop = not accelerate or True
         going = restarts.record(state, path[-1] if path else None, may_stop=may_stop, must_stop=iteration == num_steps)
         if not going:
             break

@@ -10,7 +10,8 @@ import torch
 from sklearn.mixture import GaussianMixture
 
 from guidebook.inference import cavi, em
-from guidebook.inference.optim.restarts import distance_to_limit, fell
+from guidebook.inference.optim.acceleration import squarem
+from guidebook.inference.optim.restarts import State, distance_to_limit, fell
 from guidebook.models import Steps, gmm, mixture
 
 THEIRS = {"full": "full", "tied": "tied", "diagonal": "diag", "isotropic": "spherical"}
@@ -145,7 +146,8 @@ def scripted(*curves: list[float], degenerate_from: int = 10**6, drop: float = 0
         return torch.where(params["iteration"] == expectations.iteration, value, value - drop)
 
     def degenerate(params: dict[str, torch.Tensor], expectations: Seen, x: torch.Tensor) -> str | None:
-        return "a script says so" if int(params["iteration"]) >= degenerate_from else None
+        is_so = int(params["restart"]) == 0 and int(params["iteration"]) >= degenerate_from
+        return "a script says so" if is_so else None
 
     return Steps(init, e_step, m_step, objective, degenerate, batched=True, draw=lambda params, n: {"z": torch.ones(n)})
 
@@ -215,27 +217,24 @@ def test_restarts_that_have_ended_leave_the_batch_and_the_others_go_on() -> None
     assert [optimum["objective"] for optimum in posterior.info.optima] == [-2.89, -5.0, -7.0]
 
 
-def test_an_objective_that_is_not_a_number_ends_its_restart_where_it_still_was_one() -> None:
+@pytest.mark.parametrize(("first", "reason"), [(3, "the objective stopped being a number"), (2, "a script says so")])
+def test_an_objective_that_is_not_a_number_ends_its_restart_where_it_still_was_one(first: int, reason: str) -> None:
+    """And the parameters of the iteration before, the last with an objective, say whether they are degenerate."""
     curves = [[-9.0, -8.0, -7.0, math.nan], [-20.0, -19.0, -18.0, -18.0]]
-    posterior = em(scripted(*curves), ANY, num_restarts=2)
-    assert posterior.info.log_likelihood == -18.0
-    assert posterior.info.optima[1] == {
-        "objective": -7.0,
-        "restarts": 1,
-        "degenerate": "the objective stopped being a number",
-    }
+    info = em(scripted(*curves, degenerate_from=first), ANY, num_restarts=2).info
+    assert info.log_likelihood == -18.0
+    assert info.optima[1] == {"objective": -7.0, "restarts": 1, "degenerate": reason}
     with pytest.raises(ArithmeticError, match=r"none of 1 restarts .* because the objective stopped being a number"):
         em(scripted([math.nan, -1.0]), ANY, num_restarts=1)
 
 
 def test_a_fall_next_to_a_singularity_ends_its_restart_instead() -> None:
     curves = [[-9.0, -8.0, -5.0, -6.0], [-20.0, -19.0, -18.0, -18.0]]
-    info = em(scripted(*curves, degenerate_from=2), ANY, num_restarts=1, num_steps=1).info
-    assert info.log_likelihood == -8.0
-    with pytest.raises(ArithmeticError, match="none of 1 restarts reached an optimum, the first because a script says"):
-        em(scripted(*curves, degenerate_from=2), ANY, num_restarts=1)
+    info = em(scripted(*curves, degenerate_from=2), ANY, num_restarts=2).info
+    assert info.log_likelihood == -18.0
+    assert info.optima[1] == {"objective": -5.0, "restarts": 1, "degenerate": "a script says so"}
     with pytest.raises(ArithmeticError, match="the objective fell from -5 to -6"):
-        em(scripted(*curves, degenerate_from=4), ANY, num_restarts=2)
+        em(scripted(*curves), ANY, num_restarts=2)
 
 
 def test_coordinate_ascent_holds_one_state_at_a_time() -> None:
@@ -258,6 +257,39 @@ def test_coordinate_ascent_holds_one_state_at_a_time() -> None:
     )
     cavi(steps, ANY, num_restarts=1, num_steps=5, tol=1e-12)
     assert alive == [0] * 6
+
+
+def linear_steps(rate: float) -> Steps:
+    """EM that converges linearly to nought, from 1, 2, …: two steps tell where to."""
+    return Steps(
+        init=lambda restart, x: {"value": torch.tensor([restart + 1.0]).double()},
+        e_step=lambda params, x: Seen(params["value"], params["value"]),
+        m_step=lambda expectations, x: {"value": rate * expectations.iteration},
+        objective=lambda params, expectations: -expectations.iteration.square().sum(-1),
+        batched=True,
+        accelerate=True,
+    )
+
+
+def test_extrapolation_jumps_to_the_limit_of_a_linear_sequence() -> None:
+    info = em(linear_steps(0.9), ANY, num_restarts=2).info
+    assert info.objective.tolist() == pytest.approx([-1, -(0.9**2), -(0.9**4), 0, 0, 0])  # level only two steps later
+    assert len(em(linear_steps(0.9), ANY, num_restarts=2, accelerate=False).info.objective) > 30
+
+
+def test_extrapolation_is_refused_where_the_objective_is_lower_there() -> None:
+    """Of two restarts the second meets a wall between its two steps and the limit."""
+
+    def e_step(params: dict[str, torch.Tensor]) -> State:
+        value = params["value"]
+        wall = torch.tensor([0.0, 1.0]) * (value[:, 0] < 1)
+        return State(params, Seen(value, value), -value[:, 0].square() - 10 * wall)
+
+    path = [e_step({"value": torch.tensor([[1.0], [2.0]]) * 0.8**n}) for n in range(3)]
+    state = squarem(*path, e_step)
+    torch.testing.assert_close(state.params["value"], torch.tensor([[0.0], [2 * 0.8**2]]))
+    torch.testing.assert_close(state.objective, torch.tensor([0.0, -((2 * 0.8**2) ** 2)]))
+    torch.testing.assert_close(state.expectations.iteration, state.params["value"])
 
 
 def test_acceleration_needs_fewer_iterations_to_the_same_optimum() -> None:
