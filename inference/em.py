@@ -14,7 +14,7 @@ from .data import as_double
 from .info import EmInfo
 from .optim.acceleration import squarem
 from .optim.restarts import Params, Restarts, Run, State, optima
-from .options import at_least_one
+from .options import at_least_one, positive
 from .posterior import Posterior, point_draws
 from .traces.isolate import isolated
 
@@ -81,7 +81,7 @@ def iterate(
     path: list[State] = []  # since the last extrapolation
     for iteration in range(num_steps + 1):
         state = e_step(params)  # and the objective there
-        may_stop = not accelerate or True
+        may_stop = not accelerate or iteration % 2 == 0
         going = restarts.record(state, path[-1] if path else None, may_stop=may_stop, must_stop=iteration == num_steps)
         if not going:
             break
@@ -118,8 +118,7 @@ def ascend(
     what the records of both methods have in common.
     """
     at_least_one(method, num_steps=num_steps, num_restarts=num_restarts)
-    if not tol > 0:
-        raise ValueError(f"{method}: tol must be positive, got {tol}")
+    positive(method, tol=tol)
     begin = time.perf_counter()
     size = num_restarts if steps.batched else 1
     runs: list[Run] = []

@@ -23,7 +23,7 @@ from guidebook.guides import lda as guides
 from guidebook.guides.lda import _tokens_by_topic as em_start
 from guidebook.inference import cavi, evidence, gibbs, nuts, svi
 from guidebook.inference.diagnostics import ess
-from guidebook.inference.traces.init import Start
+from guidebook.inference.traces.init import InitMessenger
 from guidebook.models import lda
 from guidebook.models.lda.cavi import seeded_topics
 from guidebook.models.lda.corpus import read
@@ -557,7 +557,7 @@ def test_the_logistic_normals_jacobian_is_autograds() -> None:
 def test_a_fit_starts_where_few_sweeps_lead(corpus: tuple[torch.Tensor, Sites]) -> None:
     x, truth = corpus
     torch.manual_seed(0)
-    trace = poutine.trace(Start()(bound_model())).get_trace(x)
+    trace = poutine.trace(InitMessenger()(bound_model())).get_trace(x)
     sites = {name: trace.nodes[name]["value"] for name in truth}
     assert float(lda.log_likelihood(sites, x).sum()) > float(lda.log_likelihood(truth, x).sum()) - 30
 

@@ -271,7 +271,7 @@ def test_options_out_of_range() -> None:
 @pytest.mark.parametrize("engine", ["eager", "compiled"])
 def test_of_many_rows_only_batches_are_read(engine: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The largest tensor that a model sees, and the posterior of all rows."""
-    monkeypatch.setattr(minibatch, "SHUFFLED", 200)
+    monkeypatch.setattr(minibatch, "MAX_ROWS", 200)
     x, y = linear.data(rows=400)
     sizes = set()
 

@@ -55,7 +55,7 @@ def test_draws_of_the_rows_own_sites_are_optional(local: bool | None, kept: bool
 
 
 def test_local_draws_are_dropped_where_they_would_not_fit(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("guidebook.inference.traces.draws.MOST_LOCAL", 900)
+    monkeypatch.setattr("guidebook.inference.traces.draws.MAX_LOCAL", 900)
     x = latent.data(20)
     assert "z" not in svi(latent.model, latent.encoder, x, num_steps=3, num_draws=50, progress=False).draws
 

@@ -21,7 +21,7 @@ from ..diagnostics import MAX_R_HAT, of_sites
 from ..engines.graph import Potential
 from ..progress import Progress
 from ..traces.draws import add_deterministic
-from ..traces.init import start_strategy
+from ..traces.init import init_to_site
 from ..traces.isolate import check_seed, isolated
 
 Sites = dict[str, Tensor]
@@ -186,7 +186,7 @@ def _run_chain(
     """One chain, start to end; writes how many iterations it has done to the file ``counter``."""
     with isolated(seed), warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        start, potential, transforms, _ = initialize_model(model, data, init_strategy=start_strategy)
+        start, potential, transforms, _ = initialize_model(model, data, init_strategy=init_to_site)
         unconstrained, figures = sampler(Target(start, potential), lambda done: _write(counter, done))
         with torch.no_grad():
             latent = {name: transforms[name].inv(value) for name, value in unconstrained.items()}

@@ -18,7 +18,7 @@ from ...hmc import is_dense
 from ...mcmc.chains import Chains, Sites, chain_seeds, on_device
 from ...progress import Progress
 from ...traces.draws import add_deterministic
-from ...traces.init import start_strategy
+from ...traces.init import init_to_site
 from ...traces.isolate import isolated
 from ..graph import CannotCompile, Potential, functional
 from .sampler import Options, Program, Run, Start, program, run, setting, visited
@@ -85,7 +85,7 @@ def _platform(kind: str) -> str:
 def _initialised(model: Callable, data: tuple, seed: int) -> tuple[Sites, Potential, dict[str, Any]]:
     """A start, the potential and the sites' transforms."""
     with isolated(seed):
-        sites, potential, transforms, _ = initialize_model(model, data, init_strategy=start_strategy)
+        sites, potential, transforms, _ = initialize_model(model, data, init_strategy=init_to_site)
     return sites, potential, transforms
 
 
