@@ -12,17 +12,17 @@ from pyro.infer.autoguide import AutoGuide
 from torch import Tensor
 
 from ..mcmc.annealing import schedule
+from ..mcmc.latent_vector import latent_vector
 from ..posterior import Posterior
-from ..traces.draws import nodes
 from ..traces.guides import is_family
 from ..traces.isolate import check_seed, isolated
+from ..traces.sites import nodes
 from .methods import Draws, annealed, bridged, from_weights, kept_weights, posterior_draws
 from .record import Evidence
-from .space import LatentSpace, latent_space
 from .weights import fits_rows, guide_weights, prior_weights
 
 METHODS = ("importance", "naive", "iwae", "ais", "reverse_ais", "bridge")
-DEFAULT_SAMPLES = {"importance": 10_000, "naive": 10_000, "iwae": 10_000, "ais": 100, "reverse_ais": 100}
+DEFAULT_DRAWS = {"importance": 10_000, "naive": 10_000, "iwae": 10_000, "ais": 100, "reverse_ais": 100}
 APPROXIMATE = ("svi", "cavi")  # methods whose draws are not the posterior's own
 
 
@@ -33,7 +33,7 @@ def evidence(
     posterior: Draws | None = None,
     guide: Callable | None = None,
     params: Mapping[str, Tensor] | None = None,
-    num_samples: int | None = None,
+    num_draws: int | None = None,
     num_particles: int = 50,
     num_temperatures: int = 500,
     num_leapfrogs: int = 10,
@@ -66,7 +66,7 @@ def evidence(
         A fitted guide with the model's signature, for "importance", "iwae", "ais" and "reverse_ais".
     params : dict of Tensor, optional
         Values, constrained, of the ``pyro.param`` statements of model and guide, as in `Posterior.params`.
-    num_samples : int, optional
+    num_draws : int, optional
         Draws. Where left out: 10,000 weights, or all that the posterior has; 100 annealed particles; for a bridge, as
         many of the normal as it bridges of the posterior.
     num_particles : int
@@ -92,7 +92,7 @@ def evidence(
     """
     _check(
         method,
-        num_samples=num_samples,
+        num_draws=num_draws,
         num_particles=num_particles,
         num_temperatures=num_temperatures,
         num_leapfrogs=num_leapfrogs,
@@ -105,24 +105,24 @@ def evidence(
     by_row = False
     with isolated(seed), torch.no_grad():
         if guide is None and method in ("importance", "iwae"):
-            found = from_weights(method, kept_weights(method, posterior, num_samples), num_particles)
+            found = from_weights(method, kept_weights(method, posterior, num_draws), num_particles)
         else:
             model, guide = _with_params(model, guide, params or {}, data)
-            space = latent_space(model, data)
-            if guide is not None and not fits_rows(guide, space, data):
-                space = LatentSpace(model, data, by_row=False)
-            by_row, count = space.by_row, num_samples or DEFAULT_SAMPLES.get(method, 0)
+            latents = latent_vector("evidence", model, data)
+            if guide is not None and not fits_rows(guide, latents, data):
+                latents = latents.as_one_block()
+            by_row, count = latents.by_row, num_draws or DEFAULT_DRAWS.get(method, 0)
             with pyro.validation_enabled(False):
                 if method == "bridge":
-                    found = bridged(space, posterior_draws(method, posterior, space), count)
+                    found = bridged(latents, posterior_draws(method, posterior, latents), count)
                 elif method in ("ais", "reverse_ais"):
                     betas = schedule(path, num_temperatures)
-                    ends = posterior_draws(method, posterior, space, count) if method == "reverse_ais" else None
-                    found = annealed(space, model, guide, data, ends, count, betas, num_leapfrogs)
+                    ends = posterior_draws(method, posterior, latents, count) if method == "reverse_ais" else None
+                    found = annealed(latents, model, guide, data, ends, count, betas, num_leapfrogs)
                 elif guide is None:
-                    found = from_weights(method, prior_weights(space, model, data, count), num_particles)
+                    found = from_weights(method, prior_weights(latents, model, data, count), num_particles)
                 else:
-                    found = from_weights(method, guide_weights(space, model, guide, data, count), num_particles)
+                    found = from_weights(method, guide_weights(latents, model, guide, data, count), num_particles)
     if not math.isfinite(found["estimate"]):
         raise FloatingPointError(f"{method}: a log density is not a number, or no draw has a density above zero")
     found["per_row"] = found["per_row"] if by_row else None
@@ -133,12 +133,12 @@ def _check(method: str, **counts: int | None) -> None:
     if method not in METHODS:
         raise ValueError(f"evidence: unknown method {method!r}: there is {', '.join(METHODS)}")
     for name, value in counts.items():
-        least = 2 if name == "num_samples" else 1
+        least = 2 if name == "num_draws" else 1
         if value is not None and value < least:
             raise ValueError(f"{method}: {name} must be at least {least}, got {value}")
-    samples, particles = counts["num_samples"], counts["num_particles"]
+    samples, particles = counts["num_draws"], counts["num_particles"]
     if method == "iwae" and samples is not None and particles is not None and samples < 2 * particles:
-        raise ValueError(f"iwae: num_samples must be at least twice num_particles, {particles}, got {samples}")
+        raise ValueError(f"iwae: num_draws must be at least twice num_particles, {particles}, got {samples}")
 
 
 def _check_given(method: str, posterior: Draws | None, guide: Callable | None) -> None:
