@@ -428,8 +428,8 @@ def test_nuts_has_the_exact_pair_probabilities() -> None:
 def test_annealing_in_both_directions_brackets_the_exact_evidence() -> None:
     model = partial(lda.model, **FLAT)
     draws = gibbs(lda.gibbs_steps(**FLAT), TINY, num_draws=200, num_warmup=50, thin=2, progress=False)
-    up = evidence(model, TINY, method="ais", num_samples=200, num_temperatures=50)
-    down = evidence(model, TINY, method="reverse_ais", posterior=draws, num_samples=200, num_temperatures=50)
+    up = evidence(model, TINY, method="ais", num_draws=200, num_temperatures=50)
+    down = evidence(model, TINY, method="reverse_ais", posterior=draws, num_draws=200, num_temperatures=50)
     assert up.diagnostics["mean_log_weight"] < EVIDENCE < down.diagnostics["mean_log_weight"]
     bridge = evidence(model, TINY, method="bridge", posterior=draws)
     for found in (up, down, bridge):

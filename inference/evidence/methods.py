@@ -1,4 +1,4 @@
-"""What each method makes of draws and weights: the fields of an `Evidence`."""
+"""The methods: each turns draws or weights into the fields of an `Evidence`."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -18,7 +18,7 @@ Draws = Posterior | Mapping[str, Tensor]
 
 
 def kept_weights(method: str, posterior: Draws | None, count: int | None) -> Tensor:
-    """Log weights that svi has left, shape (draw, 1): ``count`` of them, or all."""
+    """Return ``count`` of the log weights in a posterior by svi, or all; shape (draw, 1)."""
     kept = getattr(getattr(posterior, "info", None), "log_weights", None)
     if kept is None:
         raise ValueError(f"{method}: the posterior has no weights of a guide: give one by svi, or a fitted guide")
@@ -28,7 +28,7 @@ def kept_weights(method: str, posterior: Draws | None, count: int | None) -> Ten
 
 
 def from_weights(method: str, log_weights: Tensor, particles: int) -> dict[str, Any]:
-    """Fields of an `Evidence` from independent weights, shape (draw, row)."""
+    """Return the fields of an `Evidence` from independent weights, shape (draw, row)."""
     if method != "iwae":
         means = independent(log_weights)
         estimate, error = means.estimate, means.error
@@ -57,7 +57,7 @@ def _fields(estimate: Tensor, error: Tensor, bound: str, diagnostics: dict[str, 
 
 
 def posterior_draws(method: str, posterior: Draws | None, latents: LatentVector, count: int | None = None) -> Tensor:
-    """Draws of the posterior, unconstrained: shape (chain, draw, block, size); ``count`` of them, evenly thinned."""
+    """Return ``count`` draws of the posterior, evenly thinned and unconstrained; shape (chain, draw, block, size)."""
     given = posterior.draws if isinstance(posterior, Posterior) else posterior or {}
     for name in latents.names:
         if name not in given:
@@ -78,7 +78,7 @@ def posterior_draws(method: str, posterior: Draws | None, latents: LatentVector,
 
 
 def bridged(latents: LatentVector, draws: Tensor, count: int) -> dict[str, Any]:
-    """Fields of an `Evidence` from draws of the posterior, shape (chain, draw, block, size), by `bridge`."""
+    """Return the fields of an `Evidence` by `bridge`, from draws of the posterior, (chain, draw, block, size)."""
     found = bridge(lambda at: map_rows(latents.log_terms, at, chunk_size=latents.chunk).sum(1), draws, count or None)
     diagnostics = {
         "iterations": found.iterations,
@@ -99,9 +99,9 @@ def annealed(
     betas: Tensor,
     num_leapfrogs: int,
 ) -> dict[str, Any]:
-    """Fields of an `Evidence` from a path between the prior, or the guide, and the posterior.
+    """Return the fields of an `Evidence` from a path between the prior, or the guide, and the posterior.
 
-    Down from draws of the posterior, ``ends``, shape (chain, draw, block, size), where these are given; else up, with
+    With draws of the posterior, ``ends``, shape (chain, draw, block, size), the path leads down; else up, with
     ``count`` particles.
     """
     log_q = None if guide is None else guide_density(guide, latents, data)

@@ -1,7 +1,7 @@
 """Annealed importance sampling: particles move from one density to another through tempered ones in between.
 
     log f_β(u) = log f_0(u) + β (log f_1(u) - log f_0(u)),    0 = β_0 < β_1 < … < β_T = 1
-    log w      = Σ_t (β_t - β_{t-1}) (log f_1 - log f_0)(u_{t-1}),    u_t from a transition that f_{β_t} is invariant to
+    log w      = Σ_t (β_t - β_{t-1}) (log f_1 - log f_0)(u_{t-1}),    u_t by a transition that keeps f_{β_t} invariant
 
 If f_0 integrates to one and u_0 is drawn from it, E w is the integral of f_1, and E log w lies below its logarithm.
 From exact draws of f_1 down to f_0, E w is the integral's inverse, and E[-log w] lies above the logarithm.
