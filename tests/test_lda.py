@@ -1,6 +1,7 @@
 """Latent Dirichlet allocation against enumeration of assignments, closed forms, scikit-learn and the lda package."""
 
 import math
+from dataclasses import replace
 from functools import partial
 from itertools import permutations, product
 
@@ -17,17 +18,17 @@ from scipy.special import digamma, gammaln, softmax
 from sklearn.decomposition import LatentDirichletAllocation
 from torch.distributions import Dirichlet
 from torch.fx.experimental.proxy_tensor import make_fx
+from torch.nn.functional import one_hot
 
 from guidebook.datasets import bundled as corpora
 from guidebook.guides import lda as guides
-from guidebook.guides.lda import _tokens_by_topic as em_start
 from guidebook.inference import cavi, evidence, gibbs, nuts, svi
 from guidebook.inference.diagnostics import ess
 from guidebook.inference.traces.init import Start
 from guidebook.models import lda
 from guidebook.models.lda.cavi import seeded_topics
-from guidebook.models.lda.corpus import read
-from guidebook.models.lda.responsibilities import allocate, document_topics, scaled
+from guidebook.models.lda.inputs import read
+from guidebook.models.lda.responsibilities import document_topics, row_scaled_exp, token_responsibilities
 
 Sites = dict[str, torch.Tensor]
 
@@ -83,12 +84,16 @@ def bound_model(topics: int = 3, alpha: float = 0.3, eta: float = 0.2):
 
 
 def test_enumeration_gives_the_known_evidence_and_pairs() -> None:
+    """The evidence, and whether two tokens share a topic, from log p(w, z) of all 2048 assignments."""
     assert float(lda.log_evidence(TINY, **FLAT)) == pytest.approx(EVIDENCE, abs=1e-11)
-    together = lda.same_topic_probability(TINY, **FLAT)
-    for pair, known in PAIRS.items():
-        assert float(together[pair]) == pytest.approx(known, abs=1e-6)
-    torch.testing.assert_close(together.diagonal(), torch.ones(11, dtype=torch.float64))
-    torch.testing.assert_close(together, together.mT)
+    document, word = read(TINY).tokens
+    z = torch.cartesian_prod(*[torch.arange(2)] * 11)
+    member = one_hot(z).double()
+    document_topics = torch.einsum("atk,tn->ank", member, one_hot(document).double())
+    topic_words = torch.einsum("atk,tv->akv", member, one_hot(word).double())
+    posterior = lda.log_joint_collapsed(document_topics, topic_words, alpha=1.0, eta=1.0).softmax(0)
+    for (s, t), known in PAIRS.items():
+        assert float(posterior @ (z[:, s] == z[:, t]).double()) == pytest.approx(known, abs=1e-6)
 
 
 def test_one_topic_leaves_a_dirichlet_multinomial() -> None:
@@ -105,7 +110,7 @@ def test_the_collapsed_joint_is_an_urn_drawn_from_token_by_token(corpus: tuple[t
     alpha, eta = 0.3, 0.2
     rng = np.random.default_rng(0)
     of_documents, of_words, known = np.zeros((40, 3)), np.zeros((3, 12)), 0.0
-    document, word = (index.tolist() for index in read(x).tokens())
+    document, word = (index.tolist() for index in read(x).tokens)
     for n, v in zip(document, word, strict=True):
         k = rng.integers(3)
         known += math.log((of_documents[n, k] + alpha) / (of_documents[n].sum() + 3 * alpha))
@@ -134,7 +139,7 @@ def test_entries_are_read_block_by_block_as_they_stand() -> None:
     """More entries than one block holds: all are found, and a wrong one is named by its place."""
     x = torch.randint(0, 3, (150, 60), generator=torch.Generator().manual_seed(0)).double()
     found = read(x)
-    for ours, known in zip(found[:3], (*x.nonzero().mT, x[x != 0]), strict=True):
+    for ours, known in zip((found.document, found.word, found.counts), (*x.nonzero().mT, x[x != 0]), strict=True):
         torch.testing.assert_close(ours.to(known), known, rtol=0, atol=0)
     for wrong in (0.5, -1.0, math.nan, math.inf):
         bad = x.clone()
@@ -334,7 +339,7 @@ def elbo_by_hand(
 def test_coordinate_ascent_is_blei_ng_and_jordans_and_never_falls() -> None:
     """Every update of every factor, written out by hand, raises the bound written out by hand."""
     alpha, eta = 0.4, 0.3
-    tokens = tuple(index.numpy() for index in read(TINY).tokens())
+    tokens = tuple(index.numpy() for index in read(TINY).tokens)
     document, word = tokens
     steps = lda.cavi_steps(2, alpha, eta)
     torch.manual_seed(0)
@@ -375,7 +380,7 @@ def test_tokens_are_shared_out_however_far_apart_a_document_and_its_words_are(
 ) -> None:
     """By softmax over all cells; logarithms from -3 to -3000 apart, so that products of exponentials are all zero."""
     x, rng = corpus[0], np.random.default_rng(0)
-    read_in = read(x)._replace(counts=read(x).counts.to(dtype))
+    read_in = replace(read(x), counts=read(x).counts.to(dtype))
     for spread in (1.0, 1000.0):
         weights, words = -spread * rng.exponential(3.0, (2, len(x), 3)), -spread * rng.exponential(3.0, (x.shape[1], 3))
         shares = softmax(weights[:, :, None] + words, axis=-1)
@@ -383,8 +388,9 @@ def test_tokens_are_shared_out_however_far_apart_a_document_and_its_words_are(
         tokens = (x.numpy()[..., None] * shares).sum(2)
         rounding = spread * (1e-12 if dtype == torch.float64 else 2e-4)
         np.testing.assert_allclose(ours.numpy(), tokens, atol=rounding)
-    tables = scaled(torch.tensor(weights[0])), scaled(torch.tensor(words))
-    of_documents, of_words, entropy = allocate(*tables, read(x), torch.empty_like(read(x).counts)).expect()
+    tables = row_scaled_exp(torch.tensor(weights[0])), row_scaled_exp(torch.tensor(words))
+    q = token_responsibilities(*tables, read(x), torch.empty_like(read(x).counts))
+    of_documents, of_words, entropy = q.expect()
     np.testing.assert_allclose(of_documents, tokens[0], atol=1e-9)
     np.testing.assert_allclose(of_words, (x.numpy()[..., None] * shares[0]).sum(0), atol=1e-9)
     logs = np.log(shares[0], out=np.zeros_like(shares[0]), where=shares[0] > 0)
@@ -402,7 +408,7 @@ def test_tiny_concentrations_stay_finite(corpus: tuple[torch.Tensor, Sites]) -> 
 
 def pair_probability(draws: Sites, first: int, second: int) -> torch.Tensor:
     """p(z[s] = z[t] | w, sites) of TINY's tokens, (chain, draw): tokens are independent given the sites."""
-    document, word = read(TINY).tokens()
+    document, word = read(TINY).tokens
     shares = [draws["topic_weights"][:, :, document[t]] * draws["topic_words"][..., word[t]] for t in (first, second)]
     first_share, second_share = (s / s.sum(-1, keepdim=True) for s in shares)
     return (first_share * second_share).sum(-1)
@@ -443,7 +449,7 @@ def test_gibbs_draws_tokens_from_their_conditional_and_counts_them() -> None:
     torch.manual_seed(0)
     state |= {"z": torch.zeros(20_000, 11, dtype=torch.long)}
     drawn = steps.conditionals[0](state, TINY)
-    document, word = read(TINY).tokens()
+    document, word = read(TINY).tokens
     share = sites["topic_weights"][document] * sites["topic_words"].mT[word]
     share = share[:, 1] / share.sum(1)
     z = (drawn["z"].double().mean(0) - share) / (share * (1 - share) / 20_000).sqrt()
@@ -497,8 +503,6 @@ def test_fits_start_from_unlike_documents(seed: int) -> None:
     topics = seeded_topics(read(x), 4).reshape(4, 4, 3).sum(-1)
     assert sorted(topics.argmax(1).tolist()) == [0, 1, 2, 3]
     assert (topics.max(1).values / topics.sum(1) > 0.4).all()  # its own tokens, and a quarter of all
-    found = em_start(x, 4)[1].reshape(4, 4, 3).sum(-1)
-    assert sorted(found.argmax(1).tolist()) == [0, 1, 2, 3]
 
 
 def test_an_overview_does_not_depend_on_the_order_of_topics() -> None:

@@ -17,7 +17,7 @@ from guidebook.inference.cavi import cavi
 from guidebook.inference.diagnostics import mcse
 from guidebook.inference.gibbs import gibbs
 from guidebook.models import logistic
-from guidebook.models.logistic.cavi import curvature as jj_lambda
+from guidebook.models.logistic.cavi import jj_lambda
 
 STEPS = 40_000
 SCALE = 1.7  # prior_scale of the tiny problem
