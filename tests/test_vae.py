@@ -18,6 +18,7 @@ from torch.distributions import Bernoulli, MultivariateNormal, Normal, kl_diverg
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from guidebook.guides import vae as guides
+from guidebook.guides.vae.semi_amortised import _signs
 from guidebook.inference import Posterior, svi
 from guidebook.inference.optim.warm_up import kl_warm_up
 from guidebook.models import ppca, vae
@@ -197,6 +198,34 @@ def test_a_decoder_starts_at_the_columns_means_and_variances(wine: torch.Tensor)
         at_zero.scale[0].square(), x.var(0, correction=0).clamp(min=0.01 * 63), rtol=0.02, atol=0
     )
     assert found["decoder.0.weight"].std() == pytest.approx(math.sqrt(2 / 22), rel=0.25)  # Glorot and Bengio
+    with pyro.get_param_store().scope():
+        vae.model(x, likelihood="gaussian", shared_variance=True)
+        noise = pyro.param("decoder.noise").detach()
+    torch.testing.assert_close(noise, x.var(0, correction=0).clamp(min=0.01 * 63).mean(), rtol=1e-3, atol=0)
+
+
+def test_without_data_a_decoder_starts_at_unit_variance() -> None:
+    for options in ({}, {"shared_variance": True}):
+        with pyro.get_param_store().scope():
+            vae.model(None, num_rows=2, num_features=4, likelihood="gaussian", **options)
+            found = {name: value.detach() for name, value in pyro.get_param_store().items()}
+        moments = vae.decode(found, torch.zeros(1, 2))
+        torch.testing.assert_close(moments.mean, torch.zeros(1, 4))
+        torch.testing.assert_close(moments.scale, torch.ones(1, 4))
+
+
+@pytest.mark.parametrize("guide", [guides.encoder, guides.full_covariance_encoder])
+def test_an_encoder_starts_at_unit_scale_and_standardises_its_rows(guide: Callable) -> None:
+    x = 3 + 2 * rows(likelihood="gaussian")
+    params = created(partial(guide, latent_dim=3), x=x, jitter=0.0)
+    torch.testing.assert_close(params["encoder.centre"], x.mean(0))
+    torch.testing.assert_close(params["encoder.spread"], (x - x.mean(0)).square().mean().sqrt())
+    at_rest = params | {name: 0 * value for name, value in params.items() if "mean_scale" in name and "weight" in name}
+    moments = vae.encode(at_rest, x)
+    torch.testing.assert_close(moments.mean, torch.zeros_like(moments.mean))
+    torch.testing.assert_close(moments.scale, torch.ones_like(moments.scale))
+    constant = created(guide, x=torch.ones(4, 3), jitter=0.0)
+    assert constant["encoder.spread"] == 1
 
 
 # ------------------------------------------------------------------------------------------------ the linear decoder
@@ -324,7 +353,7 @@ def test_divergence_per_unit_is_torchs() -> None:
 @pytest.mark.parametrize("network", NETWORKS)
 @pytest.mark.parametrize("guide", [guides.encoder, guides.full_covariance_encoder, guides.flow_encoder])
 def test_guides_and_the_models_own_reading_of_them_agree(guide: Callable, network: str) -> None:
-    """Two implementations of one network; a flow that has not been moved is the encoder under it."""
+    """`encode` reads the parameters of a guide by their names; a flow that has not been moved is its encoder."""
     x = rows()
     guide = partial(guide, network=network, latent_dim=3)
     params = created(partial(vae.model, latent_dim=3), guide, x=x)
@@ -363,6 +392,34 @@ def test_a_flow_is_a_density() -> None:
     base = {name: value for name, value in params.items() if ".flow." not in name}
     normal = Normal(*vae.encode(base, x)).log_prob(grid).sum(-1).exp() * (24 / 399) ** 2
     assert (mass - normal).abs().sum(0).min() > 0.1
+
+
+def test_options_of_the_flow_set_its_couplings() -> None:
+    """Three couplings of 5 units: half of 3 factors is 1, and each has a shift and a scale for the other 2."""
+    x = rows(3)
+    guide = partial(guides.flow_encoder, latent_dim=3, hidden=7, num_transforms=3, flow_hidden=5)
+    params = created(guide, x=x)
+    shapes = {name.removeprefix("encoder.flow."): tuple(v.shape) for name, v in params.items() if ".flow." in name}
+    one = {"context.weight": (5, 7), "context.bias": (5,), "weight": (5, 1), "out.weight": (4, 5), "out.bias": (4,)}
+    assert shapes == {f"{i}.{name}": shape for i in range(3) for name, shape in one.items()}
+    start = {name: value for name, value in created(guide, x=x, jitter=0.0).items() if ".out." in name}
+    assert all((value == 0).all() for value in start.values())
+    z = torch.randn(3, 3, dtype=torch.float64)
+    for name in ("0.out.bias", "2.weight"):
+        moved = params | {f"encoder.flow.{name}": params[f"encoder.flow.{name}"] + 0.5}
+        assert not torch.isclose(density(guide, moved, z, x), density(guide, params, z, x))
+
+
+@pytest.mark.parametrize("latent_dim", [1, 2, 5, 15])
+def test_signs_average_a_quadratic_exactly(latent_dim: int) -> None:
+    """Mean zero and no two columns correlated; with 16 factors or more they repeat."""
+    signs = _signs(latent_dim).double()
+    assert signs.shape[1] == latent_dim
+    assert signs.abs().min() == 1
+    assert signs.mean(0).abs().max() == 0
+    torch.testing.assert_close(signs.mT @ signs / len(signs), torch.eye(latent_dim, dtype=torch.float64))
+    assert len(_signs(15)) == len(_signs(40)) == 16
+    assert torch.equal(_signs(40)[:, 15:30], _signs(15))
 
 
 @pytest.mark.filterwarnings("ignore:svi. took all")
@@ -591,6 +648,9 @@ def test_binary_images_have_the_intensities_for_means(digits: torch.Tensor) -> N
     assert ((drawn.mean(0) - digits[:50]).abs() <= 5 * error).all()
     assert torch.equal(drawn[7], vae.binarise(digits[:50], seed=7))
     assert torch.equal(vae.binarise(digits, "threshold"), (digits > 0.5).float())
+    grey = torch.tensor([0.2, 0.29, 0.3, 0.31, 0.5, 0.6])
+    assert vae.binarise(grey, "threshold", threshold=0.3).tolist() == [0, 0, 0, 1, 1, 1]
+    assert not torch.equal(drawn[7], vae.binarise(digits[:50], seed=8))
     torch.manual_seed(0)
     fresh = [vae.binarise(digits, "dynamic") for _ in range(2)]
     assert not torch.equal(*fresh)
@@ -602,6 +662,10 @@ def test_dequantised_levels_fill_the_unit_interval() -> None:
     assert torch.equal((16 * x).floor(), levels)
     assert stats.kstest(x.flatten().double().numpy(), "uniform").pvalue > 0.01
     assert torch.equal(x, vae.dequantise(levels, 16))
+    assert not torch.equal(x, vae.dequantise(levels, 16, seed=1))
+    torch.testing.assert_close(vae.dequantise(levels, 32), x / 2)
+    with pytest.raises(ValueError, match="whole numbers from 0 to 14"):
+        vae.dequantise(levels, 15)
 
 
 # --------------------------------------------------------------------------------------------------------------- maps
@@ -619,6 +683,33 @@ def test_generated_rows_of_a_linear_decoder_have_its_moments(wine: torch.Tensor)
         assert ((drawn.mean(0) - params["decoder.mean.bias"]).abs() < 5 * (variance / num).sqrt()).all()
         error = ((covariance.square() + variance * variance[:, None]) / num).sqrt()
         assert ((torch.cov(drawn.mT) - covariance).abs() < 5 * error).all()
+
+
+def test_generated_moments_are_the_decoders(wine: torch.Tensor) -> None:
+    """Of a linear decoder exactly: means b, variances the diagonal of W Wᵀ + σ² I, within five standard errors."""
+    params = linear(wine)
+    W, noise = params["decoder.mean.weight"], params["decoder.noise"]
+    variance = W.square().sum(1)
+    for options, num in (({}, 4096), ({"num_draws": 40_000, "seed": 1}, 40_000)):
+        found = vae.generated_moments(params, **options)
+        assert ((found["x_mean"] - params["decoder.mean.bias"]).abs() < 5 * (variance / num).sqrt()).all()
+        assert ((found["x_sd"].square() - noise - variance).abs() < 5 * variance * (2 / num) ** 0.5).all()
+    again, other = (vae.generated_moments(params, seed=seed)["x_mean"] for seed in (0, 1))
+    assert torch.equal(again, vae.generated_moments(params)["x_mean"])
+    assert not torch.equal(again, other)
+
+
+def test_simulated_sizes_are_those_asked_for() -> None:
+    x, truth = vae.simulate(7, latent_dim=3, num_features=9, hidden=5)
+    assert x.shape == (7, 9)
+    assert {name: tuple(value.shape) for name, value in truth.items()} == {
+        "decoder.0.weight": (5, 3),
+        "decoder.0.bias": (5,),
+        "decoder.logits.weight": (9, 5),
+        "decoder.logits.bias": (9,),
+        "z": (7, 3),
+    }
+    assert not torch.equal(x, vae.simulate(7, latent_dim=3, num_features=9, hidden=5, seed=1)[0])
 
 
 @pytest.mark.parametrize("likelihood", ["bernoulli", "gaussian"])
