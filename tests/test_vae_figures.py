@@ -30,8 +30,6 @@ def test_images_stand_where_they_belong() -> None:
     np.testing.assert_allclose(tile(figure, 1, 1), x[4].reshape(4, 4))
     plane = np.random.default_rng(1).random((3, 2, 16))
     np.testing.assert_allclose(tile(images.plot_manifold(plane), 2, 1), plane[2, 1].reshape(4, 4))
-    np.testing.assert_allclose(tile(images.plot_interpolation(plane), 2, 1), plane[2, 1].reshape(4, 4))
-    np.testing.assert_allclose(tile(images.plot_interpolation(plane[1]), 0, 1), plane[1, 1].reshape(4, 4))
 
 
 @pytest.mark.parametrize(

@@ -34,7 +34,7 @@ def _pixels(x: Tensor, options: dict[str, Any]) -> Tensor:
 def _decoded_likelihood(params: dict[str, Tensor], x: Tensor) -> Tensor:
     """Importance-sampled log likelihood of each row with the encoder as proposal; NaN where there is none."""
     try:
-        return vae.log_likelihood(params, x, num_samples=200)
+        return vae.log_likelihood(params, x, num_draws=200)
     except ValueError:
         return torch.full((1,), math.nan)
 

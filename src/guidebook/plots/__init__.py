@@ -6,7 +6,7 @@ Every function returns a figure of its own. Nothing is kept between calls: no cu
 from .compare import ComparisonFigure, plot_comparison, plot_quantity, worst_first
 from .graphs.figure import MOST_NODES, plot_graph
 from .graphs.graph import Graph, model_graph
-from .models.images import plot_interpolation, plot_manifold, plot_reconstructions, plot_samples
+from .models.images import plot_manifold, plot_reconstructions, plot_samples
 from .models.mixtures import Mixture, mixtures_of, plot_mixtures, separating_columns
 from .models.profiles import Band, plot_profiles, plot_shares, profiles_of, shares_of
 from .pairs import companion, plot_pair
@@ -26,7 +26,6 @@ __all__ = [
     "model_graph",
     "plot_comparison",
     "plot_graph",
-    "plot_interpolation",
     "plot_losses",
     "plot_manifold",
     "plot_mixtures",

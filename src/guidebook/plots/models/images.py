@@ -1,4 +1,4 @@
-"""Small grey images side by side: data and reconstructions, samples, the plane of two factors, paths between images."""
+"""Small grey images side by side: data and reconstructions, samples, the plane of two factors."""
 
 import math
 from collections.abc import Sequence
@@ -80,20 +80,6 @@ def plot_manifold(images: ArrayLike, *, shape: tuple[int, int] | None = None) ->
     ax.set_xlabel("first factor, by quantiles of the prior →")
     ax.set_ylabel("second factor →")
     return figure
-
-
-def plot_interpolation(images: ArrayLike, *, shape: tuple[int, int] | None = None) -> Figure:
-    """Paths from the image on the left to the one on the right, a line each.
-
-    Parameters
-    ----------
-    images : array, shape (steps, d) or (paths, steps, d)
-        As `guidebook.models.vae.interpolate` returns them.
-    shape : (int, int), optional
-        As for `plot_reconstructions`.
-    """
-    paths = np.asarray(images)
-    return _draw(paths[None] if paths.ndim == 2 else paths, shape)[0]
 
 
 def _draw(images: np.ndarray, shape: tuple[int, int] | None) -> tuple[Figure, Axes, tuple[int, int]]:
