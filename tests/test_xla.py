@@ -20,13 +20,14 @@ from guidebook.inference import gibbs, nuts
 from guidebook.inference.diagnostics import mcse
 from guidebook.inference.engines import xla
 from guidebook.inference.engines.graph import CannotCompile, functional
+from guidebook.inference.mcmc.vectors import as_sites, as_vector
 from guidebook.inference.traces.init import start_strategy
 from guidebook.models import gmm
 from guidebook.workflow.fit import problem
 
 jax = pytest.importorskip("jax")
 pytest.importorskip("numpyro")
-from guidebook.inference.engines.xla import adapt, chains, table, translate  # noqa: E402
+from guidebook.inference.engines.xla import adapt, table, translate  # noqa: E402
 
 GENERATOR = torch.Generator().manual_seed(0)
 F8 = torch.float64
@@ -353,9 +354,9 @@ def translated(model: Callable, data: tuple) -> tuple[Callable, Callable, list, 
 
     def eager(at: Tensor) -> Tensor:
         with pyro.validation_enabled(False):
-            return potential(chains._sites(at, shapes))
+            return potential(as_sites(at, shapes))
 
-    at = chains._flat(start)
+    at = as_vector(start)
     run, constants = translate.as_jax(functional(eager, at, translate.knows))
     return eager, run, constants, at
 

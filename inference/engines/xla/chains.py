@@ -14,8 +14,9 @@ from pyro.infer.mcmc.util import initialize_model
 from torch import Size, Tensor
 
 from ...diagnostics import of_sites
-from ...hmc import is_dense
-from ...mcmc.chains import Chains, Sites, chain_seeds, on_device
+from ...mcmc.chains import ChainOptions, Chains, on_device
+from ...mcmc.hamiltonian import is_dense
+from ...mcmc.vectors import Sites, as_sites, as_vector
 from ...progress import Progress
 from ...traces.draws import add_deterministic
 from ...traces.init import start_strategy
@@ -28,48 +29,43 @@ from .translate import as_jax, knows
 def xla_chains(
     model: Callable,
     data: tuple,
-    *,
-    num_draws: int,
-    num_warmup: int,
-    num_chains: int,
+    options: ChainOptions,
     target_accept: float,
     dense_mass: bool | None,
-    seed: int,
-    device: str | torch.device | None,
-    progress: bool,
 ) -> Chains:
     """Run NUTS; options as in `nuts`.
 
     Returns
     -------
     Chains
-        ``figures`` are those of `hamiltonian_chains`, ``energy`` and ``tree_depth``.
+        ``sample_stats`` are those of `hamiltonian_chains`, ``energy`` and ``tree_depth``.
 
     Raises
     ------
     CannotCompile
         If the model cannot be translated, or the translation does not agree with it.
     """
-    seeds = chain_seeds(seed, num_chains)
-    data, kind = on_device(data, device)
+    seeds = options.seeds()
+    data, kind = on_device(data, options.device)
     platform = _platform(kind)
-    begin, total = time.perf_counter(), num_chains * (num_warmup + num_draws)
-    with Progress("nuts", total, progress) as bar, warnings.catch_warnings():
+    begin, total = time.perf_counter(), options.num_chains * options.iterations
+    with Progress("nuts", total, options.progress) as bar, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         found = [_initialised(model, data, one) for one in seeds]
-        places = [_flat(sites) for sites, _, _ in found]
+        places = [as_vector(sites) for sites, _, _ in found]
         sites, potential, transforms = found[0]
         shapes = {name: value.shape for name, value in sites.items()}
         if not len(places[0]):
             raise CannotCompile("the model has no continuous latent variables")
-        options = Options(num_draws, num_warmup, target_accept, is_dense(dense_mass, len(places[0])))
+        dense = is_dense(dense_mass, len(places[0]))
+        chain = Options(options.num_draws, options.num_warmup, target_accept, dense)
         with isolated(seeds[0]):
-            starts, compiled_program = _prepared(potential, shapes, places, seeds, options, platform)
-        runs = run(compiled_program, starts, options, platform, _counter(bar))
+            starts, compiled_program = _prepared(potential, shapes, places, seeds, chain, platform)
+        runs = run(compiled_program, starts, chain, platform, _counter(bar))
         with isolated(seeds[0]):
             draws = _constrained(model, data, transforms, shapes, torch.as_tensor(np.stack([r.draws for r in runs])))
     seconds = time.perf_counter() - begin
-    return Chains(draws, _figures(runs), *of_sites(draws), seconds)
+    return Chains(draws, _sample_stats(runs), *of_sites(draws), seconds)
 
 
 def _platform(kind: str) -> str:
@@ -89,16 +85,6 @@ def _initialised(model: Callable, data: tuple, seed: int) -> tuple[Sites, Potent
     return sites, potential, transforms
 
 
-def _flat(sites: Sites) -> Tensor:
-    return torch.cat([value.detach().reshape(-1) for value in sites.values()]) if sites else torch.zeros(0)
-
-
-def _sites(flat: Tensor, shapes: dict[str, Size]) -> Sites:
-    """Sites (…, *site) of vectors (…, d)."""
-    parts = flat.split([shape.numel() for shape in shapes.values()], -1)
-    return {n: part.reshape(flat.shape[:-1] + shape) for part, (n, shape) in zip(parts, shapes.items(), strict=True)}
-
-
 def _prepared(
     potential: Potential,
     shapes: dict[str, Size],
@@ -110,7 +96,7 @@ def _prepared(
     """The starts of the chains and the compiled program, once it has been found to agree with the potential."""
 
     def over_vectors(at: Tensor) -> Tensor:
-        return potential(_sites(at, shapes))
+        return potential(as_sites(at, shapes))
 
     translation, constants = as_jax(functional(over_vectors, places[0], knows))
     starts = [Start(*_at(over_vectors, place), seed) for place, seed in zip(places, seeds, strict=True)]
@@ -162,18 +148,17 @@ def _constrained(
     """The model's latent and deterministic sites, shape (chain, draw, *site), on the CPU."""
     device = next((value.device for value in data if isinstance(value, Tensor)), None)
     with torch.no_grad():
-        rows = _sites(flat.flatten(0, 1).to(device), shapes)
+        rows = as_sites(flat.flatten(0, 1).to(device), shapes)
         latent = {name: transforms[name].inv(value) for name, value in rows.items()}
     draws = add_deterministic(model, latent, data)
     return {name: value.cpu().unflatten(0, flat.shape[:2]) for name, value in draws.items()}
 
 
-def _figures(runs: list[Run]) -> dict[str, Tensor]:
+def _sample_stats(runs: list[Run]) -> dict[str, Tensor]:
     leapfrogs = torch.as_tensor(np.stack([r.leapfrogs for r in runs]))
-    moved = [(np.diff(r.draws, axis=0) != 0).any(-1) for r in runs]
     return {
         "divergences": torch.tensor([int(r.diverging.sum()) for r in runs]),
-        "accept_rate": torch.tensor([float(m.mean()) if len(m) else 1.0 for m in moved]),
+        "accept_rate": torch.tensor([r.accept_rate for r in runs]),
         "step_size": torch.tensor([r.step_size for r in runs]),
         "energy": torch.as_tensor(np.stack([r.energy for r in runs])),
         "tree_depth": leapfrogs.double().log2().floor().int() + 1,

@@ -57,6 +57,8 @@ class Run(NamedTuple):
         Steps of each trajectory.
     diverging : ndarray, shape (draw,)
     step_size : float
+    accept_rate : float
+        Mean acceptance probability.
     """
 
     draws: np.ndarray
@@ -64,6 +66,7 @@ class Run(NamedTuple):
     leapfrogs: np.ndarray
     diverging: np.ndarray
     step_size: float
+    accept_rate: float
 
 
 class Options(NamedTuple):
@@ -124,9 +127,10 @@ def run(
                     blocks.append(kept)
                 done += count
                 report(count)
-            step_size = float(carried[0].adapt_state.step_size)
+            state = carried[0]
+            rates = float(state.adapt_state.step_size), float(state.mean_accept_prob)
         draws, energy, leapfrogs, diverging = (np.concatenate(values) for values in zip(*blocks, strict=True))
-        return Run(draws, energy, leapfrogs, diverging, step_size)
+        return Run(draws, energy, leapfrogs, diverging, *rates)
 
     with ThreadPoolExecutor(min(len(starts), joblib.cpu_count())) as pool:
         try:
