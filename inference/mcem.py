@@ -13,6 +13,7 @@ References
 import time
 import warnings
 from collections.abc import Callable
+from itertools import repeat
 from typing import Any
 
 import pyro
@@ -23,12 +24,13 @@ from torch import Tensor
 from .info import McemInfo
 from .mcmc.kernels import KERNELS, Kernel
 from .mcmc.latent_vector import Blocks
-from .optim.sgd import late_fall, minimise
+from .optim.result import remaining_decrease
 from .posterior import Posterior
 from .progress import Progress
-from .traces.draws import MOST_LOCAL, nodes
-from .traces.introspect import unconstrained_params
+from .svi import fit_eagerly
+from .traces.draws import MAX_LOCAL, nodes
 from .traces.isolate import isolated
+from .traces.params import unconstrained_params
 
 
 def mcem(
@@ -126,8 +128,14 @@ def mcem(
             raise ValueError("mcem: the model has no parameters to fit") from None
         with warnings.catch_warnings(), Progress("mcem", num_steps, progress) as bar:
             try:
-                losses = minimise(
-                    loss_and_grads, params, optim=optim or torch.optim.Adam, lr=lr, num_steps=num_steps, bar=bar
+                losses = fit_eagerly(
+                    loss_and_grads,
+                    params,
+                    repeat(()),
+                    optim=optim or torch.optim.Adam,
+                    lr=lr,
+                    num_steps=num_steps,
+                    bar=bar,
                 )
             except FloatingPointError as error:
                 raise FloatingPointError(f"mcem: {error}; try a smaller lr") from None
@@ -135,7 +143,7 @@ def mcem(
         params_found = _params(model, data)
     seconds = time.perf_counter() - begin
 
-    fall = late_fall(losses[::10])  # the chain's draws resemble their neighbours
+    fall = remaining_decrease(losses[::10])  # the chain's draws resemble their neighbours
     because = f"took all {num_steps} steps"
     if fall > 0:
         because += f" with the log joint density still rising, by {fall:.3g} nats of late: take more steps"
@@ -155,7 +163,7 @@ def mcem(
 
 
 def _draw(blocks: Blocks, step: Callable[[], Tensor], num_draws: int) -> dict[str, Tensor]:
-    if blocks.start.numel() * num_draws > MOST_LOCAL:
+    if blocks.start.numel() * num_draws > MAX_LOCAL:
         return {}
     kept = [{name: value.detach().cpu() for name, value in blocks.sites(step()).items()} for _ in range(num_draws)]
     return {name: torch.stack([sites[name] for sites in kept])[None] for name in kept[0]}

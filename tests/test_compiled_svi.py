@@ -22,9 +22,9 @@ from guidebook.inference.engines.compiled.record import record
 from guidebook.inference.engines.compiled.tidy import _NORMAL, _UNIFORM, lean
 from guidebook.inference.engines.graph import CannotCompile
 from guidebook.inference.optim.losses import named_loss
-from guidebook.inference.optim.minibatch import Picked, gathered
-from guidebook.inference.traces.init import Start
-from guidebook.inference.traces.introspect import unconstrained_params
+from guidebook.inference.optim.minibatch import RowIndex, gather
+from guidebook.inference.traces.init import InitMessenger
+from guidebook.inference.traces.params import unconstrained_params
 from guidebook.models import factor_analysis, gmm, lda, mixture, ppca, vae
 
 DATA = linear.data()
@@ -55,7 +55,7 @@ class Listening(Interpreter):
 
 def recorded(loss: ELBO, model, guide, *data: Tensor):
     """What the fit records (which `record` checks against Pyro), its inputs, and the lean graph."""
-    fitted = guide(Start()(model)) if getattr(guide, "is_guide_family", False) else guide
+    fitted = guide(InitMessenger()(model)) if getattr(guide, "is_guide_family", False) else guide
     pyro.set_rng_seed(0)
     loss.loss_and_grads(model, fitted, *data)
     leaves = unconstrained_params(model, fitted)
@@ -171,11 +171,11 @@ def test_a_compiled_fit_finds_the_posterior() -> None:
     assert evidence - 0.05 < posterior.info.elbo < evidence + 4 * posterior.info.elbo_se + 1e-6
 
 
-def by_hand(step: tidy.Lean, rule, leaves: list[Tensor], batch: list[Tensor], streams: list[Tensor | Picked]):
+def by_hand(step: tidy.Lean, rule, leaves: list[Tensor], batch: list[Tensor], streams: list[Tensor | RowIndex]):
     """Steps one by one through the lean graph and the optimiser's rule: losses and the last state."""
     parameters = torch.cat([leaf.reshape(-1) for leaf in leaves])
     average, memory, losses = parameters, [torch.zeros_like(parameters) for _ in range(rule.states)], []
-    for numbers, normal, uniform, *rows in zip(*map(gathered, streams), strict=True):
+    for numbers, normal, uniform, *rows in zip(*map(gather, streams), strict=True):
         parts = parameters.split([leaf.numel() for leaf in leaves])
         values = [part.view(leaf.shape) for part, leaf in zip(parts, leaves, strict=True)]
         inputs = (*values, *rows, normal, uniform, *step.constants)
@@ -187,7 +187,7 @@ def by_hand(step: tidy.Lean, rule, leaves: list[Tensor], batch: list[Tensor], st
     return torch.stack(losses), [parameters, average, *memory]
 
 
-def steps_of(stream: Tensor | Picked, part: slice) -> Tensor | Picked:
+def steps_of(stream: Tensor | RowIndex, part: slice) -> Tensor | RowIndex:
     return stream[part] if isinstance(stream, Tensor) else stream._replace(rows=stream.rows[part])
 
 
@@ -209,7 +209,7 @@ def steps_of(stream: Tensor | Picked, part: slice) -> Tensor | Picked:
     ],
 )
 def test_a_loop_of_machine_code_takes_the_same_steps(model, guide, data, optim, batched: bool) -> None:
-    fitted = guide(Start()(model)) if getattr(guide, "is_guide_family", False) else guide
+    fitted = guide(InitMessenger()(model)) if getattr(guide, "is_guide_family", False) else guide
     pyro.set_rng_seed(1)
     loss, rows = named_loss("trace"), list(range(len(data))) if batched else []
     loss.loss_and_grads(model, fitted, *data)
@@ -225,7 +225,7 @@ def test_a_loop_of_machine_code_takes_the_same_steps(model, guide, data, optim, 
     streams = [
         torch.tensor(plan, dtype=like.dtype),
         *noise,
-        *(Picked(rows, torch.stack([torch.arange(len(rows)).roll(t) for t in range(steps)])) for rows in batch),
+        *(RowIndex(rows, torch.stack([torch.arange(len(rows)).roll(t) for t in range(steps)])) for rows in batch),
     ]
     ours = program.compiled(step, rule, values, batch)
     assert isinstance(ours, program.Player)
@@ -317,8 +317,8 @@ def test_a_branch_on_a_drawn_value_is_named_and_runs_eagerly(monkeypatch: pytest
     x = torch.randn(5, generator=torch.Generator().manual_seed(0))
     with pytest.raises(ValueError, match=r"on its value does \(test_compiled_svi\.py, line \d+: if z > 0:\)"):
         svi(branching, guides.mean_field, x, num_steps=10, engine="compiled", progress=False)
-    monkeypatch.setattr(sys.modules["guidebook.inference.optim.training"], "COMPILED_FROM", 10)
-    with pytest.warns(UserWarning, match="one by one, for they cannot be compiled: the model takes a number out"):
+    monkeypatch.setattr(sys.modules["guidebook.inference.svi"], "COMPILED_FROM", 10)
+    with pytest.warns(UserWarning, match="one by one, since they cannot be compiled: the model takes a number out"):
         posterior = svi(branching, guides.mean_field, x, num_steps=10, progress=False)
     assert posterior.info.engine == "eager"
 

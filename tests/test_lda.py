@@ -24,7 +24,7 @@ from guidebook.datasets import bundled as corpora
 from guidebook.guides import lda as guides
 from guidebook.inference import cavi, evidence, gibbs, nuts, svi
 from guidebook.inference.diagnostics import ess
-from guidebook.inference.traces.init import Start
+from guidebook.inference.traces.init import InitMessenger
 from guidebook.models import lda
 from guidebook.models.lda.cavi import seeded_topics
 from guidebook.models.lda.inputs import read
@@ -653,7 +653,7 @@ def test_fits_start_where_coordinate_ascent_does(corpus: tuple[torch.Tensor, Sit
     torch.manual_seed(0)
     params = lda.cavi_steps(3, 0.3, 0.2).init(0, x)
     torch.manual_seed(0)
-    trace = poutine.trace(Start()(partial(model, num_topics=3, alpha=0.3, eta=0.2))).get_trace(x)
+    trace = poutine.trace(InitMessenger()(partial(model, num_topics=3, alpha=0.3, eta=0.2))).get_trace(x)
     sites = {name: trace.nodes[name]["value"] for name in truth}
     for name, value in sites.items():
         concentration = params[f"{name}.concentration"]

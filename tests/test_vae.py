@@ -20,7 +20,7 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from guidebook.guides import vae as guides
 from guidebook.guides.vae.semi_amortised import _signs
 from guidebook.inference import Posterior, svi
-from guidebook.inference.optim.warm_up import kl_warm_up
+from guidebook.inference.optim.losses import kl_warm_up
 from guidebook.models import ppca, vae
 
 Params = dict[str, torch.Tensor]

@@ -21,7 +21,7 @@ from guidebook.inference.diagnostics import mcse
 from guidebook.inference.engines import xla
 from guidebook.inference.engines.graph import CannotCompile, functional
 from guidebook.inference.mcmc.vectors import as_sites, as_vector
-from guidebook.inference.traces.init import start_strategy
+from guidebook.inference.traces.init import init_to_site
 from guidebook.models import gmm
 from guidebook.workflow.fit import problem
 
@@ -349,7 +349,7 @@ CATALOGUE = [
 def translated(model: Callable, data: tuple) -> tuple[Callable, Callable, list, Tensor]:
     """The potential over vectors, its translation with what that takes, and a start."""
     pyro.set_rng_seed(0)
-    start, potential, _, _ = initialize_model(model, data, init_strategy=start_strategy)
+    start, potential, _, _ = initialize_model(model, data, init_strategy=init_to_site)
     shapes = {name: value.shape for name, value in start.items()}
 
     def eager(at: Tensor) -> Tensor:

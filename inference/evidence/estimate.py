@@ -14,7 +14,7 @@ from torch import Tensor
 from ..mcmc.annealing import schedule
 from ..posterior import Posterior
 from ..traces.draws import nodes
-from ..traces.introspect import is_family
+from ..traces.guides import is_family
 from ..traces.isolate import check_seed, isolated
 from .methods import Draws, annealed, bridged, from_weights, kept_weights, posterior_draws
 from .record import Evidence

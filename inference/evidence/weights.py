@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..diagnostics import ess, k_hat
 from ..traces.draws import Sites, draw_chunk, nodes
-from ..traces.introspect import is_point
+from ..traces.guides import is_point
 from .space import LatentSpace, has_density, is_by_row, many
 
 ENOUGH_FOR_K_HAT = 100  # weights

@@ -20,7 +20,7 @@ from ..diagnostics import MAX_R_HAT, of_sites
 from ..engines.graph import Potential
 from ..progress import Progress
 from ..traces.draws import add_deterministic
-from ..traces.init import start_strategy
+from ..traces.init import init_to_site
 from ..traces.isolate import check_seed, isolated
 from .vectors import Sites
 
@@ -191,7 +191,7 @@ def _run_chain(
     """Run one chain; write the number of iterations done to the file ``counter``."""
     with isolated(seed), warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        start, potential, transforms, _ = initialize_model(model, data, init_strategy=start_strategy)
+        start, potential, transforms, _ = initialize_model(model, data, init_strategy=init_to_site)
         unconstrained, stats = sampler(Target(start, potential), lambda done: counter.write_text(str(done)))
         with torch.no_grad():
             latent = {name: transforms[name].inv(value) for name, value in unconstrained.items()}

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from ...optim.minibatch import Picked, gathered
+from ...optim.minibatch import RowIndex, gather
 
 WARM_UP = 3  # calls before the one that is captured: kernels choose their settings, libraries their workspaces
 
@@ -70,9 +70,9 @@ class Captured:
         self._now = torch.zeros(1, dtype=torch.long, device=self.state[0].device)
         self._prepare([inputs[position].unsqueeze(0) for position in streams])
 
-    def play(self, streams: Sequence[Tensor | Picked]) -> Tensor:
+    def play(self, streams: Sequence[Tensor | RowIndex]) -> Tensor:
         """Take a step for each row of the streams, shaped (step, …); returns the losses (step,)."""
-        fresh = list(map(gathered, streams))
+        fresh = list(map(gather, streams))
         count = len(fresh[0])
         if count > len(self._losses):
             self._prepare(fresh)

@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.fx import Graph, GraphModule, Node
 from torch.fx.experimental.proxy_tensor import make_fx
 
-from ...optim.minibatch import Picked, gathered
+from ...optim.minibatch import RowIndex, gather
 from ..graph import CannotCompile
 from .capture import Captured
 from .optimisers import Rule
@@ -40,10 +40,10 @@ class Caller:
         self.state = list(inputs[:states])
         self._run, self._inputs, self._streams = run, list(inputs), streams
 
-    def play(self, streams: Sequence[Tensor | Picked]) -> Tensor:
+    def play(self, streams: Sequence[Tensor | RowIndex]) -> Tensor:
         """As `Player.play`."""
         losses = []
-        for rows in zip(*map(gathered, streams), strict=True):
+        for rows in zip(*map(gather, streams), strict=True):
             for position, row in zip(self._streams, rows, strict=True):
                 self._inputs[position] = row
             loss, *self.state = self._run(*self.state, *self._inputs[len(self.state) :])
@@ -107,7 +107,7 @@ def compiled(step: Lean, rule: Rule, leaves: Sequence[Tensor], batch: Sequence[T
                 steps = _in_a_row(run, program, examples, states, streams, len(batch))
                 first = [examples[position].unsqueeze(0) for position in streams[:3]]
                 loss = steps.play(
-                    [*first, *(Picked(rows, torch.arange(len(rows), device=rows.device)[None]) for rows in batch)]
+                    [*first, *(RowIndex(rows, torch.arange(len(rows), device=rows.device)[None]) for rows in batch)]
                 )
         except Exception as error:  # a compiler's complaint about a stranger's model: the eager step still serves
             raise CannotCompile(f"it cannot be compiled: {str(error).strip().splitlines()[0][:200]}") from None

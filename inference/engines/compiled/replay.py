@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ...optim.minibatch import Picked, gathered
+from ...optim.minibatch import RowIndex, gather
 from . import small_matrices
 
 AHEAD = 256  # bytes, at most, of a row of the next step's batch that are asked of memory a step before
@@ -106,13 +106,13 @@ class Player:
         self._loop = _compile(self._source())
         self._pointers = (ctypes.c_void_p * len(self._table))(*self._table)
 
-    def play(self, streams: Sequence[Tensor | Picked]) -> Tensor:
+    def play(self, streams: Sequence[Tensor | RowIndex]) -> Tensor:
         """Take a step for each row of the streams, contiguous and shaped (step, …); returns the losses (step,)."""
         plain = [value for value in streams if isinstance(value, Tensor)]
-        picked = [value for value in streams if isinstance(value, Picked)]
+        picked = [value for value in streams if isinstance(value, RowIndex)]
         if not all(value.data.is_contiguous() for value in picked):
             index = torch.arange(picked[0].rows.numel()).view_as(picked[0].rows)
-            picked = [Picked(gathered(value).flatten(0, 1), index) for value in picked]
+            picked = [RowIndex(gather(value).flatten(0, 1), index) for value in picked]
         index = picked[0].rows.contiguous() if picked else torch.empty(0, dtype=torch.long)
         places = [value.data_ptr() for value in (*plain, *(value.data for value in picked))]
         rows = (ctypes.c_void_p * len(places))(*places)

@@ -19,7 +19,7 @@ from ...mcmc.hamiltonian import is_dense
 from ...mcmc.vectors import Sites, as_sites, as_vector
 from ...progress import Progress
 from ...traces.draws import add_deterministic
-from ...traces.init import start_strategy
+from ...traces.init import init_to_site
 from ...traces.isolate import isolated
 from ..graph import CannotCompile, Potential, functional
 from .sampler import Options, Program, Run, Start, program, run, setting, visited
@@ -81,7 +81,7 @@ def _platform(kind: str) -> str:
 def _initialised(model: Callable, data: tuple, seed: int) -> tuple[Sites, Potential, dict[str, Any]]:
     """A start, the potential and the sites' transforms."""
     with isolated(seed):
-        sites, potential, transforms, _ = initialize_model(model, data, init_strategy=start_strategy)
+        sites, potential, transforms, _ = initialize_model(model, data, init_strategy=init_to_site)
     return sites, potential, transforms
 
 
