@@ -60,9 +60,8 @@ def test_no_import_runs_back_up() -> None:
     """models stands on torch and Pyro; a guide is about a model; inference takes functions, and knows only `Steps`."""
     for room, allowed in MAY_IMPORT.items():
         for file in (ROOT / room).rglob("*.py"):
-            text = re.sub(
-                r"^ *from \.+models import (GibbsSteps, Steps|GibbsSteps|Steps)$", "", file.read_text(), flags=re.M
-            )
+            types = r"^( *)from \.+models import (GibbsSteps, Steps|GibbsSteps|Steps)$"
+            text = re.sub(types, r"\1pass", file.read_text(), flags=re.M)
             assert rooms_imported(file, text) <= allowed, file
 
 
