@@ -64,7 +64,7 @@ def recorded(loss: ELBO, model, guide, *data: Tensor):
     return graph, inputs, functionalise.functionalise(trace_step(loss, model, fitted, leaves, [data], []), inputs)
 
 
-def assert_lean_graph_is_the_same(loss: ELBO, model, guide, *data: Tensor) -> None:
+def assert_pure_step_is_the_same(loss: ELBO, model, guide, *data: Tensor) -> None:
     """At the same noise the graph without Pyro, data and noise gives Pyro's loss and gradients."""
     graph, inputs, step = recorded(loss, model, guide, *data)
     original = Listening(graph)
@@ -84,14 +84,14 @@ def assert_lean_graph_is_the_same(loss: ELBO, model, guide, *data: Tensor) -> No
     "family", [guides.mean_field, guides.low_rank, guides.full_rank, guides.flow, guides.laplace, guides.map_point]
 )
 def test_every_guide_family_gives_its_eager_loss(family) -> None:
-    assert_lean_graph_is_the_same(named_loss("trace"), linear.model, family, *DATA)
+    assert_pure_step_is_the_same(named_loss("trace"), linear.model, family, *DATA)
 
 
 @pytest.mark.parametrize("name", ["mean_field", "graph", "enum", "renyi", "iwae"])
 def test_every_loss_is_recorded(name: str) -> None:
     loss = named_loss(name, 3 if name in ("renyi", "iwae") else 1)
     warnings.filterwarnings("ignore", "TraceEnum_ELBO found no sample sites configured")
-    assert_lean_graph_is_the_same(loss, linear.model, guides.mean_field, *DATA)
+    assert_pure_step_is_the_same(loss, linear.model, guides.mean_field, *DATA)
 
 
 @pytest.mark.parametrize(
@@ -123,7 +123,7 @@ def test_every_loss_is_recorded(name: str) -> None:
     ],
 )
 def test_the_collections_models_are_recorded(model, guide, loss: str, data: Tensor) -> None:
-    assert_lean_graph_is_the_same(named_loss(loss), model, guide, data)
+    assert_pure_step_is_the_same(named_loss(loss), model, guide, data)
 
 
 def test_noise_and_data_are_inputs() -> None:
@@ -172,7 +172,7 @@ def test_a_compiled_fit_finds_the_posterior() -> None:
 def by_hand(
     step: functionalise.PureStep, rule, leaves: list[Tensor], batch: list[Tensor], streams: list[Tensor | Picked]
 ):
-    """Steps one by one through the lean graph and the optimiser's rule: losses and the last state."""
+    """Steps one by one through the pure step and the optimiser's rule: losses and the last state."""
     parameters = torch.cat([leaf.reshape(-1) for leaf in leaves])
     average, memory, losses = parameters, [torch.zeros_like(parameters) for _ in range(rule.states)], []
     for numbers, normal, uniform, *rows in zip(*map(gathered, streams), strict=True):

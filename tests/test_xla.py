@@ -453,7 +453,7 @@ def test_auto_falls_back_with_a_warning(monkeypatch: pytest.MonkeyPatch) -> None
 
 def test_a_translation_that_disagrees_is_not_trusted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(table.TABLE, "sub.Tensor", lambda a, b, alpha=1: a - 1.001 * b)
-    with pytest.raises(ValueError, match="the translation does not agree with the model"):
+    with pytest.raises(ValueError, match="the translation disagrees with the model"):
         nuts(linear.model, *linear.data(), engine="xla", num_draws=20, num_warmup=30, num_chains=1, progress=False)
 
 
@@ -543,9 +543,9 @@ def test_a_mixture_agrees_with_gibbs_sampling() -> None:
         assert ((ours.mean((0, 1)) - theirs[name].mean((0, 1))).abs() < 4.5 * error).all(), name
 
 
-def test_renewals_leave_time_for_the_step_size() -> None:
-    assert adapt.renewals(10) == []
+def test_windows_leave_time_for_the_step_size() -> None:
+    assert adapt.window_ends(10) == []
     for num_warmup in (50, 100, 300, 1000, 5000):
-        times = adapt.renewals(num_warmup)
+        times = adapt.window_ends(num_warmup)
         assert times == sorted(set(times))
         assert times[-1] == num_warmup - min(50, num_warmup // 5)
