@@ -3,7 +3,7 @@ BIN := .venv/bin
 # Small models on two threads wait for each other: one thread a process, and a process a chain.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: demo test lint docs bench clean
+.PHONY: demo test lint compat docs bench clean
 
 .venv/demo: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -41,6 +41,9 @@ lint: .venv/test
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
 
+compat:
+	PYTHON=$(PYTHON) sh tests/compat.sh
+
 docs: .venv/docs
 	$(BIN)/sphinx-build -W --keep-going -q docs docs/build/html
 
@@ -48,4 +51,4 @@ bench: .venv/bench
 	$(BIN)/python -m benchmarks $(if $(QUICK),--quick)
 
 clean:
-	rm -rf .venv build dist docs/build reports *.egg-info .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-compat build dist docs/build reports *.egg-info .pytest_cache .ruff_cache .hypothesis

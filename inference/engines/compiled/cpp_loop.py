@@ -73,7 +73,7 @@ class CppLoop:
         loop = _LOOP.replace("BODY", "\n      ".join(lines))
         try:
             library = load_cpp("\n".join([PREFIX, number, small_matrices.SOURCE, *calls.kernels, loop]))
-        except RuntimeError as error:
+        except (RuntimeError, ImportError, AttributeError) as error:  # the compiler's, or of a name that has moved
             raise Unsupported("its kernels cannot be compiled together") from error
         self._run = library.run
         self._addresses = (ctypes.c_void_p * len(calls.addresses))(*calls.addresses)
