@@ -5,7 +5,7 @@ export OMP_NUM_THREADS ?= 1
 # Files side by side, on two cores unless told otherwise: make test PARALLEL="-n 8 --dist loadfile"
 PARALLEL ?= -n 2 --dist loadfile
 
-.PHONY: demo test quick lint docs bench clean
+.PHONY: demo test quick lint compat docs bench clean
 
 .venv/demo: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -49,6 +49,9 @@ lint: .venv/test
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
 
+compat:
+	PYTHON=$(PYTHON) sh tests/compat.sh
+
 docs: .venv/docs
 	$(BIN)/sphinx-build -W --keep-going -q docs docs/build/html
 
@@ -56,4 +59,4 @@ bench: .venv/bench
 	$(BIN)/python -m benchmarks $(if $(QUICK),--quick)
 
 clean:
-	rm -rf .venv build dist docs/build reports *.egg-info .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-compat build dist docs/build reports *.egg-info .pytest_cache .ruff_cache .hypothesis

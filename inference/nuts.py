@@ -112,6 +112,6 @@ def _compiled(model: Callable, data: tuple, *options: Any) -> Chains:
         raise CannotCompile(f"it needs JAX and NumPyro: {xla.INSTALL}")
     try:
         from .engines.xla.chains import xla_chains  # imports JAX
-    except ImportError as error:
+    except (ImportError, AttributeError) as error:  # not there, or a release that moved a name
         raise CannotCompile(f"JAX and NumPyro cannot be imported: {error}") from error
     return xla_chains(model, data, *options)

@@ -1,6 +1,6 @@
 """Stochastic variational inference at compiled speed: (model, guide, optimiser) as one step of machine code."""
 
-from .descend import fit_compiled
+from .fit import fit_compiled
 from .optimisers import RULES
 
 __all__ = ["RULES", "fit_compiled"]

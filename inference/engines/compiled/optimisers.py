@@ -1,6 +1,9 @@
 """Optimisers as functions of a vector of parameters, equal to torch's classes with their default options.
 
-Kingma and Ba (2015), Adam; Tieleman and Hinton (2012), RMSProp.
+References
+----------
+1. Kingma and Ba (2015), Adam: a method for stochastic optimization, ICLR, algorithm 1.
+2. Tieleman and Hinton (2012), RMSProp, Coursera: Neural networks for machine learning, lecture 6.5.
 """
 
 from collections.abc import Callable
@@ -16,9 +19,9 @@ class Rule(NamedTuple):
     Attributes
     ----------
     states : int
-        Vectors of memory, zero at first.
+        Number of vectors of memory, zero at the start.
     numbers : callable
-        (step from 1, step size), numbers or tensors of many steps → what ``update`` needs to know of the step.
+        (step counted from 1, step size) → what ``update`` needs of them; tensors give those of many steps.
     update : callable
         (parameters, gradient, memory, numbers) → (parameters, memory).
     """

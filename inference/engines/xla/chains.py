@@ -1,4 +1,4 @@
-"""Chains of NUTS on any Pyro model, its potential translated to JAX: what `chains.run_chains` is for Pyro's kernels."""
+"""Chains of NUTS on any Pyro model, its potential translated to JAX, as `mcmc.chains` runs Pyro's kernels."""
 
 import threading
 import time
@@ -22,7 +22,7 @@ from ...traces.draws import add_deterministic
 from ...traces.init import init_to_site
 from ...traces.isolate import isolated
 from ..graph import CannotCompile, Potential, functional
-from .sampler import Options, Program, Run, Start, program, run, setting, visited
+from .sampler import Options, Program, Run, Start, compile_program, probe, run, setting
 from .translate import as_jax, knows
 
 
@@ -33,17 +33,17 @@ def xla_chains(
     target_accept: float,
     dense_mass: bool | None,
 ) -> Chains:
-    """Run NUTS; options as in `nuts`.
+    """Run NUTS; options as for `nuts`.
 
     Returns
     -------
     Chains
-        ``sample_stats`` are those of `hamiltonian_chains`, ``energy`` and ``tree_depth``.
+        ``sample_stats`` are those of `hamiltonian_chains`, ``energy`` (nats) and ``tree_depth``.
 
     Raises
     ------
     CannotCompile
-        If the model cannot be translated, or the translation does not agree with it.
+        If the model cannot be translated, or the translation disagrees with it.
     """
     seeds = options.seeds()
     data, kind = on_device(data, options.device)
@@ -60,8 +60,8 @@ def xla_chains(
         dense = is_dense(dense_mass, len(places[0]))
         chain = Options(options.num_draws, options.num_warmup, target_accept, dense)
         with isolated(seeds[0]):
-            starts, compiled_program = _prepared(potential, shapes, places, seeds, chain, platform)
-        runs = run(compiled_program, starts, chain, platform, _counter(bar))
+            starts, program = _prepared(potential, shapes, places, seeds, chain, platform)
+        runs = run(program, starts, chain, platform, _counter(bar))
         with isolated(seeds[0]):
             draws = _constrained(model, data, transforms, shapes, torch.as_tensor(np.stack([r.draws for r in runs])))
     seconds = time.perf_counter() - begin
@@ -79,7 +79,7 @@ def _platform(kind: str) -> str:
 
 
 def _initialised(model: Callable, data: tuple, seed: int) -> tuple[Sites, Potential, dict[str, Any]]:
-    """A start, the potential and the sites' transforms."""
+    """Return a start, the potential and the sites' transforms."""
     with isolated(seed):
         sites, potential, transforms, _ = initialize_model(model, data, init_strategy=init_to_site)
     return sites, potential, transforms
@@ -93,7 +93,7 @@ def _prepared(
     options: Options,
     platform: str,
 ) -> tuple[list[Start], Program]:
-    """The starts of the chains and the compiled program, once it has been found to agree with the potential."""
+    """Return the starts of the chains and the compiled program, checked against the potential."""
 
     def over_vectors(at: Tensor) -> Tensor:
         return potential(as_sites(at, shapes))
@@ -102,19 +102,20 @@ def _prepared(
     starts = [Start(*_at(over_vectors, place), seed) for place, seed in zip(places, seeds, strict=True)]
     try:
         with setting(starts[0].at.dtype, platform):
-            compiled = program(translation, [jax.device_put(value) for value in constants], starts[0].at, options)
-    except Exception as error:
+            arrays = [jax.device_put(value) for value in constants]
+            program = compile_program(translation, arrays, starts[0].at, options)
+        points = [[np.asarray(part) for part in point] for point in probe(program, starts[0], platform)]
+    except Exception as error:  # user models, and releases of JAX and NumPyro, can fail in any way
         first = str(error).strip().split("\n")[0][:200]
-        raise CannotCompile(f"JAX does not take the translation: {type(error).__name__}: {first}") from error
-    points = [[np.asarray(part) for part in point] for point in visited(compiled, starts[0], platform)]
+        raise CannotCompile(f"JAX rejects the translation: {type(error).__name__}: {first}") from error
     moved = [point for point in points if (point[0] != starts[0].at).any()]
     if not moved or not all(_agree(point, _at(over_vectors, torch.tensor(point[0]).to(places[0]))) for point in moved):
-        raise CannotCompile("the translation does not agree with the model")
-    return starts, compiled
+        raise CannotCompile("the translation disagrees with the model")
+    return starts, program
 
 
 def _at(potential: Callable[[Tensor], Tensor], place: Tensor) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """A place, the potential there and its gradient."""
+    """Return a place, the potential there and its gradient."""
     with pyro.validation_enabled(False):
         leaf = place.clone().requires_grad_()
         value = potential(leaf)
@@ -123,7 +124,7 @@ def _at(potential: Callable[[Tensor], Tensor], place: Tensor) -> tuple[np.ndarra
 
 
 def _agree(ours: list[np.ndarray], eager: tuple[np.ndarray, ...]) -> bool:
-    tolerance = 1e-6 if eager[0].dtype == np.float64 else 1e-2  # a wrong translation is farther off
+    tolerance = 1e-6 if eager[0].dtype == np.float64 else 1e-2  # a wrong translation is further off
     return all(
         a.dtype == b.dtype and np.abs(a - b).max() <= tolerance * max(1.0, np.abs(b).max())
         for a, b in zip(ours, eager, strict=True)
@@ -145,7 +146,7 @@ def _counter(bar: Progress) -> Callable[[int], None]:
 def _constrained(
     model: Callable, data: tuple, transforms: dict[str, Any], shapes: dict[str, Size], flat: Tensor
 ) -> Sites:
-    """The model's latent and deterministic sites, shape (chain, draw, *site), on the CPU."""
+    """Return the model's latent and deterministic sites, shape (chain, draw, *site), on the CPU."""
     device = next((value.device for value in data if isinstance(value, Tensor)), None)
     with torch.no_grad():
         rows = as_sites(flat.flatten(0, 1).to(device), shapes)
