@@ -210,7 +210,7 @@ def ascend(
 
 def _start(loop: _Loop, seed: int, restart: int) -> Params:
     own = int(np.random.SeedSequence([seed, restart]).generate_state(1)[0])
-    if all(value.device.type == "cpu" for value in loop.data):
+    if all(value.device.type == "cpu" for value in loop.data if isinstance(value, Tensor)):
         torch.default_generator.manual_seed(own)  # torch.manual_seed takes a millisecond to see to other devices
     else:
         torch.manual_seed(own)
