@@ -9,8 +9,8 @@ from torch.distributions import Dirichlet, kl_divergence
 
 from .._shared.steps import Params, Steps
 from .conjugate import Statistics, update
-from .covariance import Covariance, Form, align, form_of, per_block
-from .e_step import Components, Rows, entropy, expect, prepare, squared_distance
+from .covariance import Covariance, Form, align, form_of
+from .e_step import Components, Rows, expect, expected_log_joint, prepare, squared_distance
 from .em import components_at, start
 from .gibbs import draw_posterior
 from .prior import Prior
@@ -54,38 +54,33 @@ def cavi_steps(num_components: int = 3, covariance: Covariance = "full", prior: 
     Steps
         Even restarts begin at k-means, odd ones at random rows. Parameters are those of q: ``concentration`` (k),
         ``mean_strength`` (k), ``mean`` (k, d), ``df`` and ``scale`` (c, κ, m, ν and Λ, as in `NormalWishart`).
-
-    Raises
-    ------
-    ValueError
-        If ``covariance`` is unknown.
     """
     form = form_of(covariance)
 
     def rows_of(x: Tensor | Rows) -> Rows:
         return prepare(x, num_components, covariance)
 
-    def expectations_at(components: Components, rows: Rows) -> Expectations:
+    def update_z(components: Components, rows: Rows) -> Expectations:
         found, log_norm = expect(components, rows, form)
-        return Expectations(*found, entropy(components, found, log_norm, form), prior or rows.prior)
+        return Expectations(*found, log_norm - expected_log_joint(components, found, form), prior or rows.prior)
 
     def init(restart: int, x: Tensor | Rows) -> Params:
         rows = rows_of(x)
-        first = components_at(start(restart, rows, num_components, form), form)
-        return m_step(expectations_at(first, rows), rows)
+        return m_step(update_z(components_at(start(restart, rows, num_components, form), form), rows), rows)
 
     def e_step(params: Params, x: Tensor | Rows) -> Expectations:
-        log_weights, log_det = _log_moments(params, form)
-        dim = params["mean"].shape[-1]
-        constant = log_weights + 0.5 * (log_det - dim / params["mean_strength"])
-        return expectations_at(Components(constant, params["mean"], _inverse(params, form)), rows_of(x))
+        return update_z(_expected_components(params, form), rows_of(x))
 
     def m_step(expectations: Expectations, x: Tensor | Rows) -> Params:
-        posterior = update(Statistics(*expectations[:3]), expectations.prior, form)
-        return {"concentration": expectations.prior.concentration + expectations.counts, **posterior._asdict()}
+        given = Statistics(*expectations[:3])
+        concentration = expectations.prior.concentration + given.counts
+        return {"concentration": concentration, **update(given, expectations.prior, form)._asdict()}
 
     def objective(params: Params, expectations: Expectations) -> Tensor:
-        return _bound(params, expectations, form)
+        """Bishop (2006), equation 10.70, for any q of this form."""
+        components = _expected_components(params, form)
+        fit = expected_log_joint(components, Statistics(*expectations[:3]), form)
+        return fit + expectations.entropy - _divergence(params, components, expectations.prior, form)
 
     def draw(params: Params, num_draws: int) -> Params:
         return draw_posterior({name: value.expand(num_draws, *value.shape) for name, value in params.items()}, form)
@@ -93,54 +88,39 @@ def cavi_steps(num_components: int = 3, covariance: Covariance = "full", prior: 
     return Steps(init, e_step, m_step, objective, prepare=lambda x: (rows_of(x),), draw=draw, batched=True)
 
 
-def _log_moments(params: Params, form: Form) -> tuple[Tensor, Tensor]:
-    """E log weights and E log |Σ⁻¹| under q, each (..., k), tied (..., 1); Bishop (2006), equations 10.65 and 10.66."""
-    concentration, dim = params["concentration"], params["mean"].shape[-1]
+def _expected_components(params: Params, form: Form) -> Components:
+    """Expected log joint densities under q, Bishop (2006), equations 10.64 to 10.66."""
+    concentration, loc, scale = params["concentration"], params["mean"], params["scale"]
     log_weights = torch.digamma(concentration) - torch.digamma(concentration.sum(-1, keepdim=True))
-    scale = form.blocks(params["scale"])
-    return log_weights, form.per_component(_log_det(per_block(params["df"], scale), scale), dim)
+    blocks = form.blocks(scale)
+    log_det = form.per_component(_log_det(align(params["df"], blocks[..., 0, 0]), blocks), loc)
+    constant = log_weights + 0.5 * (log_det - loc.shape[-1] * (math.log(2 * math.pi) + 1 / params["mean_strength"]))
+    return Components(constant, loc, form.inverse(form.root(scale / align(params["df"], scale))))
+
+
+def _divergence(params: Params, components: Components, prior: Prior, form: Form) -> Tensor:
+    """Kullback-Leibler divergence, shape (...), of q(weights) q(means, precisions) from the prior."""
+    concentration = params["concentration"]
+    prior_of_weights = Dirichlet(torch.full_like(concentration, prior.concentration), False)
+    of_weights = kl_divergence(Dirichlet(concentration, False), prior_of_weights)
+
+    ratio = prior.mean_strength / params["mean_strength"]
+    distance = squared_distance(components.inverse, components.loc - prior.mean, form)
+    of_means = 0.5 * (components.loc.shape[-1] * (ratio - 1 - ratio.log()) + prior.mean_strength * distance)
+
+    scale, first = form.blocks(params["scale"]), form.blocks(form.project(prior.scale))
+    df, first_df, size = align(params["df"], scale[..., 0, 0]), params["df"].new_tensor(prior.df), scale.shape[-1]
+    traces = torch.linalg.solve(scale, first.expand_as(scale)).diagonal(dim1=-2, dim2=-1).sum(-1)
+    of_wisharts = _log_normaliser(df, scale) - _log_normaliser(first_df, first)
+    of_wisharts = of_wisharts + 0.5 * ((df - first_df) * _log_det(df, scale) + df * (traces - size))
+    return of_weights + of_means.sum(-1) + of_wisharts.flatten(of_weights.dim()).sum(-1)
 
 
 def _log_det(df: Tensor, scale: Tensor) -> Tensor:
-    """E log |Σ⁻¹| of inverse Wisharts."""
+    """E log |Σ⁻¹| of inverse Wisharts, Bishop (2006), equation B.81."""
     size = scale.shape[-1]
     halves = (df.unsqueeze(-1) - torch.arange(size, dtype=df.dtype, device=df.device)) / 2
     return torch.digamma(halves).sum(-1) + size * math.log(2) - torch.logdet(scale)
-
-
-def _inverse(params: Params, form: Form) -> Tensor:
-    """S⁻¹ of the covariance whose inverse is E Σ⁻¹ under q."""
-    return form.inverse(form.root(params["scale"] / align(params["df"], params["scale"])))
-
-
-def _bound(params: Params, expectations: Expectations, form: Form) -> Tensor:
-    """The evidence lower bound, Bishop (2006), equation 10.70, for any q of this form; shape (...)."""
-    counts, mean, scatter, of_z, prior = expectations
-    dim, inverse = mean.shape[-1], _inverse(params, form)
-    mean = torch.where((counts > 0).unsqueeze(-1), mean, prior.mean)
-    strength, loc = params["mean_strength"], params["mean"]
-    log_weights, log_det = _log_moments(params, form)
-    density = log_weights + 0.5 * (log_det - dim * math.log(2 * math.pi) - dim / strength)
-    fit = counts * (density - 0.5 * squared_distance(inverse, mean - loc, form))
-    within = form.traces(inverse, scatter)
-
-    ratio = prior.mean_strength / strength
-    distance = squared_distance(inverse, loc - prior.mean, form)
-    means = 0.5 * (dim * (ratio - 1 - ratio.log()) + prior.mean_strength * distance)
-    prior_of_weights = Dirichlet(torch.full_like(counts, prior.concentration), False)
-    weights = kl_divergence(Dirichlet(params["concentration"], False), prior_of_weights)
-    covariances = _divergence(params, prior, form).flatten(of_z.dim())
-    return (fit - means).sum(-1) - 0.5 * within.sum(-1) + of_z - weights - covariances.sum(-1)
-
-
-def _divergence(params: Params, prior: Prior, form: Form) -> Tensor:
-    """Kullback-Leibler divergence from the prior of the Wishart distributions in q."""
-    scale, first = form.blocks(params["scale"]), form.blocks(form.project(prior.scale))
-    df, size = per_block(params["df"], scale), scale.shape[-1]
-    first_df = df.new_tensor(prior.df)
-    traces = torch.linalg.solve(scale, first.expand_as(scale)).diagonal(dim1=-2, dim2=-1).sum(-1)
-    change = (df - first_df) * _log_det(df, scale) - df * size + df * traces
-    return _log_normaliser(df, scale) - _log_normaliser(first_df, first) + 0.5 * change
 
 
 def _log_normaliser(df: Tensor, scale: Tensor) -> Tensor:

@@ -5,6 +5,7 @@ the data's centre: at least twice as fast, but inaccurate if the data spread far
 distances of all rows from each component's own mean are computed.
 """
 
+import functools
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -103,11 +104,8 @@ def prepare(x: Tensor | Rows, num_components: int, covariance: str) -> Rows:
     furthest = torch.zeros_like(centre)
     for part in chunks(x, len(centre)):
         furthest = torch.maximum(furthest, form.times(inverse, (part - centre).mT).abs().amax(-1))
-    largest = centre.new_empty(form.num_products(len(centre)), 1)
-    form.products(furthest.unsqueeze(-1), largest)
-    max_abs = torch.cat([furthest, largest.squeeze(-1)])
-    whitening = Whitening(centre, matrix, root, inverse, max_abs)
-    rows = Rows(x, prior, whitening, None)
+    max_abs = torch.cat([furthest.unsqueeze(-1), _products(furthest.unsqueeze(-1), form)]).squeeze(-1)
+    rows = Rows(x, prior, Whitening(centre, matrix, root, inverse, max_abs), None)
     return rows._replace(features=next(_features(rows, form))) if len(x) <= _chunk_size(rows, form) else rows
 
 
@@ -125,12 +123,11 @@ def expect(components: Components, rows: Rows, form: Form) -> tuple[Statistics, 
     return found
 
 
-def entropy(components: Components, given: Statistics, log_norm: Tensor, form: Form) -> Tensor:
-    """Entropy of the responsibilities in nats, shape (...): log_norm less the expected log joint density."""
+def expected_log_joint(components: Components, given: Statistics, form: Form) -> Tensor:
+    """Σ_nk r[n, k] log p(x[n], k), shape (...), for responsibilities that have these statistics."""
     gap = given.mean.nan_to_num() - components.loc
     density = components.constant - 0.5 * squared_distance(components.inverse, gap, form)
-    traces = form.traces(components.inverse, given.scatter).sum(-1)
-    return log_norm + 0.5 * traces - (given.counts * density).sum(-1)
+    return (given.counts * density).sum(-1) - 0.5 * form.traces(components.inverse, given.scatter).sum(-1)
 
 
 def squared_distance(inverse: Tensor, gap: Tensor, form: Form) -> Tensor:
@@ -141,28 +138,35 @@ def squared_distance(inverse: Tensor, gap: Tensor, form: Form) -> Tensor:
 def _by_products(components: Components, rows: Rows, form: Form) -> tuple[Statistics, Tensor] | None:
     """Two matrix products per chunk; None if rounding would cost too much."""
     whitening, (num_rows, dim) = rows.whitening, rows.x.shape
+    root, pairs = whitening.root, _pairs(dim, rows.x.device)
     middle = form.times(whitening.inverse, (components.loc - whitening.centre).mT).mT
-    inverse = form.compose(components.inverse, whitening.root)
-    linear, quadratic = form.natural(inverse, middle)
+    if form.matrices:
+        inverse = components.inverse @ root
+        precision = inverse.mT @ inverse
+        linear = (precision @ middle.unsqueeze(-1)).squeeze(-1)
+        quadratic = precision.flatten(-2).index_select(-1, pairs.entry) * pairs.factor
+    else:
+        precision = (components.inverse * root).square()
+        linear, quadratic = precision * middle, -0.5 * precision
     constant = components.constant - 0.5 * (linear * middle).sum(-1)
     theta = torch.cat([linear, quadratic.expand(*constant.shape, -1)], -1)
-    largest = float((theta.abs() @ whitening.max_abs).max())
-    if not largest * torch.finfo(theta.dtype).eps < _MAX_ROUNDING:
+    if not float((theta.abs() @ whitening.max_abs).max()) * torch.finfo(theta.dtype).eps < _MAX_ROUNDING:
         return None
 
     blocks = _features(rows, form) if rows.features is None else [rows.features]
     log_norm, counts, sums = weighted_sums(constant, linear if form.tied else theta, blocks)
-    if form.tied:  # Σ z zᵀ = n I is the same for all
+    mean, second = sums[..., :dim] / counts.unsqueeze(-1), sums[..., dim:]
+    scatter = -form.scatter(counts.unsqueeze(-1), mean.nan_to_num().unsqueeze(-1))
+    if form.tied:  # Σ z zᵀ = n I, whatever the responsibilities
         log_norm = log_norm - 0.5 * num_rows * inverse.square().sum((-1, -2)).squeeze(-1)
         total = num_rows * torch.eye(dim, dtype=theta.dtype, device=theta.device)
     else:
-        total = form.second_moments(sums[..., dim:], dim)
-    mean = sums[..., :dim] / counts.unsqueeze(-1)
-    scatter = total - form.scatter(counts.unsqueeze(-1), mean.nan_to_num().unsqueeze(-1))
+        total = (second.index_select(-1, pairs.place) if form.matrices else second).reshape(scatter.shape)
+    scatter = total + scatter
     if not _accurate(scatter, total, form):
         return None
-    mean = whitening.centre + form.times(whitening.root, mean.mT).mT
-    return Statistics(counts, mean, form.transform(scatter, whitening.root)), log_norm
+    scatter = root @ scatter @ root.mT if form.matrices else root.square() * scatter
+    return Statistics(counts, whitening.centre + form.times(root, mean.mT).mT, scatter), log_norm
 
 
 def _by_distances(
@@ -188,26 +192,54 @@ def _by_distances(
 
 def _accurate(scatter: Tensor, total: Tensor, form: Form) -> bool:
     """Whether no variance is so small a difference of second moments that few digits are left of it."""
-    return not bool((form.variances(scatter) < _MIN_SHARE * form.variances(total)).any())
+    if form.matrices:
+        scatter, total = scatter.diagonal(dim1=-2, dim2=-1), total.diagonal(dim1=-2, dim2=-1)
+    return not bool((scatter < _MIN_SHARE * total).any())
 
 
 def _chunk_size(rows: Rows, form: Form) -> int:
-    return chunk_size(_num_features(rows.x.shape[1], form))
-
-
-def _num_features(dim: int, form: Form) -> int:
-    """Length of φ: the columns and, unless all components have their coefficients in common, their products."""
-    return dim if form.tied else dim + form.num_products(dim)
+    """Rows in a chunk of φ: of the columns and, unless all components have their coefficients in common, products."""
+    dim = rows.x.shape[1]
+    return chunk_size(dim if form.tied else len(rows.whitening.max_abs))
 
 
 def _features(rows: Rows, form: Form) -> Iterator[Tensor]:
     """Yield φ of all rows as columns, chunk by chunk; each chunk overwrites the last."""
     whitening, (num_rows, dim) = rows.whitening, rows.x.shape
     size = _chunk_size(rows, form)
-    buffer = whitening.centre.new_empty(_num_features(dim, form), min(size, num_rows))
+    buffer = whitening.centre.new_empty(dim if form.tied else len(whitening.max_abs), min(size, num_rows))
     for part in rows.x.split(size):
         out = buffer[:, : len(part)]
         out[:dim] = form.times(whitening.inverse, (part.double() - whitening.centre).mT)
         if not form.tied:
-            form.products(out[:dim], out[dim:])
+            _products(out[:dim], form, out[dim:])
         yield out
+
+
+def _products(z: Tensor, form: Form, out: Tensor | None = None) -> Tensor:
+    """Products of columns z, (d, n), that have coefficients: of all pairs, squares, or (isotropic) their sum."""
+    if not form.matrices:
+        return torch.sum(z.square(), 0, keepdim=True, out=out) if form.shared else torch.mul(z, z, out=out)
+    start, dim = 0, len(z)
+    out = z.new_empty(dim * (dim + 1) // 2, z.shape[1]) if out is None else out
+    for i in range(dim):
+        torch.mul(z[i], z[i:], out=out[start : start + dim - i])
+        start += dim - i
+    return out
+
+
+class _Pairs(NamedTuple):
+    """Products of two columns: which entry of a matrix each is, its factor there, and which product each entry is."""
+
+    entry: Tensor
+    factor: Tensor
+    place: Tensor
+
+
+@functools.lru_cache(maxsize=8)
+def _pairs(dim: int, device: torch.device) -> _Pairs:
+    row, column = torch.triu_indices(dim, dim, device=device)
+    place = torch.empty(dim, dim, dtype=torch.long, device=device)
+    place[row, column] = place[column, row] = torch.arange(len(row), device=device)
+    factor = torch.where(row == column, -0.5, -1.0).double()
+    return _Pairs(row * dim + column, factor, place.flatten())

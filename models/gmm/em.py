@@ -9,7 +9,7 @@ from torch.distributions import Chi2, Dirichlet, Normal
 
 from .._shared.steps import Params, Steps
 from .conjugate import Statistics, update
-from .covariance import Covariance, Form, align, as_matrices, form_of, per_block
+from .covariance import Covariance, Form, align, as_matrices, form_of
 from .e_step import Components, Rows, expect, prepare, squared_distance
 from .model import k_means
 from .prior import Prior
@@ -63,11 +63,6 @@ def em_steps(
     Steps
         Even restarts begin at k-means (k-means++ seeds), odd ones at random rows with the data's covariance.
         Parameters are ``weights``, ``loc`` and ``covariance``.
-
-    Raises
-    ------
-    ValueError
-        If ``covariance`` is unknown.
     """
     form = form_of(covariance)
 
@@ -116,9 +111,9 @@ def em_steps(
 
 def components_at(params: Params, form: Form) -> Components:
     """Log joint densities at these weights, means and covariances; nan for a component with a singular covariance."""
-    loc = params["loc"]
-    root, dim = form.root(params["covariance"]), loc.shape[-1]
-    constant = params["weights"].log() - form.log_det(root, dim) - 0.5 * dim * math.log(2 * math.pi)
+    loc, root = params["loc"], form.root(params["covariance"])
+    diagonal = root.diagonal(dim1=-2, dim2=-1) if form.matrices else root.expand_as(loc)
+    constant = params["weights"].log() - diagonal.log().sum(-1) - 0.5 * loc.shape[-1] * math.log(2 * math.pi)
     return Components(constant, loc, form.inverse(root))
 
 
@@ -139,8 +134,7 @@ def log_prior(weights: Tensor, components: Components, prior: Prior, form: Form)
     of_weights = Dirichlet(concentration, validate_args=False).log_prob(weights)
 
     root = form.root(form.project(prior.scale))
-    lower = form.compose(components.inverse, root)  # S⁻¹ L = Aᵀ, A the Bartlett factor
-    lower = lower if form.matrices else lower[..., None, None]
+    lower = components.inverse @ root if form.matrices else (components.inverse * root)[..., None, None]  # Aᵀ
     size = lower.shape[-1]
     df = prior.df - size + 1 + torch.arange(size, dtype=weights.dtype, device=weights.device)
     row, column = torch.tril_indices(size, size, -1, device=weights.device)
@@ -164,9 +158,9 @@ def _mode(given: Statistics, prior: Prior, form: Form) -> Params:
     posterior = update(given, prior, form)
     weights = given.counts + prior.concentration - 1
     scale = form.blocks(posterior.scale)
-    df, size = per_block(posterior.df, scale), scale.shape[-1]
+    df, size = align(posterior.df, scale[..., 0, 0]), scale.shape[-1]
     means = given.mean.numel() * size // scale.numel()  # how many means share a block
     column = df.unsqueeze(-1) - size - 1 + means + torch.arange(size, dtype=df.dtype, device=df.device)
     root = torch.linalg.cholesky(scale) / column.sqrt().unsqueeze(-2)
     weights = weights / weights.sum(-1, keepdim=True)
-    return {"weights": weights, "loc": posterior.mean, "covariance": form.from_blocks(root @ root.mT)}
+    return {"weights": weights, "loc": posterior.mean, "covariance": (root @ root.mT).reshape(posterior.scale.shape)}

@@ -5,6 +5,7 @@ import math
 import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor
+from torch.distributions import Categorical, MixtureSameFamily, MultivariateNormal
 
 from .._shared.steps import Params
 from .covariance import Covariance, as_matrices, cholesky, form_of
@@ -83,13 +84,7 @@ def posterior_predictive(sites: Params, num_rows: int, *, seed: int = 0) -> Shap
     Tensor, shape (..., num_rows, d)
     """
     loc = sites["loc"]
-    leading, (components, dim) = loc.shape[:-2], loc.shape[-2:]
-    scale_tril = torch.linalg.cholesky(as_matrices(sites["covariance"], loc)).expand(*leading, components, dim, dim)
+    normal = MultivariateNormal(loc, as_matrices(sites["covariance"], loc))
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        component = torch.multinomial(sites["weights"].reshape(-1, components), num_rows, replacement=True)
-        noise = torch.randn(len(component), num_rows, dim, 1, dtype=loc.dtype).to(loc)
-    draw = torch.arange(len(component))[:, None]
-    centre = loc.reshape(-1, components, dim)[draw, component]
-    root = scale_tril.reshape(-1, components, dim, dim)[draw, component]
-    return (centre + (root @ noise).squeeze(-1)).reshape(*leading, num_rows, dim)
+        return MixtureSameFamily(Categorical(sites["weights"]), normal).sample((num_rows,)).movedim(0, -2)

@@ -6,7 +6,7 @@ from torch.distributions import Categorical, Chi2, Dirichlet
 
 from .._shared.steps import GibbsSteps, Params
 from .conjugate import statistics, update
-from .covariance import Covariance, Form, form_of, per_block
+from .covariance import Covariance, Form, align, form_of
 from .e_step import Rows, prepare
 from .em import start
 from .exact import log_joint
@@ -34,11 +34,6 @@ def gibbs_steps(num_components: int = 3, covariance: Covariance = "full", prior:
     GibbsSteps
         Every chain begins at k-means with different seeds. The state is ``weights``, ``loc``, ``covariance`` and
         ``component``, shape (chain, n).
-
-    Raises
-    ------
-    ValueError
-        If ``covariance`` is unknown.
     """
     form = form_of(covariance)
 
@@ -70,11 +65,11 @@ def draw_posterior(params: Params, form: Form) -> Params:
     """Draw weights, means and covariances from each conjugate posterior, whatever the leading dimensions."""
     weights = Dirichlet(params["concentration"]).sample()
     scale = form.blocks(params["scale"])
-    df, size = per_block(params["df"], scale), scale.shape[-1]
+    df, size = align(params["df"], scale[..., 0, 0]).expand(scale.shape[:-2]), scale.shape[-1]
     degrees = df.unsqueeze(-1) - size + 1 + torch.arange(size, dtype=df.dtype, device=df.device)
     upper = torch.randn(*df.shape, size * (size - 1) // 2, dtype=df.dtype, device=df.device)
     scale_tril = scale_tril_at(Chi2(degrees).sample(), upper, scale)
-    sigma = form.from_blocks(scale_tril @ scale_tril.mT)
+    sigma = (scale_tril @ scale_tril.mT).reshape(params["scale"].shape)
     mean = params["mean"]
     noise = torch.randn_like(mean) / params["mean_strength"].sqrt().unsqueeze(-1)
     loc = mean + form.times(form.root(sigma), noise.unsqueeze(-1)).squeeze(-1)

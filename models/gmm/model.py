@@ -1,5 +1,6 @@
 """The Pyro models of a Gaussian mixture, where fits of them start, and data simulated from it."""
 
+import functools
 from typing import Any
 
 import numpy as np
@@ -85,17 +86,8 @@ def model(
         return pyro.sample("x", _normal(*_at(z, loc, scale, form), form), obs=x)
 
 
-def latent_model(
-    x: Tensor | None = None,
-    *,
-    num_components: int = 3,
-    covariance: Covariance = "full",
-    prior: Prior | None = None,
-    num_rows: int | None = None,
-) -> Tensor:
-    """Pyro model with each row's component explicit, as site ``z``, shape (n): for enumeration; else as `model`."""
-    options = {"num_components": num_components, "covariance": covariance, "prior": prior, "num_rows": num_rows}
-    return model(x, **options, marginal=False)
+latent_model = functools.partial(model, marginal=False)
+"""`model` with each row's component explicit, as site ``z``, shape (n): for enumeration."""
 
 
 def _normal(loc: Tensor, scale: Tensor, form: Form) -> Any:

@@ -17,48 +17,6 @@ _LOG_OF_ZERO = -1e30  # finite, so that 0 × log 0 = 0; beyond any sum of counts
 IMPOSSIBLE = -1e29  # a log density below this has a count where the intensity is zero
 
 
-class Counts(TorchDistribution):
-    """A row of counts from one component: ``Poisson(intensity).to_event(1)``, or a multinomial.
-
-    Parameters
-    ----------
-    intensity : Tensor, shape (…, d)
-        Rates of the Poissons; probabilities, which sum to one, if there is a ``total_count``.
-    total_count : Tensor, shape (…), optional
-        Totals of multinomial rows. (Pyro's Multinomial takes one total for all rows.)
-    """
-
-    def __init__(self, intensity: Tensor, total_count: Tensor | None = None, validate_args: bool | None = None) -> None:
-        self.intensity, self.total_count = intensity, total_count
-        batch = torch.broadcast_shapes(intensity.shape[:-1], _batch(total_count))
-        super().__init__(batch, intensity.shape[-1:], validate_args=validate_args)
-
-    @property
-    def arg_constraints(self) -> dict[str, constraints.Constraint]:
-        """What the parameters must be."""
-        return {"intensity": constraints.independent(constraints.nonnegative, 1)} | _constraint(self.total_count)
-
-    @property
-    def support(self) -> constraints.Constraint:
-        """Whole numbers from zero up, with the given total."""
-        return _Rows(self.total_count)
-
-    def log_prob(self, value: Tensor) -> Tensor:
-        """Log density of rows (…, d), in nats, with all constants."""
-        if self._validate_args:
-            self._validate_sample(value)
-        density = _log_product("...d,...d->...", value, self.intensity)
-        density = density if self.total_count is not None else density - self.intensity.sum(-1)
-        density = density + _log_coefficient(value, self.total_count is not None)
-        return density.expand(torch.broadcast_shapes(self.batch_shape, density.shape))
-
-    def sample(self, sample_shape: _size = ()) -> Tensor:
-        """Rows, shape (*sample_shape, …, d)."""
-        shape = Size(sample_shape) + self.batch_shape
-        with torch.no_grad():
-            return draw_counts(self.intensity.expand(shape + self.event_shape), self.total_count)
-
-
 class CountMixture(TorchDistribution):
     """A row of counts from one of K components, its index summed out.
 
@@ -67,27 +25,24 @@ class CountMixture(TorchDistribution):
     weights : Tensor, shape (…, k)
         Probabilities of the components.
     intensity : Tensor, shape (…, k, d)
-        As for `Counts`, of each component.
+        Rates of the Poissons; probabilities, which sum to one, if there is a ``total_count``.
     total_count : Tensor, shape (…), optional
-        As for `Counts`.
+        Totals of multinomial rows.
     """
 
     def __init__(
-        self,
-        weights: Tensor,
-        intensity: Tensor,
-        total_count: Tensor | None = None,
-        validate_args: bool | None = None,
+        self, weights: Tensor, intensity: Tensor, total_count: Tensor | None = None, validate_args: bool | None = None
     ) -> None:
         self.weights, self.intensity, self.total_count = weights, intensity, total_count
-        batch = torch.broadcast_shapes(weights.shape[:-1], intensity.shape[:-2], _batch(total_count))
+        of_totals = () if total_count is None else total_count.shape
+        batch = torch.broadcast_shapes(weights.shape[:-1], intensity.shape[:-2], of_totals)
         super().__init__(batch, intensity.shape[-1:], validate_args=validate_args)
 
     @property
     def arg_constraints(self) -> dict[str, constraints.Constraint]:
         """What the parameters must be."""
         own = {"weights": constraints.simplex, "intensity": constraints.independent(constraints.nonnegative, 2)}
-        return own | _constraint(self.total_count)
+        return own if self.total_count is None else own | {"total_count": constraints.nonnegative_integer}
 
     @property
     def support(self) -> constraints.Constraint:
@@ -96,7 +51,7 @@ class CountMixture(TorchDistribution):
 
     def log_joint(self, value: Tensor) -> Tensor:
         """Logarithm of p(row, component), shape (…, k), for rows (…, d)."""
-        joint = _log_product("...d,...kd->...k", value, self.intensity) + self.weights.log()
+        joint = _log_product(value, self.intensity) + self.weights.log()
         joint = joint if self.total_count is not None else joint - self.intensity.sum(-1)
         return joint + _log_coefficient(value, self.total_count is not None).unsqueeze(-1)
 
@@ -112,6 +67,20 @@ class CountMixture(TorchDistribution):
         shape = Size(sample_shape) + self.batch_shape
         with torch.no_grad():
             return draw_rows(self.weights, self.intensity, self.total_count, shape)
+
+
+class Counts(CountMixture):
+    """A row of counts from one component: ``Poisson(intensity).to_event(1)``, or a multinomial.
+
+    Parameters
+    ----------
+    intensity : Tensor, shape (…, d)
+    total_count : Tensor, shape (…), optional
+        As for `CountMixture`. (Pyro's Multinomial takes one total for all rows.)
+    """
+
+    def __init__(self, intensity: Tensor, total_count: Tensor | None = None, validate_args: bool | None = None) -> None:
+        super().__init__(intensity.new_ones(1), intensity.unsqueeze(-2), total_count, validate_args)
 
 
 class _Rows(constraints.Constraint):
@@ -153,17 +122,9 @@ def draw_counts(intensity: Tensor, totals: Tensor | None, generator: Generator |
     return torch.stack(columns, -1)
 
 
-def _batch(totals: Tensor | None) -> Size:
-    return Size() if totals is None else totals.shape
-
-
-def _constraint(totals: Tensor | None) -> dict[str, constraints.Constraint]:
-    return {} if totals is None else {"total_count": constraints.nonnegative_integer}
-
-
-def _log_product(equation: str, value: Tensor, intensity: Tensor) -> Tensor:
+def _log_product(value: Tensor, intensity: Tensor) -> Tensor:
     """Σ_d x_d log λ_d: 0 log 0 is 0, and a count where the intensity is zero gives -inf."""
-    product = torch.einsum(equation, value, finite_log(intensity))
+    product = torch.einsum("...d,...kd->...k", value, finite_log(intensity))
     return torch.where(product < IMPOSSIBLE, -math.inf, product)
 
 

@@ -1,5 +1,7 @@
 """The Pyro models of a mixture of counts, and data simulated from it."""
 
+import functools
+
 import numpy as np
 import pyro
 import pyro.distributions as dist
@@ -74,25 +76,8 @@ def model(
         return pyro.sample("x", Counts(Vindex(intensity)[..., z, :], totals), obs=x)
 
 
-def latent_model(
-    x: Tensor | None = None,
-    *,
-    num_components: int = 4,
-    family: Family = "poisson",
-    prior: Prior | None = None,
-    num_rows: int | None = None,
-    totals: Tensor | float | None = None,
-) -> Tensor:
-    """Pyro model with each row's component explicit, as site ``z``, shape (n): for enumeration; else as `model`."""
-    return model(
-        x,
-        num_components=num_components,
-        family=family,
-        prior=prior,
-        num_rows=num_rows,
-        totals=totals,
-        marginal=False,
-    )
+latent_model = functools.partial(model, marginal=False)
+"""`model` with each row's component explicit, as site ``z``, shape (n): for enumeration."""
 
 
 def simulate(
