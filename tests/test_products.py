@@ -10,7 +10,7 @@ from guidebook.inference import cavi, em
 from guidebook.models import Steps, gmm, mixture
 from guidebook.models._shared import responsibilities as products
 from guidebook.models.gmm import e_step as passes
-from guidebook.models.gmm.model import as_matrices
+from guidebook.models.gmm.covariance import as_matrices, form_of
 
 KINDS = ("full", "tied", "diagonal", "isotropic")
 Params = dict[str, torch.Tensor]
@@ -109,8 +109,8 @@ def test_products_serve_near_components_and_distances_far_ones(kind: str, monkey
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_products_alone_would_lose_digits_there(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(passes, "_LOST", 1e9)
-    monkeypatch.setattr(passes, "_SHRUNK", -1.0)
+    monkeypatch.setattr(passes, "_MAX_ROUNDING", 1e9)
+    monkeypatch.setattr(passes, "_MIN_SHARE", -1.0)
     assert max(errors(kind, *apart(1e6, kind)).values()) > 1e-6
 
 
@@ -128,16 +128,17 @@ def test_both_ways_agree_for_every_kind_and_many_restarts() -> None:
     for kind in KINDS:
         sigma = 0.5 + torch.rand(2, 3, 4, generator=rng, dtype=torch.float64)
         if kind == "isotropic":
-            root = sigma[..., 0]
+            root = sigma[..., :1]
         else:
             root = sigma if kind == "diagonal" else torch.diag_embed(sigma) + 0.1 * torch.ones(4, 4).tril(-1)
             root = root[:, :1] if kind == "tied" else root
         loc = torch.randn(2, 3, 4, generator=rng, dtype=torch.float64)
-        components = passes.Components(torch.zeros(2, 3, dtype=torch.float64), loc, root)
-        products_way = passes._by_products(components, x, kind, passes.frame_of(x, kind))
+        form = form_of(kind)
+        components = passes.Components(torch.zeros(2, 3, dtype=torch.float64), loc, form.inverse(root))
+        products_way = passes._by_products(components, passes.prepare(x, 3, kind), form)
         assert products_way is not None
-        distances_way, sound = passes._by_distances(components, x, kind, loc)
-        assert sound
+        distances_way, accurate = passes._by_distances(components, x, form, loc)
+        assert accurate
         torch.testing.assert_close(products_way, distances_way, rtol=1e-11, atol=1e-10)
 
 
@@ -149,7 +150,7 @@ def test_shares_are_bayes_rule_to_exact_zeros_and_chunks_do_not_matter(monkeypat
     shares = np.exp(joint - norm)
     given = torch.tensor(features)
     for size in (50, 7):
-        found = products.share_out(torch.tensor(constant), torch.tensor(theta), given.split(size, 1))
+        found = products.weighted_sums(torch.tensor(constant), torch.tensor(theta), given.split(size, 1))
         np.testing.assert_allclose(found.log_norm, norm.sum((1, 2)), rtol=1e-13)
         np.testing.assert_allclose(found.counts, shares.sum(-1), rtol=1e-11)
         np.testing.assert_allclose(found.sums, shares @ features.T, rtol=1e-10)
@@ -168,14 +169,14 @@ def test_few_rows_a_chunk_give_the_same_sums(iris: torch.Tensor, kind: str, monk
     torch.manual_seed(0)
     params = steps.init(0, iris)
     whole = steps.e_step(params, iris)
-    monkeypatch.setattr(products, "_MOST_ROWS", 7)
+    monkeypatch.setattr(products, "_MAX_ROWS", 7)
     for part, value in zip(steps.e_step(params, iris.clone()), whole, strict=True):
         torch.testing.assert_close(part, value, rtol=1e-12, atol=1e-11)
 
 
 def alone(steps: Steps) -> Steps:
     """The same steps without their mark, so that the loop runs one restart after the other."""
-    return steps._replace(e_step=lambda *given: steps.e_step(*given))
+    return steps._replace(batched=False)
 
 
 def purchases() -> torch.Tensor:

@@ -55,7 +55,7 @@ def _checksum(x: Tensor) -> tuple:
     with torch.utils._python_dispatch._disable_current_modes():
         data = x.detach().contiguous().reshape(-1).view(torch.uint8)
         if data.device.type == "cpu":
-            total = zlib.crc32(data.numpy())
+            total = zlib.crc32(memoryview(data.numpy()))
         else:  # copying would cost more than reading: bytes weighted by their place, modulo 2⁶⁴
             total = int((data.long() * torch.arange(1, 2 * len(data), 2, device=data.device)).sum())
     return x.shape, x.dtype, str(x.device), total

@@ -1,7 +1,5 @@
 """Rows of the mixtures."""
 
-from functools import partial
-
 from guidebook import guides
 from guidebook.catalog.entry import NO_CLOSED_FORM, Empty, Row
 from guidebook.catalog.methods import FAMILIES
@@ -30,7 +28,7 @@ GMM = Row(
     empty={"closed_form": Empty(NO_CLOSED_FORM, "em"), "mcem": _EXACT_E_STEP},
     steps={"em": gmm.em_steps, "cavi": gmm.cavi_steps, "gibbs": gmm.gibbs_steps},
     latent_model=gmm.latent_model,
-    latent_guides={"structured": partial(guides.gmm.structured, log_joint=gmm.log_joint_at)},
+    latent_guides={"structured": guides.gmm.structured},
     losses={"structured": "enum"},
     prior=lambda x, options: gmm.default_prior(x, options["num_components"]),
 )

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ...inference.posterior import Posterior
 from ...models import gmm
-from ...models.gmm.model import as_matrices
+from ...models.gmm.covariance import as_matrices
 from ..style import COLOURS, GREY, ellipse, panel, thin
 
 
