@@ -22,7 +22,7 @@ from guidebook.inference.engines import xla
 from guidebook.inference.engines.graph import CannotCompile, functional
 from guidebook.inference.traces.init import start_strategy
 from guidebook.models import gmm
-from guidebook.workflow.fit import problem
+from guidebook.workflow.fit import load_task
 
 jax = pytest.importorskip("jax")
 pytest.importorskip("numpyro")
@@ -362,7 +362,7 @@ def translated(model: Callable, data: tuple) -> tuple[Callable, Callable, list, 
 
 @pytest.mark.parametrize(("name", "data", "settings"), CATALOGUE, ids=lambda value: str(value))
 def test_potentials_of_the_catalogue_equal_pyros(name: str, data: str | None, settings: list[str]) -> None:
-    task = problem(name, data, settings, ["nuts"])
+    task = load_task(name, data, settings, ["nuts"])
     eager, run, constants, at = translated(task.model, task.args)
     with jax.enable_x64(True):
         evaluate = jax.jit(jax.value_and_grad(run))

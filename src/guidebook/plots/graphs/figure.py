@@ -9,7 +9,7 @@ from .graph import Graph
 from .layout import Box, around, lay_out
 
 MOST_NODES = 40  # of a model's graph that a page can show
-BENDS = sorted(np.linspace(-0.9, 0.9, 13), key=abs)  # of arrows, straight first
+BENDS = sorted(np.linspace(-0.9, 0.9, 13).round(2), key=abs)  # of arrows, straight first
 
 
 def plot_graph(graph: Graph) -> Figure:
@@ -41,7 +41,7 @@ def plot_graph(graph: Graph) -> Figure:
         for parent, child in graph.edges:
             others = [box for name, box in layout.nodes.items() if name not in (parent, child)]
             start, end = ellipses[parent].center, ellipses[child].center
-            bend = min(BENDS, key=lambda bend: _passed(start, end, bend, others))
+            bend = min(BENDS, key=lambda bend: num_crossed(start, end, bend, others))
             arrow = FancyArrowPatch(
                 start,
                 end,
@@ -59,8 +59,8 @@ def plot_graph(graph: Graph) -> Figure:
     return figure
 
 
-def _passed(start: tuple[float, float], end: tuple[float, float], bend: float, boxes: list[Box]) -> int:
-    """How many boxes an arc (matplotlib's arc3) runs through."""
+def num_crossed(start: tuple[float, float], end: tuple[float, float], bend: float, boxes: list[Box]) -> int:
+    """Return through how many boxes an arc (matplotlib's arc3) runs."""
     (x0, y0), (x1, y1) = start, end
     middle = (x0 + x1) / 2 + bend * (y1 - y0), (y0 + y1) / 2 - bend * (x1 - x0)
     t = np.linspace(0, 1, 60)[:, None]
