@@ -114,8 +114,9 @@ def fit(
     }
     if method == "svi":
         settings = _svi_settings(settings, row.guides[guide or row.default_guide], len(task.args[0]))
+    if how.takes == "steps":  # which took some of the options themselves
+        settings = {k: v for k, v in settings.items() if k not in signature(row.steps[method]).parameters}
     subject = _subject(task, method, guide or row.default_guide)
-    settings = {name: value for name, value in settings.items() if name in accepted}
     args = task.args if "device" in accepted or not device else tuple(value.to(device) for value in task.args)
     posterior = how.function(*subject, *args, **settings)
     if row.add_quantities is None:
