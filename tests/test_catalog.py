@@ -339,7 +339,7 @@ def test_default_options_hold_on_the_default_data_only() -> None:
 
 
 def test_a_row_is_found_by_the_model_function_itself() -> None:
-    for name, row in ROWS.items():
+    for row in ROWS.values():
         assert row_of(row.model) is row
         assert row_of(partial(partial(row.model, x=None), num_rows=1)) is row
     assert row_of(None) is None

@@ -4,6 +4,7 @@ The command line, the contract tests, the reports and the README's grid are draw
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from guidebook.catalog.autoencoders import VAE
@@ -33,6 +34,6 @@ ROWS: dict[str, Row] = {row.name: row for row in (LOGISTIC, GMM, MIXTURE, PPCA, 
 
 def row_of(model: Callable[..., Any] | None) -> Row | None:
     """Return the row whose model this function is, through ``functools.partial``; None for anybody else's."""
-    while hasattr(model, "func"):
-        model = model.func  # pyright: ignore[reportFunctionMemberAccess]
+    while isinstance(model, partial):
+        model = model.func
     return next((row for row in ROWS.values() if model is not None and model in (row.model, row.latent_model)), None)

@@ -7,7 +7,7 @@ from markupsafe import Markup
 
 
 class Table(NamedTuple):
-    """A table of text; the first cell of a row heads it. With a ``summary`` it is folded away under that."""
+    """A table of text, whose first column holds row headings. With a ``summary`` it is folded away under it."""
 
     columns: Sequence[str]
     rows: Sequence[Sequence[str]]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 def atomic_write(path: str | Path, text: str) -> Path:
-    """Write a file beside its place and move it there, so that a failure leaves the old file or none."""
+    """Write a draft beside the file and rename it: a failure leaves the old file, or none."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_name(f".{path.name}.{os.getpid()}")

@@ -8,7 +8,7 @@ from ..style import GREY, INK, SOFT, style
 from .graph import Graph
 from .layout import Box, around, lay_out
 
-MOST_NODES = 40  # of a model's graph that a page can show
+MOST_NODES = 40  # that fit on a page
 BENDS = sorted(np.linspace(-0.9, 0.9, 13).round(2), key=abs)  # of arrows, straight first
 
 

@@ -22,10 +22,10 @@ class Layout(NamedTuple):
 
 
 def lay_out(graph: Graph) -> Layout:
-    """Place the nodes in layers; each layer is ordered by its neighbours' places, the shortest edges found are kept."""
+    """Place the nodes in layers, ordered by where their neighbours are; of several orders keep the shortest edges."""
     level, net = _levels(graph), nx.Graph(graph.edges)
     depth = max(sum(node in members for members in graph.plates.values()) for node in graph.nodes)
-    order = dict(zip(graph.nodes, itertools.count(), strict=False))
+    order = {node: float(i) for i, node in enumerate(graph.nodes)}
     shortest, places = float("inf"), {}
     for _ in range(8):
         x = _spread(graph, level, order)
@@ -60,8 +60,8 @@ def _half_width(graph: Graph, node: str) -> float:
 def _spread(graph: Graph, level: dict[str, int], order: dict[str, float]) -> dict[str, float]:
     """Horizontal centres of all nodes, given the order within layers.
 
-    A plate beside which other nodes stand gets a column of its own. Columns are in Gray-code order, so that the sites
-    that two crossing plates share stand between those of one and of the other.
+    A plate gets its own column if other nodes share its layers. Columns are in Gray-code order: sites that two crossing
+    plates share stand between the two plates' other sites.
     """
     column: dict[str, tuple[bool, ...]] = dict.fromkeys(graph.nodes, ())
     shared: set[int] = set()  # layers that have several columns
