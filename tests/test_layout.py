@@ -99,7 +99,7 @@ def test_every_model_has_a_row_and_every_family_is_in_all_of_them() -> None:
     assert {name for name in models.__all__ if name.islower()} == set(ROWS)
     marked = {name for name, value in vars(families).items() if getattr(value, "is_guide_family", False)}
     for row in ROWS.values():
-        assert marked <= set(row.guides) | set(row.empty), row.name
+        assert marked <= set(row.guides) | set(row.unavailable), row.name
 
 
 def test_readme_shows_the_grid_and_commands_that_exist() -> None:

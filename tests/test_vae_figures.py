@@ -40,7 +40,7 @@ def test_images_stand_where_they_belong() -> None:
         (lambda: images.plot_reconstructions(np.zeros((2, 16)), np.zeros((3, 16))), "do not match"),
     ],
 )
-def test_sizes_that_do_not_fit_get_a_sentence(call: Callable, words: str) -> None:
+def test_sizes_that_do_not_match_get_a_sentence(call: Callable, words: str) -> None:
     with pytest.raises(ValueError, match=words):
         call()
 

@@ -23,7 +23,7 @@ from guidebook.inference.engines.graph import CannotCompile, functional
 from guidebook.inference.mcmc.vectors import as_sites, as_vector
 from guidebook.inference.traces.init import init_to_site
 from guidebook.models import gmm
-from guidebook.workflow.fit import problem
+from guidebook.workflow.fit import load_task
 
 jax = pytest.importorskip("jax")
 pytest.importorskip("numpyro")
@@ -361,7 +361,7 @@ def translated(model: Callable, data: tuple) -> tuple[Callable, Callable, list, 
 
 @pytest.mark.parametrize(("name", "data", "settings"), CATALOGUE, ids=lambda value: str(value))
 def test_potentials_of_the_catalogue_equal_pyros(name: str, data: str | None, settings: list[str]) -> None:
-    task = problem(name, data, settings, ["nuts"])
+    task = load_task(name, data, settings, ["nuts"])
     eager, run, constants, at = translated(task.model, task.args)
     with jax.enable_x64(True):
         evaluate = jax.jit(jax.value_and_grad(run))
