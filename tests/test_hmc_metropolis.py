@@ -68,6 +68,28 @@ def test_acceptance_is_near_its_target(posteriors: dict[str, Posterior]) -> None
     assert bold.info.step_size > posteriors["hmc"].info.step_size.max()
 
 
+def narrow(x: Tensor) -> None:
+    """A normal in five dimensions with correlations .99."""
+    pyro.sample("w", dist.MultivariateNormal(x.new_zeros(5), 0.99 + 0.01 * torch.eye(5, dtype=x.dtype)))
+
+
+@brief
+def test_each_option_of_hmc_changes_the_run_as_it_should() -> None:
+    run = partial(hmc, narrow, torch.zeros(1).double(), num_draws=150, num_chains=1, progress=False)
+    adapted = run(num_warmup=200).info
+    assert float(adapted.step_size) > 0.4  # a full mass matrix makes all directions alike
+    assert float(run(num_warmup=200, dense_mass=False).info.step_size) < 0.2  # the least sd, .1, limits it
+    assert float(run(num_warmup=10).info.step_size) < 0.2
+    short = run(num_warmup=200, trajectory_length=0.3).info  # a tenth of the way to the other side
+    assert short.ess["w"].max() < adapted.ess["w"].min() / 4
+
+
+@brief
+def test_a_short_warm_up_of_metropolis_leaves_the_covariance_unknown() -> None:
+    run = partial(metropolis, narrow, torch.zeros(1).double(), num_draws=300, thin=5, num_chains=1, progress=False)
+    assert run(num_warmup=100).info.ess["w"].max() < run(num_warmup=3000).info.ess["w"].min() / 4
+
+
 @brief
 @both
 def test_same_seed_same_numbers_and_chains_differ(posteriors: dict[str, Posterior], method: str) -> None:
@@ -156,11 +178,6 @@ def test_proposals_without_a_density_are_rejected(engine: str, run: dict[str, in
     assert_expectation(r**2, second)
     assert (posterior.info.accept_rate - 0.44).abs().max() < 0.07  # the target in one dimension
     assert posterior.info.engine == engine
-
-
-def narrow(x: Tensor) -> None:
-    """A normal in five dimensions with correlations .99."""
-    pyro.sample("w", dist.MultivariateNormal(x.new_zeros(5), 0.99 + 0.01 * torch.eye(5, dtype=x.dtype)))
 
 
 def test_the_walk_is_as_efficient_as_theory_has_it() -> None:
