@@ -21,9 +21,9 @@ from guidebook.guides import full_rank, map_point, mean_field
 from guidebook.guides import ppca as ppca_guides
 from guidebook.inference import gibbs, svi
 from guidebook.inference.evidence import Evidence, evidence
-from guidebook.inference.evidence.space import latent_space
 from guidebook.inference.evidence.weights import guide_density
 from guidebook.inference.mcmc.annealing import schedule
+from guidebook.inference.mcmc.latent_vector import latent_vector
 from guidebook.models import logistic, ppca
 
 Sites = dict[str, Tensor]
@@ -80,7 +80,7 @@ def test_the_priors_weights_vary_exponentially_with_the_dimension() -> None:
     growth, count = [], 4000
     for dim in (1, 4, 8):
         x = torch.full((dim,), 0.5).double()
-        found = [evidence(cloud, x, method="naive", num_samples=count, seed=seed) for seed in range(10)]
+        found = [evidence(cloud, x, method="naive", num_draws=count, seed=seed) for seed in range(10)]
         squares = torch.tensor([count * one.error**2 for one in found])
         known = relative_variance(dim, 0.5)
         assert abs(squares.mean() - known) < 4 * squares.std() / math.sqrt(10), (dim, squares.mean(), known)
@@ -92,7 +92,7 @@ def test_the_priors_weights_vary_exponentially_with_the_dimension() -> None:
 
 
 def test_an_exact_guide_has_weights_without_variance_row_by_row() -> None:
-    found = evidence(latent.model, ROWS, guide=latent.encoder, params=LEARNED | ENCODER, num_samples=50)
+    found = evidence(latent.model, ROWS, guide=latent.encoder, params=LEARNED | ENCODER, num_draws=50)
     each = Normal(number(3.0), number(5.0).sqrt()).log_prob(ROWS)
     assert found.per_row is not None
     torch.testing.assert_close(found.per_row, each, rtol=0, atol=1e-9)
@@ -104,7 +104,7 @@ def test_an_exact_guide_has_weights_without_variance_row_by_row() -> None:
 def test_bounds_rise_with_the_number_of_weights_and_stay_below() -> None:
     wide = ENCODER | {"scale": 1.6 * ENCODER["scale"]}
     exact = latent.log_likelihood(*LEARNED.values(), ROWS)
-    run = partial(evidence, latent.model, ROWS, guide=latent.encoder, params=LEARNED | wide, num_samples=20_000)
+    run = partial(evidence, latent.model, ROWS, guide=latent.encoder, params=LEARNED | wide, num_draws=20_000)
     bounds = [run(method="iwae", num_particles=k, seed=k) for k in (1, 4, 20)]
     gap = kl_divergence(Normal(number(0.0), wide["scale"]), Normal(number(0.0), ENCODER["scale"])) * len(ROWS)
     assert_near(bounds[0], exact - float(gap))
@@ -136,7 +136,7 @@ def test_parameters_that_svi_has_learned() -> None:
     x, _ = ppca.simulate(60, latent_dim=2, num_features=5, seed=1)
     model, guide = (partial(one, latent_dim=2) for one in (ppca.latent_model, ppca_guides.linear_encoder))
     fitted = svi(model, guide, x, num_steps=1500, num_draws=200, progress=False)
-    found = evidence(model, x, guide=guide, params=fitted.params, num_samples=2000)
+    found = evidence(model, x, guide=guide, params=fitted.params, num_draws=2000)
     exact = ppca.log_likelihood({name: fitted.params[name] for name in ("W", "loc", "noise_variance")}, x)
     assert_near(found, float(exact.sum()))
     assert found.error < 0.1
@@ -156,7 +156,7 @@ def test_modules_bring_their_parameters_along(kind: str) -> None:
             z = pyro.sample("z", dist.Normal(x.new_zeros(()), 1.0).expand_by([2]).to_event(1))
             pyro.sample("x", dist.Normal(decode(z), 1.0).to_event(1), obs=x)
 
-    found = evidence(decoder, x, method="naive", num_samples=4000)
+    found = evidence(decoder, x, method="naive", num_draws=4000)
     sites = {"W": net.weight.detach(), "loc": net.bias.detach(), "noise_variance": number(1.0)}
     assert_near(found, float(ppca.log_likelihood(sites, x).sum()))
     assert found.per_row is not None
@@ -183,16 +183,16 @@ def test_autoguides_serve_with_the_density_they_have(kind: Any) -> None:
     covariance = POSTERIOR.covariance_matrix if kind is AutoMultivariateNormal else POSTERIOR.variance.diag()
     normal = MultivariateNormal(POSTERIOR.mean, 1.44 * covariance)
     with torch.no_grad():
-        log_q = guide_density(guide, latent_space(linear.model, DATA), DATA)
+        log_q = guide_density(guide, latent_vector("evidence", linear.model, DATA), DATA)
         for w in POSTERIOR.sample(torch.Size([3])):
             assert float(log_q(w[None])) == pytest.approx(float(normal.log_prob(w)), abs=1e-5)
-    found = evidence(linear.model, *DATA, guide=guide, num_samples=4000)
+    found = evidence(linear.model, *DATA, guide=guide, num_draws=4000)
     gap = kl_divergence(normal, POSTERIOR)
     assert_near(found, EXACT)
     assert found.diagnostics["mean_log_weight"] == pytest.approx(EXACT - float(gap), abs=0.2)
-    led = evidence(linear.model, *DATA, method="ais", guide=guide, num_samples=60, num_temperatures=10)
+    led = evidence(linear.model, *DATA, method="ais", guide=guide, num_draws=60, num_temperatures=10)
     assert_near(led, EXACT)
-    assert led.error < 0.5 * evidence(linear.model, *DATA, method="ais", num_samples=60, num_temperatures=10).error
+    assert led.error < 0.5 * evidence(linear.model, *DATA, method="ais", num_draws=60, num_temperatures=10).error
 
 
 def two_sites(x: Tensor) -> None:
@@ -212,7 +212,7 @@ def test_a_guide_in_parts_some_of_them_written_by_hand() -> None:
     by_hand.append(rest)
     by_hand(x)
     exact = float(Normal(number(0.0), math.sqrt(3.0)).log_prob(x[0]))
-    assert_near(evidence(two_sites, x, guide=by_hand, num_samples=2000), exact)
+    assert_near(evidence(two_sites, x, guide=by_hand, num_draws=2000), exact)
 
 
 # ------------------------------------------------------------------------------------------------------- annealing
@@ -232,7 +232,7 @@ def test_both_directions_bracket_the_evidence_of_a_conjugate_model(path: str) ->
     """Ever more tightly; an even path is a bad one, as most happens where β is small."""
     widths = []
     for temperatures in (6, 100):
-        run = partial(evidence, linear.model, *DATA, num_samples=100, path=path, num_leapfrogs=5)
+        run = partial(evidence, linear.model, *DATA, num_draws=100, path=path, num_leapfrogs=5)
         up = run(method="ais", num_temperatures=temperatures)
         down = run(method="reverse_ais", posterior=posterior_draws(), num_temperatures=temperatures)
         assert (up.bound, down.bound) == ("lower", "upper")
@@ -256,7 +256,7 @@ def test_both_directions_bracket_the_evidence_of_every_row_under_ppca() -> None:
     torch.manual_seed(0)
     draws = {"z": MultivariateNormal(mean, covariance).sample(torch.Size([1, 100]))}
     model = partial(ppca.latent_model, latent_dim=2)
-    run = partial(evidence, model, x, params=params, num_samples=100, **SHORT)
+    run = partial(evidence, model, x, params=params, num_draws=100, **SHORT)
     up, down = run(method="ais"), run(method="reverse_ais", posterior=draws)
     for found in (up, down):
         assert_near(found, float(exact.sum()))
@@ -281,7 +281,7 @@ def test_both_directions_bracket_the_evidence_of_every_row_under_ppca() -> None:
 
 def test_error_bars_of_annealing_are_honest() -> None:
     x = torch.tensor([0.5, -1.0, 1.5]).double()
-    run = partial(evidence, cloud, x, method="ais", num_samples=60, num_temperatures=5, num_leapfrogs=2)
+    run = partial(evidence, cloud, x, method="ais", num_draws=60, num_temperatures=5, num_leapfrogs=2)
     assert_honest([run(seed=seed) for seed in range(15)], float(Normal(number(0.0), math.sqrt(2.0)).log_prob(x).sum()))
 
 
@@ -296,7 +296,7 @@ def test_error_bars_of_a_bridge_and_of_importance_weights_are_honest() -> None:
     assert_honest(found, EXACT)
     assert max(one.error for one in found) < 0.05
     wide = ENCODER | {"scale": 1.5 * ENCODER["scale"]}
-    run = partial(evidence, latent.model, ROWS, guide=latent.encoder, params=LEARNED | wide, num_samples=300)
+    run = partial(evidence, latent.model, ROWS, guide=latent.encoder, params=LEARNED | wide, num_draws=300)
     assert_honest([run(seed=seed) for seed in range(50)], latent.log_likelihood(*LEARNED.values(), ROWS))
 
 
@@ -309,7 +309,7 @@ def test_error_bars_of_a_bridge_allow_for_draws_that_resemble_their_neighbours()
             for step in range(1, 400):
                 noise[:, step] = kept * noise[:, step - 1] + math.sqrt(1 - kept**2) * noise[:, step]
             draws = {"rate": torch.tensor(stats.gamma(2, scale=1 / 4).ppf(stats.norm.cdf(noise)))}
-            results.append(evidence(poisson, x, method="bridge", posterior=draws, num_samples=20, seed=seed))
+            results.append(evidence(poisson, x, method="bridge", posterior=draws, num_draws=20, seed=seed))
     exact = -2 * math.log(4)  # Γ(2) 1² / (Γ(2) 4²)
     assert_honest(found, exact, most=1.3)
     assert_honest(alone, exact, most=1.3)
@@ -361,7 +361,7 @@ def test_on_constrained_sites_the_jacobian_counts() -> None:
     for model, x, known, draws in ((poisson, counts, exact, rates), (categorical, classes, simplex, weights)):
         for method in ("naive", "ais", "reverse_ais", "bridge"):
             given = {"posterior": draws} if method in ("reverse_ais", "bridge") else {}
-            many = {"num_samples": 100, "num_temperatures": 20, "num_leapfrogs": 4} if "ais" in method else {}
+            many = {"num_draws": 100, "num_temperatures": 20, "num_leapfrogs": 4} if "ais" in method else {}
             found = evidence(model, x, method=method, **given, **many)
             assert_near(found, known)
             assert found.error < 0.2
@@ -411,12 +411,12 @@ def test_models_that_branch_and_single_precision() -> None:
         torch.trapezoid((Normal(0.0, 1.0).log_prob(grid) + Normal(slope, 1.0).log_prob(number(1.0))).exp(), grid).log()
     )
     x = torch.ones(1).double()
-    assert_near(evidence(branching, x, method="naive", num_samples=1000), exact)
-    assert_near(evidence(branching, x, method="ais", num_samples=20, num_temperatures=3, num_leapfrogs=2), exact)
+    assert_near(evidence(branching, x, method="naive", num_draws=1000), exact)
+    assert_near(evidence(branching, x, method="ais", num_draws=20, num_temperatures=3, num_leapfrogs=2), exact)
 
     single = tuple(value.float() for value in DATA)
     for method in ("ais", "bridge"):
-        given = {"posterior": posterior_draws()} if method == "bridge" else {"num_samples": 100, **SHORT}
+        given = {"posterior": posterior_draws()} if method == "bridge" else {"num_draws": 100, **SHORT}
         assert_near(evidence(linear.model, *single, method=method, **given), EXACT)
 
 
@@ -426,7 +426,7 @@ def test_models_that_branch_and_single_precision() -> None:
 def test_same_seed_same_numbers_and_nothing_is_left_behind() -> None:
     pyro.get_param_store().clear()
     before = torch.get_rng_state()
-    run = partial(evidence, latent.model, ROWS, params=LEARNED, method="naive", num_samples=500)
+    run = partial(evidence, latent.model, ROWS, params=LEARNED, method="naive", num_draws=500)
     first, again, other = run(seed=3), run(seed=3), run(seed=4)
     assert first.estimate == again.estimate != other.estimate
     assert first.seed == 3
@@ -435,17 +435,17 @@ def test_same_seed_same_numbers_and_nothing_is_left_behind() -> None:
 
 
 def test_the_sentence_says_what_to_worry_about() -> None:
-    far = evidence(linear.model, *DATA, method="naive", num_samples=1000)
+    far = evidence(linear.model, *DATA, method="naive", num_draws=1000)
     assert str(far).startswith("log p(x) = -5")
     assert "nats by naive, a lower bound in expectation" in str(far)
     assert "k̂ is" in str(far)
-    assert "weights count" in str(far)
+    assert "effective weights: draw more" in str(far)
     close = evidence(linear.model, *DATA, method="bridge", posterior=posterior_draws())
-    assert close.worries == []
+    assert close.warnings == []
     assert "bound" not in str(close)
-    assert str(close).endswith("by bridge; nothing speaks against it.")
+    assert str(close).endswith("by bridge; no warnings.")
     wide = ENCODER | {"scale": 2 * ENCODER["scale"]}
-    many_rows = evidence(latent.model, latent.data(400), guide=latent.encoder, params=LEARNED | wide, num_samples=100)
+    many_rows = evidence(latent.model, latent.data(400), guide=latent.encoder, params=LEARNED | wide, num_draws=100)
     exact = latent.log_likelihood(*LEARNED.values(), latent.data(400))
     assert "nats too low" in str(many_rows)
     assert many_rows.estimate - many_rows.diagnostics["bias"] == pytest.approx(exact, abs=4 * many_rows.error)
@@ -487,21 +487,21 @@ def test_refusals_are_one_sentence() -> None:
     fitted = autoguide(AutoNormal, 1.0)
     bad: list[tuple[dict, str]] = [
         ({"method": "harmonic"}, "^evidence: unknown method 'harmonic': there is importance, "),
-        ({"method": "naive", "num_samples": 1}, "^naive: num_samples must be at least 2, got 1$"),
+        ({"method": "naive", "num_draws": 1}, "^naive: num_draws must be at least 2, got 1$"),
         ({"method": "ais", "num_temperatures": 0}, "^ais: num_temperatures must be at least 1"),
         ({"method": "ais", "num_leapfrogs": 0}, "^ais: num_leapfrogs must be at least 1"),
         ({"method": "ais", "path": "cubic"}, "^ais: unknown path 'cubic': there is sigmoid, linear$"),
-        ({"method": "iwae", "guide": fitted, "num_samples": 60}, "^iwae: num_samples must be at least twice"),
+        ({"method": "iwae", "guide": fitted, "num_draws": 60}, "^iwae: num_draws must be at least twice"),
         ({"method": "naive", "seed": -1}, "seed must lie"),
-        ({}, "^importance: give a fitted guide, or a posterior by svi, whose weights serve$"),
+        ({}, "^importance: give a fitted guide, or a posterior by svi, whose weights are used$"),
         ({"posterior": draws}, "^importance: the posterior has no weights of a guide"),
         ({"posterior": point}, "^importance: the posterior has no weights of a guide"),
-        ({"posterior": approximate, "num_samples": 101}, "^importance: num_samples is 101, and the posterior has 100"),
+        ({"posterior": approximate, "num_draws": 101}, "^importance: num_draws is 101, and the posterior has 100"),
         ({"guide": full_rank}, "^importance: the guide is not fitted"),
         ({"guide": AutoNormal(linear.model)}, "^importance: the guide is not fitted"),
-        ({"guide": auxiliary}, "^evidence: the guide's site 'a' is none of the model's"),
+        ({"guide": auxiliary}, "^evidence: the guide's site 'a' is not in the model"),
         ({"guide": a_point}, "^evidence: the guide is a point, which has no weights$"),
-        ({"guide": empty}, "^evidence: the guide leaves out the model's site 'w'$"),
+        ({"guide": empty}, "^evidence: the guide lacks the model's site 'w'$"),
         ({"method": "bridge", "guide": fitted, "posterior": draws}, "^bridge: it takes no guide$"),
         ({"method": "bridge"}, "^bridge: give draws from the posterior, as nuts or gibbs return them$"),
         ({"method": "reverse_ais"}, "^reverse_ais: give draws from the posterior"),
@@ -510,7 +510,7 @@ def test_refusals_are_one_sentence() -> None:
         ({"method": "bridge", "posterior": {"w": draws["w"][:, :4]}}, "^bridge: 4 draws, .* in 3 dimensions"),
         ({"method": "bridge", "posterior": {"w": draws["w"] * math.inf}}, "^bridge: a draw of .* edge"),
         ({"method": "bridge", "posterior": {"w": draws["w"][..., :1].expand(-1, -1, 3)}}, "^bridge: .* lie in a plane"),
-        ({"method": "reverse_ais", "posterior": draws, "num_samples": 401}, "num_samples is 401, .* has 400 draws$"),
+        ({"method": "reverse_ais", "posterior": draws, "num_draws": 401}, "num_draws is 401, .* has 400 draws$"),
     ]
     for options, words in bad:
         with pytest.raises(ValueError, match=words):
@@ -519,11 +519,11 @@ def test_refusals_are_one_sentence() -> None:
         evidence(discrete, ROWS, method="ais")
     with pytest.raises(ValueError, match=r"^evidence: the model has no latent site"):
         evidence(nothing, ROWS, method="naive")
-    with pytest.raises(ValueError, match=r"^evidence: plate 'rows' takes a part of its rows"):
+    with pytest.raises(ValueError, match=r"^evidence: plate 'rows' subsamples its rows: evidence needs all of them$"):
         evidence(subsampled, ROWS, method="naive")
     with pytest.raises(ValueError, match=r"^evidence: parameter 'centre' has no value: give it in params$"):
         evidence(latent.model, ROWS, method="naive")
     with pytest.raises(ValueError, match=r"^evidence: parameter 'slope' has no value"):
         evidence(latent.model, ROWS, guide=latent.encoder, params=LEARNED)
     with pytest.raises(FloatingPointError, match=r"^naive: a log density is not a number, or no draw"):
-        evidence(cloud, torch.full((2,), 1e200, dtype=torch.float64), method="naive", num_samples=10)
+        evidence(cloud, torch.full((2,), 1e200, dtype=torch.float64), method="naive", num_draws=10)

@@ -504,8 +504,8 @@ def test_annealing_in_both_directions_brackets_the_exact_evidence() -> None:
     """With few temperatures the two mean log weights are some eight standard errors from the evidence."""
     model = partial(lda.model, **FLAT)
     draws = gibbs(lda.gibbs_steps(**FLAT), TINY, num_draws=200, num_warmup=50, thin=2, progress=False)
-    up = evidence(model, TINY, method="ais", num_samples=400, num_temperatures=12)
-    down = evidence(model, TINY, method="reverse_ais", posterior=draws, num_samples=400, num_temperatures=12)
+    up = evidence(model, TINY, method="ais", num_draws=400, num_temperatures=12)
+    down = evidence(model, TINY, method="reverse_ais", posterior=draws, num_draws=400, num_temperatures=12)
     assert up.diagnostics["mean_log_weight"] < EVIDENCE < down.diagnostics["mean_log_weight"]
     bridge = evidence(model, TINY, method="bridge", posterior=draws)
     for found in (up, down, bridge):

@@ -13,7 +13,7 @@ from zoo import latent
 
 from guidebook.inference import mcem
 from guidebook.inference.mcmc.kernels import KERNELS
-from guidebook.inference.mcmc.latent_vector import Blocks
+from guidebook.inference.mcmc.latent_vector import latent_vector
 from guidebook.models import ppca
 
 
@@ -82,7 +82,7 @@ def mixed(x: torch.Tensor, y: torch.Tensor) -> None:
 def test_log_density_of_blocks_is_pyros_with_the_jacobian() -> None:
     x, y = torch.randn(5, dtype=torch.float64), torch.randn(5, 3, dtype=torch.float64)
     pyro.set_rng_seed(0)
-    blocks = Blocks(mixed, (x, y))
+    blocks = latent_vector("mcem", mixed, (x, y))
     assert blocks.by_row
     assert blocks.start.shape == (5, 3)  # two of the simplex, one positive
     sites = blocks.sites(blocks.start)
@@ -102,7 +102,7 @@ def test_a_global_latent_variable_makes_one_block() -> None:
             pyro.sample("x", dist.Normal(m, scale), obs=x)
 
     x = latent.data(40)
-    assert not Blocks(model, (x,)).by_row
+    assert not latent_vector("mcem", model, (x,)).by_row
     assert mcem(model, x, num_steps=50, num_draws=7, progress=False).draws["m"].shape == (1, 7)
 
 
