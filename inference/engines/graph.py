@@ -119,7 +119,8 @@ def functional(function: Callable[[Tensor], Tensor], at: Tensor, known: Callable
             graph.graph.eliminate_dead_code()
             if not all(map(known, _operations(graph))):
                 rules = torch.export.default_decompositions().items()
-                graph = make_fx(graph, {operation: rule for operation, rule in rules if not known(operation)})(at)
+                parts: dict[Any, Callable] = {operation: rule for operation, rule in rules if not known(operation)}
+                graph = make_fx(graph, parts)(at)
                 graph.graph.eliminate_dead_code()
         except Exception as error:  # user models can fail in any way; fall back to eager
             raise CannotCompile(reason(error)) from error

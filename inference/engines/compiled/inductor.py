@@ -52,7 +52,7 @@ class Kernel:
 
 
 def compile_graph(
-    graph: GraphModule, examples: list[Tensor], *, scalar: bool
+    graph: GraphModule, examples: list[Any], *, scalar: bool
 ) -> tuple[Callable[..., Sequence[Tensor]], ModuleType | None]:
     """Compile a graph.
 
