@@ -1,4 +1,4 @@
-"""Rows shared out by matrix products: against extended precision, chunk by chunk, restarts together, types of float."""
+"""E-steps of mixtures: against extended precision, chunk by chunk, restarts together, in both types of float."""
 
 import numpy as np
 import pytest
@@ -9,7 +9,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from guidebook.inference import cavi, em
 from guidebook.models import Steps, gmm, mixture
 from guidebook.models._shared import responsibilities as products
-from guidebook.models.gmm import e_step as passes
+from guidebook.models.gmm import e_step
 from guidebook.models.gmm.covariance import as_matrices, form_of
 
 KINDS = ("full", "tied", "diagonal", "isotropic")
@@ -101,7 +101,7 @@ def test_products_serve_near_components_and_distances_far_ones(kind: str, monkey
         raise AssertionError("the other way was asked for")
 
     near, far = apart(1.0, kind), apart(1e6, kind)
-    monkeypatch.setattr(passes, "_by_distances", refuse)
+    monkeypatch.setattr(e_step, "_by_distances", refuse)
     errors(kind, *near)
     with pytest.raises(AssertionError, match="other way"):
         errors(kind, *far)
@@ -109,9 +109,34 @@ def test_products_serve_near_components_and_distances_far_ones(kind: str, monkey
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_products_alone_would_lose_digits_there(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(passes, "_MAX_ROUNDING", 1e9)
-    monkeypatch.setattr(passes, "_MIN_SHARE", -1.0)
+    monkeypatch.setattr(e_step, "_MAX_ROUNDING", 1e9)
+    monkeypatch.setattr(e_step, "_MIN_SHARE", -1.0)
     assert max(errors(kind, *apart(1e6, kind)).values()) > 1e-6
+
+
+def narrow_within_wide(kind: str) -> tuple[torch.Tensor, Params]:
+    """Components of sd 1e-5, two of them 20 sd apart rows in doubt between them; all with rows one or two away.
+
+    Those rows keep every scatter wide, so that only the rounding of log densities can tell the two ways apart.
+    """
+    sd = 1e-5
+    loc = torch.tensor([[1.1, 0.3, 0.0], [1.1 + 20 * sd, 0.3, 0.0], [1.1, 10.3, 0.0]], dtype=torch.float64)
+    ties = loc[:1].repeat(21, 1)
+    ties[:, 0] += (10 + torch.linspace(-0.1, 0.1, 21, dtype=torch.float64)) * sd
+    cross = torch.tensor([[-1.0, 0, 0], [1, 0, 0], [0, 1, 0], [0, -1, 0], [0, 0, 1], [0, 0, -1]], dtype=torch.float64)
+    x = torch.cat([ties, loc[0] + cross[[0, 0, 2, 3, 4, 5]], loc[1] + cross[1:], loc[2] + cross])
+    _, params = apart(1.0, kind)
+    eye = torch.eye(3, dtype=torch.float64)
+    sigma = {"full": eye.expand(3, 3, 3), "tied": eye[None], "diagonal": torch.ones(3, 3), "isotropic": torch.ones(3)}
+    return x, params | {"loc": loc, "covariance": sd**2 * sigma[kind].double()}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_rounding_of_a_log_density_counts(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    x, params = narrow_within_wide(kind)
+    assert max(errors(kind, x, params).values()) < 1e-12
+    monkeypatch.setattr(e_step, "_MAX_ROUNDING", 1e-2)
+    assert errors(kind, x, params)["loc"] > 1e-9
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -134,10 +159,10 @@ def test_both_ways_agree_for_every_kind_and_many_restarts() -> None:
             root = root[:, :1] if kind == "tied" else root
         loc = torch.randn(2, 3, 4, generator=rng, dtype=torch.float64)
         form = form_of(kind)
-        components = passes.Components(torch.zeros(2, 3, dtype=torch.float64), loc, form.inverse(root))
-        products_way = passes._by_products(components, passes.prepare(x, 3, kind), form)
+        components = e_step.Components(torch.zeros(2, 3, dtype=torch.float64), loc, form.inverse(root))
+        products_way = e_step._by_products(components, e_step.prepare(x, 3, kind), form)
         assert products_way is not None
-        distances_way, accurate = passes._by_distances(components, x, form, loc)
+        distances_way, accurate = e_step._by_distances(components, x, form, loc)
         assert accurate
         torch.testing.assert_close(products_way, distances_way, rtol=1e-11, atol=1e-10)
 

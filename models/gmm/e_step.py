@@ -158,7 +158,7 @@ def _by_products(components: Components, rows: Rows, form: Form) -> tuple[Statis
     mean, second = sums[..., :dim] / counts.unsqueeze(-1), sums[..., dim:]
     scatter = -form.scatter(counts.unsqueeze(-1), mean.nan_to_num().unsqueeze(-1))
     if form.tied:  # Σ z zᵀ = n I, whatever the responsibilities
-        log_norm = log_norm - 0.5 * num_rows * inverse.square().sum((-1, -2)).squeeze(-1)
+        log_norm = log_norm - 0.5 * num_rows * precision.diagonal(dim1=-2, dim2=-1).sum((-1, -2))
         total = num_rows * torch.eye(dim, dtype=theta.dtype, device=theta.device)
     else:
         total = (second.index_select(-1, pairs.place) if form.matrices else second).reshape(scatter.shape)

@@ -56,9 +56,10 @@ def model(
         For an unknown covariance, more components than rows, or a column without spread.
     """
     form = form_of(covariance)
-    if x is None and (prior is None or num_rows is None):
+    if x is not None:
+        num_rows = len(x)
+    elif prior is None or num_rows is None:
         raise ValueError("gmm: to draw data, give prior= and num_rows=")
-    num_rows = num_rows if x is None else len(x)
     check(num_components, num_rows)
     prior = prior or remembered_prior(x, num_components)
     start = init(None if x is None else lambda: start_values(x, num_components, prior, form))

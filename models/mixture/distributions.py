@@ -41,7 +41,10 @@ class CountMixture(TorchDistribution):
     @property
     def arg_constraints(self) -> dict[str, constraints.Constraint]:
         """What the parameters must be."""
-        own = {"weights": constraints.simplex, "intensity": constraints.independent(constraints.nonnegative, 2)}
+        own: dict[str, constraints.Constraint] = {
+            "weights": constraints.simplex,
+            "intensity": constraints.independent(constraints.nonnegative, 2),
+        }
         return own if self.total_count is None else own | {"total_count": constraints.nonnegative_integer}
 
     @property

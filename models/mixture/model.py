@@ -61,7 +61,7 @@ def model(
     # Globals.
     concentration = (prior.shape if x is None else x).new_full((num_components,), prior.concentration)
     weights = pyro.sample("weights", dist.Dirichlet(concentration), infer=start("weights"))
-    if family == "poisson":
+    if prior.inverse_scale is not None:  # Poisson
         rate = dist.Gamma(prior.shape, prior.inverse_scale).expand_by([num_components]).to_event(2)
         intensity = pyro.sample("rate", rate, infer=start("rate"))
     else:
@@ -139,13 +139,13 @@ def _resolve(
     totals: Tensor | float | None,
 ) -> tuple[Prior, int, Tensor | None]:
     """The prior, the number of rows and, if they are multinomial, their totals: given, or those of the data."""
-    if x is None and (prior is None or num_rows is None or (family == "multinomial" and totals is None)):
-        needed = "prior=, num_rows= and totals=" if family == "multinomial" else "prior= and num_rows="
+    multinomial = family == "multinomial"
+    if x is not None:
+        num_rows, totals = len(x), x.sum(-1)
+    elif prior is None or num_rows is None or (multinomial and totals is None):
+        needed = "prior=, num_rows= and totals=" if multinomial else "prior= and num_rows="
         raise ValueError(f"mixture: to draw data, give {needed}")
-    num_rows = num_rows if x is None else len(x)
     check(num_components, family, num_rows)
     prior = prior or remembered_prior(x, num_components, family)
     check_prior(prior, family)
-    if family == "poisson":
-        return prior, num_rows, None
-    return prior, num_rows, x.sum(-1) if x is not None else torch.as_tensor(totals).to(prior.shape).expand(num_rows)
+    return prior, num_rows, torch.as_tensor(totals).to(prior.shape).expand(num_rows) if multinomial else None
