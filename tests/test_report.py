@@ -157,7 +157,17 @@ def test_many_quantities_are_cut_to_the_worst_and_the_rest_counted(tmp_path):
         assert any(f"of {comparison.worst(name)} under" in label for label in shown)
 
 
-def test_mixture_shows_its_components_and_basins(tmp_path):
+@pytest.mark.parametrize(("shift", "ratio", "worst"), [(0.5, 1.5, "shifted"), (0.4, 1.6, "wide")])
+def test_shifts_and_ratios_count_in_multiples_of_what_is_usable(shift, ratio, worst):
+    """0.5 / 0.25 = 2 > log 1.5 / log 1.25 = 1.8; 0.4 / 0.25 = 1.6 < log 1.6 / log 1.25 = 2.1."""
+    draws = torch.randn(4, 1000, 2, dtype=torch.float64).unbind(-1)
+    base = dict(zip(("shifted", "wide"), draws, strict=True))
+    other = {"shifted": base["shifted"] + shift * base["shifted"].std(), "wide": ratio * base["wide"]}
+    comparison = compare(by_nuts(base), by_svi(other), names=["nuts", "svi"])
+    assert plots.worst_first(comparison)[0] == comparison.worst("svi") == worst
+
+
+def test_mixture_shows_its_components_and_optima(tmp_path):
     x, _ = gmm.simulate(60, num_components=2, num_features=3)
     model = partial(gmm.model, num_components=2)
     page = _Page(write_html(_mixture(), tmp_path / "p.html", model=model, data=(x,), columns=["a", "b", "c$"]))
@@ -506,6 +516,13 @@ def test_graph_is_drawn_downwards_with_plates_around_their_own_sites_only(model,
             assert _apart(layout.plates[plate], layout.plates[other]) or members & others, (plate, other)
     for one, other in combinations(layout.nodes.values(), 2):
         assert _apart(one, other)
+
+
+def test_plates_that_cross_have_their_shared_sites_between_them():
+    plates = {"rows": {"a", "c"}, "columns": {"b", "c"}}
+    layout = lay_out(plots.Graph(dict.fromkeys("abc", ("latent", "")), [], plates))
+    for plate, stranger in (("rows", "b"), ("columns", "a")):
+        assert _apart(layout.plates[plate], layout.nodes[stranger])
 
 
 def _apart(a: tuple[float, ...], b: tuple[float, ...]) -> bool:
