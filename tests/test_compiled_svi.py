@@ -16,11 +16,11 @@ from zoo import linear
 from guidebook import datasets, guides
 from guidebook.inference import kl_warm_up, svi
 from guidebook.inference.engines.compiled import compile_step, cpp_loop, cuda_loop, functionalise
-from guidebook.inference.engines.compiled.optimisers import RULES
 from guidebook.inference.engines.compiled.trace_step import trace_step
 from guidebook.inference.engines.graph import CannotCompile
 from guidebook.inference.optim.losses import named_loss
 from guidebook.inference.optim.minibatch import RowIndex, gather
+from guidebook.inference.optim.rules import RULES, Optimiser, make_optimiser
 from guidebook.inference.traces.init import InitMessenger
 from guidebook.inference.traces.params import unconstrained_params
 from guidebook.models import factor_analysis, gmm, lda, mixture, ppca, vae
@@ -156,6 +156,25 @@ def test_rules_are_torchs_optimisers(optim) -> None:
         optimiser.step()
         ours, memory = rule.update(ours, grad, memory, torch.tensor(rule.numbers(t, 0.05), dtype=torch.float64))
         torch.testing.assert_close(ours, theirs.detach(), rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("optim", [*RULES, torch.optim.Adagrad])
+def test_eager_steps_are_those_of_torchs_optimisers(optim) -> None:
+    """Also of a leaf that has a gradient in every second step only."""
+    ours, theirs = (
+        [torch.tensor([1.0, -2.0], requires_grad=True), torch.ones(3, requires_grad=True)] for _ in range(2)
+    )
+    one, other = make_optimiser(optim, ours, 0.1), optim(theirs, lr=0.1)
+    assert isinstance(one, Optimiser) == (optim in RULES)
+    for t in range(20):
+        for group in (*one.param_groups, *other.param_groups):
+            group["lr"] = 0.1 * 0.9**t
+        for optimiser, leaves in ((one, ours), (other, theirs)):
+            optimiser.zero_grad()
+            sum(leaf.square().cos().sum() for leaf in leaves[: 1 + t % 2]).backward()
+            optimiser.step()
+        for a, b in zip(ours, theirs, strict=True):
+            torch.testing.assert_close(a, b)
 
 
 def test_a_compiled_fit_finds_the_posterior() -> None:

@@ -19,12 +19,12 @@ from torch.fx import Graph, GraphModule, Node
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from ...optim.minibatch import RowIndex
+from ...optim.rules import Rule
 from ..graph import CannotCompile
 from .cpp_loop import CppLoop
 from .cuda_loop import CudaGraphLoop
 from .functionalise import PureStep, close, sample_noise
 from .inductor import compile_graph, kernels_of, trust_cpuid
-from .optimisers import Rule
 from .python_loop import PythonLoop
 from .small_matrices import Unsupported
 

@@ -9,12 +9,12 @@ import torch
 from torch import Tensor
 
 from ...optim.minibatch import Batches
+from ...optim.rules import RULES
 from ...optim.sgd import schedule
 from ...progress import Progress
 from ..graph import CannotCompile
 from .compile_step import compile_step, no_compiler
 from .functionalise import functionalise
-from .optimisers import RULES
 from .trace_step import trace_step
 
 CHECKS = 3  # draws, and minibatches, at which the graph must agree with the eager loss and gradient
