@@ -21,7 +21,7 @@ from guidebook.guides import full_rank, map_point, mean_field
 from guidebook.guides import ppca as ppca_guides
 from guidebook.inference import gibbs, svi
 from guidebook.inference.evidence import Evidence, evidence
-from guidebook.inference.evidence.weights import guide_density
+from guidebook.inference.evidence.weights import diagnose, guide_density, independent
 from guidebook.inference.mcmc.annealing import schedule
 from guidebook.inference.mcmc.latent_vector import latent_vector
 from guidebook.models import logistic, ppca
@@ -48,16 +48,17 @@ def posterior_draws(seed: int = 0, chains: int = 2, length: int = 200) -> Sites:
     return {"w": POSTERIOR.sample(torch.Size([chains, length]))}
 
 
-def assert_near(found: Evidence, exact: float, errors: float = 4.0) -> None:
-    """Within so many of the estimate's own standard errors, and more than rounding apart from nothing."""
+def assert_near(found: Evidence, exact: float, errors: float = 4.5) -> None:
+    """Within so many of the estimate's own standard errors: this file makes some fifty comparisons."""
     assert abs(found.estimate - exact) < errors * found.error + 1e-6, (str(found), exact)
 
 
-def assert_honest(found: list[Evidence], exact: float, most: float = 1.6) -> None:
-    """Distances in standard errors vary as if they were standard normal, or nearly."""
+def assert_honest(found: list[Evidence], exact: float) -> None:
+    """Distances in standard errors vary as if they were standard normal, or nearly: up to a fifth of their spread."""
     z = torch.tensor([(one.estimate - exact) / one.error for one in found])
-    assert 0.6 < z.std() < most, z.std()
-    assert abs(z.mean()) < 4 * z.std() / math.sqrt(len(z)) + 0.3, z.mean()
+    low, high = (math.sqrt(float(stats.chi2(len(z) - 1).ppf(p)) / (len(z) - 1)) for p in (1e-5, 1 - 1e-5))
+    assert 0.8 * low < z.std() < 1.2 * high, (z.std(), low, high)
+    assert abs(z.mean()) < 4.5 * z.std() / math.sqrt(len(z)) + 0.3, z.mean()
 
 
 # --------------------------------------------------------------------------------------------- importance weights
@@ -77,18 +78,16 @@ def relative_variance(dim: int, at: float) -> float:
 
 
 def test_the_priors_weights_vary_exponentially_with_the_dimension() -> None:
-    growth, count = [], 4000
+    count, seeds = 4000, 40
     for dim in (1, 4, 8):
         x = torch.full((dim,), 0.5).double()
-        found = [evidence(cloud, x, method="naive", num_draws=count, seed=seed) for seed in range(10)]
+        found = [evidence(cloud, x, method="naive", num_draws=count, seed=seed) for seed in range(seeds)]
         squares = torch.tensor([count * one.error**2 for one in found])
         known = relative_variance(dim, 0.5)
-        assert abs(squares.mean() - known) < 4 * squares.std() / math.sqrt(10), (dim, squares.mean(), known)
+        assert abs(squares.mean() - known) < 5 * squares.std() / math.sqrt(seeds), (dim, squares.mean(), known)
         exact = float(Normal(0.0, math.sqrt(2.0)).log_prob(x.float()).sum())
         assert_near(found[0], exact)
         assert found[0].bound == "lower"
-        growth.append(math.log1p(float(squares.mean())) / dim)
-    assert growth == pytest.approx([growth[0]] * 3, rel=0.15)  # log of the second moment a dimension
 
 
 def test_an_exact_guide_has_weights_without_variance_row_by_row() -> None:
@@ -282,7 +281,7 @@ def test_both_directions_bracket_the_evidence_of_every_row_under_ppca() -> None:
 def test_error_bars_of_annealing_are_honest() -> None:
     x = torch.tensor([0.5, -1.0, 1.5]).double()
     run = partial(evidence, cloud, x, method="ais", num_draws=60, num_temperatures=5, num_leapfrogs=2)
-    assert_honest([run(seed=seed) for seed in range(15)], float(Normal(number(0.0), math.sqrt(2.0)).log_prob(x).sum()))
+    assert_honest([run(seed=seed) for seed in range(40)], float(Normal(number(0.0), math.sqrt(2.0)).log_prob(x).sum()))
 
 
 # --------------------------------------------------------------------------------------------------------- bridges
@@ -311,8 +310,8 @@ def test_error_bars_of_a_bridge_allow_for_draws_that_resemble_their_neighbours()
             draws = {"rate": torch.tensor(stats.gamma(2, scale=1 / 4).ppf(stats.norm.cdf(noise)))}
             results.append(evidence(poisson, x, method="bridge", posterior=draws, num_draws=20, seed=seed))
     exact = -2 * math.log(4)  # Γ(2) 1² / (Γ(2) 4²)
-    assert_honest(found, exact, most=1.3)
-    assert_honest(alone, exact, most=1.3)
+    assert_honest(found, exact)
+    assert_honest(alone, exact)
     assert found[0].diagnostics["posterior_ess"] < 100 < alone[0].diagnostics["posterior_ess"]
 
 
@@ -421,6 +420,81 @@ def test_models_that_branch_and_single_precision() -> None:
 
 
 # ------------------------------------------------------------------------------------------- what is said, and refused
+
+
+def gamma_guide(x: Tensor) -> None:
+    pyro.sample("rate", dist.Gamma(x.new_tensor(10.0), 4.0))
+
+
+def test_a_guides_density_of_a_constrained_site_includes_the_jacobian() -> None:
+    """log q(u) = log q(rate) + u with u = log rate, of a guide by hand and of an autoguide, a normal in u."""
+    x, u = torch.tensor([3.0, 1.0, 4.0]).double(), number(0.7)
+    latents = latent_vector("evidence", poisson, (x,))
+    by_hand = guide_density(gamma_guide, latents, (x,))(u.reshape(1, 1))
+    torch.testing.assert_close(by_hand, (torch.distributions.Gamma(number(10.0), 4.0).log_prob(u.exp()) + u)[None])
+    normal = AutoNormal(poisson, init_scale=0.4)
+    normal(x)
+    normal.locs.rate.data = number(0.5)
+    with torch.no_grad():
+        automatic = guide_density(normal, latents, (x,))(u.reshape(1, 1))
+    torch.testing.assert_close(automatic, Normal(number(0.5), 0.4).log_prob(u)[None], rtol=1e-5, atol=0)
+    exact = math.lgamma(10) - math.lgamma(2) - 10 * math.log(4) - math.log(6 * 24)
+    found = evidence(poisson, x, method="ais", guide=gamma_guide, num_draws=10, num_temperatures=5)  # the posterior
+    assert found.estimate == pytest.approx(exact, abs=1e-8)
+    assert found.error < 1e-8
+
+
+def test_the_bias_is_that_of_a_logarithm_of_a_mean() -> None:
+    """Of twenty lognormal weights, a hundred thousand times: E log mean w - log E w is -var(w) / 2n E(w)², nearly."""
+    torch.manual_seed(0)
+    log_weights = 0.5 * torch.randn(20, 100_000, dtype=torch.float64)
+    means = independent(log_weights)
+    bias = diagnose(log_weights, means)["bias"]
+    off = means.estimate - 0.5**2 / 2
+    assert bias is not None
+    assert bias / 100_000 == pytest.approx(-math.expm1(0.25) / 40, rel=0.1)
+    assert float(off.mean()) == pytest.approx(bias / 100_000, abs=5 * float(off.std()) / 100_000**0.5 + 3e-4)
+    run = partial(evidence, linear.model, *DATA, num_draws=50, num_temperatures=10)
+    up, down = run(method="ais"), run(method="reverse_ais", posterior=posterior_draws())
+    assert up.diagnostics["bias"] == pytest.approx(-0.5 * up.error**2)
+    assert down.diagnostics["bias"] == pytest.approx(0.5 * down.error**2)
+
+
+def test_each_threshold_warns_just_beyond_it() -> None:
+    def warnings(error: float = 1.0, **diagnostics: Any) -> str:
+        return " ".join(Evidence(-3.0, error, "lower", diagnostics, "ais", 0.0, 0).warnings)
+
+    for just_right, beyond, words in (
+        ({"k_hat": 0.7}, {"k_hat": 0.701}, "k̂ is 0.70, above 0.7"),
+        ({"ess": 10.0}, {"ess": 9.9}, "only 9.9 effective weights"),
+        ({"bias": -0.5}, {"bias": -0.51}, "about 0.51 nats too low"),
+        ({"bias": 0.2, "error": 0.4}, {"bias": 0.21, "error": 0.4}, "about 0.21 nats too low"),
+        ({"least_accept_rate": 0.4}, {"least_accept_rate": 0.39}, "acceptance rate was 0.39"),
+        ({"converged": True}, {"converged": False}, "did not converge"),
+        ({"relative_mse": 0.1}, {"relative_mse": 0.101}, "fits the posterior poorly"),
+    ):
+        assert warnings(**just_right) == ""
+        assert words in warnings(**beyond)
+    upper = Evidence(-3.0, 1.0, "upper", {"bias": 0.6}, "reverse_ais", 0.0, 0)
+    assert "about 0.6 nats too high" in str(upper)
+    log_weights = torch.randn(100, 1, generator=torch.Generator().manual_seed(0)).double()
+    for count, known in ((99, False), (100, True)):
+        part = log_weights[:count]
+        assert (diagnose(part, independent(part))["k_hat"] is not None) is known
+
+
+def test_every_option_of_the_path_counts() -> None:
+    run = partial(evidence, linear.model, *DATA, method="ais", num_draws=100, num_temperatures=20)
+    default = run()
+    assert run(num_temperatures=80).diagnostics["num_temperatures"] == 80
+    one = run(num_leapfrogs=1)  # 0.1 as far as by ten: particles lag behind their density
+    assert one.diagnostics["mean_log_weight"] < default.diagnostics["mean_log_weight"] - 1
+    assert run(num_draws=60).estimate != default.estimate != run(path="linear").estimate
+    groups = [
+        evidence(latent.model, ROWS, guide=latent.encoder, params=LEARNED | ENCODER, method="iwae", num_particles=k)
+        for k in (50, 10)
+    ]
+    assert [one.diagnostics["num_particles"] for one in groups] == [50, 10]
 
 
 def test_same_seed_same_numbers_and_nothing_is_left_behind() -> None:

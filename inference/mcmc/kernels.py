@@ -184,11 +184,13 @@ def nuts(warmup: int = 200) -> Kernel:
         Transitions that adapt the step size.
     """
     kernel: NUTS | None = None
+    density: LogDensity
 
     def transition(state: Tensor, log_density: LogDensity, count: int) -> tuple[Tensor, float]:
-        nonlocal kernel
+        nonlocal kernel, density
+        density = log_density
         if kernel is None:
-            kernel = NUTS(potential_fn=lambda values: -log_density(values["state"]).sum(), adapt_mass_matrix=False)
+            kernel = NUTS(potential_fn=lambda values: -density(values["state"]).sum(), adapt_mass_matrix=False)
             kernel.initial_params = {"state": state}
             kernel.setup(warmup)
         kernel.clear_cache()  # the density may have changed since
