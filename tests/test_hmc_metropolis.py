@@ -19,6 +19,7 @@ from guidebook.inference import Posterior
 from guidebook.inference.diagnostics import MAX_R_HAT, ess, mcse
 from guidebook.inference.engines.graph import traced
 from guidebook.inference.hmc import hmc
+from guidebook.inference.mcmc.chains import Chains
 from guidebook.inference.metropolis import metropolis
 
 DATA = linear.data()
@@ -227,6 +228,13 @@ def test_chains_that_disagree_are_called_so(method: str) -> None:
     assert not posterior.info.converged
     assert "not mixed" in posterior.info.message
     assert "at 'w'" in posterior.info.message
+
+
+def test_chains_that_never_moved_are_counted() -> None:
+    draws = {"w": torch.randn(3, 50, 2, generator=torch.Generator().manual_seed(0))}
+    assert "never moved" not in Chains(draws, {}, {}, {}, 0.0).disagreement
+    draws["w"][1] = 1.0
+    assert Chains(draws, {}, {}, {}, 0.0).disagreement == "1 of 3 chains never moved"
 
 
 @both
