@@ -67,7 +67,7 @@ def density_gap(name: str, points: int = 3) -> dict[str, float]:
     from numpyro.infer.util import log_density
     from pyro import poutine
 
-    from guidebook.inference.traces.draws import is_latent, nodes
+    from guidebook.inference.traces.sites import is_latent, nodes
 
     from .peers.numpyro_models import prepared
 
@@ -119,12 +119,12 @@ def pyros(name: str, num_draws: int, dense: bool, seed: int, num_chains: int = 2
     from pyro.infer import MCMC, NUTS
 
     from guidebook.inference.traces.draws import add_deterministic
-    from guidebook.inference.traces.init import start_strategy
+    from guidebook.inference.traces.init import init_to_site
 
     found = problem(name)
     pyro.set_rng_seed(seed)
     begin = time.perf_counter()
-    kernel = NUTS(found.model, full_mass=dense, init_strategy=start_strategy)
+    kernel = NUTS(found.model, full_mass=dense, init_strategy=init_to_site)
     chains = MCMC(
         kernel,
         num_samples=num_draws,

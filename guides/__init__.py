@@ -2,7 +2,6 @@
 
 from . import factor_analysis, gmm, lda, logistic, mixture, ppca, vae
 from .families import flow, full_rank, laplace, low_rank, map_point, mean_field
-from .score_function import score_function
 
 __all__ = [
     "factor_analysis",
@@ -17,6 +16,5 @@ __all__ = [
     "mean_field",
     "mixture",
     "ppca",
-    "score_function",
     "vae",
 ]

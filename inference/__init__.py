@@ -6,7 +6,7 @@ from .compare import Comparison, compare
 from .em import em
 from .evidence import Evidence, evidence
 from .gibbs import gibbs
-from .gradients import GradientSummary, elbo_gradients, gradient_draws, summarise
+from .gradients import elbo_gradients
 from .hmc import hmc
 from .info import (
     CaviInfo,
@@ -22,7 +22,7 @@ from .info import (
 from .mcem import mcem
 from .metropolis import metropolis
 from .nuts import nuts
-from .optim.warm_up import kl_warm_up
+from .optim.losses import kl_warm_up
 from .posterior import Posterior
 from .svi import svi
 from .verdict import Verdict
@@ -34,7 +34,6 @@ __all__ = [
     "EmInfo",
     "Evidence",
     "GibbsInfo",
-    "GradientSummary",
     "HmcInfo",
     "McemInfo",
     "MetropolisInfo",
@@ -49,12 +48,10 @@ __all__ = [
     "em",
     "evidence",
     "gibbs",
-    "gradient_draws",
     "hmc",
     "kl_warm_up",
     "mcem",
     "metropolis",
     "nuts",
-    "summarise",
     "svi",
 ]

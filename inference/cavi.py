@@ -4,19 +4,23 @@ Bishop (2006), Pattern Recognition and Machine Learning, section 10.1; Blei, Kuc
 Variational inference: a review for statisticians, JASA 112.
 """
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from .ascent import ascend
+from .em import ascend
 from .info import CaviInfo
+from .options import at_least_one
 from .posterior import Posterior
 from .traces.isolate import isolated
 
+if TYPE_CHECKING:
+    from ..models import Steps
+
 
 def cavi(
-    steps: Any,
+    steps: "Steps",
     *data: Tensor,
     num_steps: int = 2000,
     tol: float = 1e-6,
@@ -31,15 +35,15 @@ def cavi(
     steps : Steps
         As a model's ``cavi_steps(**options)`` returns them; see `guidebook.models.Steps`.
     *data : Tensor
-        What the steps take; floating point is computed in float64.
+        Data that the steps take; floating point is computed in float64.
     num_steps : int
-        Most sweeps of one restart.
+        Maximum number of sweeps per restart.
     tol : float
-        A restart stops when Aitken's extrapolation puts the bound's limit less than this away, in nats.
+        A restart stops when Aitken's extrapolation puts the bound less than this below its limit, in nats.
     num_restarts : int
-        How many starts; the highest bound wins.
+        Number of starts; the highest bound wins.
     num_draws : int
-        Draws from the best q, for `Posterior.draws`.
+        Number of draws from the best q.
     seed : int
 
     Returns
@@ -50,35 +54,18 @@ def cavi(
     Raises
     ------
     ValueError
-        If an option is out of range.
+        If an option is out of range, or the steps are not those of coordinate ascent.
     ArithmeticError
         If the bound falls after any coordinate, so that the steps are wrong.
     """
-    if num_draws < 1:
-        raise ValueError(f"cavi: num_draws must be at least 1, got {num_draws}")
-    result = ascend(
-        steps,
-        data,
-        method="cavi",
-        num_steps=num_steps,
-        tol=tol,
-        num_restarts=num_restarts,
-        seed=seed,
-        each_half=True,
-    )
+    at_least_one("cavi", num_draws=num_draws)
+    if steps.draw is None:
+        raise ValueError("cavi: these steps cannot draw from q: take a model's cavi_steps, not its em_steps")
+    best, run = ascend("cavi", steps, data, num_steps, tol, num_restarts, seed, both_halves=True)
     with isolated(seed), torch.no_grad():
-        draws = steps.draw(result.best.params, num_draws)
-    info = CaviInfo(
-        objective=torch.tensor(result.best.objective, dtype=torch.float64),
-        elbo=result.best.objective[-1],
-        optima=result.optima,
-        seconds=result.seconds,
-        seed=seed,
-        converged=result.best.converged,
-        message=result.message,
-    )
+        draws = steps.draw(best.params, num_draws)
     return Posterior(
         draws={name: value.cpu()[None] for name, value in draws.items()},
-        params={name: value.cpu() for name, value in result.best.params.items()},
-        info=info,
+        params={name: value.cpu() for name, value in best.params.items()},
+        info=CaviInfo(elbo=best.objective[-1], **run),
     )

@@ -1,20 +1,30 @@
-"""Expectation maximisation: any record of steps, iterated from several starts until the objective is level.
+"""Expectation maximisation: E-step and M-step in turn, from several starts, until the objective is level.
 
 Dempster, Laird and Rubin (1977), Maximum likelihood from incomplete data via the EM algorithm, JRSS B 39.
 """
 
-from typing import Any
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from .ascent import ascend
+from .data import as_double
 from .info import EmInfo
+from .optim.acceleration import squarem
+from .optim.restarts import Params, Restarts, Run, State, optima
+from .options import at_least_one, positive
 from .posterior import Posterior, point_draws
+from .traces.isolate import isolated
+
+if TYPE_CHECKING:
+    from ..models import Steps
 
 
 def em(
-    steps: Any,
+    steps: "Steps",
     *data: Tensor,
     num_steps: int = 2000,
     tol: float = 1e-6,
@@ -29,16 +39,16 @@ def em(
     steps : Steps
         As a model's ``em_steps(**options)`` returns them; see `guidebook.models.Steps`.
     *data : Tensor
-        What the steps take; floating point is computed in float64.
+        Data that the steps take; floating point is computed in float64.
     num_steps : int
-        Most iterations of one restart.
+        Maximum number of iterations per restart.
     tol : float
-        A restart stops when Aitken's extrapolation puts the objective's limit less than this away, in nats.
+        A restart stops when Aitken's extrapolation puts the objective less than this below its limit, in nats.
     num_restarts : int
-        How many starts; the best optimum that is not degenerate wins.
+        Number of starts; the best optimum that is not degenerate wins.
     accelerate : bool, optional
         Whether to extrapolate after every second iteration where that raises the objective (SQUAREM, Varadhan and
-        Roland 2008), which pays where EM crawls; as the steps have it where left out.
+        Roland 2008), which pays if EM converges slowly. Default: what the steps recommend.
     seed : int
 
     Returns
@@ -53,24 +63,100 @@ def em(
     ArithmeticError
         If the objective falls, so that the steps are wrong; or if every restart ends degenerate.
     """
-    result = ascend(
-        steps,
-        data,
-        method="em",
-        num_steps=num_steps,
-        tol=tol,
-        num_restarts=num_restarts,
-        seed=seed,
-        accelerate=steps.accelerate if accelerate is None else accelerate,
-    )
-    info = EmInfo(
-        objective=torch.tensor(result.best.objective, dtype=torch.float64),
-        log_likelihood=result.best.objective[-1],
-        optima=result.optima,
-        seconds=result.seconds,
-        seed=seed,
-        converged=result.best.converged,
-        message=result.message,
-    )
-    params = {name: value.cpu() for name, value in result.best.params.items()}
+    accelerate = steps.accelerate if accelerate is None else accelerate
+    best, run = ascend("em", steps, data, num_steps, tol, num_restarts, seed, accelerate=accelerate)
+    params = {name: value.cpu() for name, value in best.params.items()}
+    info = EmInfo(log_likelihood=best.objective[-1], **run)
     return Posterior(draws=point_draws(params), params=params, info=info)
+
+
+def iterate(
+    steps: "Steps", data: tuple, params: Params, restarts: Restarts, num_steps: int, accelerate: bool, both_halves: bool
+) -> list[Run]:
+    """Alternate E-steps and M-steps from a batch of starts; restarts leave the batch as they end."""
+
+    def e_step(params: Params) -> State:
+        expectations = steps.e_step(params, *data)
+        return State(params, expectations, steps.objective(params, expectations))
+
+    path: list[State] = []  # since the last extrapolation
+    for iteration in range(num_steps + 1):
+        state = e_step(params)  # and the objective there
+        may_stop = not accelerate or iteration % 2 == 0
+        going = restarts.record(state, path[-1] if path else None, may_stop=may_stop, must_stop=iteration == num_steps)
+        if not going:
+            break
+        if len(going) < state.objective.numel():
+            state, path = state.at(going), [old.at(going) for old in path]
+        path = [*path, state] if accelerate else [state]
+        if len(path) == 3:
+            state = squarem(*path, e_step)
+            restarts.note_jumps(state)
+            path = [state]
+        params = steps.m_step(state.expectations, *data)
+        if both_halves:
+            restarts.check_m_step(steps.objective(params, state.expectations))
+            path = []  # a state can be as large as the data: hold one
+        del state
+    return [run for _, run in sorted(restarts.runs.items())]
+
+
+def ascend(
+    method: str,
+    steps: "Steps",
+    data: tuple,
+    num_steps: int,
+    tol: float,
+    num_restarts: int,
+    seed: int,
+    *,
+    accelerate: bool = False,
+    both_halves: bool = False,
+) -> tuple[Run, dict[str, Any]]:
+    """Raise the objective of ``steps`` from several starts: `em` and, with ``both_halves``, `cavi`.
+
+    With ``both_halves`` the objective is defined, and may not fall, after the M-step too. Returns the best run, and
+    what the records of both methods have in common.
+    """
+    at_least_one(method, num_steps=num_steps, num_restarts=num_restarts)
+    positive(method, tol=tol)
+    begin = time.perf_counter()
+    size = num_restarts if steps.batched else 1
+    runs: list[Run] = []
+    with isolated(seed), torch.no_grad():
+        on_cpu = all(value.device.type == "cpu" for value in data)
+        seeded = torch.default_generator.manual_seed if on_cpu else torch.manual_seed  # the latter takes a millisecond
+        data = steps.prepare(*(data if steps.batched else as_double(data)))
+        for first in range(0, num_restarts, size):
+            starts = _starts(steps, data, seed, seeded, range(first, first + size))
+            restarts = Restarts(size, steps, data, method, tol)
+            runs += iterate(steps, data, starts, restarts, num_steps, accelerate, both_halves)
+    seconds = time.perf_counter() - begin
+
+    valid = [run for run in runs if run.degenerate is None]
+    if not valid:
+        raise ArithmeticError(
+            f"{method}: none of {num_restarts} restarts reached an optimum, the first because {runs[0].degenerate}; "
+            "take a simpler model or more restarts"
+        )
+    best = max(valid, key=lambda run: run.objective[-1])
+    message = f"level within {tol:g} nats" if best.converged else f"{num_steps} iterations were not enough: take more"
+    if degenerate := num_restarts - len(valid):
+        message += f"; {degenerate} of {num_restarts} restarts were set aside as degenerate"
+    return best, {
+        "objective": torch.tensor(best.objective, dtype=torch.float64),
+        "optima": optima(runs, tol),
+        "seconds": seconds,
+        "seed": seed,
+        "converged": best.converged,
+        "message": message,
+    }
+
+
+def _starts(steps: "Steps", data: tuple, seed: int, seeded: Callable[[int], Any], restarts: range) -> Params:
+    """Return starting values, each restart's from a seed of its own, stacked for batched steps."""
+    starts = []
+    for restart in restarts:
+        seeded(int(np.random.SeedSequence([seed, restart]).generate_state(1)[0]))
+        starts.append(steps.init(restart, *data))
+    return {name: torch.stack([one[name] for one in starts]) for name in starts[0]} if steps.batched else starts[0]

@@ -1,24 +1,29 @@
-"""Gibbs sampling: blocks of variables drawn in turn from their exact full conditionals, all chains at once.
+"""Gibbs sampling: each block of variables in turn from its exact full conditional, all chains at once.
 
 Geman and Geman (1984), Stochastic relaxation, Gibbs distributions, and the Bayesian restoration of images, IEEE PAMI 6;
 Gelfand and Smith (1990), Sampling-based approaches to calculating marginal densities, JASA 85.
 """
 
 import time
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
+from .data import as_double
 from .diagnostics import MAX_R_HAT, of_sites
 from .info import GibbsInfo
+from .options import at_least_one
 from .posterior import Posterior
 from .progress import Progress
 from .traces.isolate import isolated
 
+if TYPE_CHECKING:
+    from ..models import GibbsSteps
+
 
 def gibbs(
-    steps: Any,
+    steps: "GibbsSteps",
     *data: Tensor,
     num_draws: int = 1000,
     num_warmup: int = 500,
@@ -34,16 +39,16 @@ def gibbs(
     steps : GibbsSteps
         As a model's ``gibbs_steps(**options)`` returns them; see `guidebook.models.GibbsSteps`.
     *data : Tensor
-        What the steps take; floating point is computed in float64.
+        Data that the steps take; floating point is computed in float64.
     num_draws, num_warmup : int
-        Draws kept a chain, and sweeps before the first.
+        Draws kept per chain, and sweeps before the first of them.
     num_chains : int
-        Chains, run as one batch.
+        Number of chains, run as one batch.
     thin : int
-        Sweeps a draw.
+        Sweeps per draw.
     seed : int
     progress : bool
-        Whether to show a bar.
+        Whether to show a progress bar.
 
     Returns
     -------
@@ -57,22 +62,17 @@ def gibbs(
     FloatingPointError
         If a conditional returns a value that is not finite.
     """
-    counts = {"num_draws": num_draws, "num_warmup": num_warmup, "num_chains": num_chains, "thin": thin}
-    for name, value in counts.items():
-        if value < 1:
-            raise ValueError(f"gibbs: {name} must be at least 1, got {value}")
-    data = tuple(value.double() if value.is_floating_point() else value for value in data)
+    at_least_one("gibbs", num_draws=num_draws, num_warmup=num_warmup, num_chains=num_chains, thin=thin)
     total = num_warmup + num_draws * thin
     begin = time.perf_counter()
     kept: dict[str, list[Tensor]] = {name: [] for name in steps.sites}
     with isolated(seed), torch.no_grad(), Progress("gibbs", total, progress) as bar:
-        data = steps.prepare(*data)
+        data = steps.prepare(*as_double(data))
         state = steps.init(num_chains, *data)
         for sweep in range(1, total + 1):
             for conditional in steps.conditionals:
                 state = state | conditional(state, *data)
-            past = sweep - num_warmup
-            if past > 0 and past % thin == 0:
+            if sweep > num_warmup and (sweep - num_warmup) % thin == 0:
                 for name, values in kept.items():
                     values.append(state[name].cpu())
             if sweep % 50 == 0 or sweep == total:
@@ -83,9 +83,9 @@ def gibbs(
     draws = {name: torch.stack(values, 1) for name, values in kept.items()}
     scale_reduction, sizes = of_sites(draws)
     worst = max((float(value.nan_to_num(1.0).max()) for value in scale_reduction.values()), default=1.0)
-    because = f"drew {num_draws} in each of {num_chains} chains"
+    message = f"drew {num_draws} in each of {num_chains} chains"
     if worst > MAX_R_HAT:
-        because += f"; R̂ of raw sites {worst:.2f}: judge by quantities free of labels, or draw more"
+        message += f"; R̂ of raw sites {worst:.2f}: judge by quantities free of labels, or draw more"
     info = GibbsInfo(
         r_hat=scale_reduction,
         ess=sizes,
@@ -93,7 +93,7 @@ def gibbs(
         seconds=seconds,
         seed=seed,
         converged=worst <= MAX_R_HAT,
-        message=because,
+        message=message,
     )
     return Posterior(draws=draws, info=info)
 

@@ -13,6 +13,7 @@ References
 import time
 import warnings
 from collections.abc import Callable
+from itertools import repeat
 from typing import Any
 
 import pyro
@@ -22,13 +23,15 @@ from torch import Tensor
 
 from .info import McemInfo
 from .mcmc.kernels import KERNELS, Kernel
-from .mcmc.latent_vector import Blocks
-from .optim.sgd import late_fall, minimise
+from .mcmc.latent_vector import LatentVector, latent_vector
+from .optim.result import remaining_decrease
+from .options import at_least_one, positive, to_device
 from .posterior import Posterior
 from .progress import Progress
-from .traces.draws import MOST_LOCAL, nodes
-from .traces.introspect import unconstrained_params
+from .svi import fit_eagerly
+from .traces.draws import MAX_LOCAL
 from .traces.isolate import isolated
+from .traces.params import constrained_params, statement_params, unconstrained_params
 
 
 def mcem(
@@ -49,27 +52,28 @@ def mcem(
     Parameters
     ----------
     model : callable
-        A Pyro model with continuous latent sites and parameters (``pyro.param``, or of a module). Where every latent
-        site lies in a plate over the rows, each row has a chain of its own.
+        A Pyro model with continuous latent sites and parameters (``pyro.param``, or a module's). If all its sites lie
+        in a plate over the rows, each row has its own chain.
     *data
         Arguments of the model.
     num_steps : int
-        E-steps, each followed by a gradient step on the parameters.
+        Number of E-steps, each followed by a gradient step on the parameters.
     kernel : {"hmc", "nuts", "metropolis", "gibbs"} or callable
-        How the chain moves; see `guidebook.inference.mcmc.kernels`.
+        Transition of the chain; see `guidebook.inference.mcmc.kernels`.
     num_transitions : int
-        Transitions an E-step.
+        Transitions per E-step.
     lr : float
-        Step size before it decays; the answer is an average of the last iterates (`guidebook.inference.optim.sgd`).
+        Initial step size; it decays, and the answer is an average of the last iterates
+        (`guidebook.inference.optim.sgd`).
     optim : type, optional
-        Class of optimiser; `torch.optim.Adam` where left out.
+        Class of optimiser; default: `torch.optim.Adam`.
     num_draws : int
-        Draws of the latent sites kept at the end, the parameters held at the answer; none if they come to more than
-        ten million numbers.
+        Draws of the latent sites at the final parameters; none are kept if they have more than ten million entries.
     seed : int
     device : str or torch.device, optional
-        Where to fit; the data's own device where left out.
+        Where to fit; default: where the data are.
     progress : bool
+        Whether to show a bar.
 
     Returns
     -------
@@ -79,89 +83,90 @@ def mcem(
     Raises
     ------
     ValueError
-        If an option is out of range, a latent site is discrete, or the model has no parameters.
+        If an option is out of range, a latent site is discrete, a plate subsamples its rows, or the model has no
+        parameters.
     FloatingPointError
-        If the log joint density stops being finite.
+        If the log joint density is no longer finite.
 
     Warns
     -----
     UserWarning
-        If the log joint density was still rising when the steps ran out.
+        If the log joint density was still rising at the last step.
     """
-    counts = {"num_steps": num_steps, "num_transitions": num_transitions, "num_draws": num_draws}
-    for name, value in counts.items():
-        if value < 1:
-            raise ValueError(f"mcem: {name} must be at least 1, got {value}")
-    if not lr > 0:
-        raise ValueError(f"mcem: lr must be positive, got {lr}")
-    if isinstance(kernel, str):
-        if kernel not in KERNELS:
-            raise ValueError(f"mcem: unknown kernel {kernel!r}: there is {', '.join(KERNELS)}")
-        transition, called = KERNELS[kernel](), kernel
-    else:
-        transition, called = kernel, getattr(kernel, "__name__", type(kernel).__name__)
-    if device is not None:
-        data = tuple(value.to(device) if isinstance(value, Tensor) else value for value in data)
+    at_least_one("mcem", num_steps=num_steps, num_transitions=num_transitions, num_draws=num_draws)
+    positive("mcem", lr=lr)
+    if isinstance(kernel, str) and kernel not in KERNELS:
+        raise ValueError(f"mcem: unknown kernel {kernel!r}: there is {', '.join(KERNELS)}")
+    data = to_device(data, device)
     begin = time.perf_counter()
     with isolated(seed), pyro.validation_enabled(False):
-        blocks = Blocks(model, data)
-        state, count, accepted = blocks.start, 0, []
+        chain = _Chain(KERNELS[kernel]() if isinstance(kernel, str) else kernel, latent_vector("mcem", model, data))
 
-        def move(times: int) -> None:
-            nonlocal state, count
-            for _ in range(times):
-                state, rate = transition(state, blocks.log_density, count)
-                state, count = state.detach(), count + 1
-                accepted.append(rate)
-
-        def loss_and_grads() -> float:
-            move(num_transitions)
-            loss = -blocks.log_density(state).sum()
+        def loss_and_grads() -> Tensor:
+            z = chain.move(num_transitions)
+            loss = -chain.latents.log_density(z).sum()
             loss.backward()
-            return float(loss.detach())
+            return loss.detach()
 
         try:
             params = unconstrained_params(model)
         except ValueError:
             raise ValueError("mcem: the model has no parameters to fit") from None
-        with warnings.catch_warnings(), Progress("mcem", num_steps, progress) as bar:
+        with Progress("mcem", num_steps, progress) as bar:
             try:
-                losses = minimise(
-                    loss_and_grads, params, optim=optim or torch.optim.Adam, lr=lr, num_steps=num_steps, bar=bar
+                losses = fit_eagerly(
+                    loss_and_grads,
+                    params,
+                    repeat(()),
+                    optim=optim or torch.optim.Adam,
+                    lr=lr,
+                    num_steps=num_steps,
+                    bar=bar,
                 )
             except FloatingPointError as error:
                 raise FloatingPointError(f"mcem: {error}; try a smaller lr") from None
-        drawn = _draw(blocks, lambda: move(1) or state, num_draws)
-        params_found = _params(model, data)
+        draws = chain.draw(num_draws)
+        with torch.no_grad():
+            trace = poutine.trace(model).get_trace(*data)
     seconds = time.perf_counter() - begin
 
-    fall = late_fall(losses[::10])  # the chain's draws resemble their neighbours
-    because = f"took all {num_steps} steps"
-    if fall > 0:
-        because += f" with the log joint density still rising, by {fall:.3g} nats of late: take more steps"
-        warnings.warn(f"mcem: {because}", stacklevel=2)
+    decrease = remaining_decrease(losses[::10])  # successive draws of the chain are alike
+    message = f"took all {num_steps} steps"
+    if decrease > 0:
+        message += f" with the log joint density still rising, by {decrease:.3g} nats of late: take more steps"
+        warnings.warn(f"mcem: {message}", stacklevel=2)
+    late = chain.rates[len(chain.rates) // 2 :]
     info = McemInfo(
-        kernel=called,
+        kernel=kernel if isinstance(kernel, str) else getattr(kernel, "__name__", type(kernel).__name__),
         losses=losses,
-        accept_rate=sum(accepted[len(accepted) // 2 :]) / max(1, len(accepted) - len(accepted) // 2),
+        accept_rate=sum(late) / len(late),
         seconds=seconds,
         seed=seed,
-        converged=fall <= 0,
-        message=because,
+        converged=decrease <= 0,
+        message=message,
     )
-    length = next(iter(drawn.values())).shape[1] if drawn else 1
-    points = {n: v.expand(1, length, *v.shape) for n, v in params_found.items() if "$$$" not in n and "." not in n}
-    return Posterior(draws=drawn | points, params=params_found, info=info)
+    length = num_draws if draws else 1
+    points = {name: value.expand(1, length, *value.shape) for name, value in statement_params(trace).items()}
+    return Posterior(draws=draws | points, params=constrained_params(trace), info=info)
 
 
-def _draw(blocks: Blocks, step: Callable[[], Tensor], num_draws: int) -> dict[str, Tensor]:
-    if blocks.start.numel() * num_draws > MOST_LOCAL:
-        return {}
-    kept = [{name: value.detach().cpu() for name, value in blocks.sites(step()).items()} for _ in range(num_draws)]
-    return {name: torch.stack([sites[name] for sites in kept])[None] for name in kept[0]}
+class _Chain:
+    """A Markov chain over a model's latent variables, whose parameters may change between transitions."""
 
+    def __init__(self, transition: Kernel, latents: LatentVector) -> None:
+        self.transition, self.latents, self.state = transition, latents, latents.start
+        self.rates: list[float] = []  # of acceptance, per transition
 
-def _params(model: Callable, data: tuple) -> dict[str, Tensor]:
-    with torch.no_grad():
-        trace = poutine.trace(model).get_trace(*data)
-    return {n: site["value"].detach().cpu().clone() for n, site in nodes(trace).items() if site["type"] == "param"}
+    def move(self, num_transitions: int) -> Tensor:
+        for _ in range(num_transitions):
+            state, rate = self.transition(self.state, self.latents.log_density, len(self.rates))
+            self.state = state.detach()
+            self.rates.append(rate)
+        return self.state
+
+    def draw(self, num_draws: int) -> dict[str, Tensor]:
+        """Return draws by site, shape (1, num_draws, *site), one per transition; none if they are too large."""
+        if self.state.numel() * num_draws > MAX_LOCAL:
+            return {}
+        draws = [self.latents.sites(self.move(1)) for _ in range(num_draws)]
+        return {name: torch.stack([draw[name].detach().cpu() for draw in draws])[None] for name in draws[0]}

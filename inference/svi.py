@@ -1,5 +1,8 @@
 """Stochastic variational inference: any Pyro model, any guide, any Pyro loss and any torch optimiser.
 
+The step stands in `fit_eagerly`. Beside it, `_fit` chooses quicker ways to the same answer: L-BFGS for points, and
+compiled steps for long fits.
+
 References
 ----------
 1. Hoffman, Blei, Wang and Paisley (2013), Stochastic variational inference, JMLR 14.
@@ -10,28 +13,39 @@ References
 import math
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from itertools import repeat
 from typing import Any
 
+import pyro
 import torch
-from pyro import poutine
-from pyro.infer import Trace_ELBO, TraceEnum_ELBO, TraceMeanField_ELBO
-from pyro.infer.autoguide import AutoLaplaceApproximation
+from pyro.infer import ELBO, Trace_ELBO, TraceEnum_ELBO, TraceMeanField_ELBO
+from pyro.infer.autoguide import AutoGuide, AutoLaplaceApproximation
 from torch import Tensor
 
 from .diagnostics import k_hat
 from .info import SviInfo
-from .optim.laplace import curved
-from .optim.losses import named_loss
-from .optim.minibatch import glimpse
-from .optim.training import train
+from .optim.alternating import alternating_gradients
+from .optim.laplace import laplace_normal
+from .optim.lbfgs import fit_lbfgs
+from .optim.losses import loss_and_grads, named_loss
+from .optim.minibatch import Batches, example_rows, is_large, row_scale
+from .optim.result import FitResult, gradient_result
+from .optim.rules import RULES, make_optimiser
+from .optim.sgd import Average, schedule, set_lr
+from .options import at_least_one, positive, to_device
 from .posterior import Posterior
-from .traces.draws import draw_guide, plate_depth
-from .traces.init import Start
-from .traces.introspect import constrained_params, copied, is_family, is_point, learned_sites, name_of
+from .progress import Progress
+from .traces.draws import draw_guide
+from .traces.guides import as_guide, display_name, is_point
 from .traces.isolate import isolated
+from .traces.params import constrained_params, find_nonfinite, statement_params, trace_pair, unconstrained_params
+from .traces.sites import plate_depth
 
 ENGINES = ("auto", "eager", "compiled")
+COMPILED_FROM = 5_000  # steps from which compiling them pays, whatever the model
+MIN_K_HAT_DRAWS = 100  # fewer leave too small a tail to fit
 
 
 def svi(
@@ -55,59 +69,58 @@ def svi(
     """Fit a guide to a model's posterior by stochastic gradients of the ELBO.
 
     The step size is constant at first and then decays; the answer is an average of the last iterates
-    (`guidebook.inference.optim.sgd`), so that it does not jitter. Parameters of the model itself (``pyro.param``, or
-    of a module) are fitted too: that is variational expectation maximisation.
+    (`guidebook.inference.optim.sgd`), so that it does not jitter. The model's own parameters (``pyro.param``, or of a
+    module) are fitted too: that is variational expectation maximisation.
 
     Parameters
     ----------
     model : callable
-        Any Pyro model.
+        Any Pyro model. Bind its options with ``functools.partial``.
     guide : callable
         A guide with the model's signature (function or ``PyroModule``; it is copied, never changed), or a guide
-        family, ``model -> guide``: one of `guidebook.guides`, or an autoguide class of Pyro's.
+        family, ``model -> guide``: one of `guidebook.guides`, or one of Pyro's autoguide classes.
     *data
         Arguments of model and guide.
     num_steps : int
-        Gradient steps; of L-BFGS the most there may be.
+        Gradient steps; for L-BFGS, the maximum number of iterations.
     lr : float
         Step size before it decays.
     optim : type, optional
-        Class of optimiser, taking parameters and ``lr``. Where left out, `torch.optim.Adam`, and for points fitted to
-        all rows (`map_point` and `laplace` of `guidebook.guides`) L-BFGS, which needs no ``lr``.
+        Class of optimiser, taking parameters and ``lr``. Default: `torch.optim.Adam`, and for points fitted to all
+        rows (`map_point` and `laplace` of `guidebook.guides`) L-BFGS, which needs no ``lr``.
     loss : pyro.infer.ELBO, str or callable, optional
-        ``Trace_ELBO()`` where left out; any of Pyro's, a name as in `guidebook.inference.optim.losses`, or a function
-        ``(model, guide, *data) -> Tensor``.
+        One of Pyro's losses, a name as in `guidebook.inference.optim.losses`, or a function
+        ``(model, guide, *data) -> Tensor``; default: ``Trace_ELBO()``.
     num_particles : int
-        Draws of the guide a step, averaged over; for the default loss and one given by name.
+        Draws of the guide per step, averaged over; for the default loss and one given by name.
     batch_size : int, optional
-        Rows a step. The model's plates over the rows are scaled up to stand for all of them. Of more than a million
-        rows, which may lie in a memory-mapped file, nothing but batches is ever read, and ten thousand rows or so to
-        make the parameters with: the ELBO is then that of the last steps, and there is no k̂.
+        Rows per step; default: all. The model's plates over the rows are scaled up to stand for all of them. If there
+        are more than a million rows, which may lie in a memory-mapped file, only batches are read, and some ten
+        thousand rows to create the parameters with: the ELBO is then that of the last steps, and there is no k̂.
     alternate : int, optional
-        Take this many steps on the guide's parameters and as many on the model's, in turn: E-steps and M-steps by
-        gradient. All parameters move together where left out, which takes several times fewer steps.
+        Take this many steps on the guide's parameters, then as many on the model's, in turn: E-steps and M-steps by
+        gradient. Default: all parameters move together, which takes several times fewer steps.
     num_draws : int
         Draws from the fitted guide, for `Posterior.draws`, the ELBO and k̂.
     local_draws : bool, optional
-        Whether to keep draws of sites that have a value for each row of the data; where left out, if they come to
-        fewer than ten million numbers.
+        Whether to keep draws of sites with one value per row; default: if they have fewer than ten million numbers.
     engine : {"auto", "eager", "compiled"}
-        How steps are taken: one after the other as Pyro does, or model, guide, loss and optimiser compiled into a loop
-        of machine code, some two hundred times faster for small models once it is there, after six to ten seconds the
-        first time and one or two from then on. "auto" compiles fits of 5,000 steps and more, for Pyro's losses and the
-        optimisers Adam, RMSprop and SGD. "compiled" does so for any length, and for a function of one's own as
+        How steps are taken: one by one in Pyro ("eager"), or with model, guide, loss and optimiser compiled into a
+        loop of machine code. For small models that is some two hundred times faster once compiled, which takes six to
+        ten seconds the first time and one or two afterwards. "auto" compiles fits of 5,000 steps or more, if the loss
+        is Pyro's and the optimiser Adam, RMSprop or SGD. "compiled" does so for any length, and for a function as
         ``loss``, which must not change from call to call. The two draw different random numbers.
     seed : int
         Same seed, same machine, same numbers.
     device : str or torch.device, optional
-        Where to fit, such as "cuda"; the data's own device where left out. Draws come back to the CPU.
+        Where to fit, such as "cuda"; default: where the data are. Draws come back to the CPU.
     progress : bool
         Whether to show a bar with the running ELBO.
 
     Returns
     -------
     Posterior
-        Parameters that the model takes by ``pyro.param`` are among the draws, as points. ``info`` is an `SviInfo`.
+        What the model takes by ``pyro.param`` is among the draws, as points. ``info`` is an `SviInfo`.
 
     Raises
     ------
@@ -116,77 +129,72 @@ def svi(
     FloatingPointError
         If the loss stops being a finite number; the message names the site where it began.
     ArithmeticError
-        If Laplace's method ends at a point that is no mode.
+        If Laplace's approximation ends at a point that is no mode.
 
     Warns
     -----
     UserWarning
-        If the loss was still falling when the steps ran out; if the steps were to be compiled and could not be.
+        If the loss was still falling when the steps ran out; if steps should have been compiled and could not be.
     """
-    for name, value in (("num_steps", num_steps), ("num_particles", num_particles), ("num_draws", num_draws)):
-        if value < 1:
-            raise ValueError(f"svi: {name} must be at least 1, got {value}")
-    if not lr > 0:
-        raise ValueError(f"svi: lr must be positive, got {lr}")
+    at_least_one("svi", num_steps=num_steps, num_particles=num_particles, num_draws=num_draws, alternate=alternate)
+    positive("svi", lr=lr)
     if engine not in ENGINES:
         raise ValueError(f"svi: engine must be one of {', '.join(ENGINES)}; got {engine!r}")
     if engine == "compiled" and alternate is not None:
         raise ValueError("svi: alternate takes its steps one by one: leave engine='compiled' out")
     if engine == "compiled" and getattr(loss, "changes", False):
-        raise ValueError(f"svi: {name_of(loss)} changes from step to step: leave engine='compiled' out")
-    if alternate is not None and alternate < 1:
-        raise ValueError(f"svi: alternate must be at least 1, got {alternate}")
+        raise ValueError(f"svi: {display_name(loss)} changes from step to step: leave engine='compiled' out")
     by_name = loss is None or isinstance(loss, str)
     if by_name:
         loss = named_loss(loss or "trace", num_particles)
     elif num_particles != 1:
         raise ValueError("svi: num_particles belongs to the default loss: give it to your loss instead")
-    if device is not None:
-        data = tuple(value.to(device) if isinstance(value, Tensor) else value for value in data)
+    data = to_device(data, device)
     begin = time.perf_counter()
-    seen = glimpse(data, batch_size)
+    large = is_large(data, batch_size)
+    example = example_rows(data) if large else data
     with isolated(seed):
-        fitted = guide(Start()(model)) if is_family(guide) else copied(guide)
+        fitted = as_guide(guide, model)
         if device is not None and isinstance(fitted, torch.nn.Module):
             fitted = fitted.to(device)
         if by_name and isinstance(loss, TraceEnum_ELBO):
             with torch.no_grad():
-                traces = (poutine.trace(function).get_trace(*seen) for function in (fitted, model))
-                loss.max_plate_nesting = max(map(plate_depth, traces))
-        training = train(
-            model,
-            fitted,
-            data,
-            loss,
-            optim=optim,
-            lr=lr,
-            num_steps=num_steps,
-            batch_size=batch_size,
-            alternate=alternate,
-            engine=engine,
-            progress=progress,
-        )
-        params = constrained_params(model, fitted, seen)
+                loss.max_plate_nesting = max(map(plate_depth, trace_pair(model, fitted, example)))
+        with Progress("svi", num_steps, progress) as bar:
+            fit = _fit(
+                loss,
+                model,
+                fitted,
+                data,
+                example,
+                batch_size=batch_size,
+                alternate=alternate,
+                engine=engine,
+                optim=optim,
+                lr=lr,
+                num_steps=num_steps,
+                bar=bar,
+            )
+        with torch.no_grad():
+            guide_trace, model_trace = trace_pair(model, fitted, example)
         if isinstance(fitted, AutoLaplaceApproximation):
-            fitted = curved(fitted, data)
-        point = is_point(fitted, seen)
-        drawn = draw_guide(model, fitted, seen, 1 if point else num_draws, local_draws if seen is data else False)
-        learned = learned_sites(model, fitted, seen)
+            fitted = laplace_normal(fitted, data)
+        point = is_point(fitted, example)
+        drawn = draw_guide(model, fitted, example, 1 if point else num_draws, False if large else local_draws)
     seconds = time.perf_counter() - begin
 
     elbo = elbo_se = shape = weights = None
-    if seen is not data and not point and type(loss) in (Trace_ELBO, TraceMeanField_ELBO):
-        late = -training.losses[-max(1, len(training.losses) // 10) :]
-        elbo, elbo_se = float(late.mean()), float(late.std() / math.sqrt(len(late)))
-    elif seen is data and not point and drawn.log_weights is not None:
+    if large and not point and type(loss) in (Trace_ELBO, TraceMeanField_ELBO):
+        elbo, elbo_se = _mean_and_error(-fit.losses[-max(1, len(fit.losses) // 10) :])
+    elif not large and not point and drawn.log_weights is not None:
         weights = drawn.log_weights.cpu().double()
-        elbo, elbo_se = float(weights.mean()), float(weights.std() / math.sqrt(len(weights)))
-        shape = k_hat(weights) if len(weights) >= 100 else None
-    if not training.converged:
-        warnings.warn(f"svi: {training.because}", stacklevel=2)
+        elbo, elbo_se = _mean_and_error(weights)
+        shape = k_hat(weights) if len(weights) >= MIN_K_HAT_DRAWS else None
+    if not fit.converged:
+        warnings.warn(f"svi: {fit.message}", stacklevel=2)
     info = SviInfo(
-        guide=name_of(guide),
-        losses=training.losses,
+        guide=display_name(guide),
+        losses=fit.losses,
         elbo=elbo,
         elbo_se=elbo_se,
         k_hat=shape,
@@ -194,12 +202,142 @@ def svi(
         is_point=point,
         seconds=seconds,
         seed=seed,
-        converged=training.converged,
-        message=training.because,
-        loss=name_of(loss),
-        engine=training.engine,
+        converged=fit.converged,
+        message=fit.message,
+        loss=display_name(loss),
+        engine=fit.engine,
     )
     draws = {name: value.cpu()[None] for name, value in drawn.sites.items()}
     length = next(iter(draws.values())).shape[1] if draws else 1
-    draws |= {name: value.cpu().expand(1, length, *value.shape) for name, value in learned.items()}
-    return Posterior(draws=draws, params=params, info=info)
+    draws |= {name: value.expand(1, length, *value.shape) for name, value in statement_params(model_trace).items()}
+    return Posterior(draws=draws, params=constrained_params(model_trace, guide_trace), info=info)
+
+
+def fit_eagerly(
+    loss_and_grads: Callable[..., Any],
+    params: Sequence[Tensor],
+    batches: Iterator[tuple],
+    *,
+    optim: Callable[..., torch.optim.Optimizer],
+    lr: float,
+    num_steps: int,
+    bar: Progress,
+) -> Tensor:
+    """Take gradient steps, one batch each; on return ``params`` hold the average of the last iterates.
+
+    Parameters
+    ----------
+    loss_and_grads : callable
+        Takes a batch, returns the loss and adds its gradient to ``.grad`` of every parameter.
+    params : sequence of Tensor
+        Unconstrained leaves.
+    batches : iterator of tuple
+        The arguments of each step, endless.
+    optim : callable
+        ``(params, lr=…) -> torch.optim.Optimizer``.
+    lr : float
+        Initial step size; it decays to a hundredth.
+    num_steps : int
+    bar : Progress
+        Shows minus the running mean of the loss, usually an ELBO.
+
+    Returns
+    -------
+    Tensor, shape (num_steps,)
+        The losses.
+
+    Raises
+    ------
+    FloatingPointError
+        At a loss that is not finite.
+    """
+    optimiser, average = make_optimiser(optim, params, lr), Average(params)
+    losses = torch.empty(num_steps, dtype=torch.float64)
+    rates, weights = (values.tolist() for values in schedule(lr, num_steps))
+    for step, (rate, weight, batch) in enumerate(zip(rates, weights, batches, strict=False)):
+        set_lr(optimiser, rate)
+        optimiser.zero_grad()
+        losses[step] = loss = float(loss_and_grads(*batch))
+        if not math.isfinite(loss):
+            raise FloatingPointError(f"the loss is {loss} at step {step}")
+        optimiser.step()
+        average.update(weight)
+        if step % 50 == 0 or step == num_steps - 1:
+            bar.update(step + 1, f"ELBO {-float(losses[max(0, step - 99) : step + 1].mean()):.2f}")
+    average.write()
+    return losses
+
+
+def _fit(
+    loss: Any,
+    model: Callable,
+    guide: Callable,
+    data: tuple,
+    example: tuple,
+    *,
+    batch_size: int | None,
+    alternate: int | None,
+    engine: str,
+    optim: type[torch.optim.Optimizer] | None,
+    lr: float,
+    num_steps: int,
+    bar: Progress,
+) -> FitResult:
+    """Fit the parameters of guide and model in place, in the quickest way that suits them; options as of `svi`."""
+    guide(*example)  # creates the guide's parameters
+    stream, scaled = None, (model, guide)
+    if batch_size is not None:
+        scale = row_scale(model, data, batch_size, autoguide=isinstance(guide, AutoGuide))
+        stream, scaled = Batches(data, batch_size), (scale(model), scale(guide))
+    batches = repeat(data) if stream is None else stream
+
+    def estimate(*batch: Any) -> Any:
+        return loss_and_grads(loss, *scaled, batch)
+
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Encountered (NaN|inf)")  # the error below names the site
+        estimate(*next(batches))  # creates the model's parameters, and validates once what every step repeats
+        params = unconstrained_params(model, guide)
+        with torch.random.fork_rng():
+            point = is_point(guide, example)
+        with pyro.validation_enabled(False):
+            if point and optim is None and batch_size is None and alternate is None and engine == "auto":
+                fit = fit_lbfgs(partial(estimate, *data), params, num_steps=num_steps, bar=bar)
+                if fit is not None:
+                    return fit
+            how = {"optim": optim or torch.optim.Adam, "lr": lr, "num_steps": num_steps, "bar": bar}
+            losses, used = None, "compiled"
+            try:
+                if engine == "compiled" or (engine == "auto" and alternate is None and num_steps >= COMPILED_FROM):
+                    losses = _fit_compiled(loss, *scaled, params, data, stream, required=engine == "compiled", **how)
+                if losses is None:
+                    used, step = "eager", estimate
+                    if alternate is not None:
+                        _, model_trace = trace_pair(model, guide, example)
+                        step = alternating_gradients(estimate, alternate, model, model_trace, params)
+                    losses = fit_eagerly(step, params, batches, **how)
+            except FloatingPointError as error:
+                raise FloatingPointError(f"svi: {error}{find_nonfinite(model, guide, example)}") from None
+    return gradient_result(losses, used, noisy=not point)
+
+
+def _fit_compiled(
+    loss: Any, model: Callable, guide: Callable, *args: Any, required: bool, optim: Any, **options: Any
+) -> Tensor | None:
+    """Take the steps of `fit_eagerly`, compiled; None if they cannot be, unless that is ``required``."""
+    from .engines.graph import CannotCompile  # imported where used: eager steps need none of it
+
+    try:
+        from .engines.compiled import fit_compiled
+
+        if required or (isinstance(loss, ELBO) and optim in RULES):
+            return fit_compiled(loss, model, guide, *args, optim=optim, **options)
+    except (CannotCompile, ImportError) as reason:
+        if required:
+            raise ValueError(f"svi: the steps cannot be compiled: {reason}") from None
+        warnings.warn(f"svi: the steps are taken one by one, since they cannot be compiled: {reason}", stacklevel=4)
+    return None
+
+
+def _mean_and_error(values: Tensor) -> tuple[float, float]:
+    return float(values.mean()), float(values.std() / math.sqrt(len(values)))

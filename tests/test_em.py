@@ -1,12 +1,18 @@
-"""Expectation maximisation against scikit-learn, and what the loop promises whatever the steps."""
+"""Expectation maximisation against scikit-learn, and what its loop, and coordinate ascent's, promises of any steps."""
+
+import math
+import weakref
+from typing import NamedTuple
 
 import numpy as np
 import pytest
 import torch
 from sklearn.mixture import GaussianMixture
 
-from guidebook.inference import em
-from guidebook.models import gmm
+from guidebook.inference import cavi, em
+from guidebook.inference.optim.acceleration import squarem
+from guidebook.inference.optim.restarts import State, distance_to_limit, fell
+from guidebook.models import Steps, gmm, mixture
 
 THEIRS = {"full": "full", "tied": "tied", "diagonal": "diag", "isotropic": "spherical"}
 
@@ -113,6 +119,225 @@ def test_a_wrong_m_step_is_caught(iris: torch.Tensor) -> None:
     wrong = steps._replace(m_step=lambda e, x: steps.m_step(e, x) | {"loc": steps.m_step(e, x)["loc"] + 0.3})
     with pytest.raises(ArithmeticError, match="the objective fell"):
         em(wrong, iris)
+
+
+class Seen(NamedTuple):
+    """Expectations of the scripted steps."""
+
+    restart: torch.Tensor
+    iteration: torch.Tensor
+
+
+def scripted(*curves: list[float], degenerate_from: int = 10**6, drop: float = 0.0) -> Steps:
+    """Steps whose objective follows a script, one curve per restart; an M-step lowers it by ``drop``."""
+    table = torch.tensor(curves, dtype=torch.float64)
+
+    def init(restart: int, x: torch.Tensor) -> dict[str, torch.Tensor]:
+        return {"restart": torch.tensor(restart), "iteration": torch.tensor(0)}
+
+    def e_step(params: dict[str, torch.Tensor], x: torch.Tensor) -> Seen:
+        return Seen(params["restart"], params["iteration"])
+
+    def m_step(expectations: Seen, x: torch.Tensor) -> dict[str, torch.Tensor]:
+        return {"restart": expectations.restart, "iteration": expectations.iteration + 1}
+
+    def objective(params: dict[str, torch.Tensor], expectations: Seen) -> torch.Tensor:
+        value = table[params["restart"], expectations.iteration.clamp(max=table.shape[1] - 1)]
+        return torch.where(params["iteration"] == expectations.iteration, value, value - drop)
+
+    def degenerate(params: dict[str, torch.Tensor], expectations: Seen, x: torch.Tensor) -> str | None:
+        is_so = int(params["restart"]) == 0 and int(params["iteration"]) >= degenerate_from
+        return "a script says so" if is_so else None
+
+    return Steps(init, e_step, m_step, objective, degenerate, batched=True, draw=lambda params, n: {"z": torch.ones(n)})
+
+
+ANY = torch.zeros(1)
+
+
+@pytest.mark.parametrize(("method", "where"), [(em, "iteration 3"), (cavi, "its E-step")])
+def test_an_objective_may_fall_by_rounding_and_no_more(method, where: str) -> None:
+    """By 1e-9 of itself: 1e-6 of a thousand."""
+    rising = [-1000.0, -999.5, -999.2]
+    options = {"num_restarts": 1, "num_steps": 4, "tol": 1e-12}
+    assert method(scripted([*rising, -999.2 - 0.9e-6]), ANY, **options).info.objective[-1] == -999.2 - 0.9e-6
+    with pytest.raises(ArithmeticError, match=f"the objective fell from -999.2 to -999.200001 in {where}"):
+        method(scripted([*rising, -999.2 - 1.1e-6]), ANY, **options)
+    assert not fell(-1000.0, -1000.0 - 0.99e-6)
+    assert fell(-1000.0, -1000.0 - 1.02e-6)
+    assert fell(0.0, -1.1e-9)
+
+
+def test_coordinate_ascent_checks_the_bound_after_each_half() -> None:
+    curve = [-10.0, -9.0, -8.9, -8.89]
+    cavi(scripted(curve, drop=0.9e-8), ANY, num_restarts=1, num_steps=3)
+    with pytest.raises(ArithmeticError, match=r"^cavi: the objective fell from -10 to -10\.001 in its M-step"):
+        cavi(scripted(curve, drop=1e-3), ANY, num_restarts=1, num_steps=3)
+    em(scripted(curve, drop=1e-3), ANY, num_restarts=1)  # for EM it is defined after the E-step alone
+
+
+@pytest.mark.parametrize("method", [em, cavi])
+@pytest.mark.parametrize("tol", [1e-3, 1e-6])
+def test_it_stops_where_the_limit_is_closer_than_the_tolerance(method, tol: float) -> None:
+    """Of a geometric sequence Aitken's extrapolation gives the limit, and so the iteration to stop at."""
+    rate, limit = 0.8, -50.0
+    curve = [limit - 3 * rate**n for n in range(200)]
+    last = next(n for n in range(200) if 3 * rate**n < tol)
+    info = method(scripted(curve), ANY, num_restarts=1, tol=tol).info
+    assert len(info.objective) == last + 1
+    assert info.converged
+    assert f"level within {tol:g} nats" in info.message
+    assert distance_to_limit(*curve[5:8]) == pytest.approx(limit - curve[7])
+    assert distance_to_limit(0.0, 1.0, 2.0) == math.inf  # not converging
+
+
+@pytest.mark.parametrize("method", [em, cavi])
+def test_the_number_of_steps_and_of_restarts_is_kept(method) -> None:
+    curves = [[-100.0 * (k + 1) / (n + 1) for n in range(50)] for k in (2, 0, 1)]
+    info = method(scripted(*curves), ANY, num_steps=7, num_restarts=3).info
+    assert info.objective.tolist() == curves[1][:8]  # the start, and seven iterations
+    assert info.message.startswith("7 iterations were not enough: take more")
+    assert [optimum["restarts"] for optimum in info.optima] == [1, 1, 1]
+    assert len(method(scripted(*curves), ANY, num_steps=7, num_restarts=2).info.optima) == 2
+
+
+def test_restarts_that_have_ended_leave_the_batch_and_the_others_go_on() -> None:
+    flat = [[-float(k)] * 3 for k in (7, 5)]
+    rising = [-10.0, -9.0, -8.9, -8.89, -4.0, -3.0, -2.9, -2.89]
+    steps, sizes = scripted(*[[*curve, *[curve[-1]] * 5] for curve in flat], rising), []
+
+    def m_step(expectations: Seen, x: torch.Tensor) -> dict[str, torch.Tensor]:
+        sizes.append(len(expectations.restart))
+        return steps.m_step(expectations, x)
+
+    posterior = em(steps._replace(m_step=m_step), ANY, num_restarts=3, num_steps=7, tol=1e-9, accelerate=False)
+    assert sizes == [3, 3, 1, 1, 1, 1, 1]
+    assert posterior.info.objective.tolist() == rising
+    assert int(posterior.params["restart"]) == 2
+    assert [optimum["objective"] for optimum in posterior.info.optima] == [-2.89, -5.0, -7.0]
+
+
+@pytest.mark.parametrize(("first", "reason"), [(3, "the objective stopped being a number"), (2, "a script says so")])
+def test_an_objective_that_is_not_a_number_ends_its_restart_where_it_still_was_one(first: int, reason: str) -> None:
+    """And the parameters of the iteration before, the last with an objective, say whether they are degenerate."""
+    curves = [[-9.0, -8.0, -7.0, math.nan], [-20.0, -19.0, -18.0, -18.0]]
+    info = em(scripted(*curves, degenerate_from=first), ANY, num_restarts=2).info
+    assert info.log_likelihood == -18.0
+    assert info.optima[1] == {"objective": -7.0, "restarts": 1, "degenerate": reason}
+    with pytest.raises(ArithmeticError, match=r"none of 1 restarts .* because the objective stopped being a number"):
+        em(scripted([math.nan, -1.0]), ANY, num_restarts=1)
+
+
+def test_a_fall_next_to_a_singularity_ends_its_restart_instead() -> None:
+    curves = [[-9.0, -8.0, -5.0, -6.0], [-20.0, -19.0, -18.0, -18.0]]
+    info = em(scripted(*curves, degenerate_from=2), ANY, num_restarts=2).info
+    assert info.log_likelihood == -18.0
+    assert info.optima[1] == {"objective": -5.0, "restarts": 1, "degenerate": "a script says so"}
+    with pytest.raises(ArithmeticError, match="the objective fell from -5 to -6"):
+        em(scripted(*curves), ANY, num_restarts=2)
+
+
+def test_coordinate_ascent_holds_one_state_at_a_time() -> None:
+    """A state can be as large as the data: the last expectations are gone when the next are worked out."""
+    made: list[weakref.ref] = []
+    alive: list[int] = []
+
+    def e_step(params: dict[str, torch.Tensor], x: torch.Tensor) -> Seen:
+        alive.append(sum(one() is not None for one in made))
+        value = params["value"] + 1
+        made.append(weakref.ref(value))
+        return Seen(value, value)
+
+    steps = Steps(
+        init=lambda restart, x: {"value": torch.zeros(())},
+        e_step=e_step,
+        m_step=lambda expectations, x: {"value": expectations.iteration * 1.0},
+        objective=lambda params, expectations: -1 / (1 + expectations.iteration.double()),
+        draw=lambda params, n: {"z": torch.ones(n)},
+    )
+    cavi(steps, ANY, num_restarts=1, num_steps=5, tol=1e-12)
+    assert alive == [0] * 6
+
+
+def linear_steps(rate: float) -> Steps:
+    """EM that converges linearly to nought, from 1, 2, …: two steps tell where to."""
+    return Steps(
+        init=lambda restart, x: {"value": torch.tensor([restart + 1.0]).double()},
+        e_step=lambda params, x: Seen(params["value"], params["value"]),
+        m_step=lambda expectations, x: {"value": rate * expectations.iteration},
+        objective=lambda params, expectations: -expectations.iteration.square().sum(-1),
+        batched=True,
+        accelerate=True,
+    )
+
+
+def test_extrapolation_jumps_to_the_limit_of_a_linear_sequence() -> None:
+    info = em(linear_steps(0.9), ANY, num_restarts=2).info
+    assert info.objective.tolist() == pytest.approx([-1, -(0.9**2), -(0.9**4), 0, 0, 0])  # level only two steps later
+    assert len(em(linear_steps(0.9), ANY, num_restarts=2, accelerate=False).info.objective) > 30
+
+
+def test_extrapolation_is_refused_where_the_objective_is_lower_there() -> None:
+    """Of two restarts the second meets a wall between its two steps and the limit."""
+
+    def e_step(params: dict[str, torch.Tensor]) -> State:
+        value = params["value"]
+        wall = torch.tensor([0.0, 1.0]) * (value[:, 0] < 1)
+        return State(params, Seen(value, value), -value[:, 0].square() - 10 * wall)
+
+    path = [e_step({"value": torch.tensor([[1.0], [2.0]]) * 0.8**n}) for n in range(3)]
+    state = squarem(*path, e_step)
+    torch.testing.assert_close(state.params["value"], torch.tensor([[0.0], [2 * 0.8**2]]))
+    torch.testing.assert_close(state.objective, torch.tensor([0.0, -((2 * 0.8**2) ** 2)]))
+    torch.testing.assert_close(state.expectations.iteration, state.params["value"])
+
+
+def test_acceleration_needs_fewer_iterations_to_the_same_optimum() -> None:
+    """A Poisson mixture, whose steps ask for it, and SQUAREM's own example, deaths by day, as a mixture of two."""
+    deaths = torch.tensor([162, 267, 271, 185, 111, 61, 27, 8, 3, 1])  # Titterington et al. (1985), Times, 1910-12
+    x = torch.repeat_interleave(torch.arange(10.0), deaths).double()[:, None]
+    assert mixture.em_steps(2).accelerate
+    plain, fast, default = (
+        em(mixture.em_steps(2), x, num_restarts=1, accelerate=accelerate, num_steps=5000, tol=1e-9)
+        for accelerate in (False, True, None)
+    )
+    assert len(fast.info.objective) < 0.2 * len(plain.info.objective)  # Varadhan and Roland: 2,000 and more against 40
+    assert torch.equal(fast.info.objective, default.info.objective)
+    assert fast.info.log_likelihood == pytest.approx(-1989.946, abs=1e-3)  # their table 1
+    assert plain.info.log_likelihood == pytest.approx(fast.info.log_likelihood, abs=1e-5)
+    assert (fast.info.objective.diff() >= -1e-9 * 2000).all()
+
+
+def test_acceleration_of_many_restarts_gives_each_what_it_reaches_alone() -> None:
+    x = mixture.simulate(200, seed=0)[0]
+    together = em(mixture.em_steps(4), x, num_restarts=5, seed=3).info
+    more = em(mixture.em_steps(4), x, num_restarts=9, seed=3).info
+    assert sum(optimum["restarts"] for optimum in more.optima) == 9
+    found = [optimum["objective"] for optimum in more.optima]
+    for optimum in together.optima:
+        assert min(abs(optimum["objective"] - other) for other in found) < 1e-3
+    assert more.log_likelihood >= together.log_likelihood - 1e-5
+
+
+def test_coordinate_ascent_draws_as_often_as_it_is_told(iris: torch.Tensor) -> None:
+    few, many = (cavi(gmm.cavi_steps(3), iris, num_restarts=2, num_draws=n) for n in (7, 4000))
+    assert few.draws["loc"].shape == (1, 7, 3, 4)
+    mean, sd = many.draws["weights"].mean((0, 1)), many.draws["weights"].std((0, 1))
+    alpha = many.params["concentration"]
+    assert ((mean - alpha / alpha.sum()).abs() < 5 * sd / 4000**0.5).all()
+    with pytest.raises(ValueError, match="cavi: num_draws must be at least 1, got 0"):
+        cavi(gmm.cavi_steps(3), iris, num_draws=0)
+    with pytest.raises(ValueError, match="cavi: these steps cannot draw from q: take a model's cavi_steps"):
+        cavi(gmm.em_steps(3), iris)
+
+
+@pytest.mark.parametrize("method", [em, cavi])
+def test_another_seed_starts_elsewhere(method, iris: torch.Tensor) -> None:
+    steps = (gmm.em_steps if method is em else gmm.cavi_steps)(4)
+    first, again, other = (method(steps, iris, num_restarts=2, seed=s).info for s in (0, 0, 1))
+    assert torch.equal(first.objective, again.objective)
+    assert first.objective[0] != other.objective[0]
+    assert other.seed == 1
 
 
 def test_same_seed_same_numbers_and_float32_is_computed_in_float64(iris: torch.Tensor) -> None:

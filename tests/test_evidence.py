@@ -21,9 +21,9 @@ from guidebook.guides import full_rank, map_point, mean_field
 from guidebook.guides import ppca as ppca_guides
 from guidebook.inference import gibbs, svi
 from guidebook.inference.evidence import Evidence, evidence
-from guidebook.inference.evidence.space import latent_space
-from guidebook.inference.evidence.weights import guide_density
+from guidebook.inference.evidence.weights import diagnose, guide_density, independent
 from guidebook.inference.mcmc.annealing import schedule
+from guidebook.inference.mcmc.latent_vector import latent_vector
 from guidebook.models import logistic, ppca
 
 Sites = dict[str, Tensor]
@@ -48,16 +48,17 @@ def posterior_draws(seed: int = 0, chains: int = 2, length: int = 200) -> Sites:
     return {"w": POSTERIOR.sample(torch.Size([chains, length]))}
 
 
-def assert_near(found: Evidence, exact: float, errors: float = 4.0) -> None:
-    """Within so many of the estimate's own standard errors, and more than rounding apart from nothing."""
+def assert_near(found: Evidence, exact: float, errors: float = 4.5) -> None:
+    """Within so many of the estimate's own standard errors: this file makes some fifty comparisons."""
     assert abs(found.estimate - exact) < errors * found.error + 1e-6, (str(found), exact)
 
 
-def assert_honest(found: list[Evidence], exact: float, most: float = 1.6) -> None:
-    """Distances in standard errors vary as if they were standard normal, or nearly."""
+def assert_honest(found: list[Evidence], exact: float) -> None:
+    """Distances in standard errors vary as if they were standard normal, or nearly: up to a fifth of their spread."""
     z = torch.tensor([(one.estimate - exact) / one.error for one in found])
-    assert 0.6 < z.std() < most, z.std()
-    assert abs(z.mean()) < 4 * z.std() / math.sqrt(len(z)) + 0.3, z.mean()
+    low, high = (math.sqrt(float(stats.chi2(len(z) - 1).ppf(p)) / (len(z) - 1)) for p in (1e-5, 1 - 1e-5))
+    assert 0.8 * low < z.std() < 1.2 * high, (z.std(), low, high)
+    assert abs(z.mean()) < 4.5 * z.std() / math.sqrt(len(z)) + 0.3, z.mean()
 
 
 # --------------------------------------------------------------------------------------------- importance weights
@@ -77,22 +78,20 @@ def relative_variance(dim: int, at: float) -> float:
 
 
 def test_the_priors_weights_vary_exponentially_with_the_dimension() -> None:
-    growth, count = [], 4000
+    count, seeds = 4000, 40
     for dim in (1, 4, 8):
         x = torch.full((dim,), 0.5).double()
-        found = [evidence(cloud, x, method="naive", num_samples=count, seed=seed) for seed in range(10)]
+        found = [evidence(cloud, x, method="naive", num_draws=count, seed=seed) for seed in range(seeds)]
         squares = torch.tensor([count * one.error**2 for one in found])
         known = relative_variance(dim, 0.5)
-        assert abs(squares.mean() - known) < 4 * squares.std() / math.sqrt(10), (dim, squares.mean(), known)
+        assert abs(squares.mean() - known) < 5 * squares.std() / math.sqrt(seeds), (dim, squares.mean(), known)
         exact = float(Normal(0.0, math.sqrt(2.0)).log_prob(x.float()).sum())
         assert_near(found[0], exact)
         assert found[0].bound == "lower"
-        growth.append(math.log1p(float(squares.mean())) / dim)
-    assert growth == pytest.approx([growth[0]] * 3, rel=0.15)  # log of the second moment a dimension
 
 
 def test_an_exact_guide_has_weights_without_variance_row_by_row() -> None:
-    found = evidence(latent.model, ROWS, guide=latent.encoder, params=LEARNED | ENCODER, num_samples=50)
+    found = evidence(latent.model, ROWS, guide=latent.encoder, params=LEARNED | ENCODER, num_draws=50)
     each = Normal(number(3.0), number(5.0).sqrt()).log_prob(ROWS)
     assert found.per_row is not None
     torch.testing.assert_close(found.per_row, each, rtol=0, atol=1e-9)
@@ -104,7 +103,7 @@ def test_an_exact_guide_has_weights_without_variance_row_by_row() -> None:
 def test_bounds_rise_with_the_number_of_weights_and_stay_below() -> None:
     wide = ENCODER | {"scale": 1.6 * ENCODER["scale"]}
     exact = latent.log_likelihood(*LEARNED.values(), ROWS)
-    run = partial(evidence, latent.model, ROWS, guide=latent.encoder, params=LEARNED | wide, num_samples=20_000)
+    run = partial(evidence, latent.model, ROWS, guide=latent.encoder, params=LEARNED | wide, num_draws=20_000)
     bounds = [run(method="iwae", num_particles=k, seed=k) for k in (1, 4, 20)]
     gap = kl_divergence(Normal(number(0.0), wide["scale"]), Normal(number(0.0), ENCODER["scale"])) * len(ROWS)
     assert_near(bounds[0], exact - float(gap))
@@ -136,7 +135,7 @@ def test_parameters_that_svi_has_learned() -> None:
     x, _ = ppca.simulate(60, latent_dim=2, num_features=5, seed=1)
     model, guide = (partial(one, latent_dim=2) for one in (ppca.latent_model, ppca_guides.linear_encoder))
     fitted = svi(model, guide, x, num_steps=1500, num_draws=200, progress=False)
-    found = evidence(model, x, guide=guide, params=fitted.params, num_samples=2000)
+    found = evidence(model, x, guide=guide, params=fitted.params, num_draws=2000)
     exact = ppca.log_likelihood({name: fitted.params[name] for name in ("W", "loc", "noise_variance")}, x)
     assert_near(found, float(exact.sum()))
     assert found.error < 0.1
@@ -156,7 +155,7 @@ def test_modules_bring_their_parameters_along(kind: str) -> None:
             z = pyro.sample("z", dist.Normal(x.new_zeros(()), 1.0).expand_by([2]).to_event(1))
             pyro.sample("x", dist.Normal(decode(z), 1.0).to_event(1), obs=x)
 
-    found = evidence(decoder, x, method="naive", num_samples=4000)
+    found = evidence(decoder, x, method="naive", num_draws=4000)
     sites = {"W": net.weight.detach(), "loc": net.bias.detach(), "noise_variance": number(1.0)}
     assert_near(found, float(ppca.log_likelihood(sites, x).sum()))
     assert found.per_row is not None
@@ -183,16 +182,16 @@ def test_autoguides_serve_with_the_density_they_have(kind: Any) -> None:
     covariance = POSTERIOR.covariance_matrix if kind is AutoMultivariateNormal else POSTERIOR.variance.diag()
     normal = MultivariateNormal(POSTERIOR.mean, 1.44 * covariance)
     with torch.no_grad():
-        log_q = guide_density(guide, latent_space(linear.model, DATA), DATA)
+        log_q = guide_density(guide, latent_vector("evidence", linear.model, DATA), DATA)
         for w in POSTERIOR.sample(torch.Size([3])):
             assert float(log_q(w[None])) == pytest.approx(float(normal.log_prob(w)), abs=1e-5)
-    found = evidence(linear.model, *DATA, guide=guide, num_samples=4000)
+    found = evidence(linear.model, *DATA, guide=guide, num_draws=4000)
     gap = kl_divergence(normal, POSTERIOR)
     assert_near(found, EXACT)
     assert found.diagnostics["mean_log_weight"] == pytest.approx(EXACT - float(gap), abs=0.2)
-    led = evidence(linear.model, *DATA, method="ais", guide=guide, num_samples=60, num_temperatures=10)
+    led = evidence(linear.model, *DATA, method="ais", guide=guide, num_draws=60, num_temperatures=10)
     assert_near(led, EXACT)
-    assert led.error < 0.5 * evidence(linear.model, *DATA, method="ais", num_samples=60, num_temperatures=10).error
+    assert led.error < 0.5 * evidence(linear.model, *DATA, method="ais", num_draws=60, num_temperatures=10).error
 
 
 def two_sites(x: Tensor) -> None:
@@ -212,7 +211,7 @@ def test_a_guide_in_parts_some_of_them_written_by_hand() -> None:
     by_hand.append(rest)
     by_hand(x)
     exact = float(Normal(number(0.0), math.sqrt(3.0)).log_prob(x[0]))
-    assert_near(evidence(two_sites, x, guide=by_hand, num_samples=2000), exact)
+    assert_near(evidence(two_sites, x, guide=by_hand, num_draws=2000), exact)
 
 
 # ------------------------------------------------------------------------------------------------------- annealing
@@ -232,7 +231,7 @@ def test_both_directions_bracket_the_evidence_of_a_conjugate_model(path: str) ->
     """Ever more tightly; an even path is a bad one, as most happens where β is small."""
     widths = []
     for temperatures in (6, 100):
-        run = partial(evidence, linear.model, *DATA, num_samples=100, path=path, num_leapfrogs=5)
+        run = partial(evidence, linear.model, *DATA, num_draws=100, path=path, num_leapfrogs=5)
         up = run(method="ais", num_temperatures=temperatures)
         down = run(method="reverse_ais", posterior=posterior_draws(), num_temperatures=temperatures)
         assert (up.bound, down.bound) == ("lower", "upper")
@@ -256,7 +255,7 @@ def test_both_directions_bracket_the_evidence_of_every_row_under_ppca() -> None:
     torch.manual_seed(0)
     draws = {"z": MultivariateNormal(mean, covariance).sample(torch.Size([1, 100]))}
     model = partial(ppca.latent_model, latent_dim=2)
-    run = partial(evidence, model, x, params=params, num_samples=100, **SHORT)
+    run = partial(evidence, model, x, params=params, num_draws=100, **SHORT)
     up, down = run(method="ais"), run(method="reverse_ais", posterior=draws)
     for found in (up, down):
         assert_near(found, float(exact.sum()))
@@ -281,8 +280,8 @@ def test_both_directions_bracket_the_evidence_of_every_row_under_ppca() -> None:
 
 def test_error_bars_of_annealing_are_honest() -> None:
     x = torch.tensor([0.5, -1.0, 1.5]).double()
-    run = partial(evidence, cloud, x, method="ais", num_samples=60, num_temperatures=5, num_leapfrogs=2)
-    assert_honest([run(seed=seed) for seed in range(15)], float(Normal(number(0.0), math.sqrt(2.0)).log_prob(x).sum()))
+    run = partial(evidence, cloud, x, method="ais", num_draws=60, num_temperatures=5, num_leapfrogs=2)
+    assert_honest([run(seed=seed) for seed in range(40)], float(Normal(number(0.0), math.sqrt(2.0)).log_prob(x).sum()))
 
 
 # --------------------------------------------------------------------------------------------------------- bridges
@@ -296,7 +295,7 @@ def test_error_bars_of_a_bridge_and_of_importance_weights_are_honest() -> None:
     assert_honest(found, EXACT)
     assert max(one.error for one in found) < 0.05
     wide = ENCODER | {"scale": 1.5 * ENCODER["scale"]}
-    run = partial(evidence, latent.model, ROWS, guide=latent.encoder, params=LEARNED | wide, num_samples=300)
+    run = partial(evidence, latent.model, ROWS, guide=latent.encoder, params=LEARNED | wide, num_draws=300)
     assert_honest([run(seed=seed) for seed in range(50)], latent.log_likelihood(*LEARNED.values(), ROWS))
 
 
@@ -309,10 +308,10 @@ def test_error_bars_of_a_bridge_allow_for_draws_that_resemble_their_neighbours()
             for step in range(1, 400):
                 noise[:, step] = kept * noise[:, step - 1] + math.sqrt(1 - kept**2) * noise[:, step]
             draws = {"rate": torch.tensor(stats.gamma(2, scale=1 / 4).ppf(stats.norm.cdf(noise)))}
-            results.append(evidence(poisson, x, method="bridge", posterior=draws, num_samples=20, seed=seed))
+            results.append(evidence(poisson, x, method="bridge", posterior=draws, num_draws=20, seed=seed))
     exact = -2 * math.log(4)  # Γ(2) 1² / (Γ(2) 4²)
-    assert_honest(found, exact, most=1.3)
-    assert_honest(alone, exact, most=1.3)
+    assert_honest(found, exact)
+    assert_honest(alone, exact)
     assert found[0].diagnostics["posterior_ess"] < 100 < alone[0].diagnostics["posterior_ess"]
 
 
@@ -361,7 +360,7 @@ def test_on_constrained_sites_the_jacobian_counts() -> None:
     for model, x, known, draws in ((poisson, counts, exact, rates), (categorical, classes, simplex, weights)):
         for method in ("naive", "ais", "reverse_ais", "bridge"):
             given = {"posterior": draws} if method in ("reverse_ais", "bridge") else {}
-            many = {"num_samples": 100, "num_temperatures": 20, "num_leapfrogs": 4} if "ais" in method else {}
+            many = {"num_draws": 100, "num_temperatures": 20, "num_leapfrogs": 4} if "ais" in method else {}
             found = evidence(model, x, method=method, **given, **many)
             assert_near(found, known)
             assert found.error < 0.2
@@ -411,22 +410,97 @@ def test_models_that_branch_and_single_precision() -> None:
         torch.trapezoid((Normal(0.0, 1.0).log_prob(grid) + Normal(slope, 1.0).log_prob(number(1.0))).exp(), grid).log()
     )
     x = torch.ones(1).double()
-    assert_near(evidence(branching, x, method="naive", num_samples=1000), exact)
-    assert_near(evidence(branching, x, method="ais", num_samples=20, num_temperatures=3, num_leapfrogs=2), exact)
+    assert_near(evidence(branching, x, method="naive", num_draws=1000), exact)
+    assert_near(evidence(branching, x, method="ais", num_draws=20, num_temperatures=3, num_leapfrogs=2), exact)
 
     single = tuple(value.float() for value in DATA)
     for method in ("ais", "bridge"):
-        given = {"posterior": posterior_draws()} if method == "bridge" else {"num_samples": 100, **SHORT}
+        given = {"posterior": posterior_draws()} if method == "bridge" else {"num_draws": 100, **SHORT}
         assert_near(evidence(linear.model, *single, method=method, **given), EXACT)
 
 
 # ------------------------------------------------------------------------------------------- what is said, and refused
 
 
+def gamma_guide(x: Tensor) -> None:
+    pyro.sample("rate", dist.Gamma(x.new_tensor(10.0), 4.0))
+
+
+def test_a_guides_density_of_a_constrained_site_includes_the_jacobian() -> None:
+    """log q(u) = log q(rate) + u with u = log rate, of a guide by hand and of an autoguide, a normal in u."""
+    x, u = torch.tensor([3.0, 1.0, 4.0]).double(), number(0.7)
+    latents = latent_vector("evidence", poisson, (x,))
+    by_hand = guide_density(gamma_guide, latents, (x,))(u.reshape(1, 1))
+    torch.testing.assert_close(by_hand, (torch.distributions.Gamma(number(10.0), 4.0).log_prob(u.exp()) + u)[None])
+    normal = AutoNormal(poisson, init_scale=0.4)
+    normal(x)
+    normal.locs.rate.data = number(0.5)
+    with torch.no_grad():
+        automatic = guide_density(normal, latents, (x,))(u.reshape(1, 1))
+    torch.testing.assert_close(automatic, Normal(number(0.5), 0.4).log_prob(u)[None], rtol=1e-5, atol=0)
+    exact = math.lgamma(10) - math.lgamma(2) - 10 * math.log(4) - math.log(6 * 24)
+    found = evidence(poisson, x, method="ais", guide=gamma_guide, num_draws=10, num_temperatures=5)  # the posterior
+    assert found.estimate == pytest.approx(exact, abs=1e-8)
+    assert found.error < 1e-8
+
+
+def test_the_bias_is_that_of_a_logarithm_of_a_mean() -> None:
+    """Of twenty lognormal weights, a hundred thousand times: E log mean w - log E w is -var(w) / 2n E(w)², nearly."""
+    torch.manual_seed(0)
+    log_weights = 0.5 * torch.randn(20, 100_000, dtype=torch.float64)
+    means = independent(log_weights)
+    bias = diagnose(log_weights, means)["bias"]
+    off = means.estimate - 0.5**2 / 2
+    assert bias is not None
+    assert bias / 100_000 == pytest.approx(-math.expm1(0.25) / 40, rel=0.1)
+    assert float(off.mean()) == pytest.approx(bias / 100_000, abs=5 * float(off.std()) / 100_000**0.5 + 3e-4)
+    run = partial(evidence, linear.model, *DATA, num_draws=50, num_temperatures=10)
+    up, down = run(method="ais"), run(method="reverse_ais", posterior=posterior_draws())
+    assert up.diagnostics["bias"] == pytest.approx(-0.5 * up.error**2)
+    assert down.diagnostics["bias"] == pytest.approx(0.5 * down.error**2)
+
+
+def test_each_threshold_warns_just_beyond_it() -> None:
+    def warnings(error: float = 1.0, **diagnostics: Any) -> str:
+        return " ".join(Evidence(-3.0, error, "lower", diagnostics, "ais", 0.0, 0).warnings)
+
+    for just_right, beyond, words in (
+        ({"k_hat": 0.7}, {"k_hat": 0.701}, "k̂ is 0.70, above 0.7"),
+        ({"ess": 10.0}, {"ess": 9.9}, "only 9.9 effective weights"),
+        ({"bias": -0.5}, {"bias": -0.51}, "about 0.51 nats too low"),
+        ({"bias": 0.2, "error": 0.4}, {"bias": 0.21, "error": 0.4}, "about 0.21 nats too low"),
+        ({"least_accept_rate": 0.4}, {"least_accept_rate": 0.39}, "acceptance rate was 0.39"),
+        ({"converged": True}, {"converged": False}, "did not converge"),
+        ({"relative_mse": 0.1}, {"relative_mse": 0.101}, "fits the posterior poorly"),
+    ):
+        assert warnings(**just_right) == ""
+        assert words in warnings(**beyond)
+    upper = Evidence(-3.0, 1.0, "upper", {"bias": 0.6}, "reverse_ais", 0.0, 0)
+    assert "about 0.6 nats too high" in str(upper)
+    log_weights = torch.randn(100, 1, generator=torch.Generator().manual_seed(0)).double()
+    for count, known in ((99, False), (100, True)):
+        part = log_weights[:count]
+        assert (diagnose(part, independent(part))["k_hat"] is not None) is known
+
+
+def test_every_option_of_the_path_counts() -> None:
+    run = partial(evidence, linear.model, *DATA, method="ais", num_draws=100, num_temperatures=20)
+    default = run()
+    assert run(num_temperatures=80).diagnostics["num_temperatures"] == 80
+    one = run(num_leapfrogs=1)  # 0.1 as far as by ten: particles lag behind their density
+    assert one.diagnostics["mean_log_weight"] < default.diagnostics["mean_log_weight"] - 1
+    assert run(num_draws=60).estimate != default.estimate != run(path="linear").estimate
+    groups = [
+        evidence(latent.model, ROWS, guide=latent.encoder, params=LEARNED | ENCODER, method="iwae", num_particles=k)
+        for k in (50, 10)
+    ]
+    assert [one.diagnostics["num_particles"] for one in groups] == [50, 10]
+
+
 def test_same_seed_same_numbers_and_nothing_is_left_behind() -> None:
     pyro.get_param_store().clear()
     before = torch.get_rng_state()
-    run = partial(evidence, latent.model, ROWS, params=LEARNED, method="naive", num_samples=500)
+    run = partial(evidence, latent.model, ROWS, params=LEARNED, method="naive", num_draws=500)
     first, again, other = run(seed=3), run(seed=3), run(seed=4)
     assert first.estimate == again.estimate != other.estimate
     assert first.seed == 3
@@ -435,17 +509,17 @@ def test_same_seed_same_numbers_and_nothing_is_left_behind() -> None:
 
 
 def test_the_sentence_says_what_to_worry_about() -> None:
-    far = evidence(linear.model, *DATA, method="naive", num_samples=1000)
+    far = evidence(linear.model, *DATA, method="naive", num_draws=1000)
     assert str(far).startswith("log p(x) = -5")
     assert "nats by naive, a lower bound in expectation" in str(far)
     assert "k̂ is" in str(far)
-    assert "weights count" in str(far)
+    assert "effective weights: draw more" in str(far)
     close = evidence(linear.model, *DATA, method="bridge", posterior=posterior_draws())
-    assert close.worries == []
+    assert close.warnings == []
     assert "bound" not in str(close)
-    assert str(close).endswith("by bridge; nothing speaks against it.")
+    assert str(close).endswith("by bridge; no warnings.")
     wide = ENCODER | {"scale": 2 * ENCODER["scale"]}
-    many_rows = evidence(latent.model, latent.data(400), guide=latent.encoder, params=LEARNED | wide, num_samples=100)
+    many_rows = evidence(latent.model, latent.data(400), guide=latent.encoder, params=LEARNED | wide, num_draws=100)
     exact = latent.log_likelihood(*LEARNED.values(), latent.data(400))
     assert "nats too low" in str(many_rows)
     assert many_rows.estimate - many_rows.diagnostics["bias"] == pytest.approx(exact, abs=4 * many_rows.error)
@@ -487,21 +561,21 @@ def test_refusals_are_one_sentence() -> None:
     fitted = autoguide(AutoNormal, 1.0)
     bad: list[tuple[dict, str]] = [
         ({"method": "harmonic"}, "^evidence: unknown method 'harmonic': there is importance, "),
-        ({"method": "naive", "num_samples": 1}, "^naive: num_samples must be at least 2, got 1$"),
+        ({"method": "naive", "num_draws": 1}, "^naive: num_draws must be at least 2, got 1$"),
         ({"method": "ais", "num_temperatures": 0}, "^ais: num_temperatures must be at least 1"),
         ({"method": "ais", "num_leapfrogs": 0}, "^ais: num_leapfrogs must be at least 1"),
         ({"method": "ais", "path": "cubic"}, "^ais: unknown path 'cubic': there is sigmoid, linear$"),
-        ({"method": "iwae", "guide": fitted, "num_samples": 60}, "^iwae: num_samples must be at least twice"),
+        ({"method": "iwae", "guide": fitted, "num_draws": 60}, "^iwae: num_draws must be at least twice"),
         ({"method": "naive", "seed": -1}, "seed must lie"),
-        ({}, "^importance: give a fitted guide, or a posterior by svi, whose weights serve$"),
+        ({}, "^importance: give a fitted guide, or a posterior by svi, whose weights are used$"),
         ({"posterior": draws}, "^importance: the posterior has no weights of a guide"),
         ({"posterior": point}, "^importance: the posterior has no weights of a guide"),
-        ({"posterior": approximate, "num_samples": 101}, "^importance: num_samples is 101, and the posterior has 100"),
+        ({"posterior": approximate, "num_draws": 101}, "^importance: num_draws is 101, and the posterior has 100"),
         ({"guide": full_rank}, "^importance: the guide is not fitted"),
         ({"guide": AutoNormal(linear.model)}, "^importance: the guide is not fitted"),
-        ({"guide": auxiliary}, "^evidence: the guide's site 'a' is none of the model's"),
+        ({"guide": auxiliary}, "^evidence: the guide's site 'a' is not in the model"),
         ({"guide": a_point}, "^evidence: the guide is a point, which has no weights$"),
-        ({"guide": empty}, "^evidence: the guide leaves out the model's site 'w'$"),
+        ({"guide": empty}, "^evidence: the guide lacks the model's site 'w'$"),
         ({"method": "bridge", "guide": fitted, "posterior": draws}, "^bridge: it takes no guide$"),
         ({"method": "bridge"}, "^bridge: give draws from the posterior, as nuts or gibbs return them$"),
         ({"method": "reverse_ais"}, "^reverse_ais: give draws from the posterior"),
@@ -510,7 +584,7 @@ def test_refusals_are_one_sentence() -> None:
         ({"method": "bridge", "posterior": {"w": draws["w"][:, :4]}}, "^bridge: 4 draws, .* in 3 dimensions"),
         ({"method": "bridge", "posterior": {"w": draws["w"] * math.inf}}, "^bridge: a draw of .* edge"),
         ({"method": "bridge", "posterior": {"w": draws["w"][..., :1].expand(-1, -1, 3)}}, "^bridge: .* lie in a plane"),
-        ({"method": "reverse_ais", "posterior": draws, "num_samples": 401}, "num_samples is 401, .* has 400 draws$"),
+        ({"method": "reverse_ais", "posterior": draws, "num_draws": 401}, "num_draws is 401, .* has 400 draws$"),
     ]
     for options, words in bad:
         with pytest.raises(ValueError, match=words):
@@ -519,11 +593,11 @@ def test_refusals_are_one_sentence() -> None:
         evidence(discrete, ROWS, method="ais")
     with pytest.raises(ValueError, match=r"^evidence: the model has no latent site"):
         evidence(nothing, ROWS, method="naive")
-    with pytest.raises(ValueError, match=r"^evidence: plate 'rows' takes a part of its rows"):
+    with pytest.raises(ValueError, match=r"^evidence: plate 'rows' subsamples its rows: evidence needs all of them$"):
         evidence(subsampled, ROWS, method="naive")
     with pytest.raises(ValueError, match=r"^evidence: parameter 'centre' has no value: give it in params$"):
         evidence(latent.model, ROWS, method="naive")
     with pytest.raises(ValueError, match=r"^evidence: parameter 'slope' has no value"):
         evidence(latent.model, ROWS, guide=latent.encoder, params=LEARNED)
     with pytest.raises(FloatingPointError, match=r"^naive: a log density is not a number, or no draw"):
-        evidence(cloud, torch.full((2,), 1e200, dtype=torch.float64), method="naive", num_samples=10)
+        evidence(cloud, torch.full((2,), 1e200, dtype=torch.float64), method="naive", num_draws=10)

@@ -47,7 +47,7 @@ def test_the_hessian_of_a_logistic_regression() -> None:
     logits = x @ w
     loss = torch.nn.functional.binary_cross_entropy_with_logits(logits, Y, reduction="sum")
     p = torch.sigmoid(logits.detach())
-    assert len(w) > laplace._ROWS
+    assert len(w) > laplace.HESSIAN_ROWS
     torch.testing.assert_close(laplace.hessian(loss, w), (x.mT * (p * (1 - p))) @ x, rtol=1e-9, atol=1e-9)
 
 
@@ -62,7 +62,7 @@ def test_the_normal_has_that_curvature() -> None:
     with isolate.isolated(0):
         guide = guides.laplace(logistic.model)
         guide(X, Y)
-        normal = laplace.curved(guide, (X, Y))
+        normal = laplace.laplace_normal(guide, (X, Y))
     assert isinstance(normal, AutoMultivariateNormal)
     w, design = guide.loc.detach(), torch.cat([torch.ones(len(X), 1, dtype=X.dtype), X], 1)
     p = torch.sigmoid(design @ w)

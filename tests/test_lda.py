@@ -24,7 +24,7 @@ from guidebook.datasets import bundled as corpora
 from guidebook.guides import lda as guides
 from guidebook.inference import cavi, evidence, gibbs, nuts, svi
 from guidebook.inference.diagnostics import ess
-from guidebook.inference.traces.init import Start
+from guidebook.inference.traces.init import InitMessenger
 from guidebook.models import lda
 from guidebook.models.lda.cavi import seeded_topics
 from guidebook.models.lda.inputs import read
@@ -504,8 +504,8 @@ def test_annealing_in_both_directions_brackets_the_exact_evidence() -> None:
     """With few temperatures the two mean log weights are some eight standard errors from the evidence."""
     model = partial(lda.model, **FLAT)
     draws = gibbs(lda.gibbs_steps(**FLAT), TINY, num_draws=200, num_warmup=50, thin=2, progress=False)
-    up = evidence(model, TINY, method="ais", num_samples=400, num_temperatures=12)
-    down = evidence(model, TINY, method="reverse_ais", posterior=draws, num_samples=400, num_temperatures=12)
+    up = evidence(model, TINY, method="ais", num_draws=400, num_temperatures=12)
+    down = evidence(model, TINY, method="reverse_ais", posterior=draws, num_draws=400, num_temperatures=12)
     assert up.diagnostics["mean_log_weight"] < EVIDENCE < down.diagnostics["mean_log_weight"]
     bridge = evidence(model, TINY, method="bridge", posterior=draws)
     for found in (up, down, bridge):
@@ -653,7 +653,7 @@ def test_fits_start_where_coordinate_ascent_does(corpus: tuple[torch.Tensor, Sit
     torch.manual_seed(0)
     params = lda.cavi_steps(3, 0.3, 0.2).init(0, x)
     torch.manual_seed(0)
-    trace = poutine.trace(Start()(partial(model, num_topics=3, alpha=0.3, eta=0.2))).get_trace(x)
+    trace = poutine.trace(InitMessenger()(partial(model, num_topics=3, alpha=0.3, eta=0.2))).get_trace(x)
     sites = {name: trace.nodes[name]["value"] for name in truth}
     for name, value in sites.items():
         concentration = params[f"{name}.concentration"]

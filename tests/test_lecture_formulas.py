@@ -52,10 +52,12 @@ def complete(x: Tensor, r: Tensor):
 
 
 def test_responsibilities_have_the_evidence_below_the_line(x: Tensor, sites: dict[str, Tensor]) -> None:
-    """p(z | x) = p(x | z) p(z) / p(x); printed: p(z | x) p(x) / p(z)."""
-    joint = gmm.log_joint(sites, x).exp()
-    evidence, prior = joint.sum(-1, keepdim=True), sites["weights"]
-    right = (joint / prior) * prior / evidence
+    """p(z | x) = p(x | z) p(z) / p(x); printed: p(z | x) p(x) / p(z). The densities are written out here."""
+    square = (x[:, None] - sites["loc"]).square().sum(-1)
+    variance, prior = sites["covariance"], sites["weights"]
+    likelihood = (-square / (2 * variance)).exp() / (2 * math.pi * variance) ** (D / 2)
+    evidence = (likelihood * prior).sum(-1, keepdim=True)
+    right = likelihood * prior / evidence
     printed = right * evidence / prior
     torch.testing.assert_close(gmm.responsibilities(sites, x), right)
     torch.testing.assert_close(right.sum(-1), torch.ones(60, dtype=x.dtype))

@@ -1,4 +1,4 @@
-"""The evidence log p(x) of any Pyro model, estimated: from the prior, a guide, a tempered path or a posterior's draws.
+"""Estimates of the evidence log p(x) of any Pyro model: from the prior, a guide, a tempered path or posterior draws.
 
 References
 ----------

@@ -4,8 +4,7 @@ With p(x, u) the joint density on the unconstrained scale, g the normal, and l =
 
     r ← mean over draws of g of  e^l / (s₁ e^l + s₂ r)   ÷   mean over draws of the posterior of  1 / (s₁ e^l + s₂ r),
 
-whose fixed point is the evidence; s₁ and s₂ are the shares of the two samples, the posterior's counted by its effective
-size.
+whose fixed point is the evidence; s₁ and s₂ are the two samples' proportions, the posterior's by its effective size.
 
 References
 ----------
@@ -27,20 +26,20 @@ from torch.distributions import MultivariateNormal
 from ..diagnostics import ess
 
 TOLERANCE = 1e-10  # of the estimate, in nats
-MOST_ITERATIONS = 1000
+MAX_ITERATIONS = 1000
 
 
 class Bridged(NamedTuple):
-    """What the iteration ended with.
+    """Result of the iteration.
 
     Attributes
     ----------
     estimate : Tensor, shape (block,)
         In nats.
     relative_mse : Tensor, shape (block,)
-        Squared error over the squared evidence (reference 3), the draws' autocorrelation allowed for.
+        Mean squared error over the squared evidence (reference 3), autocorrelation included.
     posterior_ess : Tensor, shape (block,)
-        Effective size of the half that is bridged, the median over the coordinates.
+        Effective size of the second half of the draws, the median over coordinates.
     iterations : int
     converged : bool
     """
@@ -53,7 +52,7 @@ class Bridged(NamedTuple):
 
 
 def bridge(log_density: Callable[[Tensor], Tensor], draws: Tensor, num_proposals: int | None) -> Bridged:
-    """Evidence of every block.
+    """Estimate the evidence of each block.
 
     Parameters
     ----------
@@ -62,7 +61,7 @@ def bridge(log_density: Callable[[Tensor], Tensor], draws: Tensor, num_proposals
     draws : Tensor, shape (chain, draw, block, size)
         From the posterior; the first half of each chain fits the normal.
     num_proposals : int, optional
-        Draws of the normal; as many as of the posterior's second half where left out.
+        Draws of the normal; default: as many as in the second half of the posterior's.
 
     Raises
     ------
@@ -74,13 +73,13 @@ def bridge(log_density: Callable[[Tensor], Tensor], draws: Tensor, num_proposals
     chains, length, _, size = second.shape
     if half < 4 or len(first) <= size + 1:
         raise ValueError(
-            f"bridge: {len(first)} draws, half of those given, do not fit a normal in {size} dimensions: draw more"
+            f"bridge: {len(first)} draws, half of those given, are too few for a normal in {size} dimensions: draw more"
         )
     centred = first - first.mean(0)
     covariance = torch.einsum("sni,snj->nij", centred, centred) / (len(first) - 1)
     root, failed = torch.linalg.cholesky_ex(covariance)
     if failed.any():
-        raise ValueError("bridge: the draws of the posterior lie in a plane, so that no normal fits them")
+        raise ValueError("bridge: the draws of the posterior lie in a plane: no normal fits them")
     normal = MultivariateNormal(first.mean(0), scale_tril=root)
 
     proposals = normal.sample(torch.Size([num_proposals or chains * length]))
@@ -93,7 +92,7 @@ def bridge(log_density: Callable[[Tensor], Tensor], draws: Tensor, num_proposals
     log_share, log_rest = share.log(), (1 - share).log()
 
     estimate, change, iterations = of_normal.logsumexp(0) - math.log(len(of_normal)), math.inf, 0
-    while not change < TOLERANCE and iterations < MOST_ITERATIONS:
+    while not change < TOLERANCE and iterations < MAX_ITERATIONS:
         below = log_rest + estimate
         above = of_normal - torch.logaddexp(log_share + of_normal, below)
         under = -torch.logaddexp(log_share + of_posterior, below)

@@ -1,4 +1,4 @@
-"""One function for every way to the evidence: it checks what was given, and hands it to the method asked for."""
+"""Estimate the evidence by any of the methods: check the arguments, then call the method."""
 
 import math
 import time
@@ -12,17 +12,17 @@ from pyro.infer.autoguide import AutoGuide
 from torch import Tensor
 
 from ..mcmc.annealing import schedule
+from ..mcmc.latent_vector import latent_vector
 from ..posterior import Posterior
-from ..traces.draws import nodes
-from ..traces.introspect import is_family
+from ..traces.guides import is_family
 from ..traces.isolate import check_seed, isolated
+from ..traces.sites import nodes
 from .methods import Draws, annealed, bridged, from_weights, kept_weights, posterior_draws
 from .record import Evidence
-from .space import LatentSpace, latent_space
 from .weights import fits_rows, guide_weights, prior_weights
 
 METHODS = ("importance", "naive", "iwae", "ais", "reverse_ais", "bridge")
-DEFAULT_SAMPLES = {"importance": 10_000, "naive": 10_000, "iwae": 10_000, "ais": 100, "reverse_ais": 100}
+DEFAULT_DRAWS = {"importance": 10_000, "naive": 10_000, "iwae": 10_000, "ais": 100, "reverse_ais": 100}
 APPROXIMATE = ("svi", "cavi")  # methods whose draws are not the posterior's own
 
 
@@ -33,17 +33,17 @@ def evidence(
     posterior: Draws | None = None,
     guide: Callable | None = None,
     params: Mapping[str, Tensor] | None = None,
-    num_samples: int | None = None,
+    num_draws: int | None = None,
     num_particles: int = 50,
     num_temperatures: int = 500,
     num_leapfrogs: int = 10,
     path: str = "sigmoid",
     seed: int = 0,
 ) -> Evidence:
-    """Estimate the logarithm of p(x), the latent variables integrated out.
+    """Estimate log p(x), the latent variables integrated out.
 
-    Where every latent variable is a row's own (a factor, a code), each row has an estimate of its own, and these add
-    up: `Evidence.per_row`. The model's parameters stay as they are.
+    If every latent variable belongs to a row (a factor, a code), each row has its own estimate, and their sum is the
+    evidence: `Evidence.per_row`. The model's parameters are held fixed.
 
     Parameters
     ----------
@@ -54,45 +54,45 @@ def evidence(
     method : {"importance", "naive", "iwae", "ais", "reverse_ais", "bridge"}
         "importance": log of the mean weight p(x, z) / q(z) over draws of a guide q. "iwae": the mean over groups of
         ``num_particles`` weights of the log of their mean (Burda et al. 2016, equation 8). "naive": the prior as the
-        guide; the draws needed grow exponentially with the dimension of what the data tell. "ais": annealed
-        importance sampling from the prior, or from the guide if there is one, by Hamiltonian transitions (Neal 2001).
-        "reverse_ais": the same path from draws of the posterior, an upper bound in expectation (Grosse et al. 2015).
-        "bridge": bridge sampling between draws of the posterior and a normal (Meng and Wong 1996).
+        guide; the number of draws needed grows exponentially with the number of parameters the data inform. "ais":
+        annealed importance sampling from the prior, or from the guide if there is one, by Hamiltonian transitions
+        (Neal 2001). "reverse_ais": the same path from draws of the posterior, an upper bound in expectation (Grosse et
+        al. 2015). "bridge": bridge sampling between draws of the posterior and a normal (Meng and Wong 1996).
     posterior : Posterior or dict of Tensor, optional
-        For "importance" and "iwae", what `svi` returned: its weights serve as they are. For "reverse_ais" and
-        "bridge", draws from the posterior itself, shape (chain, draw, *site), as `nuts`, `hmc`, `metropolis` and
-        `gibbs` return them, or a closed form.
+        For "importance" and "iwae", the result of `svi`, whose weights are used as they are. For "reverse_ais" and
+        "bridge", draws from the posterior itself, shape (chain, draw, *site): from `nuts`, `hmc`, `metropolis`,
+        `gibbs` or a closed form.
     guide : callable, optional
         A fitted guide with the model's signature, for "importance", "iwae", "ais" and "reverse_ais".
     params : dict of Tensor, optional
         Values, constrained, of the ``pyro.param`` statements of model and guide, as in `Posterior.params`.
-    num_samples : int, optional
-        Draws. Where left out: 10,000 weights, or all that the posterior has; 100 annealed particles; for a bridge, as
-        many of the normal as it bridges of the posterior.
+    num_draws : int, optional
+        Number of draws. Default: 10,000 weights, or all that the posterior has; 100 annealed particles; for a bridge,
+        as many draws of the normal as of the posterior.
     num_particles : int
-        k: weights to a group, for "iwae".
+        k, weights per group, for "iwae".
     num_temperatures, num_leapfrogs : int
-        Steps of an annealing path, and leapfrog steps at each of them.
+        Steps of an annealing path, and leapfrog steps at each.
     path : {"sigmoid", "linear"}
-        How temperatures are spaced.
+        Spacing of the temperatures.
     seed : int
 
     Returns
     -------
     Evidence
-        Print it for a sentence with what there is to worry about.
+        ``print`` shows the estimate and any warnings.
 
     Raises
     ------
     ValueError
-        If an option is out of range, something that the method needs is missing, a latent site is discrete, or a
-        parameter has no value.
+        If an option is out of range, the method lacks a guide or draws, a latent site is discrete, or a parameter has
+        no value.
     FloatingPointError
         If the estimate is not a finite number.
     """
     _check(
         method,
-        num_samples=num_samples,
+        num_draws=num_draws,
         num_particles=num_particles,
         num_temperatures=num_temperatures,
         num_leapfrogs=num_leapfrogs,
@@ -105,24 +105,24 @@ def evidence(
     by_row = False
     with isolated(seed), torch.no_grad():
         if guide is None and method in ("importance", "iwae"):
-            found = from_weights(method, kept_weights(method, posterior, num_samples), num_particles)
+            found = from_weights(method, kept_weights(method, posterior, num_draws), num_particles)
         else:
             model, guide = _with_params(model, guide, params or {}, data)
-            space = latent_space(model, data)
-            if guide is not None and not fits_rows(guide, space, data):
-                space = LatentSpace(model, data, by_row=False)
-            by_row, count = space.by_row, num_samples or DEFAULT_SAMPLES.get(method, 0)
+            latents = latent_vector("evidence", model, data)
+            if guide is not None and not fits_rows(guide, latents, data):
+                latents = latents.as_one_block()
+            by_row, count = latents.by_row, num_draws or DEFAULT_DRAWS.get(method, 0)
             with pyro.validation_enabled(False):
                 if method == "bridge":
-                    found = bridged(space, posterior_draws(method, posterior, space), count)
+                    found = bridged(latents, posterior_draws(method, posterior, latents), count)
                 elif method in ("ais", "reverse_ais"):
                     betas = schedule(path, num_temperatures)
-                    ends = posterior_draws(method, posterior, space, count) if method == "reverse_ais" else None
-                    found = annealed(space, model, guide, data, ends, count, betas, num_leapfrogs)
+                    ends = posterior_draws(method, posterior, latents, count) if method == "reverse_ais" else None
+                    found = annealed(latents, model, guide, data, ends, count, betas, num_leapfrogs)
                 elif guide is None:
-                    found = from_weights(method, prior_weights(space, model, data, count), num_particles)
+                    found = from_weights(method, prior_weights(latents, model, data, count), num_particles)
                 else:
-                    found = from_weights(method, guide_weights(space, model, guide, data, count), num_particles)
+                    found = from_weights(method, guide_weights(latents, model, guide, data, count), num_particles)
     if not math.isfinite(found["estimate"]):
         raise FloatingPointError(f"{method}: a log density is not a number, or no draw has a density above zero")
     found["per_row"] = found["per_row"] if by_row else None
@@ -133,12 +133,12 @@ def _check(method: str, **counts: int | None) -> None:
     if method not in METHODS:
         raise ValueError(f"evidence: unknown method {method!r}: there is {', '.join(METHODS)}")
     for name, value in counts.items():
-        least = 2 if name == "num_samples" else 1
+        least = 2 if name == "num_draws" else 1
         if value is not None and value < least:
             raise ValueError(f"{method}: {name} must be at least {least}, got {value}")
-    samples, particles = counts["num_samples"], counts["num_particles"]
-    if method == "iwae" and samples is not None and particles is not None and samples < 2 * particles:
-        raise ValueError(f"iwae: num_samples must be at least twice num_particles, {particles}, got {samples}")
+    draws, particles = counts["num_draws"], counts["num_particles"]
+    if method == "iwae" and draws is not None and particles is not None and draws < 2 * particles:
+        raise ValueError(f"iwae: num_draws must be at least twice num_particles, {particles}, got {draws}")
 
 
 def _check_given(method: str, posterior: Draws | None, guide: Callable | None) -> None:
@@ -147,7 +147,7 @@ def _check_given(method: str, posterior: Draws | None, guide: Callable | None) -
     if guide is not None and (is_family(guide) or (isinstance(guide, AutoGuide) and guide.prototype_trace is None)):
         raise ValueError(f"{method}: the guide is not fitted: give what svi returned as posterior, or a fitted guide")
     if method in ("importance", "iwae") and guide is None and posterior is None:
-        raise ValueError(f"{method}: give a fitted guide, or a posterior by svi, whose weights serve")
+        raise ValueError(f"{method}: give a fitted guide, or a posterior by svi, whose weights are used")
     if method in ("reverse_ais", "bridge"):
         if posterior is None:
             raise ValueError(f"{method}: give draws from the posterior, as nuts or gibbs return them")
@@ -161,12 +161,12 @@ def _check_given(method: str, posterior: Draws | None, guide: Callable | None) -
 def _with_params(
     model: Callable, guide: Callable | None, params: Mapping[str, Tensor], data: tuple
 ) -> tuple[Callable, Callable | None]:
-    """Model and guide with their parameters in place.
+    """Return model and guide with their parameters set to ``params``.
 
     Raises
     ------
     ValueError
-        If a parameter would start afresh: one by ``pyro.param``, which no module holds.
+        If a ``pyro.param`` that no module holds has no value, and would start anew.
     """
     found = []
     for function in (model, guide):

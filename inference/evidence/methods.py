@@ -1,4 +1,4 @@
-"""What each method makes of draws and weights: the fields of an `Evidence`."""
+"""The methods: each turns draws or weights into the fields of an `Evidence`."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -8,26 +8,27 @@ import torch
 from torch import Tensor
 
 from ..mcmc.annealing import anneal, evaluator, pilot
+from ..mcmc.latent_vector import LatentVector
 from ..posterior import Posterior
+from ..traces.vmap import map_rows
 from .bridge import bridge
-from .space import LatentSpace, many
 from .weights import diagnose, guide_density, independent, log_mean, start_draws
 
 Draws = Posterior | Mapping[str, Tensor]
 
 
 def kept_weights(method: str, posterior: Draws | None, count: int | None) -> Tensor:
-    """Log weights that svi has left, shape (draw, 1): ``count`` of them, or all."""
+    """Return ``count`` of the log weights in a posterior by svi, or all; shape (draw, 1)."""
     kept = getattr(getattr(posterior, "info", None), "log_weights", None)
     if kept is None:
         raise ValueError(f"{method}: the posterior has no weights of a guide: give one by svi, or a fitted guide")
     if count is not None and count > len(kept):
-        raise ValueError(f"{method}: num_samples is {count}, and the posterior has {len(kept)} weights")
+        raise ValueError(f"{method}: num_draws is {count}, and the posterior has {len(kept)} weights")
     return kept[:count, None]
 
 
 def from_weights(method: str, log_weights: Tensor, particles: int) -> dict[str, Any]:
-    """Fields of an `Evidence` from independent weights, shape (draw, row)."""
+    """Return the fields of an `Evidence` from independent weights, shape (draw, row)."""
     if method != "iwae":
         means = independent(log_weights)
         estimate, error = means.estimate, means.error
@@ -55,28 +56,30 @@ def _fields(estimate: Tensor, error: Tensor, bound: str, diagnostics: dict[str, 
     }
 
 
-def posterior_draws(method: str, posterior: Draws | None, space: LatentSpace, count: int | None = None) -> Tensor:
-    """Draws of the posterior, unconstrained: shape (chain, draw, block, size); ``count`` of them, evenly thinned."""
+def posterior_draws(method: str, posterior: Draws | None, latents: LatentVector, count: int | None = None) -> Tensor:
+    """Return ``count`` draws of the posterior, evenly thinned and unconstrained; shape (chain, draw, block, size)."""
     given = posterior.draws if isinstance(posterior, Posterior) else posterior or {}
-    for name in space.names:
+    for name in latents.names:
         if name not in given:
             raise ValueError(f"{method}: the posterior has no draws of the model's site {name!r}")
-    sites = {name: given[name].to(space.start) for name in space.names}
+    sites = {name: given[name].to(latents.start) for name in latents.names}
     chains, length = next(iter(sites.values())).shape[:2]
     if count is not None:
         if count > chains * length:
-            raise ValueError(f"{method}: num_samples is {count}, and the posterior has {chains * length} draws")
+            raise ValueError(f"{method}: num_draws is {count}, and the posterior has {chains * length} draws")
         kept = torch.linspace(0, length - 1, max(1, count // chains)).round().long()
         sites = {name: value[:, kept] for name, value in sites.items()}
-    matrix = many(space.matrix, {name: value.flatten(0, 1) for name, value in sites.items()}, space.chunk)
+    matrix = map_rows(
+        latents.matrix, {name: value.flatten(0, 1) for name, value in sites.items()}, chunk_size=latents.chunk
+    )
     if not torch.isfinite(matrix).all():
         raise ValueError(f"{method}: a draw of the posterior lies on the edge of its site's support, or outside it")
     return matrix.unflatten(0, (chains, -1))
 
 
-def bridged(space: LatentSpace, draws: Tensor, count: int) -> dict[str, Any]:
-    """Fields of an `Evidence` from draws of the posterior, shape (chain, draw, block, size), by `bridge`."""
-    found = bridge(lambda at: many(space.log_terms, at, space.chunk).sum(1), draws, count or None)
+def bridged(latents: LatentVector, draws: Tensor, count: int) -> dict[str, Any]:
+    """Return the fields of an `Evidence` by `bridge`, from draws of the posterior, (chain, draw, block, size)."""
+    found = bridge(lambda at: map_rows(latents.log_terms, at, chunk_size=latents.chunk).sum(1), draws, count or None)
     diagnostics = {
         "iterations": found.iterations,
         "converged": found.converged,
@@ -87,7 +90,7 @@ def bridged(space: LatentSpace, draws: Tensor, count: int) -> dict[str, Any]:
 
 
 def annealed(
-    space: LatentSpace,
+    latents: LatentVector,
     model: Callable,
     guide: Callable | None,
     data: tuple,
@@ -96,27 +99,27 @@ def annealed(
     betas: Tensor,
     num_leapfrogs: int,
 ) -> dict[str, Any]:
-    """Fields of an `Evidence` from a path between the prior, or the guide, and the posterior.
+    """Return the fields of an `Evidence` from a path between the prior, or the guide, and the posterior.
 
-    Down from draws of the posterior, ``ends``, shape (chain, draw, block, size), where these are given; else up, with
+    With draws of the posterior, ``ends``, shape (chain, draw, block, size), the path leads down; else up, with
     ``count`` particles.
     """
-    log_q = None if guide is None else guide_density(guide, space, data)
+    log_q = None if guide is None else guide_density(guide, latents, data)
 
     def terms(at: Tensor) -> Tensor:
-        found = space.log_terms(at)
+        found = latents.log_terms(at)
         if log_q is None:
             return found
         start = log_q(at)
         return torch.stack([start, found.sum(0) - start])
 
     count = count if ends is None else len(ends.flatten(0, 1))
-    start = start_draws(space, guide or model, data, count)
+    start = start_draws(latents, guide or model, data, count)
     evaluations = (len(betas) - 1) * (num_leapfrogs + 1)
-    evaluate = evaluator(lambda at: many(terms, at, space.chunk).movedim(0, 1), start, evaluations)
+    evaluate = evaluator(lambda at: map_rows(terms, at, chunk_size=latents.chunk).movedim(0, 1), start, evaluations)
     moves = pilot(evaluate, start, betas, num_leapfrogs)
     if ends is None:
-        start = start_draws(space, guide or model, data, count)
+        start = start_draws(latents, guide or model, data, count)
         run = anneal(evaluate, start, betas, moves, num_leapfrogs)
         means, sign, bound = independent(run.log_weights), 1, "lower"
     else:

@@ -1,4 +1,4 @@
-"""Importance weights, from the prior or a guide, and what they say about an integral."""
+"""Importance weights from the prior or a guide, and their diagnostics."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -10,11 +10,13 @@ from pyro.infer.autoguide import AutoGuide
 from torch import Tensor
 
 from ..diagnostics import ess, k_hat
-from ..traces.draws import Sites, draw_chunk, nodes
-from ..traces.introspect import is_point
-from .space import LatentSpace, has_density, is_by_row, many
+from ..mcmc.latent_vector import LatentVector, has_density, is_by_row
+from ..traces.draws import Sites, draw_chunk
+from ..traces.guides import is_point
+from ..traces.sites import nodes
+from ..traces.vmap import map_rows
 
-ENOUGH_FOR_K_HAT = 100  # weights
+MIN_FOR_K_HAT = 100  # weights
 
 
 class Mean(NamedTuple):
@@ -23,7 +25,7 @@ class Mean(NamedTuple):
     Attributes
     ----------
     estimate, error : Tensor, shape (block,)
-        log of the mean weight, and its standard error by the delta method; in nats.
+        Log of the mean weight, and its standard error by the delta method, in nats.
     ess : Tensor, shape (block,)
         (Σ w)² / Σ w².
     """
@@ -34,10 +36,9 @@ class Mean(NamedTuple):
 
 
 def log_mean(log_weights: Tensor) -> Mean:
-    """Logarithm of the mean of weights given in nats, shape (chain, draw, block): independent unless drawn by chains.
+    """Return the log of the mean of weights in nats, shape (chain, draw, block), of Markov chains.
 
-    With fewer than four draws a chain all count as independent; else the autocorrelation of Markov chains is allowed
-    for by the effective sample size.
+    Autocorrelation enters by the effective sample size; with fewer than four draws per chain all count as independent.
     """
     log_weights = log_weights.detach().cpu().double()
     draws = log_weights.shape[1]
@@ -59,13 +60,13 @@ def independent(log_weights: Tensor) -> Mean:
 
 
 def diagnose(log_weights: Tensor, means: Mean) -> dict[str, float | None]:
-    """Effective sample size and k̂ of the worst block, the mean log weight, and the bias of the estimate to expect.
+    """Return the effective sample size and k̂ of the worst block, the mean log weight, and the estimate's bias.
 
     Parameters
     ----------
     log_weights : Tensor, shape (draw, block)
     means : Mean
-        What `log_mean` made of them.
+        Their `log_mean`.
     """
     worst = int(means.ess.argmin())
     return {
@@ -77,7 +78,7 @@ def diagnose(log_weights: Tensor, means: Mean) -> dict[str, float | None]:
 
 
 def draw_sites(function: Callable, data: tuple, count: int, chunk: int) -> Sites:
-    """Draws of every unobserved site of a model or guide, shape (draw, *site), those of autoguides' own included."""
+    """Return draws of all unobserved sites of a model or guide, auxiliary ones included; shape (draw, *site)."""
     drawer = function if isinstance(function, AutoGuide) else poutine.block(function, hide_fn=_is_observed)
     parts = [draw_chunk(drawer, data, min(chunk, count - start))[0] for start in range(0, count, chunk)]
     return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
@@ -88,103 +89,103 @@ def _is_observed(site: Mapping[str, Any]) -> bool:
 
 
 def _tail(log_weights: Tensor) -> float | None:
-    """k̂, or None where the weights are few, or all the same."""
+    """Return k̂, or None if the weights are few or all the same."""
     try:
-        return k_hat(log_weights) if len(log_weights) >= ENOUGH_FOR_K_HAT else None
+        return k_hat(log_weights) if len(log_weights) >= MIN_FOR_K_HAT else None
     except ValueError:
         return None
 
 
-def prior_weights(space: LatentSpace, model: Callable, data: tuple, count: int) -> Tensor:
-    """Log likelihoods at draws of the prior, shape (draw, block)."""
+def prior_weights(latents: LatentVector, model: Callable, data: tuple, count: int) -> Tensor:
+    """Return log likelihoods at draws of the prior; shape (draw, block)."""
 
     def one(draw: Sites) -> Tensor:
         trace = poutine.trace(poutine.condition(model, data=draw)).get_trace(*data)
         trace.compute_log_prob()
-        return space.by_block(trace, lambda name: name not in space.names)
+        return latents.by_block(trace, lambda name: name not in latents.names)
 
-    return many(one, draw_sites(model, data, count, space.chunk), space.chunk)
+    return map_rows(one, draw_sites(model, data, count, latents.chunk), chunk_size=latents.chunk)
 
 
-def guide_weights(space: LatentSpace, model: Callable, guide: Callable, data: tuple, count: int) -> Tensor:
-    """Of draws of the guide: log p(x, z) - log q(z), shape (draw, block)."""
-    steering = guide_sites(guide, space, data)
+def guide_weights(latents: LatentVector, model: Callable, guide: Callable, data: tuple, count: int) -> Tensor:
+    """Return log p(x, z) - log q(z) at draws of the guide; shape (draw, block)."""
+    steering = guide_sites(guide, latents, data)
 
     def one(draw: Sites) -> Tensor:
         of_guide, of_model = (
             poutine.trace(poutine.condition(function, data={name: draw[name] for name in names})).get_trace(*data)
-            for function, names in ((guide, steering), (model, space.names))
+            for function, names in ((guide, steering), (model, latents.names))
         )
         of_guide.compute_log_prob()
         of_model.compute_log_prob()
-        return space.by_block(of_model) - space.by_block(of_guide)
+        return latents.by_block(of_model) - latents.by_block(of_guide)
 
-    return many(one, draw_sites(guide, data, count, space.chunk), space.chunk)
-
-
-def start_draws(space: LatentSpace, function: Callable, data: tuple, count: int) -> Tensor:
-    """Draws of a model's prior, or of a guide, unconstrained: shape (draw, block, size)."""
-    sites = draw_sites(function, data, count, space.chunk)
-    return many(space.matrix, {name: sites[name] for name in space.names}, space.chunk)
+    return map_rows(one, draw_sites(guide, data, count, latents.chunk), chunk_size=latents.chunk)
 
 
-def fits_rows(guide: Callable, space: LatentSpace, data: tuple) -> bool:
-    """Whether the guide, too, is a product over the rows.
+def start_draws(latents: LatentVector, function: Callable, data: tuple, count: int) -> Tensor:
+    """Return draws of a model's prior, or of a guide, unconstrained; shape (draw, block, size)."""
+    sites = draw_sites(function, data, count, latents.chunk)
+    return map_rows(latents.matrix, {name: sites[name] for name in latents.names}, chunk_size=latents.chunk)
+
+
+def fits_rows(guide: Callable, latents: LatentVector, data: tuple) -> bool:
+    """Whether the guide is a product over the rows as well.
 
     Raises
     ------
     ValueError
-        If the guide leaves out a latent site of the model, or is a point.
+        If the guide lacks a latent site of the model, or is a point.
     """
     trace = poutine.trace(guide).get_trace(*data)
-    for name in space.names:
+    for name in latents.names:
         if name not in trace.nodes:
-            raise ValueError(f"evidence: the guide leaves out the model's site {name!r}")
+            raise ValueError(f"evidence: the guide lacks the model's site {name!r}")
     if is_point(guide, data):
         raise ValueError("evidence: the guide is a point, which has no weights")
     return is_by_row(trace, data)
 
 
-def guide_sites(guide: Callable, space: LatentSpace, data: tuple) -> list[str]:
-    """The sites of a guide that the others follow from: the model's own, or those that stand behind an autoguide's.
+def guide_sites(guide: Callable, latents: LatentVector, data: tuple) -> list[str]:
+    """Return the random sites of a guide: the model's own, or the auxiliary ones of an autoguide that determine them.
 
     Raises
     ------
     ValueError
-        If the guide has other sites that are random, so that its density is an integral.
+        If the guide has further random sites, so that its density is an integral.
     """
     trace = poutine.trace(guide).get_trace(*data)
-    extra = [name for name, node in nodes(trace).items() if has_density(node) and name not in space.names]
-    if _is_flat(extra, trace, space):
+    extra = [name for name, node in nodes(trace).items() if has_density(node) and name not in latents.names]
+    if _is_flat(extra, trace, latents):
         return extra
-    behind = {f"{name}_unconstrained": name for name in space.names}
+    behind = {f"{name}_unconstrained": name for name in latents.names}
     for name in extra:
         if name not in behind:
-            raise ValueError(f"evidence: the guide's site {name!r} is none of the model's: its density is not known")
-    return [*extra, *(name for name in space.names if name not in {behind[one] for one in extra})]
+            raise ValueError(f"evidence: the guide's site {name!r} is not in the model: its density is an integral")
+    return [*extra, *(name for name in latents.names if name not in {behind[one] for one in extra})]
 
 
-def guide_density(guide: Callable, space: LatentSpace, data: tuple) -> Callable[[Tensor], Tensor]:
-    """Log density of a guide on the unconstrained scale, (block, size) → (block); raises as `guide_sites`."""
-    steering = guide_sites(guide, space, data)
+def guide_density(guide: Callable, latents: LatentVector, data: tuple) -> Callable[[Tensor], Tensor]:
+    """Return a guide's log density on the unconstrained scale, (block, size) → (block,); raises as `guide_sites`."""
+    steering = guide_sites(guide, latents, data)
     trace = poutine.trace(guide).get_trace(*data)
-    flat = _is_flat(steering, trace, space)
+    flat = _is_flat(steering, trace, latents)
 
     def log_q(matrix: Tensor) -> Tensor:
         if flat:
             given = {steering[0]: matrix.reshape(nodes(trace)[steering[0]]["value"].shape)}
         else:
-            behind = {f"{name}_unconstrained": value for name, value in space.unconstrained(matrix).items()}
-            given = {name: value for name, value in (space.sites(matrix) | behind).items() if name in steering}
+            behind = {f"{name}_unconstrained": value for name, value in latents.unconstrained(matrix).items()}
+            given = {name: value for name, value in (latents.sites(matrix) | behind).items() if name in steering}
         at = poutine.trace(poutine.condition(guide, data=given)).get_trace(*data)
         at.compute_log_prob()
-        return space.by_block(at) + space.log_jacobian(matrix)
+        return latents.by_block(at) + latents.log_jacobian(matrix)
 
     return log_q
 
 
-def _is_flat(names: list[str], trace: poutine.Trace, space: LatentSpace) -> bool:
-    """Whether one site of a guide, none of the model's, holds all latent variables, unconstrained and in order."""
-    if len(names) != 1 or names[0] in space.names or names[0].endswith("_unconstrained"):
+def _is_flat(names: list[str], trace: poutine.Trace, latents: LatentVector) -> bool:
+    """Whether one auxiliary site of a guide holds all latent variables, unconstrained and in order."""
+    if len(names) != 1 or names[0] in latents.names or names[0].endswith("_unconstrained"):
         return False
-    return nodes(trace)[names[0]]["value"].numel() == space.start.numel()
+    return nodes(trace)[names[0]]["value"].numel() == latents.start.numel()

@@ -1,11 +1,11 @@
-"""Annealed importance sampling: particles led from one density to another through tempered ones in between.
+"""Annealed importance sampling: particles move from one density to another through tempered ones in between.
 
     log f_β(u) = log f_0(u) + β (log f_1(u) - log f_0(u)),    0 = β_0 < β_1 < … < β_T = 1
-    log w      = Σ_t (β_t - β_{t-1}) (log f_1 - log f_0)(u_{t-1}),    u_t from a transition that leaves f_{β_t} in place
+    log w      = Σ_t (β_t - β_{t-1}) (log f_1 - log f_0)(u_{t-1}),    u_t by a transition that keeps f_{β_t} invariant
 
-Where f_0 integrates to one and u_0 is drawn from it, E w is the integral of f_1, so that E log w lies below its
-logarithm. From exact draws of f_1 down to f_0, E w is the integral's inverse, and E[-log w] lies above the logarithm.
-Nothing here knows of Pyro: densities are functions of a tensor of shape (particle, block, size).
+If f_0 integrates to one and u_0 is drawn from it, E w is the integral of f_1, and E log w lies below its logarithm.
+From exact draws of f_1 down to f_0, E w is the integral's inverse, and E[-log w] lies above the logarithm.
+Densities are functions of a tensor of shape (particle, block, size).
 
 References
 ----------
@@ -24,29 +24,30 @@ import torch
 from torch import Tensor
 
 from ..engines.graph import Potential, traced
+from .kernels import hamiltonian_move
 
 LogTerms = Callable[[Tensor], Tensor]  # (particle, block, size) → (2, particle, block): log f_0, and log f_1 - log f_0
 Evaluate = Callable[[Tensor, float], tuple[Tensor, Tensor, Tensor]]
 
 PILOT_STEPS = 50  # temperatures of the pilot run
-PILOT_MOVES = 3  # transitions of it at each
-FIRST_MOVES = 20  # and at the first, where nothing is known yet
+PILOT_MOVES = 3  # its transitions at each temperature
+FIRST_MOVES = 20  # its transitions at the first, where nothing is known yet
 TARGET = 0.8  # acceptance rate that the pilot adapts to
 GAIN = 0.3  # of the adaptation of the step's logarithm
-MEMORY = 0.8  # of its running mean, which is what the pilot notes
-WORTH_TRACING = 300  # evaluations from which recording the graph pays
+MEMORY = 0.8  # of the running mean of that logarithm
+WORTH_TRACING = 300  # evaluations that make up for tracing the graph
 STEEPNESS = 4.0  # of the sigmoid schedule (reference 2)
 
 
 class Moves(NamedTuple):
-    """Leapfrog steps that a pilot run has settled on.
+    """Leapfrog steps, as a pilot run has adapted them.
 
     Attributes
     ----------
     steps : Tensor, shape (temperature,)
-        Size of a step in units of ``scales``.
+        Step size in units of ``scales``.
     scales : Tensor, shape (temperature, size)
-        Standard deviation of every coordinate.
+        Standard deviation of each coordinate.
     """
 
     steps: Tensor
@@ -69,7 +70,7 @@ class Annealed(NamedTuple):
 
 
 def schedule(name: str, count: int) -> Tensor:
-    """Inverse temperatures β_0 = 0, …, β_count = 1, float64: "linear", or "sigmoid" with small steps at both ends."""
+    """Return inverse temperatures β_0 = 0, …, β_count = 1: "linear", or "sigmoid" with small steps at both ends."""
     even = torch.linspace(0, 1, count + 1, dtype=torch.float64)
     if name == "linear":
         return even
@@ -78,7 +79,7 @@ def schedule(name: str, count: int) -> Tensor:
 
 
 def evaluator(log_terms: LogTerms, state: Tensor, evaluations: int) -> Evaluate:
-    """A function (state, β) → (log f_0, log f_1 - log f_0, ∇ log f_β), on a traced graph where that pays.
+    """Return a function (state, β) → (log f_0, log f_1 - log f_0, ∇ log f_β), traced if that pays.
 
     One backward pass gives all three: the terms are the derivatives in their own coefficients.
     """
@@ -105,7 +106,7 @@ def evaluator(log_terms: LogTerms, state: Tensor, evaluations: int) -> Evaluate:
 
 
 def pilot(evaluate: Evaluate, start: Tensor, betas: Tensor, num_leapfrogs: int) -> Moves:
-    """Run up a shortened path and note step sizes with the acceptance aimed at, and the particles' spread.
+    """Run up a shortened path to adapt step sizes to the acceptance rate, and scales to the particles' spread.
 
     Parameters
     ----------
@@ -144,22 +145,22 @@ def pilot(evaluate: Evaluate, start: Tensor, betas: Tensor, num_leapfrogs: int) 
 def anneal(
     evaluate: Evaluate, start: Tensor, betas: Tensor, moves: Moves, num_leapfrogs: int, *, reverse: bool = False
 ) -> Annealed:
-    """Lead particles along the path, with one Hamiltonian transition at every temperature.
+    """Move particles along the path, with one Hamiltonian transition per temperature.
 
     Parameters
     ----------
     evaluate : callable
         As `evaluator` returns it.
     start : Tensor, shape (particle, block, size)
-        Independent draws of f_0, or of f_1 where ``reverse``.
+        Independent draws of f_0, or of f_1 if ``reverse``.
     betas : Tensor, shape (temperature + 1,)
         From 0 to 1.
     moves : Moves
-        As `pilot` returns them, from a run of its own.
+        As `pilot` returns them, from other particles.
     num_leapfrogs : int
-        Steps a transition.
+        Leapfrog steps per transition.
     reverse : bool
-        Whether to go down from f_1 to f_0: the weights then stand for the inverse of the integral.
+        Whether to go down from f_1 to f_0: the weights then estimate the inverse of the integral.
     """
     order = list(range(len(betas)))[:: -1 if reverse else 1]
     state, rates = start, []
@@ -177,7 +178,7 @@ def anneal(
 
 
 def _spread(state: Tensor) -> Tensor:
-    """Standard deviation of every coordinate among the particles of a block, shape (size,)."""
+    """Return the standard deviation of each coordinate among the particles of a block, shape (size,)."""
     return state.var(0).mean(0).sqrt().clamp(min=torch.finfo(state.dtype).tiny)
 
 
@@ -189,21 +190,13 @@ def _move(
     step: Tensor,
     num_leapfrogs: int,
 ) -> tuple[Tensor, float]:
-    """One Hamiltonian transition (reference 3) at β, every block accepted or rejected by itself; the rate, too.
+    """Make one Hamiltonian move (reference 3) at β; ``point`` is what ``evaluate`` returns at ``state``."""
 
-    ``point`` is what ``evaluate`` gives at ``state``. Steps vary, lest trajectories come back to where they began.
-    """
-    log_start, log_ratio, gradient = point
-    step = step * float(torch.empty(()).uniform_(0.6, 1.0))
-    momentum = torch.randn_like(state)
-    before = log_start + beta * log_ratio - 0.5 * momentum.square().sum(-1)
-    proposed = state
-    for _ in range(num_leapfrogs):
-        momentum = momentum + 0.5 * step * gradient
-        proposed = proposed + step * momentum
-        log_start, log_ratio, gradient = evaluate(proposed, beta)
-        momentum = momentum + 0.5 * step * gradient
-    change = log_start + beta * log_ratio - 0.5 * momentum.square().sum(-1) - before
-    accepted = torch.rand_like(change).log() < change  # never where the change is nan
-    rate = float(change.exp().clamp(max=1).nan_to_num(0.0).mean())
-    return torch.where(accepted.unsqueeze(-1), proposed, state), rate
+    def value_and_grad(at: Tensor) -> tuple[Tensor, Tensor]:
+        return tempered(evaluate(at, beta))
+
+    def tempered(terms: tuple[Tensor, Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+        return terms[0] + beta * terms[1], terms[2]
+
+    step = step * float(torch.empty(()).uniform_(0.6, 1.0))  # jittered, to avoid periodic trajectories
+    return hamiltonian_move(value_and_grad, state, *tempered(point), step, num_leapfrogs)

@@ -1,8 +1,8 @@
-"""Transitions that leave a density of independent blocks in place, each block accepted or rejected by itself.
+"""Transition kernels that leave a density of independent blocks invariant; each block is accepted or rejected alone.
 
-A kernel is a function ``(state, log_density, count) -> (state, acceptance)``: ``state`` has shape (block, size),
-``log_density`` maps it to (block), ``count`` is how many transitions came before. Kernels adapt their step with a gain
-that dies away, so that they may be used while the density itself still moves.
+A kernel is a function ``(state, log_density, count) -> (state, accept_rate)``: ``state`` has shape (block, size),
+``log_density`` maps it to (block,), and ``count`` transitions came before. Kernels adapt their step with a vanishing
+gain, and may be used while the density itself still changes.
 
 References
 ----------
@@ -23,18 +23,18 @@ from torch import Tensor
 
 LogDensity = Callable[[Tensor], Tensor]
 Kernel = Callable[[Tensor, LogDensity, int], tuple[Tensor, float]]
-MOST_STEPS = 100  # of a slice's ends, so that an improper density does not run on
+MAX_STEPS = 100  # by which a slice's end steps out, so that an improper density does not run forever
 
 
 def metropolis(moves: int = 10, target: float = 0.35) -> Kernel:
-    """Random-walk Metropolis (reference 1): normal steps of one size, adapted to an acceptance rate.
+    """Random-walk Metropolis (reference 1): isotropic normal steps, their size adapted to an acceptance rate.
 
     Parameters
     ----------
     moves : int
-        Proposals a transition.
+        Proposals per transition.
     target : float
-        Acceptance rate.
+        Acceptance rate to adapt to.
     """
     log_step = 0.0
 
@@ -56,14 +56,14 @@ def metropolis(moves: int = 10, target: float = 0.35) -> Kernel:
 
 
 def hmc(leapfrogs: int = 5, target: float = 0.8) -> Kernel:
-    """Hamiltonian Monte Carlo (reference 2) with a fixed number of leapfrog steps, of one size that varies by a fifth.
+    """Hamiltonian Monte Carlo (reference 2) with a fixed number of leapfrog steps, their size jittered by a fifth.
 
     Parameters
     ----------
     leapfrogs : int
-        Steps a trajectory.
+        Leapfrog steps per trajectory.
     target : float
-        Acceptance rate.
+        Acceptance rate to adapt to.
     """
     log_step = math.log(0.3)
 
@@ -76,32 +76,61 @@ def hmc(leapfrogs: int = 5, target: float = 0.8) -> Kernel:
             return value.detach(), torch.autograd.grad(value.sum(), at)[0]
 
         step = math.exp(log_step) * float(torch.empty(()).uniform_(0.8, 1.2))
-        momentum = torch.randn_like(state)
-        before, gradient = value_and_grad(state)
-        energy = before - 0.5 * momentum.square().sum(1)
-        proposed, value = state, before
-        for _ in range(leapfrogs):
-            momentum = momentum + 0.5 * step * gradient
-            proposed = proposed + step * momentum
-            value, gradient = value_and_grad(proposed)
-            momentum = momentum + 0.5 * step * gradient
-        change = value - 0.5 * momentum.square().sum(1) - energy
-        accepted = float(change.exp().clamp(max=1).nan_to_num(0.0).mean())
+        moved, accepted = hamiltonian_move(value_and_grad, state, *value_and_grad(state), step, leapfrogs)
         log_step += _gain(count) * (accepted - target)
-        return torch.where(_is_below(change)[:, None], proposed, state), accepted
+        return moved, accepted
 
     return transition
 
 
-def gibbs(width: float = 2.0) -> Kernel:
-    """One coordinate after the other from its full conditional, by slice sampling (reference 3, sections 4 and 5).
+def hamiltonian_move(
+    value_and_grad: Callable[[Tensor], tuple[Tensor, Tensor]],
+    state: Tensor,
+    value: Tensor,
+    gradient: Tensor,
+    step: float | Tensor,
+    leapfrogs: int,
+) -> tuple[Tensor, float]:
+    """Move every block along one trajectory (reference 2), accepted or rejected by itself.
 
-    Exact for any density; every coordinate costs a handful of evaluations. Nothing is rejected.
+    Parameters
+    ----------
+    value_and_grad : callable
+        (..., block, size) → log density (..., block), and its gradient.
+    state, value, gradient : Tensor
+        Where the blocks are, and what ``value_and_grad`` returns there.
+    step : float or Tensor
+        Size of a leapfrog step, per coordinate or of all.
+    leapfrogs : int
+        Number of leapfrog steps.
+
+    Returns
+    -------
+    state : Tensor
+    accept_rate : float
+        Mean acceptance probability.
+    """
+    momentum = torch.randn_like(state)
+    before, proposed = value - 0.5 * momentum.square().sum(-1), state
+    for _ in range(leapfrogs):
+        momentum = momentum + 0.5 * step * gradient
+        proposed = proposed + step * momentum
+        value, gradient = value_and_grad(proposed)
+        momentum = momentum + 0.5 * step * gradient
+    change = value - 0.5 * momentum.square().sum(-1) - before
+    accept_rate = float(change.exp().clamp(max=1).nan_to_num(0.0).mean())
+    return torch.where(_is_below(change).unsqueeze(-1), proposed, state), accept_rate
+
+
+def gibbs(width: float = 2.0) -> Kernel:
+    """Each coordinate in turn from its full conditional, by slice sampling (reference 3, sections 4 and 5).
+
+    Exact for any density; each coordinate costs a handful of evaluations, and nothing is rejected.
 
     Parameters
     ----------
     width : float
-        First guess of a conditional's width, on the unconstrained scale.
+        Initial guess of a conditional's width, on the unconstrained scale.
     """
 
     def transition(state: Tensor, log_density: LogDensity, count: int) -> tuple[Tensor, float]:
@@ -114,7 +143,7 @@ def gibbs(width: float = 2.0) -> Kernel:
 
 
 def _slice(state: Tensor, column: int, log_density: LogDensity, width: float) -> Tensor:
-    """One coordinate of every block drawn anew: a level under the density, an interval around it, then shrinkage."""
+    """Redraw one coordinate of every block: a level under the density, an interval around it, then shrinkage."""
     position = state[:, column]
 
     def above(at: Tensor) -> Tensor:
@@ -127,7 +156,7 @@ def _slice(state: Tensor, column: int, log_density: LogDensity, width: float) ->
     right = left + width
     for end, direction in ((left, -width), (right, width)):
         outside = above(end)
-        for _ in range(MOST_STEPS):  # step out until the end lies below the level
+        for _ in range(MAX_STEPS):  # step out until the end lies below the level
             if not outside.any():
                 break
             end += direction * outside
@@ -147,7 +176,7 @@ def _slice(state: Tensor, column: int, log_density: LogDensity, width: float) ->
 
 
 def nuts(warmup: int = 200) -> Kernel:
-    """Pyro's No-U-Turn sampler, over all blocks as one.
+    """Pyro's No-U-Turn sampler, with all blocks as one.
 
     Parameters
     ----------
@@ -155,14 +184,16 @@ def nuts(warmup: int = 200) -> Kernel:
         Transitions that adapt the step size.
     """
     kernel: NUTS | None = None
+    density: LogDensity
 
     def transition(state: Tensor, log_density: LogDensity, count: int) -> tuple[Tensor, float]:
-        nonlocal kernel
+        nonlocal kernel, density
+        density = log_density
         if kernel is None:
-            kernel = NUTS(potential_fn=lambda values: -log_density(values["state"]).sum(), adapt_mass_matrix=False)
+            kernel = NUTS(potential_fn=lambda values: -density(values["state"]).sum(), adapt_mass_matrix=False)
             kernel.initial_params = {"state": state}
             kernel.setup(warmup)
-        kernel.clear_cache()  # the density has moved since
+        kernel.clear_cache()  # the density may have changed since
         with pyro.validation_enabled(False):
             moved = kernel.sample({"state": state})["state"].detach()
         return moved, float(kernel._mean_accept_prob)
@@ -178,5 +209,5 @@ def _gain(count: int) -> float:
 
 
 def _is_below(log_ratio: Tensor) -> Tensor:
-    """Whether to accept, block by block: with probability min(1, exp(log_ratio)); never where that is nan."""
+    """Whether to accept each block: with probability min(1, exp(log_ratio)), and never if that is nan."""
     return torch.rand_like(log_ratio).log() < log_ratio

@@ -1,32 +1,34 @@
-"""The latent variables of a Pyro model as a matrix: a row a datum where data are independent given the parameters.
+"""The latent variables of a Pyro model as unconstrained numbers: a matrix with one row per independent block.
 
-Markov chains over such a matrix accept or reject each row by itself: a thousand data cost no more steps than one.
+Where rows of the data are independent given the parameters, each is a block of its own. A Markov chain over such a
+matrix accepts or rejects each block by itself: a thousand rows cost no more steps than one.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
+import pyro
 import torch
 from pyro import poutine
+from pyro.poutine import Trace
 from torch import Tensor
 from torch.distributions import biject_to
 
-from ..traces.draws import is_latent, is_local, nodes
+from ..traces.sites import is_deterministic, is_latent, is_local, is_plate, nodes
 
 Sites = dict[str, Tensor]
+MAX_NUMBERS = 20_000_000  # entries of draws evaluated at once, times the size of the data
 
 
 class _Site(NamedTuple):
     name: str
     transform: Any  # from the unconstrained scale to the site's support
     shape: torch.Size  # of the unconstrained value
-    row_dim: int | None  # which of its dimensions counts the rows
+    row_dim: int | None  # dimension of the unconstrained value that counts the rows
 
 
-class Blocks:
-    """Unconstrained latent variables, shape (block, size), and their log density, shape (block).
-
-    A block is a row of the data where every latent site lies in a plate over the rows; else there is one block.
+class LatentVector:
+    """Unconstrained latent variables, shape (block, size), and their log density, shape (block,).
 
     Parameters
     ----------
@@ -34,77 +36,147 @@ class Blocks:
         Any Pyro model with continuous latent sites.
     data : tuple
         Its arguments.
+    trace : Trace
+        Of the model, run on the data.
+    by_row : bool
+        Whether a block is a row of the data; else there is one block.
 
-    Raises
-    ------
-    ValueError
-        If a latent site is discrete, or there is none.
+    Attributes
+    ----------
+    start : Tensor, shape (block, size)
+        Latent variables of the trace.
+    chunk : int
+        Number of draws to evaluate at once.
     """
 
-    def __init__(self, model: Callable, data: tuple) -> None:
-        self._model, self._data = model, data
-        trace = poutine.trace(model).get_trace(*data)
-        latent = {name: site for name, site in nodes(trace).items() if is_latent(site)}
-        if not latent:
-            raise ValueError("mcem: the model has no latent site to take an expectation over")
-        for name, site in latent.items():
-            if site["fn"].support.is_discrete:
-                raise ValueError(f"mcem: site {name!r} is discrete: sum it out, or take em, whose E-step is exact")
-        self.by_row = all(is_local(site, data) for site in latent.values())
-        self._rows = len(data[0]) if self.by_row else 1
+    def __init__(self, model: Callable, data: tuple, trace: Trace, *, by_row: bool) -> None:
+        self.model, self.data, self.trace, self.by_row = model, data, trace, by_row
+        self._rows = len(data[0]) if by_row else 1
         self._sites, columns = [], []
-        for name, site in latent.items():
-            transform = biject_to(site["fn"].support)
-            value = transform.inv(site["value"])
-            row_dim = self._row_dim(site) + len(site["fn"].batch_shape) if self.by_row else None
-            self._sites.append(_Site(name, transform, value.shape, row_dim))
-            columns.append(self._as_matrix(value, row_dim))
+        for name, site in nodes(trace).items():
+            if is_latent(site):
+                transform = biject_to(site["fn"].support)
+                value = transform.inv(site["value"])
+                row_dim = self._row_dim(site) + len(site["fn"].batch_shape) if by_row else None
+                self._sites.append(_Site(name, transform, value.shape, row_dim))
+                columns.append(self._as_matrix(value, row_dim))
+        self.names = [site.name for site in self._sites]
         self.start = torch.cat(columns, 1).detach()
+        numbers = self.start.numel() + sum(value.numel() for value in data if isinstance(value, Tensor))
+        self.chunk = max(1, min(1000, MAX_NUMBERS // numbers))
 
-    def _row_dim(self, site: Any) -> int:
-        """The dimension, counted from the end of the batch's, of the plate over the rows."""
-        return next(frame.dim for frame in site["cond_indep_stack"] if frame.size == self._rows)
+    def as_one_block(self) -> "LatentVector":
+        """Return the same latent variables with all rows in one block."""
+        return LatentVector(self.model, self.data, self.trace, by_row=False)
+
+    def sites(self, matrix: Tensor) -> Sites:
+        """Return constrained values by name."""
+        return {site.name: site.transform(value) for site, value in self._split(matrix)}
+
+    def unconstrained(self, matrix: Tensor) -> Sites:
+        """Return unconstrained values by name."""
+        return {site.name: value for site, value in self._split(matrix)}
+
+    def matrix(self, sites: Mapping[str, Tensor]) -> Tensor:
+        """Return constrained values by name as unconstrained ones, shape (block, size)."""
+        parts = [self._as_matrix(site.transform.inv(sites[site.name]), site.row_dim) for site in self._sites]
+        return torch.cat(parts, 1)
+
+    def log_density(self, matrix: Tensor) -> Tensor:
+        """Return log p(x, z) on the unconstrained scale, Jacobians included, in nats; shape (block,)."""
+        return self.log_terms(matrix).sum(0)
+
+    def log_terms(self, matrix: Tensor) -> Tensor:
+        """Return log p(z) on the unconstrained scale, Jacobians included, and log p(x | z); shape (2, block)."""
+        trace = poutine.trace(poutine.condition(self.model, data=self.sites(matrix))).get_trace(*self.data)
+        trace.compute_log_prob()
+        prior = self.by_block(trace, lambda name: name in self.names) + self.log_jacobian(matrix)
+        return torch.stack([prior, self.by_block(trace, lambda name: name not in self.names)])
+
+    def by_block(self, trace: Trace, wanted: Callable[[str], bool] = lambda _: True) -> Tensor:
+        """Return the sum of a trace's log densities, which must have been computed; shape (block,)."""
+        total = self.start.new_zeros(self._rows)
+        for name, node in nodes(trace).items():
+            if has_density(node) and wanted(name):
+                total = total + self._sum(node["log_prob"], node)
+        return total
+
+    def log_jacobian(self, matrix: Tensor) -> Tensor:
+        """Return the log Jacobian determinants of the transforms from the unconstrained scale; shape (block,)."""
+        total = self.start.new_zeros(self._rows)
+        for site, value in self._split(matrix):
+            terms = site.transform.log_abs_det_jacobian(value, site.transform(value))
+            total = total + self._as_matrix(terms, site.row_dim).sum(1)
+        return total
+
+    def _row_dim(self, node: Any) -> int:
+        """Return the batch dimension, counted from the end, of the plate over the rows."""
+        return next(frame.dim for frame in node["cond_indep_stack"] if frame.size == self._rows)
 
     def _as_matrix(self, value: Tensor, row_dim: int | None) -> Tensor:
         return value.reshape(1, -1) if row_dim is None else value.movedim(row_dim, 0).reshape(self._rows, -1)
 
-    def sites(self, matrix: Tensor) -> Sites:
-        """Constrained values by name."""
-        return {site.name: site.transform(value) for site, value in self._split(matrix)}
-
     def _split(self, matrix: Tensor) -> list[tuple[_Site, Tensor]]:
-        found, start = [], 0
-        for site in self._sites:
-            width = site.shape.numel() // self._rows
-            part = matrix[:, start : start + width]
-            start += width
-            if site.row_dim is None:
-                value = part.reshape(site.shape)
-            else:
-                moved = [self._rows, *(s for d, s in enumerate(site.shape) if d != site.row_dim)]
-                value = part.reshape(moved).movedim(0, site.row_dim)
-            found.append((site, value))
-        return found
+        parts = matrix.split([site.shape.numel() // self._rows for site in self._sites], 1)
+        return [(site, self._as_site(site, part)) for site, part in zip(self._sites, parts, strict=True)]
 
-    def log_density(self, matrix: Tensor) -> Tensor:
-        """Log density p(x, z) of each block on the unconstrained scale, Jacobians in, in nats; shape (block)."""
-        values, total = {}, matrix.new_zeros(self._rows)
-        pairs = self._split(matrix)
-        for site, value in pairs:
-            values[site.name] = site.transform(value)
-        trace = poutine.trace(poutine.condition(self._model, data=values)).get_trace(*self._data)
-        trace.compute_log_prob()
-        for node in nodes(trace).values():
-            if node["type"] == "sample" and "log_prob" in node and (not self.by_row or is_local(node, self._data)):
-                total = total + self._by_block(node["log_prob"], node)
-        for site, value in pairs:
-            jacobian = site.transform.log_abs_det_jacobian(value, values[site.name])
-            total = total + self._by_block(jacobian, nodes(trace)[site.name])
-        return total
+    def _as_site(self, site: _Site, part: Tensor) -> Tensor:
+        if site.row_dim is None:
+            return part.reshape(site.shape)
+        others = [size for dim, size in enumerate(site.shape) if dim != site.row_dim]
+        return part.reshape(self._rows, *others).movedim(0, site.row_dim)
 
-    def _by_block(self, terms: Tensor, node: Any) -> Tensor:
+    def _sum(self, terms: Tensor, node: Any) -> Tensor:
         if not self.by_row:
             return terms.sum().reshape(1)
-        batch = len(node["fn"].batch_shape)
-        terms = terms.flatten(batch).sum(-1) if terms.dim() > batch else terms
         return terms.movedim(self._row_dim(node), 0).reshape(self._rows, -1).sum(1)
+
+
+def latent_vector(method: str, model: Callable, data: tuple) -> LatentVector:
+    """Return the model's latent variables, by row if each row's density depends on its own latent variables alone.
+
+    Raises
+    ------
+    ValueError
+        If a latent site is discrete, there is none, or a plate is subsampled. ``method`` is for the message.
+    """
+    trace = poutine.trace(model).get_trace(*data)
+    latent = {name: node for name, node in nodes(trace).items() if is_latent(node)}
+    if not latent:
+        raise ValueError(f"{method}: the model has no latent site")
+    for name, node in latent.items():
+        if node["fn"].support.is_discrete:
+            raise ValueError(f"{method}: site {name!r} is discrete: give the model with that site summed out")
+    for name, node in nodes(trace).items():
+        if is_plate(node) and (node["fn"].subsample_size or node["fn"].size) < node["fn"].size:
+            raise ValueError(f"{method}: plate {name!r} subsamples its rows: {method} needs all of them")
+    with pyro.validation_enabled(False):
+        if is_by_row(trace, data):
+            latents = LatentVector(model, data, trace, by_row=True)
+            if _rows_are_independent(latents):
+                return latents
+        return LatentVector(model, data, trace, by_row=False)
+
+
+def has_density(node: Mapping[str, Any]) -> bool:
+    """Whether a node of a trace has a density: it is no plate, parameter or deterministic value."""
+    return node["type"] == "sample" and not is_plate(node) and not is_deterministic(node)
+
+
+def is_by_row(trace: Trace, data: tuple) -> bool:
+    """Whether every site with a density lies in a plate over the rows of the data."""
+    return all(is_local(node, data) for node in nodes(trace).values() if has_density(node))
+
+
+def _rows_are_independent(latents: LatentVector) -> bool:
+    """Whether each row's density depends on that row's latent variables only: reweighting rows reweights gradients."""
+    at = latents.start.clone().requires_grad_()
+    with torch.enable_grad():
+        terms = latents.log_density(at)
+        weights = torch.linspace(0.5, 1.5, len(terms)).to(terms)
+        plain, weighted = (
+            torch.autograd.grad((by * terms).sum(), at, retain_graph=True)[0]
+            for by in (torch.ones_like(terms), weights)
+        )
+    expected = weights[:, None] * plain
+    return torch.allclose(weighted, expected, rtol=1e-4, atol=1e-5 * float(plain.abs().max()), equal_nan=True)

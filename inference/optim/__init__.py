@@ -1,1 +1,1 @@
-"""Optimisers of ELBOs and of densities: gradient steps, quasi-Newton steps, losses, minibatches, curvature."""
+"""Gradient steps, L-BFGS, losses, minibatches, and the curvature at a mode."""

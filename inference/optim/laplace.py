@@ -1,15 +1,16 @@
-"""The normal of Laplace's method: mean at the mode, covariance from the curvature of the log density there."""
+"""Laplace's approximation: a normal at the mode, with the covariance given by the log density's curvature there."""
 
 import torch
-from pyro import poutine
 from pyro.infer.autoguide import AutoLaplaceApproximation, AutoMultivariateNormal
 from torch import Tensor
 
-_ROWS = 64  # of the Hessian, worked out at once
+from ..traces.params import trace_pair
+
+HESSIAN_ROWS = 64  # computed in one backward pass
 
 
-def curved(guide: AutoLaplaceApproximation, data: tuple) -> AutoMultivariateNormal:
-    """The guide whose curvature is that of the log joint density at the point that ``guide`` has reached.
+def laplace_normal(guide: AutoLaplaceApproximation, data: tuple) -> AutoMultivariateNormal:
+    """Return the normal guide at the mode that ``guide`` has found, its precision minus the log joint's Hessian.
 
     Parameters
     ----------
@@ -21,16 +22,14 @@ def curved(guide: AutoLaplaceApproximation, data: tuple) -> AutoMultivariateNorm
     Raises
     ------
     ArithmeticError
-        If the density rises from the point in some direction, so that it is no mode.
+        If the Hessian is not negative definite: the point is no mode.
 
     References
     ----------
     1. Bishop (2006), Pattern Recognition and Machine Learning, section 4.4, equations 4.131 to 4.134.
     """
-    reached = poutine.trace(guide).get_trace(*data)
-    model = poutine.trace(poutine.replay(guide.model, trace=reached)).get_trace(*data)
-    negative = torch.as_tensor(reached.log_prob_sum() - model.log_prob_sum())
-    precision = hessian(negative, guide.loc)
+    at_mode, model = trace_pair(guide.model, guide, data)
+    precision = hessian(torch.as_tensor(at_mode.log_prob_sum() - model.log_prob_sum()), guide.loc)
     with torch.no_grad():
         try:
             covariance = precision.inverse()
@@ -38,7 +37,7 @@ def curved(guide: AutoLaplaceApproximation, data: tuple) -> AutoMultivariateNorm
             root = torch.linalg.cholesky(covariance / scale.unsqueeze(-1) / scale)
         except torch.linalg.LinAlgError:  # pyright: ignore[reportPrivateImportUsage]
             raise ArithmeticError(
-                "svi: Laplace's method needs a mode, and the density still rises from the point reached: "
+                "svi: Laplace's approximation needs a mode, and the density still rises from the point reached: "
                 "take more steps"
             ) from None
     normal = AutoMultivariateNormal(guide.model)
@@ -50,13 +49,13 @@ def curved(guide: AutoLaplaceApproximation, data: tuple) -> AutoMultivariateNorm
 
 
 def hessian(value: Tensor, at: Tensor) -> Tensor:
-    """Second derivatives of a scalar by a vector, (d, d), many rows in one backward pass."""
+    """Return the second derivatives of a scalar with respect to a vector, (d, d), many rows per backward pass."""
     (gradient,) = torch.autograd.grad(value, at, create_graph=True)
-    found = []
-    for rows in torch.eye(len(at), dtype=at.dtype, device=at.device).split(_ROWS):
+    blocks = []
+    for rows in torch.eye(len(at), dtype=at.dtype, device=at.device).split(HESSIAN_ROWS):
         try:
-            (part,) = torch.autograd.grad(gradient, at, rows, retain_graph=True, is_grads_batched=True)
+            (block,) = torch.autograd.grad(gradient, at, rows, retain_graph=True, is_grads_batched=True)
         except RuntimeError:  # an operation that cannot be batched
-            part = torch.stack([torch.autograd.grad(gradient, at, row, retain_graph=True)[0] for row in rows])
-        found.append(part)
-    return torch.cat(found)
+            block = torch.stack([torch.autograd.grad(gradient, at, row, retain_graph=True)[0] for row in rows])
+        blocks.append(block)
+    return torch.cat(blocks)

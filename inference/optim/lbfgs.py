@@ -1,44 +1,26 @@
-"""Quasi-Newton steps for losses without noise, such as that of a point: a few dozen where Adam takes thousands.
+"""L-BFGS for losses without noise, such as that of a point estimate: a few dozen steps where Adam takes thousands.
 
 Liu and Nocedal (1989), On the limited memory BFGS method for large scale optimization, Mathematical Programming 45.
 """
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
-from scipy.optimize import minimize
 from torch import Tensor
 
 from ..progress import Progress
+from .result import FitResult
 
-_NO_VALUE = 1e30  # where the loss is not a number: more than any loss, so that the line search turns back
-_STATIONARY = 1e-4  # largest gradient at the end, relative to the loss, at which the point counts as one
-
-
-class Descent(NamedTuple):
-    """Where quasi-Newton steps have led.
-
-    Attributes
-    ----------
-    losses : Tensor, shape (iteration,)
-        In nats.
-    gradient : float
-        Largest entry of the last gradient.
-    converged : bool
-        Whether it is near zero; else the iterations ran out.
-    """
-
-    losses: Tensor
-    gradient: float
-    converged: bool
+NO_VALUE = 1e30  # stands for a loss that is not a number, so that the line search turns back
+MAX_GRADIENT = 1e-4  # largest entry at a stationary point, relative to 1 + |loss|
 
 
-def minimise_exactly(
-    loss_and_grads: Callable[[], float], params: Sequence[Tensor], *, num_steps: int, bar: Progress
-) -> Descent | None:
-    """Minimise by L-BFGS; leaves the end in ``params``, or the start where it is of no use.
+def fit_lbfgs(
+    loss_and_grads: Callable[[], Any], params: Sequence[Tensor], *, num_steps: int, bar: Progress
+) -> FitResult | None:
+    """Minimise by L-BFGS; on success ``params`` hold the minimiser, otherwise they are restored.
 
     Parameters
     ----------
@@ -47,51 +29,59 @@ def minimise_exactly(
     params : sequence of Tensor
         Unconstrained leaves.
     num_steps : int
-        Iterations, at most.
+        Maximum number of iterations.
     bar : Progress
 
     Returns
     -------
-    Descent or None
-        None where the loss changes from call to call, or the line search breaks down away from a stationary point.
+    FitResult or None
+        None if the loss is noisy (it changes from call to call) or not finite at the start, or if the line search
+        fails away from a stationary point.
     """
-    losses: list[float] = []
-    sizes = [p.numel() for p in params]
+    from scipy.optimize import minimize  # slow to import
 
+    losses: list[float] = []
+
+    def flat(tensors: Sequence[Tensor]) -> np.ndarray:
+        return torch.cat([t.detach().reshape(-1) for t in tensors]).double().cpu().numpy()
+
+    @torch.no_grad()
     def put(vector: np.ndarray) -> None:
-        with torch.no_grad():
-            for part, p in zip(torch.from_numpy(vector).split(sizes), params, strict=True):
-                p.copy_(part.view(p.shape))
+        for part, p in zip(torch.from_numpy(vector).split([p.numel() for p in params]), params, strict=True):
+            p.copy_(part.view(p.shape))
 
     def evaluate(vector: np.ndarray) -> tuple[float, np.ndarray]:
         put(vector)
         for p in params:
             p.grad = None
         try:
-            value = loss_and_grads()
+            value = float(loss_and_grads())
         except torch.linalg.LinAlgError:  # pyright: ignore[reportPrivateImportUsage]
             value = float("nan")
-        grads = [torch.zeros_like(p) if p.grad is None else p.grad for p in params]
-        grad = torch.cat([g.detach().reshape(-1) for g in grads]).double().cpu().numpy()
-        if not (np.isfinite(value) and np.isfinite(grad).all()):
-            return _NO_VALUE, np.zeros(len(vector))
-        return value, grad
+        gradient = flat([torch.zeros_like(p) if p.grad is None else p.grad for p in params])
+        if not (np.isfinite(value) and np.isfinite(gradient).all()):
+            return NO_VALUE, np.zeros(len(vector))
+        return value, gradient
 
     def note(intermediate_result) -> None:
         losses.append(float(intermediate_result.fun))
         bar.update(len(losses), f"log density {-losses[-1]:.2f}")
 
-    start = torch.cat([p.detach().reshape(-1) for p in params]).double().cpu().numpy()
+    start = flat(params)
     first, again = evaluate(start)[0], evaluate(start)[0]
-    if first != again or first == _NO_VALUE:
+    if first != again or first == NO_VALUE:
         put(start)
         return None
     options = {"maxiter": num_steps, "maxfun": 20 * num_steps, "maxcor": 20, "ftol": 1e-13, "gtol": 1e-6}
     found = minimize(evaluate, start, jac=True, method="L-BFGS-B", options=options, callback=note)
-    value, grad = evaluate(found.x)
-    gradient = float(np.abs(grad).max())
-    stationary = value < _NO_VALUE and gradient <= _STATIONARY * (1 + abs(value))
+    value, gradient = evaluate(found.x)
+    largest = float(np.abs(gradient).max())
+    stationary = value < NO_VALUE and largest <= MAX_GRADIENT * (1 + abs(value))
     if not stationary and found.nit < num_steps:
         put(start)
         return None
-    return Descent(torch.tensor(losses or [value], dtype=torch.float64), gradient, stationary)
+    losses = losses or [value]
+    message = f"reached a stationary point in {len(losses)} iterations (largest gradient {largest:.1e})"
+    if not stationary:
+        message = f"took all {len(losses)} iterations with a gradient of {largest:.1e} left: take more steps"
+    return FitResult(torch.tensor(losses, dtype=torch.float64), "L-BFGS", stationary, message)

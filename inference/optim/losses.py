@@ -1,16 +1,23 @@
-"""Pyro's losses by name.
+"""Losses for `svi`: Pyro's by name, and one that anneals the KL divergence of the local latent variables.
 
 References
 ----------
 1. Schulman, Heess, Weber and Abbeel (2015), Gradient estimation using stochastic computation graphs, NeurIPS.
 2. Li and Turner (2016), Rényi divergence variational inference, NeurIPS.
 3. Burda, Grosse and Salakhutdinov (2016), Importance weighted autoencoders, ICLR.
+4. Sønderby, Raiko, Maaløe, Sønderby and Winther (2016), Ladder variational autoencoders, NeurIPS.
+5. Bowman, Vilnis, Vinyals, Dai, Jozefowicz and Bengio (2016), Generating sentences from a continuous space, CoNLL.
 """
 
 from collections.abc import Callable
 from typing import Any
 
 from pyro.infer import ELBO, RenyiELBO, Trace_ELBO, TraceEnum_ELBO, TraceGraph_ELBO, TraceMeanField_ELBO
+from pyro.poutine.messenger import Messenger
+from torch import Tensor
+
+from ..options import at_least_one
+from ..traces.sites import is_latent, is_local
 
 LOSSES: dict[str, Callable[..., ELBO]] = {
     "trace": Trace_ELBO,
@@ -30,24 +37,24 @@ def named_loss(
     vectorize: bool = False,
     max_plate_nesting: float = float("inf"),
 ) -> ELBO:
-    """One of Pyro's losses.
+    """Return one of Pyro's losses.
 
     Parameters
     ----------
     name : str
         "trace": the ELBO by Monte Carlo. "mean_field": with Kullback-Leibler divergences in closed form where guide
-        and model sites allow. "graph": with the lesser variance that conditional independence allows, and baselines,
-        for sites without a reparameterisation (reference 1). "enum": discrete sites summed out. "renyi": the bound
-        of order ``alpha`` (reference 2). "iwae": the importance-weighted bound of ``num_particles`` draws, which is
-        the Rényi bound of order 0 (reference 3).
+        and model sites allow. "graph": for sites without a reparameterisation, with less variance thanks to
+        conditional independence and baselines (reference 1). "enum": discrete sites summed out. "renyi": the bound of
+        order ``alpha`` (reference 2). "iwae": the importance-weighted bound of ``num_particles`` draws, which is the
+        Rényi bound of order 0 (reference 3).
     num_particles : int
-        Draws of the guide a step.
+        Draws of the guide per step.
     alpha : float
         Order of "renyi"; not 1, where it is the ELBO.
     vectorize : bool
-        Whether to make the draws at once; guide and model must take one more dimension on the left then.
+        Whether to make the draws at once; guide and model must then support one more dimension on the left.
     max_plate_nesting : int, optional
-        Plates within plates in model and guide; found by running them where left out.
+        Depth of nested plates in model and guide; default: found by running them.
 
     Raises
     ------
@@ -56,8 +63,7 @@ def named_loss(
     """
     if name not in LOSSES:
         raise ValueError(f"svi: unknown loss {name!r}: there is {', '.join(LOSSES)}")
-    if num_particles < 1:
-        raise ValueError(f"svi: num_particles must be at least 1, got {num_particles}")
+    at_least_one("svi", num_particles=num_particles)
     options = {
         "num_particles": num_particles,
         "vectorize_particles": vectorize and num_particles > 1,
@@ -74,9 +80,63 @@ def named_loss(
 
 
 def loss_and_grads(loss: Any, model: Callable, guide: Callable, data: tuple) -> Any:
-    """The value of a loss of Pyro's or of one's own; adds its gradient to ``.grad`` of every parameter."""
+    """Return the value of one of Pyro's losses or a function; add its gradient to ``.grad`` of every parameter."""
     if hasattr(loss, "loss_and_grads"):
         return loss.loss_and_grads(model, guide, *data)
     value = loss(model, guide, *data)
     value.backward()
     return value.detach()
+
+
+def kl_warm_up(num_steps: int, *, start: float = 0.0, num_particles: int = 1) -> Callable[..., Tensor]:
+    """Return a loss that anneals in the KL divergence of local latent variables, so that a decoder learns to use them.
+
+    It is minus E[log p(x | z)] + β E[log p(z) - log q(z)], with β rising linearly from ``start`` to 1; from then on it
+    is minus the ELBO (references 4 and 5). The divergence of global latent variables counts in full throughout. The
+    loss counts its calls: make a new one for every fit.
+
+    Parameters
+    ----------
+    num_steps : int
+        Calls until β is 1. Take fewer than a third of the fit's steps: after that the step size decays.
+    start : float
+        β at the first call, between 0 and 1.
+    num_particles : int
+        Draws of the guide per step.
+
+    Returns
+    -------
+    callable
+        ``(model, guide, *data) -> Tensor``.
+
+    Raises
+    ------
+    ValueError
+        If an option is out of range.
+    """
+    at_least_one("kl_warm_up", num_steps=num_steps, num_particles=num_particles)
+    if not 0 <= start <= 1:
+        raise ValueError(f"kl_warm_up: start must lie between 0 and 1, got {start}")
+    loss = Trace_ELBO(num_particles=num_particles)
+    calls = 0
+
+    def kl_warm_up(model: Callable, guide: Callable, *data: Any) -> Tensor:
+        nonlocal calls
+        scaled = LocalScale(data, start + (1 - start) * min(1.0, calls / num_steps))
+        calls += 1
+        return loss.differentiable_loss(scaled(model), scaled(guide), *data)
+
+    kl_warm_up.changes = True  # pyright: ignore[reportFunctionMemberAccess] (from call to call: never compiled)
+    return kl_warm_up
+
+
+class LocalScale(Messenger):
+    """Multiplies the log density of every latent site in a plate over the rows of the data."""
+
+    def __init__(self, data: tuple, scale: float) -> None:
+        super().__init__()
+        self.data, self.scale = data, scale
+
+    def _pyro_sample(self, msg: dict[str, Any]) -> None:
+        if is_latent(msg) and is_local(msg, self.data):
+            msg["scale"] = msg["scale"] * self.scale

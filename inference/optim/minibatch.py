@@ -1,4 +1,4 @@
-"""Minibatches for any model that puts its rows in a plate: batches of rows, and the scale that makes up for them."""
+"""Minibatches for any model with a plate over its rows: batches of rows, and the scale that makes up for the rest."""
 
 from collections.abc import Callable, Iterator
 from itertools import islice
@@ -6,12 +6,13 @@ from typing import Any, NamedTuple
 
 import torch
 from pyro import poutine
+from pyro.poutine import Trace
 from pyro.poutine.messenger import Messenger
 from torch import Tensor
 
-from ..traces.draws import is_latent, nodes
+from ..traces.sites import is_latent, nodes
 
-SHUFFLED = 1_000_000  # rows, at most, that are gone through in epochs
+MAX_ROWS = 1_000_000  # that are gone through in epochs; of more rows, only batches and an example are ever read
 
 
 class RowScale(Messenger):
@@ -26,11 +27,6 @@ class RowScale(Messenger):
             msg["scale"] = msg["scale"] * self.scale
 
 
-def is_row_data(value: Any, rows: int) -> bool:
-    """Whether an argument is a tensor with a row for each datum."""
-    return isinstance(value, Tensor) and value.dim() > 0 and len(value) == rows
-
-
 def row_scale(model: Callable, data: tuple, batch_size: int, *, autoguide: bool) -> RowScale:
     """Find the model's plates over the rows of ``data``, and check that batches of rows can stand for all of them.
 
@@ -38,14 +34,14 @@ def row_scale(model: Callable, data: tuple, batch_size: int, *, autoguide: bool)
     ------
     ValueError
         If ``batch_size`` is out of range, no plate has as many entries as the data has rows, an autoguide would
-        have to give every row parameters of its own, or the prior itself depends on the data.
+        need parameters for every row, or the prior itself depends on the data.
     """
     rows = len(data[0])
     if not 1 <= batch_size <= rows:
         raise ValueError(f"svi: batch_size must lie between 1 and the number of rows, {rows}; got {batch_size}")
     more = min(rows, 2 * batch_size)
     with torch.random.fork_rng():
-        trace, part = (poutine.trace(model).get_trace(*_first(data, rows, size)) for size in (more, batch_size))
+        trace, part = (poutine.trace(model).get_trace(*_first(data, size)) for size in (more, batch_size))
     plates = _plates(trace, more) & _plates(part, batch_size)
     if not plates:
         raise ValueError(f"svi: batch_size needs a pyro.plate over the {rows} rows of the data, and the model has none")
@@ -57,7 +53,7 @@ def row_scale(model: Callable, data: tuple, batch_size: int, *, autoguide: bool)
             "leave batch_size out, or write a guide that computes it from the row"
         )
     values = {name: site["value"] for name, site in latent.items() if name not in local}
-    again = poutine.trace(poutine.condition(model, data=values)).get_trace(*_first(data, rows, batch_size))
+    again = poutine.trace(poutine.condition(model, data=values)).get_trace(*_first(data, batch_size))
     trace.compute_log_prob()
     again.compute_log_prob()
     for name in values:
@@ -70,33 +66,38 @@ def row_scale(model: Callable, data: tuple, batch_size: int, *, autoguide: bool)
     return RowScale(plates, rows / batch_size)
 
 
-def glimpse(data: tuple, batch_size: int | None) -> tuple:
-    """What stands for the data where something has to be done once, outside of the steps.
+def is_large(data: tuple, batch_size: int | None) -> bool:
+    """Whether the data are too many to evaluate at once: a fit in minibatches of more than `MAX_ROWS` rows."""
+    return batch_size is not None and len(data[0]) > MAX_ROWS
 
-    All of them, unless a fit in minibatches has more than `SHUFFLED` rows: then a hundredth of that, evenly spaced.
-    """
-    if batch_size is None or len(data[0]) <= SHUFFLED:
-        return data
+
+def example_rows(data: tuple) -> tuple:
+    """Return a hundredth of `MAX_ROWS`, evenly spaced, for one-off work on large data (initialisation, tracing)."""
     rows = len(data[0])
-    return tuple(value[:: 100 * rows // SHUFFLED] if is_row_data(value, rows) else value for value in data)
+    return tuple(value[:: 100 * rows // MAX_ROWS] if is_row_data(value, rows) else value for value in data)
 
 
-class Picked(NamedTuple):
-    """Batches of one tensor's rows, gathered when they are needed.
+def is_row_data(value: Any, rows: int) -> bool:
+    """Whether an argument is a tensor with one entry per row."""
+    return isinstance(value, Tensor) and value.dim() > 0 and len(value) == rows
+
+
+class RowIndex(NamedTuple):
+    """Batches of one tensor's rows that have not been gathered yet.
 
     Attributes
     ----------
     data : Tensor, shape (n, …)
     rows : Tensor, shape (count, batch)
-        Their indices.
+        Indices of the rows.
     """
 
     data: Tensor
     rows: Tensor
 
 
-def gathered(values: Tensor | Picked) -> Tensor:
-    """The rows that were picked, shape (count, batch, …); a tensor as it is."""
+def gather(values: Tensor | RowIndex) -> Tensor:
+    """Return the rows indexed, shape (count, batch, …); a tensor as it is."""
     if isinstance(values, Tensor):
         return values
     data, rows = values
@@ -104,14 +105,14 @@ def gathered(values: Tensor | Picked) -> Tensor:
 
 
 class Batches:
-    """Endless batches: epochs of freshly shuffled rows, of which the last that fill no batch are left out.
+    """Endless batches: shuffled epochs; the last incomplete batch is dropped.
 
-    Of more than `SHUFFLED` rows each batch is drawn by itself, so that cost and memory do not grow with their number.
+    Batches of more than `MAX_ROWS` rows are drawn independently, so that cost and memory do not grow with the rows.
 
     Attributes
     ----------
     positions : list of int
-        Which of the data have a row for each datum; the rest is in every batch as it is.
+        Which of the data have one entry per row; the others are the same in every batch.
     """
 
     def __init__(self, data: tuple, batch_size: int) -> None:
@@ -119,19 +120,22 @@ class Batches:
         self.positions = [position for position, value in enumerate(data) if is_row_data(value, self._rows)]
         self._epochs = self._shuffled()
 
+    def __iter__(self) -> Iterator[tuple]:
+        return self
+
     def __next__(self) -> tuple:
         batch = list(self._data)
-        for position, picked in zip(self.positions, self.take(1), strict=True):
-            batch[position] = gathered(picked)[0]
+        for position, index in zip(self.positions, self.take(1), strict=True):
+            batch[position] = gather(index)[0]
         return tuple(batch)
 
-    def take(self, count: int) -> list[Picked]:
-        """That many batches of what has rows."""
-        if self._rows > SHUFFLED:
+    def take(self, count: int) -> list[RowIndex]:
+        """Return the next ``count`` batches of the data with rows."""
+        if self._rows > MAX_ROWS:
             index = torch.randint(self._rows, (count, self._batch_size), device=self._data[0].device)
         else:
             index = torch.stack(list(islice(self._epochs, count)))
-        return [Picked(self._data[position], index) for position in self.positions]
+        return [RowIndex(self._data[position], index) for position in self.positions]
 
     def _shuffled(self) -> Iterator[Tensor]:
         while True:
@@ -139,10 +143,10 @@ class Batches:
             yield from order[: len(order) - len(order) % self._batch_size].split(self._batch_size)
 
 
-def _first(data: tuple, rows: int, size: int) -> tuple:
-    return tuple(value[:size] if is_row_data(value, rows) else value for value in data)
+def _first(data: tuple, size: int) -> tuple:
+    return tuple(value[:size] if is_row_data(value, len(data[0])) else value for value in data)
 
 
-def _plates(trace: poutine.Trace, size: int) -> set[str]:
+def _plates(trace: Trace, size: int) -> set[str]:
     frames = (frame for site in nodes(trace).values() if site["type"] == "sample" for frame in site["cond_indep_stack"])
     return {frame.name for frame in frames if frame.size == size}

@@ -1,1 +1,1 @@
-"""What Pyro's traces say of a model or a guide: its sites, parameters, draws, starting values."""
+"""What Pyro's traces tell about a model or a guide: sites, parameters, draws, initial values."""

@@ -1,7 +1,7 @@
-"""Where a fit starts: a model may say so, site by site, with ``infer={"init": function}``.
+"""Initial values: a model may give one per site, with ``infer={"init": function}``.
 
-The function takes nothing and returns a value that expands to the site's shape. It is called only where a fit looks
-for a start, so that it may be slow (k-means, say) and may draw random numbers.
+The function takes no arguments and returns a value that expands to the site's shape. It is called only where a fit
+looks for a start, so it may be slow (k-means, say) and may draw random numbers.
 """
 
 from collections.abc import Callable
@@ -12,18 +12,18 @@ from pyro.poutine.messenger import Messenger
 from torch import Tensor
 
 
-class Start(Messenger):
-    """Gives sites that say where to start that value, and leaves the others to whoever comes next."""
+class InitMessenger(Messenger):
+    """Sets each site that has an initial value to it, and leaves the others to the next handler."""
 
     def _pyro_sample(self, msg: dict[str, Any]) -> None:
-        start = (msg["infer"] or {}).get("init")
-        if start is not None and msg["value"] is None:
-            msg["value"] = start().expand(msg["fn"].shape()).clone()
+        init = (msg["infer"] or {}).get("init")
+        if init is not None and msg["value"] is None:
+            msg["value"] = init().expand(msg["fn"].shape()).clone()
 
 
-def start_strategy(site: dict[str, Any]) -> Tensor:
-    """Initial value of a site for NUTS: the model's own, or uniform within (-2, 2) on the unconstrained scale."""
-    start: Callable[[], Tensor] | None = site["infer"].get("init")
-    if start is None:
-        return init_to_uniform(site)  # pyright: ignore[reportReturnType] (a partial only where it is given no site)
-    return start().expand(site["fn"].shape()).clone()
+def init_to_site(site: dict[str, Any]) -> Tensor:
+    """Return the model's own initial value; without one, uniform within (-2, 2) on the unconstrained scale."""
+    init: Callable[[], Tensor] | None = site["infer"].get("init")
+    if init is None:
+        return init_to_uniform(site)  # pyright: ignore[reportReturnType] (a partial only if no site is given)
+    return init().expand(site["fn"].shape()).clone()

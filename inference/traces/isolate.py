@@ -1,4 +1,4 @@
-"""Fits that neither see nor disturb one another: parameters and random numbers are put back."""
+"""Fits that neither see nor disturb one another: the parameter store and random states are restored."""
 
 import random
 from collections.abc import Iterator
@@ -13,8 +13,8 @@ import torch
 def isolated(seed: int) -> Iterator[None]:
     """Run a fit from ``seed`` with an empty parameter store, and restore all global state afterwards.
 
-    Two guides of one class share their parameters' names in Pyro's store: one that is not empty would hand the
-    values of the last fit to the next.
+    Two guides of one class share parameter names in Pyro's store: a store that is not empty would pass the values of
+    one fit on to the next.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""The records of pure functions by which a model hands its coordinate-wise updates to a generic loop."""
+"""Records of pure functions: a model's updates, which `em`, `cavi` and `gibbs` iterate."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -17,34 +17,33 @@ def _as_they_are(*data: Any) -> tuple:
 
 
 class Steps(NamedTuple):
-    """Updates of expectation maximisation or of coordinate ascent. Every function is pure and takes the data last.
+    """Updates of expectation maximisation or of coordinate ascent: pure functions that take the data last.
 
     Attributes
     ----------
     init : callable
-        ``(restart, *data) -> params``: starting values; EM's are keyed by the model's site names, those of coordinate
-        ascent are the parameters of q. ``restart`` counts from 0; randomness comes from torch's generator, which the
-        loop has seeded.
+        ``(restart, *data) -> params``: starting values, keyed by the model's site names for EM, the parameters of q
+        for coordinate ascent. ``restart`` counts from 0; randomness comes from torch's seeded generator.
     e_step : callable
-        ``(params, *data) -> expectations``: whatever ``m_step`` and ``objective`` need.
+        ``(params, *data) -> expectations``: what ``m_step`` and ``objective`` need, in a NamedTuple.
     m_step : callable
         ``(expectations, *data) -> params``.
     objective : callable
-        ``(params, expectations) -> scalar Tensor``, in nats: what the loop raises. It may never fall. EM asks for it
-        after an E-step, coordinate ascent after either step, with the latest of both.
+        ``(params, expectations) -> scalar Tensor``, in nats: what the iteration raises. It may never fall. EM
+        evaluates it after E-steps, coordinate ascent after both steps, with the latest of both arguments.
     degenerate : callable
-        ``(params, expectations, *data) -> str or None``: why these parameters cannot count as an optimum, if so.
+        ``(params, expectations, *data) -> str or None``: why these parameters do not count as an optimum, if so.
     prepare : callable
-        ``(*data) -> data``, called once per fit: what the data alone determine (a default prior, centred rows), so
-        that no iteration works it out again. The functions above take what it returns, and raw data as well.
+        ``(*data) -> data``, called once per fit: adds what the data alone determine (a default prior, centred rows).
+        The functions above take what it returns, and raw data as well.
     batched : bool
-        Whether ``e_step``, ``m_step`` and ``objective`` take many restarts at once, as leading dimensions of the
-        parameters, and rows of any floating-point type, which they read in float64 a chunk at a time.
+        Whether ``e_step``, ``m_step`` and ``objective`` take many restarts at once, as the first dimension of every
+        tensor, and rows of any floating-point type, which they convert to float64 a chunk at a time.
     draw : callable, optional
         ``(params, num_draws) -> sites``, shape (num_draws, *site): draws from q, keyed by the model's site names.
-        Coordinate ascent needs it.
+        Required for coordinate ascent.
     accelerate : bool
-        Whether plain EM crawls here, so that its loop should extrapolate unless told not to.
+        Whether EM should extrapolate by default, because it converges slowly here.
     """
 
     init: Callable[..., Params]
@@ -59,18 +58,17 @@ class Steps(NamedTuple):
 
 
 class GibbsSteps(NamedTuple):
-    """Full conditionals of a Gibbs sampler, for all chains at once: every tensor of the state is (chain, …).
+    """Full conditionals of a Gibbs sampler, for all chains at once: every tensor of the state has shape (chain, …).
 
     Attributes
     ----------
     init : callable
-        ``(num_chains, *data) -> state``: where the chains start, dispersed. Randomness comes from torch's generator,
-        which the loop has seeded.
+        ``(num_chains, *data) -> state``: dispersed starting values. Randomness comes from torch's seeded generator.
     conditionals : tuple of callable
-        Each ``(state, *data) -> dict`` draws one block from its distribution given all others, and returns the
-        entries of the state that it replaces. A sweep runs them in order.
+        Each ``(state, *data) -> dict`` draws one block given all others, and returns the entries of the state that it
+        replaces. A sweep runs them in order.
     sites : tuple of str
-        Entries of the state that are the model's sites, and are kept as draws.
+        Entries of the state to keep as draws: the model's sites.
     prepare : callable
         As in `Steps`.
     """

@@ -1,4 +1,4 @@
-"""Posteriors and comparisons as plain JSON, in the form that the command line promises."""
+"""Posteriors and comparisons as JSON and as tables for a person."""
 
 import itertools
 import json
@@ -13,20 +13,16 @@ from torch import Tensor
 
 from guidebook.inference import Comparison, Posterior
 from guidebook.inference.diagnostics import MAX_R_HAT, ess, r_hat
-from guidebook.workflow.fit import Problem
+from guidebook.inference.info import Info
+from guidebook.workflow.fit import Task
 
-MOST_ROWS = 100  # of a site that a person is shown
+MOST_ROWS = 100  # printed per site
 
 
-def run_json(task: Problem, posterior: Posterior) -> dict[str, Any]:
-    """What ``guidebook run --json`` prints; likelihoods in nats, in the units fitted."""
+def run_json(task: Task, posterior: Posterior) -> dict[str, Any]:
+    """Return what ``guidebook run --json`` prints; likelihoods in nats, in the units fitted."""
     info = posterior.info
     quantities = task.identify(posterior.draws)
-    parameters = {site: parameter_json(draws) for site, draws in quantities.items()}
-    converged = info.converged
-    if info.r_hat is not None:  # raw sites of a mixture disagree between chains where identified ones do not
-        worst = max(float(r_hat(draws).nan_to_num(1.0).max()) for draws in quantities.values())
-        converged = worst <= MAX_R_HAT and (info.divergences is None or not int(info.divergences.sum()))
     return {
         "model": task.row.name,
         "method": info.method,
@@ -36,17 +32,28 @@ def run_json(task: Problem, posterior: Posterior) -> dict[str, Any]:
         "seed": info.seed,
         "seconds": info.seconds,
         "engine": info.engine,
-        "converged": converged,
+        "converged": has_converged(info, quantities),
         "stopped_because": info.message,
         "log_likelihood": plain(_log_likelihood(task, quantities, posterior)),
         "elbo": plain(info.elbo),
         "k_hat": plain(info.k_hat),
-        "parameters": parameters,
+        "parameters": {site: parameter_json(draws) for site, draws in quantities.items()},
     }
 
 
-def _log_likelihood(task: Problem, quantities: dict[str, Tensor], posterior: Posterior) -> float | None:
-    """Log likelihood in nats, where the parameters are a point."""
+def has_converged(info: Info, quantities: dict[str, Tensor]) -> bool:
+    """Return whether a run converged; for samplers, no divergences and R̂ of all identified quantities low enough.
+
+    R̂ of raw sites will not do: a mixture's chains may agree but for the order of the components.
+    """
+    if info.r_hat is None:
+        return info.converged
+    diverged = info.divergences is not None and int(info.divergences.sum()) > 0
+    return not diverged and all(bool((r_hat(d).nan_to_num(1.0) <= MAX_R_HAT).all()) for d in quantities.values())
+
+
+def _log_likelihood(task: Task, quantities: dict[str, Tensor], posterior: Posterior) -> float | None:
+    """Return the log likelihood in nats, if the parameters are a point."""
     if not all(_is_constant(draws) for draws in quantities.values()):
         return None
     point = {**posterior.params, **{site: draws[0, 0] for site, draws in posterior.draws.items()}}
@@ -60,7 +67,7 @@ def _is_constant(draws: Tensor) -> bool:
 
 
 def parameter_json(draws: Tensor) -> dict[str, Any]:
-    """Mean, sd, R̂ and effective sample size of draws shaped (chain, draw, *site), as nested lists."""
+    """Return mean, sd, R̂ and effective sample size of draws shaped (chain, draw, *site), as nested lists."""
     flat = draws.double().flatten(0, 1)
     single = _is_constant(draws)
     return {
@@ -71,8 +78,8 @@ def parameter_json(draws: Tensor) -> dict[str, Any]:
     }
 
 
-def comparison_json(task: Problem, comparison: Comparison) -> dict[str, Any]:
-    """What ``guidebook compare --json`` prints."""
+def comparison_json(task: Task, comparison: Comparison) -> dict[str, Any]:
+    """Return what ``guidebook compare --json`` prints."""
     methods = []
     for name, verdict in comparison.verdicts.items():
         info, frame = comparison.posteriors[name].info, comparison.quantities[name]
@@ -104,7 +111,7 @@ def comparison_json(task: Problem, comparison: Comparison) -> dict[str, Any]:
 
 
 def plain(value: Any) -> Any:
-    """Tensors as nested lists; None for what is missing or not finite, which JSON cannot say."""
+    """Return tensors as nested lists, and None for what is not finite, which JSON cannot hold."""
     if isinstance(value, Tensor):
         return plain(value.tolist())
     if isinstance(value, list):
@@ -115,7 +122,7 @@ def plain(value: Any) -> Any:
 
 
 def print_run(record: dict[str, Any]) -> None:
-    """Print what `run_json` returned as a table for a person."""
+    """Print what `run_json` returned as a table."""
     from rich.console import Console
     from rich.table import Table
 
@@ -145,7 +152,7 @@ def _cell(values: Any, index: tuple[int, ...]) -> str:
 
 
 def read_reports(folders: Sequence[Path], beside: Path) -> list[dict[str, Any]]:
-    """What `guidebook.report.write_index` needs of the folders that ``guidebook compare --out`` wrote.
+    """Read what `guidebook.report.write_index` needs from folders that ``guidebook compare --out`` wrote.
 
     Raises
     ------

@@ -1,0 +1,113 @@
+"""One gradient estimate of an ELBO, guide and model included, as a graph of tensor operations without Pyro.
+
+Pyro runs once, on stand-ins for the parameters, while ``make_fx`` records every operation, those of the gradient too.
+A stand-in replaces its parameter in every tensor operation, wherever the parameter is kept: in a module, in Pyro's
+store or in a closure.
+"""
+
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pyro
+import torch
+from torch import Tensor
+from torch.fx import GraphModule, Interpreter
+from torch.fx.experimental.proxy_tensor import make_fx
+from torch.fx.node import map_aggregate
+from torch.overrides import TorchFunctionMode
+
+from ...optim.losses import loss_and_grads
+from ..graph import CannotCompile, reason
+
+# Answers to what Pyro's own modules ask of a value while a step is recorded: `warn_if_nan`, whether it is NaN (each
+# loss is checked after the step instead), and `Dice`, whether all probabilities are positive (else it drops those
+# that are zero, whose terms are zero anyway).
+_ANSWERS = {"pyro.util": False, "pyro.infer.util": True}
+
+
+def trace_step(
+    loss: Any, model: Callable, guide: Callable, leaves: Sequence[Tensor], samples: Sequence[tuple], rows: list[int]
+) -> GraphModule:
+    """Record loss and gradient as a graph, and check it against Pyro at the same draws.
+
+    Parameters
+    ----------
+    loss : pyro.infer.ELBO or callable
+        As for `svi`.
+    model, guide : callable
+        Their parameters exist already.
+    leaves : sequence of Tensor
+        Unconstrained parameters of both.
+    samples : sequence of tuple
+        Arguments of model and guide: the graph is recorded at the first and checked at all of them.
+    rows : list of int
+        Positions of the arguments that change from step to step; the others become constants.
+
+    Returns
+    -------
+    GraphModule
+        (leaves …, changing arguments …) → (loss, gradients …). It draws from torch's generator as the eager step does.
+
+    Raises
+    ------
+    CannotCompile
+        If the model or the guide branches on a value, or the graph disagrees with the eager step.
+    """
+
+    def step(*inputs: Tensor) -> tuple[Tensor, ...]:
+        values, batch = list(inputs[: len(leaves)]), list(samples[0])
+        for position, value in zip(rows, inputs[len(leaves) :], strict=True):
+            batch[position] = value
+        inner = [value.detach().requires_grad_() for value in values]
+        with _StandIns(leaves, inner):
+            value = loss_and_grads(loss, model, guide, tuple(batch))
+        if not isinstance(value, Tensor):
+            raise CannotCompile("its loss does not depend on tensors alone")
+        return value.detach(), *(torch.zeros_like(z) if z.grad is None else z.grad.detach() for z in inner)
+
+    at = [leaf.detach() for leaf in leaves]
+    try:
+        with pyro.validation_enabled(False):
+            graph = make_fx(step)(*at, *(samples[0][position] for position in rows))
+    except CannotCompile:
+        raise
+    except Exception as error:  # user models can fail in any way; fall back to eager
+        raise CannotCompile(reason(error)) from None
+    run = Interpreter(graph)
+    for data in samples:
+        with torch.random.fork_rng():
+            value = torch.as_tensor(loss_and_grads(loss, model, guide, data), dtype=torch.float64)
+        eager = [value, *(torch.zeros_like(leaf) if leaf.grad is None else leaf.grad for leaf in leaves)]
+        for leaf in leaves:
+            leaf.grad = None
+        with torch.no_grad():
+            ours = run.run(*at, *(data[position] for position in rows), enable_io_processing=False)
+        tolerance = 1e-9 if at[0].dtype == torch.float64 else 1e-4
+        for a, b in zip(eager, ours, strict=True):
+            if not torch.allclose(a.to(b.dtype), b, rtol=tolerance, atol=tolerance * (1 + float(b.abs().max()))):
+                raise CannotCompile("the recorded step disagrees with the eager one")
+    return graph
+
+
+class _StandIns(TorchFunctionMode):
+    """Replace tensors by stand-ins, and let Pyro's losses stay tensors."""
+
+    def __init__(self, tensors: Sequence[Tensor], stand_ins: Sequence[Tensor]) -> None:
+        super().__init__()
+        self._of = {id(tensor): stand_in for tensor, stand_in in zip(tensors, stand_ins, strict=True)}
+
+    def __torch_function__(self, func: Callable, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
+        if func in (Tensor.item, Tensor.__bool__):  # only the caller tells Pyro's questions from the model's branches
+            caller = sys._getframe(1).f_globals["__name__"]
+            if func is Tensor.item and caller.startswith("pyro."):
+                return args[0].detach()
+            if func is Tensor.__bool__ and caller in _ANSWERS:
+                return _ANSWERS[caller]
+        if func is Tensor.register_hook:  # Pyro's search for NaN; a hook that changes a gradient fails the check
+            return None
+
+        def stand_in(value: Any) -> Any:
+            return self._of.get(id(value), value)
+
+        return func(*map_aggregate(args, stand_in), **map_aggregate(kwargs or {}, stand_in))  # pyright: ignore

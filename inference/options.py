@@ -1,0 +1,27 @@
+"""Checks of options that several methods share: each raises a ValueError that names the method and the option."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+def at_least_one(method: str, **counts: int | None) -> None:
+    """Raise ValueError for the first count below one; None stands for an option that was not given."""
+    for name, value in counts.items():
+        if value is not None and value < 1:
+            raise ValueError(f"{method}: {name} must be at least 1, got {value}")
+
+
+def positive(method: str, **values: float) -> None:
+    """Raise ValueError for the first value that is not above zero."""
+    for name, value in values.items():
+        if not value > 0:
+            raise ValueError(f"{method}: {name} must be positive, got {value}")
+
+
+def to_device(data: tuple, device: str | torch.device | None) -> tuple[Any, ...]:
+    """Return the data with its tensors on ``device``; unchanged for None."""
+    if device is None:
+        return data
+    return tuple(value.to(device) if isinstance(value, Tensor) else value for value in data)

@@ -1,0 +1,66 @@
+"""Parameters of a model and a guide: those to optimise, their constrained values, and the first that went bad."""
+
+from collections.abc import Callable
+
+import pyro
+import torch
+from pyro import poutine
+from pyro.poutine import Trace
+from torch import Tensor
+
+from .sites import is_plate, nodes
+
+
+def trace_pair(model: Callable, guide: Callable, data: tuple) -> tuple[Trace, Trace]:
+    """Return a trace of the guide, and one of the model at the guide's draw."""
+    guide_trace = poutine.trace(guide).get_trace(*data)
+    return guide_trace, poutine.trace(poutine.replay(model, trace=guide_trace)).get_trace(*data)
+
+
+def unconstrained_params(*functions: Callable) -> list[Tensor]:
+    """Return the leaves to optimise: parameters of modules, then those of functions, from Pyro's (scoped) store.
+
+    Raises
+    ------
+    ValueError
+        If there are none.
+    """
+    found: dict[int, Tensor] = {}
+    for function in functions:
+        if isinstance(function, torch.nn.Module):
+            found |= {id(p): p for p in function.parameters() if p.requires_grad}
+    found |= {id(p): p for _, p in pyro.get_param_store().named_parameters() if p.requires_grad}
+    if not found:
+        raise ValueError("svi: the guide and the model have no parameters to fit")
+    return list(found.values())
+
+
+def constrained_params(*traces: Trace) -> dict[str, Tensor]:
+    """Return the parameters in the traces by name: constrained copies on the CPU."""
+    return {
+        name: site["value"].detach().cpu().clone()
+        for trace in traces
+        for name, site in nodes(trace).items()
+        if site["type"] == "param"
+    }
+
+
+def statement_params(trace: Trace) -> dict[str, Tensor]:
+    """Return those `constrained_params` that ``pyro.param`` statements make, not a module's weights."""
+    return {n: value for n, value in constrained_params(trace).items() if "$$$" not in n and "." not in n}
+
+
+def find_nonfinite(model: Callable, guide: Callable, data: tuple) -> str:
+    """Return a clause that names the first parameter, value or log density that is not finite; empty if all are."""
+    with torch.no_grad(), pyro.validation_enabled(False):
+        for owner, trace in zip(("guide", "model"), trace_pair(model, guide, data), strict=True):
+            for name, site in nodes(trace).items():
+                if site["type"] == "param" and not torch.isfinite(site["value"]).all():
+                    return f": parameter {name!r} of the {owner} is not finite; try a smaller lr, or scale the data"
+                if site["type"] != "sample" or is_plate(site):
+                    continue
+                if not torch.isfinite(site["value"]).all():
+                    return f": site {name!r} of the {owner} has a value that is not finite"
+                if not torch.isfinite(site["fn"].log_prob(site["value"])).all():
+                    return f": the log density of site {name!r} in the {owner} is not finite"
+    return ""

@@ -1,0 +1,46 @@
+"""What a trace's nodes stand for: latent variables, data, plates, deterministic values, parameters."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from pyro.infer.inspect import site_is_deterministic
+from pyro.poutine import Trace
+from pyro.poutine.util import site_is_subsample
+from torch import Tensor
+
+
+def nodes(trace: Trace) -> Mapping[str, Any]:
+    """Return a trace's nodes by name, as plain mappings: in Pyro's type every entry of a node is optional."""
+    return trace.nodes
+
+
+def is_plate(site: Mapping[str, Any]) -> bool:
+    """Whether a node stands for a ``pyro.plate``."""
+    return site_is_subsample(site)  # pyright: ignore[reportArgumentType]
+
+
+def is_deterministic(site: Mapping[str, Any]) -> bool:
+    """Whether a node stands for a ``pyro.deterministic``."""
+    return site_is_deterministic(site)  # pyright: ignore[reportArgumentType]
+
+
+def is_latent(site: Mapping[str, Any]) -> bool:
+    """Whether a node is a latent variable of the model: not data, a plate, or a deterministic value."""
+    return (
+        site["type"] == "sample"
+        and not site["is_observed"]
+        and not is_plate(site)
+        and not site["infer"].get("is_auxiliary", False)
+    )
+
+
+def is_local(site: Mapping[str, Any], data: tuple) -> bool:
+    """Whether a node lies in a plate over the rows of the data, so that it has one value per row."""
+    rows = len(data[0]) if data and isinstance(data[0], Tensor) and data[0].dim() else None
+    return any(frame.size == rows for frame in site.get("cond_indep_stack", ()))
+
+
+def plate_depth(trace: Trace) -> int:
+    """Return how many batch dimensions, counted from the right, a trace's plates use."""
+    frames = (frame for site in nodes(trace).values() for frame in site.get("cond_indep_stack", ()))
+    return max((-frame.dim for frame in frames if frame.vectorized), default=0)
