@@ -130,13 +130,8 @@ def em_steps(latent_dim: int = 2, map: bool = False, prior_scale: float = 1.0, *
 
     Parameters
     ----------
-    latent_dim : int
-        q, less than d.
-    map : bool
-        Whether to maximise the log joint density of `model` (a density of W, loc and the noise variances as they
-        stand) rather than the likelihood.
-    prior_scale : float
-        s, as given to `model`; unused without ``map``.
+    latent_dim, map, prior_scale
+        As for `ppca.em_steps`.
     floor : float
         A uniqueness below this share of its column's variance is suspected of a Heywood case: no optimum, if a tenth
         of it would do as well, since the likelihood then rises all the way to zero. With ``map`` there are none.

@@ -549,9 +549,6 @@ def test_reconstructions_are_nearer_than_the_mean_image(fit: tuple[Posterior, to
     new = x[1437:]
     rebuilt = vae.reconstruct(fitted.params, new)
     assert (rebuilt - new).square().mean() < 0.8 * (x[:1437].mean(0) - new).square().mean()
-    path = vae.interpolate(fitted.params, new[:3], new[3:6], 5)
-    assert path.shape == (3, 5, 64)
-    torch.testing.assert_close(path[:, [0, -1]], torch.stack([rebuilt[:3], rebuilt[3:6]], 1))
     fitted.save(tmp_path / "fit")
     loaded = Posterior.load(tmp_path / "fit").params
     assert torch.equal(vae.reconstruct(loaded, new), rebuilt)
@@ -774,7 +771,6 @@ def test_bad_input_gets_a_sentence() -> None:
         (lambda: vae.decode({}, x), "vae: the parameters hold no decoder"),
         (lambda: vae.encode(three, x), "vae: the parameters hold no encoder of normals"),
         (lambda: vae.manifold(three), "vae: a manifold needs latent_dim 2"),
-        (lambda: vae.interpolate(both, x[0], x[1], 1), "vae: num_steps must be at least 2"),
         (lambda: vae.log_likelihood(both, x, num_draws=0), "vae: num_draws must be at least 1"),
         (lambda: vae.binarise(2 * x), "binarise: intensities must lie between 0 and 1, got 0 to 2"),
         (lambda: unwrap(vae.binarise)(x, "static"), "binarise: unknown mode 'static'"),

@@ -30,14 +30,14 @@ def encoder(x: Tensor, *, latent_dim: int = 2, network: Network = "mlp", hidden:
     """
     params = encoder_params(x, latent_dim, network, hidden)
     with pyro.plate("rows", len(x), dim=-1):
-        pyro.sample("z", vae.encoded(params, x))
+        pyro.sample("z", vae.encoded(params, x))  # pyright: ignore[reportArgumentType] (a distribution of Pyro's)
 
 
 def full_covariance_encoder(x: Tensor, *, latent_dim: int = 2, network: Network = "mlp", hidden: Hidden = None) -> None:
     """Normals with any covariance, whose means and Cholesky factors a network gives; otherwise as `encoder`."""
     params = encoder_params(x, latent_dim, network, hidden, "mean_scale_tril")
     with pyro.plate("rows", len(x), dim=-1):
-        pyro.sample("z", vae.encoded(params, x))
+        pyro.sample("z", vae.encoded(params, x))  # pyright: ignore[reportArgumentType] (a distribution of Pyro's)
 
 
 def encoder_params(

@@ -32,7 +32,7 @@ References
 """
 
 from .bounds import elbo, kl_per_unit, log_likelihood
-from .maps import Moments, decode, encode, generate, generated_moments, identify, interpolate, manifold, reconstruct
+from .maps import Moments, decode, encode, generate, generated_moments, identify, manifold, reconstruct
 from .model import latent_model, model, simulate
 from .networks import encoded, features, latent_dim_of, normal
 from .parameters import Head, Hidden, Network, encoder_start, glorot
@@ -55,7 +55,6 @@ __all__ = [
     "generated_moments",
     "glorot",
     "identify",
-    "interpolate",
     "kl_per_unit",
     "latent_dim_of",
     "latent_model",

@@ -120,31 +120,6 @@ def generated_moments(params: ParamMap, *, num_draws: int = 4096, seed: int = 0)
     return {"x_mean": mean.mean(0), "x_sd": (mean.var(0, correction=0) + scale.square().mean(0)).sqrt()}
 
 
-def interpolate(
-    params: ParamMap, x_a: Float[Tensor, "*batch d"], x_b: Float[Tensor, "*batch d"], num_steps: int = 8
-) -> Float[Tensor, "*batch steps d"]:
-    """Return decoded means along the straight line between the encoded means of two rows, both ends included.
-
-    Parameters
-    ----------
-    params : mapping
-        As for `encode`.
-    x_a, x_b : Tensor, shape (..., d)
-    num_steps : int
-        Points on the line, at least 2.
-
-    Raises
-    ------
-    ValueError
-        If ``num_steps`` is out of range, or the parameters hold no encoder of normals.
-    """
-    if num_steps < 2:
-        raise ValueError(f"vae: num_steps must be at least 2, got {num_steps}")
-    start, end = (encode(params, x).mean.unsqueeze(-2) for x in (x_a, x_b))
-    share = torch.linspace(0, 1, num_steps, dtype=start.dtype, device=start.device).unsqueeze(-1)
-    return decode(params, start + share * (end - start)).mean
-
-
 def manifold(params: ParamMap, grid: int = 15) -> Float[Tensor, "rows columns d"]:
     """Return decoded means over the plane of two factors, at quantiles of their prior.
 
