@@ -12,7 +12,7 @@ from .layout import Box, around, lay_out
 
 ARROW: Any = {"arrowstyle": "-|>", "shrinkA": 0, "shrinkB": 1, "mutation_scale": 9, "color": SOFT, "linewidth": 1}
 MOST_NODES = 40  # that fit on a page
-BENDS = sorted(np.linspace(-0.9, 0.9, 13).round(2), key=abs)  # of arrows, straight first
+BENDS = sorted(np.linspace(0.9, -0.9, 13).round(2), key=abs)  # of arrows: straight, then left, away from the labels
 
 
 def plot_graph(graph: Graph) -> Figure:

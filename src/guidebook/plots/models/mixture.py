@@ -71,7 +71,7 @@ def _image(name: str, values: np.ndarray, top: float, quantity: str) -> Figure:
     """Components by columns; one image of pixels per component if the columns make a square."""
     if math.isqrt(values.shape[1]) ** 2 == values.shape[1]:
         figure = plot_samples(values / top, columns=8)
-        figure.axes[0].set_title(f"{name}: {quantity}, black is {top:.3g}")
+        figure.axes[0].set_title(f"{name}: {quantity}, black is {top:.3g}", fontsize=8.5)
         return figure
     with style():
         figure = Figure(figsize=(7.2, 0.9 + 0.22 * len(values)))
