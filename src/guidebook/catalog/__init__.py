@@ -8,26 +8,14 @@ from functools import partial
 from typing import Any
 
 from guidebook.catalog.autoencoders import VAE
-from guidebook.catalog.entry import Guide, Row, SmallData, Unavailable
+from guidebook.catalog.entry import Guide, Row
 from guidebook.catalog.factors import FACTOR_ANALYSIS, PPCA
 from guidebook.catalog.methods import ALIASES, FAMILIES, METHODS, OPTIMISERS, Method
 from guidebook.catalog.mixtures import GMM, MIXTURE
 from guidebook.catalog.regression import LOGISTIC
 from guidebook.catalog.topics import LDA
 
-__all__ = [
-    "ALIASES",
-    "FAMILIES",
-    "METHODS",
-    "OPTIMISERS",
-    "ROWS",
-    "Guide",
-    "Method",
-    "Row",
-    "SmallData",
-    "Unavailable",
-    "row_of",
-]
+__all__ = ["ALIASES", "FAMILIES", "METHODS", "OPTIMISERS", "ROWS", "Guide", "Method", "Row", "row_of"]
 
 ROWS: dict[str, Row] = {row.name: row for row in (LOGISTIC, GMM, MIXTURE, PPCA, FACTOR_ANALYSIS, LDA, VAE)}
 

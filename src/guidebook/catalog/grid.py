@@ -1,12 +1,9 @@
 """The catalogue as a grid: for a terminal, as JSON, and as Markdown for the documents."""
 
-from collections.abc import Iterable
 from typing import Any
 
-from guidebook.catalog import ALIASES, FAMILIES, METHODS, ROWS, Row
+from guidebook.catalog import ALIASES, FAMILIES, METHODS, ROWS
 from guidebook.workflow.resolve import methods_of, options_of
-
-MARK = "●"
 
 
 def grid_json() -> list[dict[str, Any]]:
@@ -31,13 +28,13 @@ def print_grid() -> None:
     from rich.table import Table
 
     console = Console()
-    for title, names, of in (("Methods", [*METHODS, *ALIASES], methods_of), ("Guides of svi", _guides(), _guides_of)):
+    for title, cells in (("Methods", _methods()), ("Guides of svi", _guides())):
         table = Table(title=title, title_justify="left")
-        table.add_column("", no_wrap=True, min_width=max(map(len, names)))
+        table.add_column("", no_wrap=True, min_width=max(map(len, cells)))
         for row in ROWS.values():
             table.add_column(row.name, justify="center")
-        for name, cells in _cells(names, of):
-            table.add_row(name, *cells)
+        for name, marks in cells.items():
+            table.add_row(name, *marks)
         console.print(table)
     for row in ROWS.values():
         console.print(f"\n[bold]{row.name}[/bold]: {row.title}; default data: {row.data.name}", highlight=False)
@@ -58,8 +55,8 @@ def grid_markdown() -> str:
     lines = [f"| | {heads} |", "|---|" + ":-:|" * len(ROWS)]
     lines.append(f"| | {' | '.join(row.title for row in ROWS.values())} |")
     lines.append(f"| default data | {' | '.join(row.data.name for row in ROWS.values())} |")
-    lines += [f"| `{name}` | {' | '.join(cells)} |" for name, cells in _cells([*METHODS, *ALIASES], methods_of)]
-    lines += [f"| guide `{name}` | {' | '.join(cells)} |" for name, cells in _cells(_guides(), _guides_of)]
+    lines += [f"| `{name}` | {' | '.join(marks)} |" for name, marks in _methods().items()]
+    lines += [f"| guide `{name}` | {' | '.join(marks)} |" for name, marks in _guides().items()]
     return "\n".join(lines)
 
 
@@ -74,18 +71,17 @@ def empty_markdown() -> str:
     return "\n".join(lines)
 
 
-def _guides() -> list[str]:
-    """Return the guides of all models, families first, each once."""
-    return list(dict.fromkeys([*FAMILIES, *(guide for row in ROWS.values() for guide in row.guides)]))
+def _methods() -> dict[str, list[str]]:
+    return {name: [_mark(name not in row.unavailable) for row in ROWS.values()] for name in (*METHODS, *ALIASES)}
 
 
-def _guides_of(row: Row) -> list[str]:
-    return list(row.guides)
+def _guides() -> dict[str, list[str]]:
+    names = dict.fromkeys([*FAMILIES, *(guide for row in ROWS.values() for guide in row.guides)])
+    return {name: [_mark(name in row.guides) for row in ROWS.values()] for name in names}
 
 
-def _cells(names: Iterable[str], of: Any) -> Iterable[tuple[str, list[str]]]:
-    for name in names:
-        yield name, [MARK if name in of(row) else "–" for row in ROWS.values()]
+def _mark(has: bool) -> str:
+    return "●" if has else "–"
 
 
 def _text(value: Any) -> str:

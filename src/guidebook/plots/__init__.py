@@ -4,19 +4,17 @@ Every function returns a new figure and changes no setting.
 """
 
 from .compare import ComparisonFigure, companion, plot_comparison, plot_pair, plot_quantity, worst_first
-from .graphs.figure import MOST_NODES, plot_graph
+from .graphs.figure import plot_graph
 from .graphs.graph import Graph, model_graph
 from .models import images
 from .models.images import plot_manifold, plot_reconstructions, plot_samples
 from .runs import plot_losses, plot_objective
 from .section import Section, Table
-from .style import Look, looks, to_svg
+from .style import looks, to_svg
 
 __all__ = [
-    "MOST_NODES",
     "ComparisonFigure",
     "Graph",
-    "Look",
     "Section",
     "Table",
     "companion",

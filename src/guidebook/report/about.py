@@ -11,6 +11,7 @@ from torch import Tensor
 from .. import plots
 from ..inference.compare import Comparison
 from ..plots import Section
+from ..plots.graphs.figure import MOST_NODES
 
 
 def facts(comparison: Comparison, model: Callable[..., Any] | None, data: tuple | None) -> list[tuple[str, str]]:
@@ -60,7 +61,7 @@ def graph(model: Callable[..., Any] | None, data: tuple | None) -> Section | Non
         return Section(title, f"It could not be traced: {type(error).__name__}: {' '.join(str(error).split())[:200]}")
     if not found.nodes:
         return None
-    if len(found.nodes) > plots.MOST_NODES:
+    if len(found.nodes) > MOST_NODES:
         return Section(title, f"The model has {len(found.nodes)} sites, too many to draw.")
     text = (
         "Each ellipse is a site with its distribution; arrows lead to a site from what its distribution depends on. "

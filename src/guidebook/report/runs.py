@@ -69,41 +69,29 @@ def chains(comparison: Comparison) -> Section | None:
         info, frame = posterior.info, comparison.quantities[name]
         if not is_sampler(posterior):
             continue
-        number_of_chains, length = next(iter(posterior.draws.values())).shape[:2]
+        num_chains, length = next(iter(posterior.draws.values())).shape[:2]
         accepted, divergences = getattr(info, "accept_rate", None), info.divergences
-        rows.append(
-            [
-                name,
-                f"{number_of_chains} × {length}",
-                str(getattr(info, "num_warmup", "–")),
-                f"{frame['r_hat'].max():.4f}",
-                number(frame["ess"].min()),
-                number(frame["ess"].min() / info.seconds),
-                "–" if divergences is None else str(int(divergences.sum())),
-                "–" if accepted is None else number(float(accepted.mean())),
-                ", ".join(number(float(size)) for size in getattr(info, "step_size", ())) or "–",
-            ]
-        )
+        row = {
+            "method": name,
+            "chains × draws": f"{num_chains} × {length}",
+            "warm-up": str(getattr(info, "num_warmup", "–")),
+            "worst R̂": f"{frame['r_hat'].max():.4f}",
+            "least ESS": number(frame["ess"].min()),
+            "least ESS per second": number(frame["ess"].min() / info.seconds),
+            "divergences": "–" if divergences is None else str(int(divergences.sum())),
+            "share moved": "–" if accepted is None else number(float(accepted.mean())),
+            "step sizes": ", ".join(number(float(size)) for size in getattr(info, "step_size", ())) or "–",
+        }
+        rows.append(row)
     if not rows:
         return None
-    heads = [
-        "method",
-        "chains × draws",
-        "warm-up",
-        "worst R̂",
-        "least ESS",
-        "least ESS per second",
-        "divergences",
-        "share moved",
-        "step sizes",
-    ]
     return Section(
         "Chains of the samplers",
         "R̂ compares the variance between chains with that within them; it should be at most "
         f"{MAX_R_HAT} for every quantity. ESS, the bulk effective sample size over all chains, should be at least "
         f"{MIN_ESS}. Both are computed for the quantities compared, not for raw sites, whose order of components may "
         "differ between chains. A divergence marks a region that a Hamiltonian sampler could not enter.",
-        tables=[Table(heads, rows)],
+        tables=[Table(list(rows[0]), [list(row.values()) for row in rows])],
     )
 
 

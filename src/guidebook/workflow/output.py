@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from torch import Tensor
 
 from guidebook.inference import Comparison, Posterior
@@ -84,8 +85,7 @@ def comparison_json(task: Task, comparison: Comparison) -> dict[str, Any]:
     for name, verdict in comparison.verdicts.items():
         info, frame = comparison.posteriors[name].info, comparison.quantities[name]
         worst = comparison.worst(name)
-        figures = ["mean_shift_in_sd", "sd_ratio", "mcse_in_sd"]
-        shown = ["mean_shift_in_sd", "sd_ratio", "wasserstein_in_sd"]
+        farthest = _figures(frame, "mean_shift_in_sd", "sd_ratio", "wasserstein_in_sd")[worst]
         methods.append(
             {
                 "name": name,
@@ -94,11 +94,8 @@ def comparison_json(task: Task, comparison: Comparison) -> dict[str, Any]:
                 "k_hat": plain(info.k_hat),
                 "judgement": verdict.judgement,
                 "verdict": verdict.sentence,
-                "worst": {"quantity": worst} | {f: plain(float(frame.loc[worst, f])) for f in shown},
-                "quantities": {
-                    str(quantity): {f: plain(float(frame.loc[quantity, f])) for f in figures}
-                    for quantity in frame.index
-                },
+                "worst": {"quantity": worst} | farthest,
+                "quantities": _figures(frame, "mean_shift_in_sd", "sd_ratio", "mcse_in_sd"),
             }
         )
     return {
@@ -108,6 +105,11 @@ def comparison_json(task: Task, comparison: Comparison) -> dict[str, Any]:
         "reference": comparison.reference,
         "methods": methods,
     }
+
+
+def _figures(frame: pd.DataFrame, *columns: str) -> dict[str, dict[str, Any]]:
+    rows = frame.filter(columns).to_dict("index")
+    return {str(label): {column: plain(value) for column, value in row.items()} for label, row in rows.items()}
 
 
 def plain(value: Any) -> Any:
@@ -133,9 +135,10 @@ def print_run(record: dict[str, Any]) -> None:
         table.add_column(column, justify="right")
     for site, figures in record["parameters"].items():
         shape = np.shape(figures["mean"])
+        columns = [np.broadcast_to(np.array(figures[c], float), shape) for c in ("mean", "sd", "r_hat", "ess")]
         for index in itertools.islice(np.ndindex(shape), MOST_ROWS):
             label = f"{site}[{','.join(map(str, index))}]" if index else site
-            table.add_row(label, *(_cell(figures[c], index) for c in ("mean", "sd", "r_hat", "ess")))
+            table.add_row(label, *("–" if np.isnan(c[index]) else f"{c[index]:.4g}" for c in columns))
         if (left := math.prod(shape) - MOST_ROWS) > 0:
             table.add_row(f"{site}: {left:,} more, in --json", "", "", "", "")
     Console().print(table)
@@ -143,12 +146,6 @@ def print_run(record: dict[str, Any]) -> None:
         if record[name] is not None:
             print(f"{name} {record[name]:.6g}{unit}")
     print(f"{record['seconds']:.1f} s; {record['stopped_because']}")
-
-
-def _cell(values: Any, index: tuple[int, ...]) -> str:
-    for i in index:
-        values = None if values is None else values[i]
-    return "–" if values is None else f"{values:.4g}"
 
 
 def read_reports(folders: Sequence[Path], beside: Path) -> list[dict[str, Any]]:

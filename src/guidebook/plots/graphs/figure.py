@@ -1,5 +1,7 @@
 """The drawing of a model's graph."""
 
+from typing import Any
+
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.patches import Ellipse, FancyArrowPatch, FancyBboxPatch
@@ -8,8 +10,9 @@ from ..style import GREY, INK, SOFT, style
 from .graph import Graph
 from .layout import Box, around, lay_out
 
+ARROW: Any = {"arrowstyle": "-|>", "shrinkA": 0, "shrinkB": 1, "mutation_scale": 9, "color": SOFT, "linewidth": 1}
 MOST_NODES = 40  # that fit on a page
-BENDS = sorted(np.linspace(-0.9, 0.9, 13).round(2), key=abs)  # of arrows, straight first
+BENDS = sorted(np.linspace(0.9, -0.9, 13).round(2), key=abs)  # of arrows: straight, then left, away from the labels
 
 
 def plot_graph(graph: Graph) -> Figure:
@@ -42,19 +45,8 @@ def plot_graph(graph: Graph) -> Figure:
             others = [box for name, box in layout.nodes.items() if name not in (parent, child)]
             start, end = ellipses[parent].center, ellipses[child].center
             bend = min(BENDS, key=lambda bend: num_crossed(start, end, bend, others))
-            arrow = FancyArrowPatch(
-                start,
-                end,
-                arrowstyle="-|>",
-                connectionstyle=f"arc3,rad={bend}",
-                patchA=ellipses[parent],
-                patchB=ellipses[child],
-                shrinkA=0,
-                shrinkB=1,
-                mutation_scale=9,
-                color=SOFT,
-                linewidth=1,
-            )
+            ends = {"patchA": ellipses[parent], "patchB": ellipses[child], "connectionstyle": f"arc3,rad={bend}"}
+            arrow = FancyArrowPatch(start, end, **ends, **ARROW)
             ax.add_patch(arrow)
     return figure
 

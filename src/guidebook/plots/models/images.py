@@ -90,13 +90,9 @@ def _draw(images: np.ndarray, shape: tuple[int, int] | None) -> tuple[Figure, Ax
         raise ValueError(f"images: {pixels} pixels do not make an image of {height} × {width}: give its shape")
     fine = 8  # sub-pixels, so that gaps need not be whole pixels
     gap = max(1, round(GAP * min(height, width) * fine))
-    step = (height * fine + gap, width * fine + gap)
-    canvas = np.full((lines * step[0] - gap, columns * step[1] - gap), np.nan)
     tiles = images.reshape(lines, columns, height, width).repeat(fine, 2).repeat(fine, 3)
-    for line in range(lines):
-        for column in range(columns):
-            top, left = line * step[0], column * step[1]
-            canvas[top : top + height * fine, left : left + width * fine] = tiles[line, column]
+    framed = np.pad(tiles, ((0, 0), (0, 0), (0, gap), (0, gap)), constant_values=np.nan).swapaxes(1, 2)
+    canvas = framed.reshape(lines * framed.shape[1], columns * framed.shape[3])[:-gap, :-gap]
     inches = min(INCHES, WIDEST / columns)
     with style():
         figure = Figure(figsize=(columns * inches + 1.1, lines * inches * height / width * (1 + GAP) + 0.35))

@@ -1,5 +1,6 @@
 """Mixtures of Poissons or multinomials: each component's value in each column."""
 
+import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -12,6 +13,7 @@ from ...models import mixture
 from ..section import Section
 from ..style import COLOURS, style, to_svg
 from .bands import MOST_COLUMNS, Band, band, column_names, plot_bands
+from .images import plot_samples
 
 _KINDS = {"rate": "expected count", "probs": "probability"}
 
@@ -67,24 +69,15 @@ def plot_profiles(found: Mapping[str, Band], columns: Sequence[str], quantity: s
 
 def _image(name: str, values: np.ndarray, top: float, quantity: str) -> Figure:
     """Components by columns; one image of pixels per component if the columns make a square."""
-    side = round(values.shape[1] ** 0.5)
+    if math.isqrt(values.shape[1]) ** 2 == values.shape[1]:
+        figure = plot_samples(values / top, columns=8)
+        figure.axes[0].set_title(f"{name}: {quantity}, black is {top:.3g}", fontsize=8.5)
+        return figure
     with style():
-        if side * side != values.shape[1]:
-            figure = Figure(figsize=(7.2, 0.9 + 0.22 * len(values)))
-            ax = figure.subplots()
-            ax.imshow(values, aspect="auto", cmap="Greys", vmin=0, vmax=top, interpolation="nearest")
-            ax.set(xlabel="column", ylabel="component")
-            ax.set_title(name)
-        else:
-            across = min(len(values), 8)
-            down = -(-len(values) // across)
-            figure = Figure(figsize=(0.85 * across + 0.8, 0.95 * down + 0.4))
-            panels = figure.subplots(down, across, squeeze=False)
-            for ax in panels.flat:
-                ax.set_axis_off()
-            for k, (ax, row) in enumerate(zip(panels.flat, values, strict=False)):
-                ax.imshow(row.reshape(side, side), cmap="Greys", vmin=0, vmax=top, interpolation="nearest")
-                ax.set_title(str(k), fontsize=7)
-            figure.suptitle(name, fontsize=8.5)
-        figure.colorbar(figure.axes[0].images[0], ax=figure.axes, label=quantity, shrink=0.9)
+        figure = Figure(figsize=(7.2, 0.9 + 0.22 * len(values)))
+        ax = figure.subplots()
+        picture = ax.imshow(values, aspect="auto", cmap="Greys", vmin=0, vmax=top, interpolation="nearest")
+        ax.set(xlabel="column", ylabel="component")
+        ax.set_title(name)
+        figure.colorbar(picture, ax=ax, label=quantity, shrink=0.9)
     return figure
