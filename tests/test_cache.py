@@ -145,7 +145,7 @@ def test_fits_follow_numpys_memory(name: str) -> None:
     em_steps, map_steps = model.em_steps(2), model.em_steps(2, map=True)
     cavi_steps, gibbs_steps = model.cavi_steps(2), model.gibbs_steps(2)
 
-    def fit(x: torch.Tensor) -> list[float]:
+    def fit(x: torch.Tensor) -> list:
         draws = gibbs(gibbs_steps, x, num_draws=5, num_warmup=2, num_chains=1, progress=False).draws
         return [
             em(em_steps, x, num_restarts=2).info.log_likelihood,

@@ -138,11 +138,11 @@ def squared_distance(inverse: Tensor, gap: Tensor, form: Form) -> Tensor:
 def _by_products(components: Components, rows: Rows, form: Form) -> tuple[Statistics, Tensor] | None:
     """Two matrix products per chunk; None if rounding would cost too much."""
     whitening, (num_rows, dim) = rows.whitening, rows.x.shape
-    root, pairs = whitening.root, _pairs(dim, rows.x.device)
+    root = whitening.root
     middle = form.times(whitening.inverse, (components.loc - whitening.centre).mT).mT
     if form.matrices:
         inverse = components.inverse @ root
-        precision = inverse.mT @ inverse
+        precision, pairs = inverse.mT @ inverse, _pairs(dim, root.device)
         linear = (precision @ middle.unsqueeze(-1)).squeeze(-1)
         quadratic = precision.flatten(-2).index_select(-1, pairs.entry) * pairs.factor
     else:
@@ -161,7 +161,8 @@ def _by_products(components: Components, rows: Rows, form: Form) -> tuple[Statis
         log_norm = log_norm - 0.5 * num_rows * precision.diagonal(dim1=-2, dim2=-1).sum((-1, -2))
         total = num_rows * torch.eye(dim, dtype=theta.dtype, device=theta.device)
     else:
-        total = (second.index_select(-1, pairs.place) if form.matrices else second).reshape(scatter.shape)
+        second = second.index_select(-1, _pairs(dim, root.device).place) if form.matrices else second
+        total = second.reshape(scatter.shape)
     scatter = total + scatter
     if not _accurate(scatter, total, form):
         return None

@@ -42,18 +42,8 @@ def default_prior(x: Float[Tensor, "n d"], num_components: int, dtype: torch.dty
     as if they divided a line: with a large Λ one wide component can replace two. The Dirichlet's concentration is 5,
     so that no component starves.
 
-    Parameters
-    ----------
-    x : Tensor, shape (n, d)
-    num_components : int
-        K.
-    dtype : torch.dtype, optional
-        Of the prior's tensors; default: that of ``x``.
-
-    Raises
-    ------
-    ValueError
-        If a column is constant or has no finite variance, or the columns are linearly dependent.
+    The prior's tensors have ``dtype``, default: that of ``x``. ValueError if a column is constant or has no finite
+    variance, or if the columns are linearly dependent.
     """
     dtype = dtype or x.dtype
     mean, covariance = moments(x)

@@ -55,21 +55,10 @@ def prepare(x: Tensor | Rows, num_components: int, family: Family, prior: Prior 
 
 
 def posterior(prior: Prior, counts: Float[Tensor, "*batch k"], sums: Float[Tensor, "*batch k d"]) -> Params:
-    """Return the posterior's parameters, given how many rows each component has and what they sum to.
+    """Return the posterior's parameters, given the (effective) number of rows per component and their sums.
 
-    Parameters
-    ----------
-    prior : Prior
-    counts : Tensor, shape (…, k)
-        (Effective) number of rows per component.
-    sums : Tensor, shape (…, k, d)
-        Their sums.
-
-    Returns
-    -------
-    dict
-        ``weights.concentration``, shape (…, k), and, shape (…, k, d), ``probs.concentration``, or
-        ``rate.concentration`` and ``rate.rate``: of Dirichlet and gamma distributions.
+    These are ``weights.concentration``, shape (…, k), and, shape (…, k, d), ``probs.concentration``, or
+    ``rate.concentration`` and ``rate.rate``: of Dirichlet and gamma distributions.
     """
     weights = {"weights.concentration": prior.concentration + counts}
     if prior.inverse_scale is None:
@@ -80,14 +69,10 @@ def posterior(prior: Prior, counts: Float[Tensor, "*batch k"], sums: Float[Tenso
 
 def factors(params: Params) -> dict[str, Distribution]:
     """Return the distributions whose parameters `posterior` returns, by name of the site."""
-    found: dict[str, Distribution] = {
-        name: Dirichlet(params[f"{name}.concentration"], validate_args=False)
-        for name in ("weights", "probs")
-        if f"{name}.concentration" in params
-    }
+    weights = Dirichlet(params["weights.concentration"], validate_args=False)
     if "rate.rate" in params:
-        found["rate"] = Gamma(params["rate.concentration"], params["rate.rate"], False)
-    return found
+        return {"weights": weights, "rate": Gamma(params["rate.concentration"], params["rate.rate"], False)}
+    return {"weights": weights, "probs": Dirichlet(params["probs.concentration"], validate_args=False)}
 
 
 def prior_factors(prior: Prior, counts: Tensor, sums: Tensor) -> dict[str, Distribution]:

@@ -23,23 +23,17 @@ class Expectations(NamedTuple):
         N_k: expected number of rows per component.
     sums : Tensor, shape (..., k, d)
         Their expected sums.
-    log_likelihood : Tensor, shape (...)
-        log p(x | sites), in nats.
-    log_prior : Tensor, shape (...)
-        log p(sites), in nats; zero if the likelihood alone is maximised.
+    objective : Tensor, shape (...)
+        log p(x | sites), plus log p(sites) if ``map``, in nats.
     """
 
     counts: Tensor
     sums: Tensor
-    log_likelihood: Tensor
-    log_prior: Tensor
+    objective: Tensor
 
 
 def em_steps(
-    num_components: int = 4,
-    family: Family = "poisson",
-    map: bool = False,
-    prior: Prior | None = None,
+    num_components: int = 4, family: Family = "poisson", map: bool = False, prior: Prior | None = None
 ) -> Steps:
     """Expectation maximisation, McLachlan and Peel (2000), section 2.8.
 
@@ -78,20 +72,21 @@ def em_steps(
         if family == "poisson":
             constant = constant - params["rate"].sum(-1)
         found = weighted_sums(constant, finite_log(params[site]), rows.columns())
-        log_likelihood = torch.where(found.log_norm < IMPOSSIBLE, -math.inf, found.log_norm) + rows.log_coefficient
-        log_prior = _log_prior(rows.prior, params, site) if map else torch.zeros_like(log_likelihood)
-        return Expectations(found.counts, found.sums, log_likelihood, log_prior)
+        log_density = torch.where(found.log_norm < IMPOSSIBLE, -math.inf, found.log_norm) + rows.log_coefficient
+        if map:
+            log_density = log_density + _log_prior(rows.prior, params, site)
+        return Expectations(found.counts, found.sums, log_density)
 
     def m_step(expectations: Expectations, x: Tensor | Rows) -> Params:
         given = rows_of(x).prior
         return _mode(given if map else _flat(given), expectations.counts, expectations.sums)
 
     def objective(params: Params, expectations: Expectations) -> Tensor:
-        return expectations.log_likelihood + expectations.log_prior
+        return expectations.objective
 
     def degenerate(params: Params, expectations: Expectations, x: Tensor | Rows) -> str | None:
-        least = float(expectations.counts.min())
-        return f"a component holds no row ({least:.1e} of one)" if not least > 1e-6 else None
+        fewest = float(expectations.counts.min())
+        return None if fewest > 1e-6 else f"a component holds no row ({fewest:.1e} of one)"
 
     return Steps(init, e_step, m_step, objective, degenerate, lambda x: (rows_of(x),), batched=True, accelerate=True)
 

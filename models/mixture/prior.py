@@ -41,19 +41,8 @@ def default_prior(
     own. Both densities vanish where a rate or a probability is zero, so modes lie inside. A column without any count
     is taken to have one. The concentration of the weights is 5, so that no component starves.
 
-    Parameters
-    ----------
-    x : Tensor, shape (n, d)
-    num_components : int
-        K.
-    family : {"poisson", "multinomial"}
-    dtype : torch.dtype, optional
-        Of the prior's tensors; default: that of ``x``.
-
-    Raises
-    ------
-    ValueError
-        If the data are no counts, or for options that no mixture of them can have.
+    The prior's tensors have ``dtype``, default: that of ``x``. ValueError if the data are no counts, or for options
+    that no mixture of them can have.
     """
     check(num_components, family, len(x))
     check_counts(x)
