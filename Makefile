@@ -2,8 +2,10 @@ PYTHON ?= python3
 BIN := .venv/bin
 # Small models on two threads wait for each other: one thread a process, and a process a chain.
 export OMP_NUM_THREADS ?= 1
+# Files side by side, on two cores unless told otherwise: make test PARALLEL="-n 8 --dist loadfile"
+PARALLEL ?= -n 2 --dist loadfile
 
-.PHONY: demo test lint docs bench clean
+.PHONY: demo test quick lint compat docs bench clean
 
 .venv/demo: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -33,13 +35,22 @@ demo: .venv/demo
 test: .venv/test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/pytest
-	$(BIN)/pytest --nbval-lax --nbval-current-env tutorials
+	$(BIN)/pytest $(PARALLEL)
+	$(BIN)/pytest $(PARALLEL) --nbval-lax --nbval-current-env tutorials
+
+# What a change should pass before it is looked at, in a few minutes.
+quick: .venv/test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pytest $(PARALLEL) -m "not slow"
 
 lint: .venv/test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
+
+compat:
+	PYTHON=$(PYTHON) sh tests/compat.sh
 
 docs: .venv/docs
 	$(BIN)/sphinx-build -W --keep-going -q docs docs/build/html
@@ -48,4 +59,4 @@ bench: .venv/bench
 	$(BIN)/python -m benchmarks $(if $(QUICK),--quick)
 
 clean:
-	rm -rf .venv build dist docs/build reports *.egg-info .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-compat build dist docs/build reports *.egg-info .pytest_cache .ruff_cache .hypothesis

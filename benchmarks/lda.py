@@ -125,12 +125,13 @@ def _gibbs(repeats: int) -> Iterator[Record]:
     package, tomoto = _lda_package(x), _tomotopy(x)
     for chains in (1, 4):
         steps = lda.gibbs_steps(TOPICS, alpha=ALPHA, eta=ETA)
+        data = steps.prepare(x)
         torch.manual_seed(0)
-        state: dict[str, Any] = {"now": steps.init(chains, x)}
+        state: dict[str, Any] = {"now": steps.init(chains, *data)}
 
-        def sweep(steps: Any = steps, state: dict[str, Any] = state) -> None:
+        def sweep(steps: Any = steps, state: dict[str, Any] = state, data: tuple = data) -> None:
             for conditional in steps.conditionals:
-                state["now"] = state["now"] | conditional(state["now"], x)
+                state["now"] = state["now"] | conditional(state["now"], *data)
 
         actions = (sweep, lambda: package._sample_topics(package._rands), lambda: tomoto.train(1, workers=1))
         for action in actions:

@@ -67,7 +67,7 @@ def density_gap(name: str, points: int = 3) -> dict[str, float]:
     from numpyro.infer.util import log_density
     from pyro import poutine
 
-    from guidebook.inference.traces.draws import is_latent, nodes
+    from guidebook.inference.traces.sites import is_latent, nodes
 
     from .peers.numpyro_models import prepared
 

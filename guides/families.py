@@ -1,6 +1,6 @@
 """Guide families: each takes a model and returns a guide of the same data, so that one argument swaps the guide.
 
-All but `map_point` place a normal distribution, or a transformation of one, on the unconstrained latent variables.
+All but `map_point` put a normal distribution, or a transformation of one, on the unconstrained latent variables.
 
 References
 ----------
@@ -29,7 +29,7 @@ Guide = Callable[..., Any]
 
 
 def guide_family(build: Callable[..., Guide]) -> Callable[..., Guide]:
-    """Mark a function as a guide family, ``model -> guide``, so that nobody takes it for a guide."""
+    """Mark a function as a guide family, ``model -> guide``, which distinguishes it from a guide."""
     build.is_guide_family = True  # pyright: ignore[reportFunctionMemberAccess]
     return build
 
@@ -43,7 +43,7 @@ def mean_field(model: Model, *, init_scale: float = 0.1) -> Guide:
     model : callable
         Any Pyro model with continuous latent variables.
     init_scale : float
-        Standard deviation to start from.
+        Initial standard deviation.
     """
     return AutoNormal(model, init_scale=init_scale)
 
@@ -57,23 +57,23 @@ def low_rank(model: Model, *, rank: int | None = None, init_scale: float = 0.1) 
     model : callable
         Any Pyro model with continuous latent variables.
     rank : int, optional
-        Columns of F; the square root of the number of latent variables where left out.
+        Columns of F; default: the square root of the number of latent variables.
     init_scale : float
-        Standard deviation to start from.
+        Initial standard deviation.
     """
     return AutoLowRankMultivariateNormal(model, rank=rank, init_scale=init_scale)
 
 
 @guide_family
 def full_rank(model: Model, *, init_scale: float = 0.1) -> Guide:
-    """A normal with any covariance on the unconstrained latent variables; d(d + 1)/2 parameters for it.
+    """A normal with any covariance on the d unconstrained latent variables: d(d + 1)/2 parameters for it.
 
     Parameters
     ----------
     model : callable
         Any Pyro model with continuous latent variables.
     init_scale : float
-        Standard deviation to start from.
+        Initial standard deviation.
     """
     return AutoMultivariateNormal(model, init_scale=init_scale)
 
@@ -87,18 +87,18 @@ def flow(model: Model, *, num_transforms: int = 2, hidden: int | None = None) ->
     model : callable
         Any Pyro model with continuous latent variables.
     num_transforms : int
-        How many transformations follow one another.
+        Number of transformations, composed.
     hidden : int, optional
-        Units of each transformation's hidden layer; Pyro's choice from the dimension where left out.
+        Units of each transformation's hidden layer; default: Pyro's, from the number of latent variables.
     """
     hidden_dims = None if hidden is None else [hidden]
-    one = partial(affine_autoregressive, hidden_dims=hidden_dims)
-    return _Flow(model, partial(iterated, num_transforms, one))
+    transform = partial(affine_autoregressive, hidden_dims=hidden_dims)
+    return _Flow(model, partial(iterated, num_transforms, transform))
 
 
 @guide_family
 def laplace(model: Model) -> Guide:
-    """Laplace's approximation: a normal at the posterior's mode on the unconstrained scale, curvature from the Hessian.
+    """Laplace's approximation: a normal at the posterior mode on the unconstrained scale, with the curvature there.
 
     Parameters
     ----------
@@ -110,7 +110,7 @@ def laplace(model: Model) -> Guide:
 
 @guide_family
 def map_point(model: Model) -> Guide:
-    """A point at the mode of the posterior's density on the constrained scale; no spread, and no bound.
+    """A point at the mode of the posterior density on the constrained scale, without a spread or an ELBO.
 
     Parameters
     ----------
@@ -121,7 +121,7 @@ def map_point(model: Model) -> Guide:
 
 
 class _Flow(AutoNormalizingFlow):
-    """Pyro's flow guide with its networks in the latent variables' own dtype and on their device."""
+    """Pyro's flow guide with its networks in the latent variables' dtype and on their device."""
 
     def get_posterior(self, *args: Any, **kwargs: Any) -> Any:
         if self.transform is None:

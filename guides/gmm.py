@@ -9,17 +9,16 @@
 Bishop (2006), Pattern Recognition and Machine Learning, section 10.2, with the precision's factor in entries.
 """
 
-from collections.abc import Callable
-
 import pyro
 import pyro.distributions as dist
-import torch
-from sklearn.cluster import KMeans
 from torch import Tensor
 from torch.distributions import constraints
 
+from ..models.gmm import Covariance, Prior, log_joint_at
+from ..models.gmm.model import k_means
 
-def mean_field(x: Tensor, *, num_components: int = 3, covariance: str = "full") -> dict[str, Tensor]:
+
+def mean_field(x: Tensor, *, num_components: int = 3, covariance: Covariance = "full") -> dict[str, Tensor]:
     """Independent distributions over the sites of ``models.gmm.model``, each with the support of its site.
 
     Parameters
@@ -62,14 +61,14 @@ def mean_field(x: Tensor, *, num_components: int = 3, covariance: str = "full") 
         scale = positive("bartlett_upper.scale", x.new_full(shape, 0.1))
         sites["bartlett_upper"] = pyro.sample("bartlett_upper", dist.Normal(upper, scale).to_event(2))
 
-    centre = pyro.param("loc.mean", lambda: _centres(x, num_components))
+    centre = pyro.param("loc.mean", lambda: k_means(x, num_components)[0])
     scale = positive("loc.scale", x.std(0).expand(num_components, dim) / share**0.5)
     sites["loc"] = pyro.sample("loc", dist.Normal(centre, scale).to_event(2))
     return sites
 
 
 def structured(
-    x: Tensor, *, log_joint: Callable[..., Tensor], num_components: int = 3, covariance: str = "full"
+    x: Tensor, *, num_components: int = 3, covariance: Covariance = "full", prior: Prior | None = None
 ) -> None:
     """`mean_field` over the parameters, and the components' exact distribution given them, for ``latent_model``.
 
@@ -78,21 +77,12 @@ def structured(
     Parameters
     ----------
     x : Tensor, shape (n, d)
-    log_joint : callable
-        ``(sites, x, *, num_components, covariance) -> (..., n, k)``: `guidebook.models.gmm.log_joint_at`.
-    num_components, covariance
-        As for `mean_field`.
+    num_components, covariance, prior
+        As given to the model.
     """
     sites = mean_field(x, num_components=num_components, covariance=covariance)
-    logits = log_joint(sites, x, num_components=num_components, covariance=covariance)
+    logits = log_joint_at(sites, x, num_components=num_components, covariance=covariance, prior=prior)
     if logits.dim() > 2:  # parameters drawn under a plate on the left have a dimension of one where the rows go
         logits = logits.squeeze(-3)
     with pyro.plate("rows", len(x)):
         pyro.sample("z", dist.Categorical(logits=logits), infer={"enumerate": "parallel"})
-
-
-def _centres(x: Tensor, num_components: int) -> Tensor:
-    seed = int(torch.randint(2**31 - 1, ()))
-    k_means = KMeans(num_components, n_init=1, random_state=seed)  # pyright: ignore[reportArgumentType]
-    fitted = k_means.fit(x.detach().cpu().numpy())
-    return torch.as_tensor(fitted.cluster_centers_, dtype=x.dtype, device=x.device)

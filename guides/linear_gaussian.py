@@ -6,11 +6,15 @@ References
 2. Kingma and Welling (2014), Auto-encoding variational Bayes, ICLR.
 """
 
+from functools import cache
+
 import pyro
 import pyro.distributions as dist
 import torch
 from torch import Tensor
 from torch.distributions import constraints
+
+from ..models.linear_gaussian import starting_sites
 
 
 def linear_encoder(x: Tensor, *, latent_dim: int = 2) -> None:
@@ -36,14 +40,15 @@ def linear_encoder(x: Tensor, *, latent_dim: int = 2) -> None:
 
 
 def factors(x: Tensor, *, latent_dim: int = 2) -> None:
-    """z[n, j] ~ Normal(loc[n, j], scale[n, j]²), a location and a scale for every factor of every row.
+    """z[n, j] ~ Normal(loc[n, j], scale[n, j]²), with its own location and scale per factor and row: no encoder.
 
-    The loadings can turn until the factors are independent given the data, so nothing is lost by the factorisation.
+    For a linear model nothing is lost by the independence: the loadings can turn until the factors are independent
+    given the data.
 
     Parameters
     ----------
     x : Tensor, shape (n, d)
-        All rows: a batch would need to say which.
+        All rows: the parameters of a batch would be unknown.
     latent_dim : int
         q, as given to the model.
 
@@ -57,22 +62,23 @@ def factors(x: Tensor, *, latent_dim: int = 2) -> None:
     if len(loc) != len(x):
         raise ValueError(
             f"factors: the guide has parameters for {len(loc)} rows and was given {len(x)}: "
-            "fit all rows at once, or take linear_encoder"
+            "fit all rows at once, or take an encoder"
         )
     with pyro.plate("rows", len(x)):
         pyro.sample("z", dist.Normal(loc, scale).to_event(1))
 
 
 def mean_field(x: Tensor, latent_dim: int, *, shared_noise: bool) -> None:
-    """Independent normals over loadings and means, log-normal noise variances: one for all columns, or one each.
+    """Independent normals for loadings and means, log-normals for noise variances: one for all columns, or one each.
 
-    Locations start at principal axes, so that the loadings have a direction to settle in, and scales at those of a
+    Locations start at principal axes, to give the loadings a direction to settle in, and scales at those of a
     regression on known factors.
     """
+    start = cache(lambda: _starts(x, latent_dim, shared_noise))
 
     def param(name: str) -> Tensor:
         constraint = constraints.positive if name.endswith("scale") else constraints.real
-        return pyro.param(name, lambda: _starts(x, latent_dim, shared_noise)[name], constraint=constraint)
+        return pyro.param(name, lambda: start()[name], constraint=constraint)
 
     pyro.sample("W", dist.Normal(param("W.mean"), param("W.scale")).to_event(2))
     pyro.sample("loc", dist.Normal(param("loc.mean"), param("loc.scale")).to_event(1))
@@ -82,29 +88,21 @@ def mean_field(x: Tensor, latent_dim: int, *, shared_noise: bool) -> None:
 
 def _starts(x: Tensor, latent_dim: int, shared_noise: bool) -> dict[str, Tensor]:
     rows, columns = x.shape
-    loc, variance = x.mean(0), x.var(0, correction=0)
-    if not shared_noise and not (variance > 0).all():
-        raise ValueError(f"mean_field: column {int(variance.argmin())} is constant: leave it out")
-    sd = torch.ones_like(variance) if shared_noise else variance.sqrt()
-    _, singular, axes = torch.linalg.svd((x - loc) / sd, full_matrices=False)
-    W = sd[:, None] * axes[:latent_dim].mT * singular[:latent_dim] / rows**0.5
-    noise = (variance - W.square().sum(1)).clamp(min=0.01 * variance)
-    count = rows
-    if shared_noise:
-        noise, count = noise.mean(), rows * columns
-        variance = variance.clamp(min=float(noise))
+    sites = starting_sites(x, latent_dim, shared_noise=shared_noise)
+    W, noise = sites["W"], sites["noise_variance"]
+    count = rows * columns if shared_noise else rows
     return {
         "W.mean": W,
         "W.scale": (noise / rows).sqrt().unsqueeze(-1).expand_as(W),
-        "loc.mean": loc,
-        "loc.scale": (variance / rows).sqrt(),
+        "loc.mean": sites["loc"],
+        "loc.scale": ((W.square().sum(1) + noise) / rows).sqrt(),
         "noise_variance.log_mean": noise.log(),
         "noise_variance.log_scale": torch.full_like(noise, (2 / count) ** 0.5),
     }
 
 
 def _spread(x: Tensor) -> Tensor:
-    """Standard deviation of every column, one where a column has none."""
+    """Standard deviation of every column, one for a constant column."""
     sd = x.std(0, correction=0)
     return torch.where(sd > 0, sd, 1)
 

@@ -1,6 +1,6 @@
-"""Guides of Bayesian logistic regression written out, as readable twins of the `mean_field` and `full_rank` families.
+"""Guides of Bayesian logistic regression written out: readable twins of the families `mean_field` and `full_rank`.
 
-Both place a normal on ``w``; Bishop (2006), Pattern Recognition and Machine Learning, section 10.1.1, and
+Both are normals over ``w``; Bishop (2006), Pattern Recognition and Machine Learning, section 10.1.1, and
 Kucukelbir et al. (2017), Automatic differentiation variational inference, section 2.5.
 """
 
@@ -19,7 +19,7 @@ def mean_field(x: Tensor, y: Tensor | None = None, *, init_scale: float = 0.1) -
     x : Tensor, shape (n, d)
     y : Tensor, shape (n,), optional
     init_scale : float
-        Standard deviation to start from.
+        Initial standard deviation.
     """
     size = x.shape[1] + 1
     mean = pyro.param("w.mean", lambda: x.new_zeros(size))
@@ -28,7 +28,7 @@ def mean_field(x: Tensor, y: Tensor | None = None, *, init_scale: float = 0.1) -
 
 
 def cholesky(x: Tensor, y: Tensor | None = None, *, init_scale: float = 0.1) -> None:
-    """One normal: w ~ Normal(mean, L Lᵀ), L lower triangular; arguments as for `mean_field`."""
+    """One normal: w ~ Normal(mean, L Lᵀ), L lower triangular; parameters as for `mean_field`."""
     size = x.shape[1] + 1
     mean = pyro.param("w.mean", lambda: x.new_zeros(size))
     factor = pyro.param(

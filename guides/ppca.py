@@ -1,8 +1,8 @@
 """Guides of probabilistic PCA written out: over the global sites of `model`, and over the factors of `latent_model`.
 
 mean_field       W[i, j], loc[i] ~ Normal, noise_variance ~ LogNormal
-linear_encoder   z[n] ~ Normal(A (x[n] - b), L Lᵀ), which holds the exact posterior
-factors          z[n, j] ~ Normal with a location and a scale of its own
+linear_encoder   z[n] ~ Normal(A (x[n] - b), L Lᵀ), which can be the exact posterior
+factors          z[n, j] ~ Normal, each with its own location and scale
 """
 
 from torch import Tensor
@@ -16,7 +16,7 @@ __all__ = ["factors", "linear_encoder", "mean_field"]
 def mean_field(x: Tensor, *, latent_dim: int = 2) -> None:
     """Independent distributions over the sites of ``models.ppca.model``, each with the support of its site.
 
-    The exact posterior of W is a ring, as axes can turn; this one covers an arc of it, and its sd of W says little.
+    The exact posterior of W is a ring, as axes can turn; this guide covers an arc of it, so its sd of W means little.
 
     Parameters
     ----------

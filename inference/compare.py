@@ -5,16 +5,18 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 import torch
-from scipy.stats import wasserstein_distance
 from torch import Tensor
 
 from .diagnostics import ess, mcse, r_hat
 from .posterior import Posterior
-from .verdict import Verdict, is_sampler, judge, reference_problem
+from .verdict import Verdict, distance, is_sampler, judge, reference_problem
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 @dataclass(frozen=True)
@@ -28,11 +30,11 @@ class Comparison:
     draws : dict of dict of Tensor
         Name → quantity → draws, shape (chain, draw): identified scalars that vary under the reference.
     quantities : dict of DataFrame
-        Name → a row a quantity, with ``mean``, ``sd``, ``mean_shift_in_sd``, ``sd_ratio``, ``mcse_in_sd``,
+        Name → one row per quantity, with ``mean``, ``sd``, ``mean_shift_in_sd``, ``sd_ratio``, ``mcse_in_sd``,
         ``sd_ratio_error``, ``wasserstein_in_sd``, ``r_hat``, ``ess``; shifts, distances and errors are in standard
-        deviations of the reference; nan where a figure does not apply.
+        deviations of the reference; nan if a figure does not apply.
     table : DataFrame
-        A row a posterior: seconds, ELBO (nats), k̂, the worst quantity and its figures, the judgement.
+        One row per posterior: judgement, seconds, ELBO (nats), k̂, the worst quantity and its figures.
     verdicts : dict of Verdict
         Name → judgement and sentence; the reference's own says whether it is fit to judge.
     refused : str or None
@@ -52,7 +54,7 @@ class Comparison:
         return next(iter(self.posteriors))
 
     def worst(self, name: str) -> str:
-        """The quantity at which a posterior is farthest from the reference, relative to what is usable."""
+        """Return the quantity at which a posterior is farthest from the reference, relative to what is usable."""
         return _worst(self.quantities[name])
 
     def __str__(self) -> str:
@@ -72,19 +74,19 @@ def compare(
     identify: Callable[..., dict[str, Tensor]] | None = None,
     names: Sequence[str] | None = None,
 ) -> Comparison:
-    """Hold posteriors against a reference and give a verdict on each.
+    """Compare posteriors of one model with a reference posterior (not models by predictions, as `arviz.compare` does).
 
     Parameters
     ----------
     reference : Posterior
-        The one to judge by, from NUTS or exact. It must be fit to: converged on the identified quantities.
+        The one to judge by, from NUTS or exact. It must have converged on the identified quantities.
     *others : Posterior
         The ones to judge, of the same model and data.
     identify : callable, optional
-        ``(draws, anchor=None) -> quantities``, a model's map from draws to what does not depend on the order of
-        components, signs or rotations. Without it, the sites that all posteriors share are compared as they are.
+        ``(draws, anchor=None) -> quantities``, a model's map from draws to quantities that do not depend on the order
+        of components, signs or rotations. Default: the sites that all posteriors share, as they are.
     names : sequence of str, optional
-        What to call the posteriors, the reference first; method and guide where left out.
+        Names of the posteriors, the reference first. Default: method and guide.
 
     Returns
     -------
@@ -116,7 +118,7 @@ def compare(
         raise ValueError(f"compare: the posteriors share no site; {names[0]} has {', '.join(anchor)}")
 
     columns = [_scalars({site: q[site] for site in shared}) for q in identified]
-    kept = _informative(columns[0]) or list(columns[0])  # a point varies nowhere
+    kept = _informative(columns[0]) or list(columns[0])  # a point does not vary
     draws = {n: {label: c[label] for label in kept} for n, c in zip(names, columns, strict=True)}
     base = _moments(draws[names[0]], None)
     quantities = {n: _moments(draws[n], base, draws[names[0]]) for n in names}
@@ -125,7 +127,7 @@ def compare(
     verdicts = {names[0]: _reference_verdict(names[0], reference, quantities[names[0]], refused)}
     for name, posterior in zip(names[1:], others, strict=True):
         verdicts[name] = (
-            Verdict("not judged", f"{name} is not judged, for want of a reference.")
+            Verdict("not judged", f"{name} is not judged: the reference is not fit to.")
             if refused
             else judge(name, names[0], posterior, quantities[name])
         )
@@ -144,7 +146,7 @@ def _default_names(posteriors: Sequence[Posterior]) -> list[str]:
 
 
 def _scalars(sites: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Draws (chain, draw, *site) as scalars by name, "w[3]" or "covariance[0,1,2]", in float64 on the CPU."""
+    """Split draws (chain, draw, *site) into scalars by name, "w[3]" or "covariance[0,1,2]", in float64 on the CPU."""
     found = {}
     for site, value in sites.items():
         value = value.detach().cpu().double()
@@ -155,7 +157,7 @@ def _scalars(sites: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _informative(columns: dict[str, Tensor]) -> list[str]:
-    """Labels of quantities that vary, each once: a symmetric matrix has every entry off its diagonal twice."""
+    """Return the labels of quantities that vary, each once: a symmetric matrix has its off-diagonal entries twice."""
     seen, kept = set(), []
     for label, value in columns.items():
         key = value.numpy().tobytes()
@@ -168,7 +170,9 @@ def _informative(columns: dict[str, Tensor]) -> list[str]:
 def _moments(
     draws: dict[str, Tensor], base: pd.DataFrame | None, reference: dict[str, Tensor] | None = None
 ) -> pd.DataFrame:
-    """Figures of every quantity; with those of the reference, ``base``, also the figures relative to it."""
+    """Return figures of each quantity; with those of the reference, ``base``, also figures relative to it."""
+    import pandas as pd  # slow to import, as is scipy.stats
+
     stacked = torch.stack(list(draws.values()), -1)  # (chain, draw, quantity)
     flat = stacked.flatten(0, 1)
     is_point = len(flat) == 1 or bool((flat == flat[0]).all())
@@ -186,6 +190,8 @@ def _moments(
     )
     if base is None or reference is None:
         return frame
+    from scipy.stats import wasserstein_distance
+
     sd = base["sd"]
     frame["mean_shift_in_sd"] = (frame["mean"] - base["mean"]) / sd
     frame["sd_ratio"] = frame["sd"] / sd
@@ -199,9 +205,7 @@ def _moments(
 
 
 def _worst(quantities: pd.DataFrame) -> str:
-    shift = quantities["mean_shift_in_sd"].abs() / 0.25
-    ratio = quantities["sd_ratio"].apply(np.log).abs() / np.log(1.25)
-    return str(pd.concat([shift, ratio], axis=1).max(axis=1).fillna(0.0).idxmax())
+    return str(distance(quantities).fillna(0.0).idxmax())
 
 
 def _reference_verdict(name: str, posterior: Posterior, quantities: pd.DataFrame, refused: str | None) -> Verdict:
@@ -217,6 +221,8 @@ def _reference_verdict(name: str, posterior: Posterior, quantities: pd.DataFrame
 def _table(
     posteriors: dict[str, Posterior], quantities: dict[str, pd.DataFrame], verdicts: dict[str, Verdict]
 ) -> pd.DataFrame:
+    import pandas as pd
+
     rows = []
     for position, (name, posterior) in enumerate(posteriors.items()):
         frame = quantities[name]

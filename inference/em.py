@@ -4,6 +4,7 @@ Dempster, Laird and Rubin (1977), Maximum likelihood from incomplete data via th
 """
 
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -123,12 +124,13 @@ def ascend(
     size = num_restarts if steps.batched else 1
     runs: list[Run] = []
     with isolated(seed), torch.no_grad():
+        on_cpu = all(value.device.type == "cpu" for value in data)
+        seeded = torch.default_generator.manual_seed if on_cpu else torch.manual_seed  # the latter takes a millisecond
         data = steps.prepare(*(data if steps.batched else as_double(data)))
         for first in range(0, num_restarts, size):
-            batch, restarts = range(first, first + size), Restarts(size, steps, data, method, tol)
-            runs += iterate(
-                steps, data, _starts(steps, data, seed, batch), restarts, num_steps, accelerate, both_halves
-            )
+            starts = _starts(steps, data, seed, seeded, range(first, first + size))
+            restarts = Restarts(size, steps, data, method, tol)
+            runs += iterate(steps, data, starts, restarts, num_steps, accelerate, both_halves)
     seconds = time.perf_counter() - begin
 
     valid = [run for run in runs if run.degenerate is None]
@@ -151,10 +153,8 @@ def ascend(
     }
 
 
-def _starts(steps: "Steps", data: tuple, seed: int, restarts: range) -> Params:
+def _starts(steps: "Steps", data: tuple, seed: int, seeded: Callable[[int], Any], restarts: range) -> Params:
     """Return starting values, each restart's from a seed of its own, stacked for batched steps."""
-    on_cpu = all(value.device.type == "cpu" for value in data)
-    seeded = torch.default_generator.manual_seed if on_cpu else torch.manual_seed  # the latter takes a millisecond
     starts = []
     for restart in restarts:
         seeded(int(np.random.SeedSequence([seed, restart]).generate_state(1)[0]))

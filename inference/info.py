@@ -1,4 +1,4 @@
-"""What each inference method reports about its own run: one record per method, all with the fields of `Info`."""
+"""Run records: one type per inference method, all with the fields of `Info`."""
 
 from dataclasses import dataclass
 
@@ -7,38 +7,38 @@ from torch import Tensor
 
 @dataclass(frozen=True, kw_only=True)
 class Info:
-    """Record of a run: what every method reports, and the diagnostics that several share.
+    """Record of a run: what every method reports, and diagnostics that several share.
 
     Attributes
     ----------
     method : str
         Name of the method.
     engine : str
-        What ran it, such as "eager" or "compiled".
+        What ran the method, such as "eager" or "compiled".
     seed : int
     seconds : float
-        Wall time of the fit alone, compilation included.
+        Wall time of the fit alone, including compilation.
     converged : bool
     message : str
         Why the method stopped and, if that is cause for concern, what to do.
     is_point : bool
         Whether the result is a point estimate, without a spread.
     guide : str or None
-        Name of the guide or guide family, of methods that take one.
+        Name of the guide or guide family; None for methods without one.
     elbo : float or None
-        Evidence lower bound in nats, of methods that have one.
+        Evidence lower bound in nats; None for methods without one.
     k_hat : float or None
         Pareto shape of the importance weights: below .5 good, up to .7 usable (Vehtari et al. 2024). None for points,
-        samplers, and models with latent variables that the guide leaves out.
+        samplers, and models with latent variables that the guide omits.
     log_likelihood : float or None
-        Of the data at the estimate, in nats.
+        Log likelihood of the data at the estimate, in nats.
     r_hat : dict of Tensor, or None
-        Of samplers: rank-normalised split R̂ of every entry of every site (Vehtari et al. 2021), sites with more than
-        5,000 entries left out. Of raw sites: a mixture's mean nothing before its components are matched.
+        Samplers: rank-normalised split R̂ of each entry of each site (Vehtari et al. 2021), without sites of more than
+        5,000 entries. These are raw sites: a mixture's say nothing before its components are matched.
     ess : dict of Tensor, or None
-        Bulk effective sample size, likewise.
+        Samplers: bulk effective sample sizes, shaped as ``r_hat``.
     divergences : Tensor, shape (chain,), or None
-        Divergent transitions after warm-up, of Hamiltonian samplers.
+        Hamiltonian samplers: number of divergent transitions after warm-up.
     """
 
     method: str
@@ -59,7 +59,7 @@ class Info:
 
 @dataclass(frozen=True, kw_only=True)
 class SviInfo(Info):
-    """Run of stochastic variational inference.
+    """Record of stochastic variational inference.
 
     Attributes
     ----------
@@ -68,7 +68,7 @@ class SviInfo(Info):
     losses : Tensor, shape (step,)
         Loss at each step, in nats; the negative ELBO under the default loss.
     elbo_se : float or None
-        Standard error of ``elbo``, from ``log_weights``.
+        Monte Carlo standard error of ``elbo``, in nats.
     log_weights : Tensor, shape (draw,), or None
         log p(x, z) - log q(z) at each draw of the guide, in nats.
     """
@@ -82,14 +82,14 @@ class SviInfo(Info):
 
 @dataclass(frozen=True, kw_only=True)
 class HmcInfo(Info):
-    """Run of Hamiltonian Monte Carlo.
+    """Record of Hamiltonian Monte Carlo.
 
     Attributes
     ----------
     accept_rate : Tensor, shape (chain,)
-        Share of the iterations after warm-up that moved.
+        Mean acceptance probability after warm-up, which ``target_accept`` sets.
     step_size : Tensor, shape (chain,)
-        Step size that warm-up ended with.
+        Step size at the end of warm-up.
     num_warmup : int
         Warm-up iterations per chain, not among the draws.
     trajectory_length : float
@@ -106,16 +106,16 @@ class HmcInfo(Info):
 
 @dataclass(frozen=True, kw_only=True)
 class NutsInfo(Info):
-    """Run of the No-U-Turn sampler.
+    """Record of the No-U-Turn sampler.
 
     Attributes
     ----------
     accept_rate, step_size, num_warmup
         As in `HmcInfo`.
     energy : Tensor, shape (chain, draw), or None
-        Potential and kinetic energy at the end of each trajectory, in nats; None from Pyro, which does not say.
+        Sum of potential and kinetic energy at the end of each trajectory, in nats; None with Pyro's engine.
     tree_depth : Tensor, shape (chain, draw), or None
-        How often each trajectory was doubled, 10 at most; likewise.
+        Number of doublings of each trajectory, at most 10; None with Pyro's engine.
     """
 
     method: str = "nuts"
@@ -129,16 +129,16 @@ class NutsInfo(Info):
 
 @dataclass(frozen=True, kw_only=True)
 class MetropolisInfo(Info):
-    """Run of random-walk Metropolis.
+    """Record of random-walk Metropolis.
 
     Attributes
     ----------
     accept_rate : Tensor, shape (chain,)
-        Share of the proposals after warm-up that were accepted.
+        Fraction of proposals accepted after warm-up.
     step_size : Tensor, shape (chain,)
-        Factor on the root of the proposal's covariance.
+        Scale of the proposal, relative to the covariance learned.
     num_warmup : int
-        Iterations of adaptation per chain, before the first draw.
+        Adaptation iterations per chain, before the first draw.
     thin : int
         Iterations per draw.
     """
@@ -152,7 +152,7 @@ class MetropolisInfo(Info):
 
 @dataclass(frozen=True, kw_only=True)
 class GibbsInfo(Info):
-    """Run of a Gibbs sampler.
+    """Record of a Gibbs sampler.
 
     Attributes
     ----------
@@ -166,15 +166,15 @@ class GibbsInfo(Info):
 
 @dataclass(frozen=True, kw_only=True)
 class EmInfo(Info):
-    """Run of expectation maximisation.
+    """Record of expectation maximisation.
 
     Attributes
     ----------
     objective : Tensor, shape (iteration,)
-        The objective after each iteration of the best restart, in nats; ``log_likelihood`` is its last value.
+        Objective after each iteration of the best restart, in nats; ``log_likelihood`` is its last value.
     optima : list of dict
-        Where the restarts ended, best first: ``objective`` in nats; ``restarts``, how many ended there; ``degenerate``,
-        None or why it does not count as an optimum.
+        Optima that restarts reached, best first: ``objective`` in nats; ``restarts``, how many ended there;
+        ``degenerate``, None or why it does not count.
     """
 
     method: str = "em"
@@ -185,14 +185,14 @@ class EmInfo(Info):
 
 @dataclass(frozen=True, kw_only=True)
 class CaviInfo(Info):
-    """Run of coordinate ascent variational inference.
+    """Record of coordinate ascent variational inference.
 
     Attributes
     ----------
     objective : Tensor, shape (sweep,)
-        The bound after each sweep of the best restart, in nats; ``elbo`` is its last value, without Monte Carlo error.
+        Bound after each sweep of the best restart, in nats; ``elbo`` is its last value, without Monte Carlo error.
     optima : list of dict
-        Where the restarts ended, as in `EmInfo`.
+        As in `EmInfo`.
     """
 
     method: str = "cavi"
@@ -202,16 +202,16 @@ class CaviInfo(Info):
 
 @dataclass(frozen=True, kw_only=True)
 class McemInfo(Info):
-    """Run of Monte Carlo EM.
+    """Record of Monte Carlo EM.
 
     Attributes
     ----------
     kernel : str
-        How the E-step's chain moved.
+        MCMC kernel of the E-step.
     losses : Tensor, shape (step,)
-        Minus log p(x, z) at each E-step's draw, in nats: not a likelihood, and no bound on one.
+        -log p(x, z) at each E-step's draw, in nats: neither a likelihood nor a bound on one.
     accept_rate : float
-        Mean acceptance over the second half of the transitions.
+        Mean acceptance rate over the second half of the transitions.
     """
 
     method: str = "mcem"
@@ -223,7 +223,7 @@ class McemInfo(Info):
 
 @dataclass(frozen=True, kw_only=True)
 class ClosedFormInfo(Info):
-    """Run of a solution in closed form."""
+    """Record of a solution in closed form."""
 
     method: str = "closed_form"
     is_point: bool = True

@@ -1,7 +1,7 @@
-"""Random-walk Metropolis with a proposal that warm-up adapts: any model, values of the density alone, no gradients.
+"""Random-walk Metropolis with an adapted proposal: any model, values of the density alone, no gradients.
 
-In d dimensions a walk that suits the posterior needs about 3 d iterations for each effective draw: it is the method to
-understand the others by, and the one for densities without a gradient.
+In d dimensions a random walk needs about 3 d iterations per effective draw even if it suits the posterior. It is the
+method by which to understand the others, and the one for densities without a gradient.
 
 References
 ----------
@@ -22,10 +22,11 @@ from torch import Tensor
 
 from .engines.graph import traced
 from .info import MetropolisInfo
-from .mcmc.chains import Sites, Target, check_counts, run_chains
+from .mcmc.chains import ChainOptions, Target, run_chains
+from .mcmc.vectors import Sites, as_sites, as_vector
 from .posterior import Posterior
 
-MOST_DIMENSIONS = 1000  # beyond, a random walk does not arrive and the covariance does not fit
+MAX_DIMENSIONS = 1000  # beyond, a random walk does not arrive and the covariance cannot be learned
 WORTH_TRACING = 2000  # iterations from which recording the graph, up to a second, pays
 
 
@@ -42,31 +43,19 @@ def metropolis(
 ) -> Posterior[MetropolisInfo]:
     """Draw from a model's posterior by random-walk Metropolis, in unconstrained coordinates.
 
-    Warm-up adapts the covariance of the normal proposal to the chain's own draws, the older half forgotten, and its
-    scale to the best acceptance rate of a normal posterior: .234, and .44 in one dimension. Both are fixed afterwards,
-    so that the draws kept come from a Markov chain. The defaults give some 1,400 effective draws (R̂ 1.003) of the
-    worst of 31 weights of a logistic regression; with ``thin=20`` they are 500, and R̂ says that it is too few.
+    Warm-up adapts the covariance of the normal proposal to the chain's recent half, and its scale to the acceptance
+    rate that is best for a normal posterior: .234, or .44 in one dimension. Both are fixed afterwards, so the draws
+    kept come from a Markov chain. The defaults give about 1,400 effective draws (R̂ 1.003) of the worst of 31 weights
+    of a logistic regression; ``thin=20`` gives 500, and R̂ says that this is too few.
 
     Parameters
     ----------
-    model : callable
-        Any Pyro model; discrete latent sites are enumerated and summed out.
-    *data
-        Arguments of the model.
-    num_draws : int
-        Draws kept a chain.
+    model, *data, num_draws, num_chains, seed, device, progress
+        As in `nuts`.
     num_warmup : int
-        Iterations before the first draw.
+        Iterations per chain before the first draw.
     thin : int
-        Iterations a draw.
-    num_chains : int
-        Chains, each in a process of its own on as many cores as there are.
-    seed : int
-        Same seed, same machine, same numbers, whatever the number of cores.
-    device : str or torch.device, optional
-        Where the model runs, such as "cuda" (chains follow one another there); the data's own where left out.
-    progress : bool
-        Whether to show a bar over all chains.
+        Iterations per draw.
 
     Returns
     -------
@@ -83,108 +72,91 @@ def metropolis(
     UserWarning
         If the chains did not mix.
     """
-    check_counts("metropolis", num_draws=num_draws, num_warmup=num_warmup, thin=thin, num_chains=num_chains)
-    chains = run_chains(
-        "metropolis",
-        partial(_sample, num_draws, num_warmup, thin),
-        model,
-        data,
-        iterations=num_warmup + num_draws * thin,
-        num_chains=num_chains,
-        seed=seed,
-        device=device,
-        progress=progress,
-    )
-    because = f"drew {num_draws} in each of {num_chains} chains"
-    if problem := chains.disagreement:
-        because += f"; {problem}"
-        warnings.warn(f"metropolis: {because}", stacklevel=2)
-    info = MetropolisInfo(
-        r_hat=chains.r_hat,
-        ess=chains.ess,
-        accept_rate=chains.figures["accept_rate"],
-        step_size=chains.figures["step_size"],
-        num_warmup=num_warmup,
-        thin=thin,
-        seconds=chains.seconds,
-        seed=seed,
-        converged=not problem,
-        message=because,
-        engine="traced" if bool(chains.figures["traced"].all()) else "eager",
-    )
+    options = ChainOptions(num_draws, num_warmup, num_chains, seed, device, progress, thin)
+    options.check("metropolis")
+    chains = run_chains("metropolis", partial(_sample, options), model, data, options)
+    engine = "traced" if bool(chains.sample_stats["traced"].all()) else "eager"
+    info = MetropolisInfo(**chains.record(options), thin=thin, engine=engine)
+    if not info.converged:
+        warnings.warn(f"metropolis: {info.message}", stacklevel=2)
     return Posterior(draws=chains.draws, info=info)
 
 
+Energy = Callable[[Tensor], float]  # negative log density, in nats; nan where there is none
+
+
 class _State(NamedTuple):
-    at: Tensor
+    position: Tensor
     energy: float
     log_scale: float
-    moves: int
+    num_accepted: int
 
 
-def _sample(
-    num_draws: int, num_warmup: int, thin: int, target: Target, report: Callable[[int], None]
-) -> tuple[Sites, dict[str, float]]:
+def _sample(options: ChainOptions, target: Target, report: Callable[[int], object]) -> tuple[Sites, dict[str, float]]:
     shapes = {name: value.shape for name, value in target.start.items()}
-    dim = sum(shape.numel() for shape in shapes.values())
-    if not 0 < dim <= MOST_DIMENSIONS:
-        raise ValueError(f"metropolis: a random walk takes 1 to {MOST_DIMENSIONS} continuous dimensions, not {dim}")
-    start = torch.cat([value.flatten() for value in target.start.values()])
+    start = as_vector(target.start)
+    if not 0 < len(start) <= MAX_DIMENSIONS:
+        raise ValueError(
+            f"metropolis: a random walk takes 1 to {MAX_DIMENSIONS} continuous dimensions, not {len(start)}"
+        )
 
     def potential(at: Sites) -> Tensor:
-        return target.potential(_unflattened(at["all"], shapes))
+        return target.potential(as_sites(at["all"], shapes))
+
+    def energy(position: Tensor) -> float:
+        try:
+            return float(density({"all": position}))
+        except torch.linalg.LinAlgError:  # pyright: ignore[reportPrivateImportUsage]
+            return math.nan
 
     with torch.no_grad(), pyro.validation_enabled(False):
-        worth = num_warmup + num_draws * thin >= WORTH_TRACING
+        worth = options.iterations >= WORTH_TRACING
         graph = traced(potential, {"all": start}, gradient=False) if worth else None
-        energy = graph or potential
-        state, factor = _warm_up(energy, start, num_warmup, report)
-        draws = start.new_empty(num_draws, dim)
-        state = state._replace(moves=0)
-        for draw in range(num_draws):
-            state, _ = _walk(energy, state, factor, thin)
-            draws[draw] = state.at
-            if draw % max(1, 1000 // thin) == 0 or draw == num_draws - 1:
-                report(num_warmup + (draw + 1) * thin)
-    return _unflattened(draws, shapes), {
-        "accept_rate": state.moves / (num_draws * thin),
+        density = graph or potential
+        state, factor = _warm_up(energy, start, options.num_warmup, report)
+        state = state._replace(num_accepted=0)
+        draws = start.new_empty(options.num_draws, len(start))
+        for draw in range(options.num_draws):
+            state, _ = _walk(energy, state, factor, options.thin)
+            draws[draw] = state.position
+            if draw % max(1, 1000 // options.thin) == 0 or draw == options.num_draws - 1:
+                report(options.num_warmup + (draw + 1) * options.thin)
+    return as_sites(draws, shapes), {
+        "accept_rate": state.num_accepted / (options.num_draws * options.thin),
         "step_size": math.exp(state.log_scale),
         "traced": graph is not None,
     }
 
 
-def _warm_up(
-    energy: Callable[[Sites], Tensor], start: Tensor, num_warmup: int, report: Callable[[int], None]
-) -> tuple[_State, Tensor]:
-    """State after warm-up, and the root of the proposal's covariance."""
-    usual = math.log(2.38 / math.sqrt(len(start)))
-    state = _State(start, float(energy({"all": start})), usual, 0)
-    factor, learnt = torch.eye(len(start), dtype=start.dtype, device=start.device), False
-    history: list[Tensor] = []
-    for time in [*_renewals(num_warmup, len(start)), num_warmup]:
-        gains = [iteration**-0.6 for iteration in range(len(history) + 1, time + 1)]
-        state, path = _walk(energy, state, factor, len(gains), gains)
-        history += path
-        report(time)
-        root = _root(history[time // 2 :]) if time < num_warmup else None
-        if root is not None:
-            state = state if learnt else state._replace(log_scale=usual)
-            factor, learnt = root, True
+def _warm_up(energy: Energy, start: Tensor, num_warmup: int, report: Callable[[int], object]) -> tuple[_State, Tensor]:
+    """Return the state after warm-up and a root of the proposal's covariance.
+
+    The covariance is updated ever less often, and for the last time after nine tenths: the rest tunes the scale alone.
+    """
+    dim, last = len(start), num_warmup * 9 // 10
+    ends, end = [], max(100, 20 * dim)
+    while end < last:
+        ends.append(end)
+        end = int(1.2 * end)
+    ends += [last] if ends else []
+
+    optimal = math.log(2.38 / math.sqrt(dim))  # for a proposal with the posterior's covariance
+    state = _State(start, energy(start), optimal, 0)
+    factor, learned = torch.eye(dim, dtype=start.dtype, device=start.device), False
+    path: list[Tensor] = []
+    for end in [*ends, num_warmup]:
+        gains = [iteration**-0.6 for iteration in range(len(path) + 1, end + 1)]
+        state, points = _walk(energy, state, factor, len(gains), gains)
+        path += points
+        report(end)
+        if end < num_warmup and (root := _covariance_root(path[end // 2 :])) is not None:
+            state = state if learned else state._replace(log_scale=optimal)
+            factor, learned = root, True
     return state, factor
 
 
-def _renewals(num_warmup: int, dim: int) -> list[int]:
-    """Iterations after which the covariance is renewed, ever farther apart; the last tenth is left to the scale."""
-    time, last = max(100, 20 * dim), num_warmup * 9 // 10
-    times = []
-    while time < last:
-        times.append(time)
-        time = int(1.2 * time)
-    return [*times, last] if times else []
-
-
-def _root(points: list[Tensor]) -> Tensor | None:
-    """Root of the points' covariance, drawn a little towards its diagonal; None where a coordinate has not moved."""
+def _covariance_root(points: list[Tensor]) -> Tensor | None:
+    """Return the Cholesky factor of the points' covariance, slightly shrunk; None if a coordinate has not moved."""
     dim = len(points[0])
     covariance = torch.stack(points).mT.cov().reshape(dim, dim)
     shrunk = torch.lerp(covariance, covariance.diag().diag(), 5 / (len(points) + 5))
@@ -193,37 +165,23 @@ def _root(points: list[Tensor]) -> Tensor | None:
 
 
 def _walk(
-    energy: Callable[[Sites], Tensor], state: _State, factor: Tensor, length: int, gains: list[float] | None = None
+    energy: Energy, state: _State, factor: Tensor, length: int, gains: list[float] | None = None
 ) -> tuple[_State, list[Tensor]]:
-    """So many iterations, and all the points they went through; with gains, the scale follows the acceptance rate."""
-    at, now, log_scale, moves = state
-    aim = 0.44 if len(at) == 1 else 0.234
+    """Run ``length`` iterations and return all points visited; with gains, the scale follows the acceptance rate."""
+    at, now, log_scale, accepted = state
+    target = 0.44 if len(at) == 1 else 0.234
     scale = math.exp(log_scale)
     steps = torch.randn(length, len(at), dtype=at.dtype, device=at.device) @ factor.mT
-    chances = torch.rand(length, dtype=torch.float64).tolist()
+    uniforms = torch.rand(length, dtype=torch.float64).tolist()
     path = []
-    for iteration, chance in enumerate(chances):
+    for iteration, uniform in enumerate(uniforms):
         proposal = torch.add(at, steps[iteration], alpha=scale)
-        proposed = _value(energy, proposal)
-        accept = math.exp(min(0.0, now - proposed)) if math.isfinite(proposed) else 0.0
-        if chance < accept:
-            at, now, moves = proposal, proposed, moves + 1
+        proposed = energy(proposal)
+        accept_prob = math.exp(min(0.0, now - proposed)) if math.isfinite(proposed) else 0.0
+        if uniform < accept_prob:
+            at, now, accepted = proposal, proposed, accepted + 1
         path.append(at)
         if gains is not None:
-            log_scale += gains[iteration] * (accept - aim)
+            log_scale += gains[iteration] * (accept_prob - target)
             scale = math.exp(log_scale)
-    return _State(at, now, log_scale, moves), path
-
-
-def _value(energy: Callable[[Sites], Tensor], at: Tensor) -> float:
-    try:
-        return float(energy({"all": at}))
-    except torch.linalg.LinAlgError:  # pyright: ignore[reportPrivateImportUsage]
-        return math.nan
-
-
-def _unflattened(values: Tensor, shapes: dict[str, torch.Size]) -> Sites:
-    """Vectors (…, dimension) as sites (…, *site)."""
-    parts = values.split([shape.numel() for shape in shapes.values()], -1)
-    leading = values.shape[:-1]
-    return {name: part.reshape(leading + shape) for (name, shape), part in zip(shapes.items(), parts, strict=True)}
+    return _State(at, now, log_scale, accepted), path

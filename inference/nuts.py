@@ -1,4 +1,4 @@
-"""The No-U-Turn sampler for any model: Pyro's, one process a chain, or NumPyro's on the model translated to JAX.
+"""The No-U-Turn sampler for any model: Pyro's, or NumPyro's on the model translated to JAX.
 
 References
 ----------
@@ -13,14 +13,12 @@ from typing import Any
 import torch
 from pyro.infer import NUTS
 
-from .diagnostics import MAX_R_HAT
 from .engines import xla
 from .engines.graph import CannotCompile
-from .hmc import check_options, divergence, hamiltonian_chains
 from .info import NutsInfo
-from .mcmc.chains import Chains
+from .mcmc.chains import ChainOptions, Chains
+from .mcmc.hamiltonian import check_target_accept, divergence, hamiltonian_chains
 from .posterior import Posterior
-from .traces.isolate import check_seed
 
 ENGINES = ("auto", "pyro", "xla")
 WORTH_COMPILING = 1000  # iterations, all chains together: Pyro takes longer over them than the compiler's few seconds
@@ -46,26 +44,26 @@ def nuts(
     model : callable
         Any Pyro model; discrete latent sites are enumerated and summed out.
     *data
-        Arguments of the model.
+        Arguments of the model; bind others with `functools.partial`.
     num_draws, num_warmup : int
-        Draws kept a chain, and adaptation steps before them.
+        Draws kept per chain, and adaptation steps before them.
     num_chains : int
-        Chains, on as many cores as there are.
+        Chains, each from its own random start, on as many cores as there are.
     target_accept : float
-        Acceptance probability that the step size is adapted to; nearer 1 for fewer divergences and smaller steps.
+        Mean acceptance probability that the step size is adapted to; nearer 1 for fewer divergences, smaller steps.
     dense_mass : bool, optional
-        Whether warm-up adapts a full mass matrix, which suits correlated posteriors, rather than a diagonal one;
-        where left out, it does for up to a hundred latent dimensions.
+        Whether warm-up adapts a full mass matrix, which suits correlated posteriors, or a diagonal one. Default: full
+        for up to a hundred latent dimensions.
     engine : {"auto", "pyro", "xla"}
-        Who samples: Pyro, or NumPyro in compiled code, many times as fast once some 2 s of compiling are over. "auto"
-        takes NumPyro where it is installed (``pip install 'guidebook[xla]'``), every operation of the model can be
+        What runs the sampler: Pyro, or NumPyro in compiled code, many times faster after about 2 s of compiling. "auto"
+        takes NumPyro if it is installed (``pip install 'guidebook[xla]'``), every operation of the model can be
         translated and there are a thousand iterations or more.
     seed : int
-        Same seed, same machine, same numbers, whatever the number of cores.
+        The same seed on the same machine gives the same numbers, whatever the number of cores.
     device : str or torch.device, optional
-        Where the model runs, such as "cuda" (chains follow one another there); the data's own where left out.
+        Where the model runs, such as "cuda" (where chains run one after another). Default: the device of the data.
     progress : bool
-        Whether to show a bar over all chains.
+        Whether to show a progress bar over all chains.
 
     Returns
     -------
@@ -75,65 +73,45 @@ def nuts(
     Raises
     ------
     ValueError
-        If an option is out of range, or ``engine="xla"`` is asked for and cannot be had.
+        If an option is out of range, or ``engine="xla"`` is not available for this model.
 
     Warns
     -----
     UserWarning
-        If transitions diverged, or "auto" would take NumPyro and it is not installed or cannot have the model.
+        If transitions diverged, or "auto" would take NumPyro and it is not installed or cannot run the model.
     """
     if engine not in ENGINES:
         raise ValueError(f"nuts: engine must be one of {', '.join(ENGINES)}; got {engine!r}")
-    check_options("nuts", num_draws, num_warmup, num_chains, target_accept)
-    check_seed(seed)
-    options: dict[str, Any] = {
-        "num_draws": num_draws,
-        "num_warmup": num_warmup,
-        "num_chains": num_chains,
-        "target_accept": target_accept,
-        "dense_mass": dense_mass,
-        "seed": seed,
-        "device": device,
-        "progress": progress,
-    }
+    options = ChainOptions(num_draws, num_warmup, num_chains, seed, device, progress)
+    options.check("nuts")
+    check_target_accept("nuts", target_accept)
     compiled = None
-    if engine == "xla" or (engine == "auto" and num_chains * (num_warmup + num_draws) >= WORTH_COMPILING):
+    if engine == "xla" or (engine == "auto" and num_chains * options.iterations >= WORTH_COMPILING):
         try:
-            compiled = _compiled(model, data, options)
+            compiled = _compiled(model, data, options, target_accept, dense_mass)
         except CannotCompile as why:
             if engine == "xla":
                 raise ValueError(f"nuts: engine='xla' cannot be had: {why}") from why
             warnings.warn(f"nuts: Pyro samples, more slowly than compiled code would: {why}", stacklevel=2)
-    chains = compiled or hamiltonian_chains("nuts", NUTS, model, data, **options)
-    because = f"drew {num_draws} in each of {num_chains} chains"
-    if diverged := divergence(chains):
-        because += f", with {diverged}"
-        warnings.warn(f"nuts: {because}", stacklevel=2)
-    elif unmixed := chains.disagreement:
-        because += f"; {unmixed}"
+    chains = compiled or hamiltonian_chains("nuts", NUTS, model, data, options, target_accept, dense_mass)
+    diverged = divergence(chains)
     info = NutsInfo(
-        r_hat=chains.r_hat,
-        ess=chains.ess,
-        divergences=chains.figures["divergences"],
-        accept_rate=chains.figures["accept_rate"],
-        step_size=chains.figures["step_size"],
-        num_warmup=num_warmup,
-        seconds=chains.seconds,
-        seed=seed,
-        converged=chains.worst[0] <= MAX_R_HAT and not diverged,
-        message=because,
+        **chains.record(options, diverged),
+        divergences=chains.sample_stats["divergences"],
         engine="xla" if compiled else "pyro",
-        energy=chains.figures.get("energy"),
-        tree_depth=chains.figures.get("tree_depth"),
+        energy=chains.sample_stats.get("energy"),
+        tree_depth=chains.sample_stats.get("tree_depth"),
     )
+    if diverged:
+        warnings.warn(f"nuts: {info.message}", stacklevel=2)
     return Posterior(draws=chains.draws, info=info)
 
 
-def _compiled(model: Callable, data: tuple, options: dict[str, Any]) -> Chains:
+def _compiled(model: Callable, data: tuple, *options: Any) -> Chains:
     if not xla.installed():
         raise CannotCompile(f"it needs JAX and NumPyro: {xla.INSTALL}")
     try:
         from .engines.xla.chains import xla_chains  # imports JAX
-    except ImportError as error:
+    except (ImportError, AttributeError) as error:  # not there, or a release that moved a name
         raise CannotCompile(f"JAX and NumPyro cannot be imported: {error}") from error
-    return xla_chains(model, data, **options)
+    return xla_chains(model, data, *options)

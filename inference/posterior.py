@@ -20,12 +20,13 @@ if TYPE_CHECKING:
     import xarray as xr
 
 
+FORMER_NAMES = {"stopped_because": "message", "basins": "optima", "flaw": "degenerate"}
 InfoT = TypeVar("InfoT", bound=Info)
 
 
 @dataclass(frozen=True)
 class Posterior(Generic[InfoT]):
-    """Draws from a posterior or from an approximation to it.
+    """Draws from a posterior, or from an approximation to one.
 
     Attributes
     ----------
@@ -33,9 +34,9 @@ class Posterior(Generic[InfoT]):
         Shape (chain, draw, *site): constrained latent sites and deterministic sites, by the model's names.
         A point method has one chain of one draw.
     params : dict of Tensor
-        What was learned as a point: weights of guides and decoders, EM's estimates; constrained, by name.
+        Point estimates: weights of guides and decoders, estimates of EM; constrained, by name.
     info : Info
-        Record of the run, one type per method; see `guidebook.inference.info`.
+        Run record, one type per method; see `guidebook.inference.info`.
     """
 
     draws: Mapping[str, Tensor]
@@ -50,14 +51,25 @@ class Posterior(Generic[InfoT]):
             f"{self.info.seconds:.1f} s; {self.info.message}"
         )
 
+    @property
+    def samples(self) -> dict[str, Tensor]:
+        """The draws of all chains in a row, shape (chain * draw, *site), as `pyro.infer.Predictive` takes them."""
+        return {name: value.flatten(0, 1) for name, value in self.draws.items()}
+
     def to_datatree(self) -> xr.DataTree:
-        """The draws as ArviZ's container, in the group ``posterior``."""
+        """Return the draws in ArviZ's container, in the group ``posterior``."""
         from arviz_base import from_dict
 
         return from_dict({"posterior": {name: value.numpy() for name, value in self.draws.items()}})
 
     def summary(self) -> pd.DataFrame:
-        """Mean, sd, interval, and where there are chains R̂ and effective sample size, a row a scalar (arviz-stats)."""
+        """Return one row per scalar: mean, sd, interval; with several chains R̂ and effective sample size (arviz-stats).
+
+        Raises
+        ------
+        ValueError
+            If there are fewer than four draws, as of a point method.
+        """
         from arviz_stats import summary  # pyright: ignore[reportPrivateImportUsage]
 
         chains, length = next(iter(self.draws.values())).shape[:2]
@@ -67,7 +79,7 @@ class Posterior(Generic[InfoT]):
         return summary(self.to_datatree(), kind=kind)  # pyright: ignore[reportReturnType] (no DataTree in this format)
 
     def save(self, path: str | Path) -> None:
-        """Write to one file, in the safetensors format: tensors and plain JSON, no code.
+        """Write to one file in the safetensors format: tensors and plain JSON, no code.
 
         Raises
         ------
@@ -88,7 +100,7 @@ class Posterior(Generic[InfoT]):
 
     @classmethod
     def load(cls, path: str | Path) -> Posterior:
-        """Read what `save` wrote; safe on files from anywhere.
+        """Read a file that `save` wrote, of this version or an earlier one; safe on files from untrusted sources.
 
         Raises
         ------
@@ -102,7 +114,7 @@ class Posterior(Generic[InfoT]):
         groups: dict[str, dict] = {"draws": {}, "params": {}, "info": {}}
         try:
             with safe_open(path, framework="pt") as file:
-                groups["info"].update(json.loads(file.metadata()["guidebook"]))
+                groups["info"].update(json.loads(file.metadata()["guidebook"], object_hook=_renamed))
                 for name in file.keys():  # noqa: SIM118 (not a dict)
                     group, site = name.split("/", 1)
                     if group == "info" and "/" in site:
@@ -116,6 +128,11 @@ class Posterior(Generic[InfoT]):
         return Posterior(draws=groups["draws"], params=groups["params"], info=info)
 
 
+def _renamed(saved: dict) -> dict:
+    """Give the fields of files saved earlier the names they have now."""
+    return {FORMER_NAMES.get(name, name): value for name, value in saved.items()}
+
+
 def point_draws(params: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Point estimates as the single draw of a point method: shape (1, 1, *site)."""
+    """Return point estimates as the single draw of a point method, shape (1, 1, *site)."""
     return {name: torch.as_tensor(value)[None, None] for name, value in params.items()}

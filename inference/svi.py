@@ -32,6 +32,7 @@ from .optim.lbfgs import fit_lbfgs
 from .optim.losses import loss_and_grads, named_loss
 from .optim.minibatch import Batches, example_rows, is_large, row_scale
 from .optim.result import FitResult, gradient_result
+from .optim.rules import RULES, make_optimiser
 from .optim.sgd import Average, schedule, set_lr
 from .options import at_least_one, positive, to_device
 from .posterior import Posterior
@@ -250,7 +251,7 @@ def fit_eagerly(
     FloatingPointError
         At a loss that is not finite.
     """
-    optimiser, average = optim(params, lr=lr), Average(params)
+    optimiser, average = make_optimiser(optim, params, lr), Average(params)
     losses = torch.empty(num_steps, dtype=torch.float64)
     rates, weights = (values.tolist() for values in schedule(lr, num_steps))
     for step, (rate, weight, batch) in enumerate(zip(rates, weights, batches, strict=False)):
@@ -327,7 +328,7 @@ def _fit_compiled(
     from .engines.graph import CannotCompile  # imported where used: eager steps need none of it
 
     try:
-        from .engines.compiled import RULES, fit_compiled
+        from .engines.compiled import fit_compiled
 
         if required or (isinstance(loss, ELBO) and optim in RULES):
             return fit_compiled(loss, model, guide, *args, optim=optim, **options)

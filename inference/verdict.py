@@ -2,22 +2,26 @@
 
 Thresholds. Means: .25 of the reference's sd, the pass mark of Stan's stat_comp_benchmarks; .10 for "good".
 Standard deviations: within 10 % for "good", 25 % for "usable". k̂: .7 (Vehtari et al. 2024). Reference: R̂ up to 1.01,
-an effective sample size of at least 100 a chain for four chains (Vehtari et al. 2021), no divergences.
-A figure counts as beyond a threshold only where it is so by more than two Monte Carlo standard errors.
+an effective sample size of at least 100 per chain for four chains (Vehtari et al. 2021), no divergences.
+A figure exceeds a threshold only if it does so by more than two Monte Carlo standard errors.
 """
 
-from typing import NamedTuple
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-import pandas as pd
 
 from .diagnostics import MAX_K_HAT, MAX_R_HAT, MIN_ESS
 from .posterior import Posterior
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 GOOD_SHIFT, USABLE_SHIFT = 0.10, 0.25
 GOOD_RATIO, USABLE_RATIO = 1.10, 1.25
-BLURRED = 0.10  # Monte Carlo error of a mean, in sds, above which nothing can be said
-MARGIN = 2.0
+MAX_MCSE = 0.10  # Monte Carlo error of a mean, in sds, above which nothing can be said
+MARGIN = 2.0  # Monte Carlo standard errors
 
 
 class Verdict(NamedTuple):
@@ -26,7 +30,8 @@ class Verdict(NamedTuple):
     Attributes
     ----------
     judgement : str
-        "good", "usable", "bad", "point" (no spread to judge), "too few draws" or "not judged".
+        "good", "usable", "bad", "point" (no spread to judge), "too few draws" or "not judged"; of the reference,
+        "reference" or "refused".
     sentence : str
         The same in words, with the figures behind it.
     """
@@ -39,47 +44,63 @@ class Verdict(NamedTuple):
 
 
 def is_sampler(posterior: Posterior) -> bool:
-    """Whether the draws come from Markov chains."""
+    """Return whether the draws come from Markov chains."""
     return posterior.info.r_hat is not None
 
 
+def distance(quantities: pd.DataFrame) -> pd.Series:
+    """Return how far each quantity is from the reference: 1 is the limit of "usable".
+
+    The larger of mean shift and log sd ratio, each in multiples of its limit.
+
+    Parameters
+    ----------
+    quantities : DataFrame
+        One row per quantity, with columns ``mean_shift_in_sd`` and ``sd_ratio``.
+    """
+    import pandas as pd  # slow to import
+
+    shift = quantities["mean_shift_in_sd"].abs() / USABLE_SHIFT
+    with np.errstate(divide="ignore"):
+        ratio = quantities["sd_ratio"].apply(np.log).abs() / np.log(USABLE_RATIO)
+    return pd.concat([shift, ratio], axis=1).max(axis=1)  # a point has no ratio
+
+
 def sampling_problem(posterior: Posterior, quantities: pd.DataFrame) -> str | None:
-    """Why draws cannot be trusted to stand for the posterior they came from, if so; for samplers and guides alike.
+    """Return why draws may not represent the distribution they came from, or None; for samplers and guides alike.
 
     Parameters
     ----------
     posterior : Posterior
     quantities : DataFrame
-        A row an identified quantity, with columns ``r_hat`` and ``ess``.
+        One row per identified quantity, with columns ``r_hat`` and ``ess``.
     """
     problems = []
     if is_sampler(posterior):
-        worst = quantities["r_hat"].idxmax()
-        r_hat = np.max(quantities["r_hat"])
+        worst, r_hat = _largest(quantities["r_hat"])
         if r_hat > MAX_R_HAT:
             problems.append(f"its chains disagree (R̂ {r_hat:.4f} at {worst}, at most {MAX_R_HAT} allowed)")
-        least = quantities["ess"].idxmin()
-        ess = np.min(quantities["ess"])
+        least, ess = quantities["ess"].idxmin(), np.min(quantities["ess"])
         if ess < MIN_ESS:
             problems.append(f"it has too few effective draws ({ess:,.0f} at {least}, {MIN_ESS} needed)")
         divergences = posterior.info.divergences
         if divergences is not None and (diverged := int(divergences.sum())):
             transitions = "one transition" if diverged == 1 else f"{diverged} transitions"
-            problems.append(f"{transitions} diverged, so that parts of the posterior were not reached")
+            problems.append(f"{transitions} diverged, so parts of the posterior were not reached")
     elif not posterior.info.converged:
         problems.append(f"it {posterior.info.message}")
     return "; ".join(problems) or None
 
 
 def reference_problem(posterior: Posterior, quantities: pd.DataFrame) -> str | None:
-    """Why a posterior is not fit to judge others, if so."""
+    """Return why a posterior is not fit to judge others, or None."""
     if np.all(quantities["sd"].isna()):
         return "it is a point, without a spread to measure others by"
     k = posterior.info.k_hat
     if k is None and not is_sampler(posterior):
-        return "it is an approximation, and how far it is from the posterior is not known"
+        return "it is an approximation at an unknown distance from the posterior"
     if k is not None and k > MAX_K_HAT:
-        return f"it is an approximation whose importance weights are heavy-tailed (k̂ {k:.2f}, above {MAX_K_HAT})"
+        return f"it is an approximation whose importance weights are heavy-tailed (k̂ = {k:.2f} > {MAX_K_HAT})"
     return sampling_problem(posterior, quantities)
 
 
@@ -89,14 +110,14 @@ def judge(name: str, reference: str, posterior: Posterior, quantities: pd.DataFr
     Parameters
     ----------
     name, reference : str
-        What to call the two.
+        Names of the two.
     posterior : Posterior
     quantities : DataFrame
-        A row an identified quantity, with columns ``mean_shift_in_sd``, ``sd_ratio``, ``mcse_in_sd``,
+        One row per identified quantity, with columns ``sd``, ``mean_shift_in_sd``, ``sd_ratio``, ``mcse_in_sd``,
         ``sd_ratio_error``, ``r_hat``, ``ess``.
     """
-    distance = quantities["mean_shift_in_sd"].abs()
-    shift, worst_shift = np.max(distance), distance.idxmax()
+    shifts = quantities["mean_shift_in_sd"].abs()
+    worst_shift, shift = _largest(shifts)
     signed = quantities.loc[worst_shift, "mean_shift_in_sd"]
     if np.all(quantities["sd"].isna()):
         where = "within a quarter sd of" if shift <= USABLE_SHIFT else f"{shift:.2g} sd off"
@@ -105,22 +126,21 @@ def judge(name: str, reference: str, posterior: Posterior, quantities: pd.DataFr
             f"{name} is a point and says nothing of uncertainty; at worst its value is {where} the mean of "
             f"{reference} ({worst_shift}: {signed:+.2f} sd).",
         )
-    blurred = np.max(quantities["mcse_in_sd"])
-    if blurred > BLURRED:
+    least_known, monte_carlo_error = _largest(quantities["mcse_in_sd"])
+    if monte_carlo_error > MAX_MCSE:
         return Verdict(
             "too few draws",
-            f"{name} cannot be judged: Monte Carlo error is {blurred:.2f} sd at {quantities['mcse_in_sd'].idxmax()}; "
-            f"take about {(blurred / BLURRED) ** 2 * 2:.0f} times as many draws.",
+            f"{name} cannot be judged: Monte Carlo error is {monte_carlo_error:.2f} sd at {least_known}; "
+            f"take about {(monte_carlo_error / MAX_MCSE) ** 2 * 2:.0f} times as many draws.",
         )
 
-    certain = distance - MARGIN * quantities["mcse_in_sd"]
+    certain_shift = shifts - MARGIN * quantities["mcse_in_sd"]
     ratio, error = quantities["sd_ratio"], MARGIN * quantities["sd_ratio_error"]
-    narrow, wide = ratio + error, ratio - error
+    upper, lower = ratio + error, ratio - error
+    too_narrow, too_wide = np.sum(upper < 1 / USABLE_RATIO), np.sum(lower > USABLE_RATIO)
+    off_centre = np.sum(certain_shift > USABLE_SHIFT)
     problem = sampling_problem(posterior, quantities)
     k = posterior.info.k_hat
-    heavy = k is not None and k > MAX_K_HAT
-    too_narrow, too_wide = np.sum(narrow < 1 / USABLE_RATIO), np.sum(wide > USABLE_RATIO)
-    off = np.sum(certain > USABLE_SHIFT)
 
     faults = []
     if too_narrow:
@@ -129,42 +149,41 @@ def judge(name: str, reference: str, posterior: Posterior, quantities: pd.DataFr
     if too_wide:
         most = f"at {ratio.idxmax()} its sd is {ratio.max():.2f} times {reference}'s"
         faults.append(f"too wide ({_of(too_wide, quantities)}; {most})")
-    if off:
-        faults.append(f"off centre ({_of(off, quantities)}; at {worst_shift} its mean is {signed:+.2f} sd away)")
-    tail = _k_hat_words(k, bool(faults))
+    if off_centre:
+        faults.append(f"off centre ({_of(off_centre, quantities)}; at {worst_shift} its mean is {signed:+.2f} sd away)")
+    about_k_hat = _about_k_hat(k, bool(faults))
     if faults:
-        rest = "" if off else f" Its means are within {shift:.2f} sd."
-        sentence = f"{name} is bad: {' and '.join(faults)}.{rest}{tail}{_also(problem)}{_advice(too_narrow, too_wide)}"
+        means = "" if off_centre else f" Its means are within {shift:.2f} sd."
+        also = f" Moreover {problem}." if problem else ""
+        sentence = f"{name} is bad: {' and '.join(faults)}.{means}{about_k_hat}{also}{_advice(too_narrow, too_wide)}"
         return Verdict("bad", sentence)
     if problem:
         return Verdict("bad", f"{name} is bad: {problem}.")
 
     figures = f"means within {shift:.2f} sd of {reference}'s, sds {ratio.min():.2f} to {ratio.max():.2f} of its"
-    close = np.all(certain <= GOOD_SHIFT) and np.all(narrow >= 1 / GOOD_RATIO) and np.all(wide <= GOOD_RATIO)
-    if close and not heavy:
-        return Verdict("good", f"{name} is good: {figures}.{tail}")
-    return Verdict("usable", f"{name} is usable: {figures}.{tail}")
+    close = np.all(certain_shift <= GOOD_SHIFT) and np.all(upper >= 1 / GOOD_RATIO) and np.all(lower <= GOOD_RATIO)
+    k_hat_too_large = k is not None and k > MAX_K_HAT
+    judgement = "good" if close and not k_hat_too_large else "usable"
+    return Verdict(judgement, f"{name} is {judgement}: {figures}.{about_k_hat}")
+
+
+def _largest(values: Any) -> tuple[str, float]:
+    return str(values.idxmax()), float(values.max())
 
 
 def _of(count: int, quantities: pd.DataFrame) -> str:
     return f"{count} of {len(quantities)} quantities"
 
 
-def _k_hat_words(k: float | None, faulty: bool) -> str:
+def _about_k_hat(k: float | None, faulty: bool) -> str:
     if k is None:
         return ""
     if k > MAX_K_HAT:
-        return f" k̂ {k:.2f}, above {MAX_K_HAT}, {'says so too' if faulty else 'warns that its joint shape differs'}."
-    return f" k̂ {k:.2f} {'does not see it' if faulty else 'agrees'}."
-
-
-def _also(problem: str | None) -> str:
-    return f" Moreover {problem}." if problem else ""
+        return f" k̂ = {k:.2f} > {MAX_K_HAT} {'agrees' if faulty else 'warns that its joint shape differs'}."
+    return f" k̂ = {k:.2f} {'does not see it' if faulty else 'agrees'}."
 
 
 def _advice(too_narrow: int, too_wide: int) -> str:
-    if too_narrow:
-        return " Intervals from it promise too much: take a richer guide, or NUTS."
-    if too_wide:
-        return " Intervals from it are wider than the data warrant: take a richer guide, or NUTS."
+    if too_narrow or too_wide:
+        return f" Its intervals are too {'narrow' if too_narrow else 'wide'}: take a richer guide, or NUTS."
     return ""

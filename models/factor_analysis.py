@@ -1,4 +1,4 @@
-"""Factor analysis: rows that are a linear map of a few normal factors, plus noise with a variance for each column.
+"""Factor analysis: rows that are a linear map of a few normal factors, plus noise with its own variance per column.
 
     W[i, j]           ~ Normal(0, s²)         (s: ``prior_scale``)
     loc[i]            ~ Normal(0, (10 s)²)
@@ -6,10 +6,10 @@
     z[n]              ~ Normal(0, I)          (q factors: summed out in `model`, drawn in `latent_model`)
     x[n] | z[n]       ~ Normal(loc + W z[n], diag(noise_variance))
 
-The prior is meant for standardised data. A noise variance is what the factors leave of its column's variance, and is
-called the column's uniqueness. The likelihood may be highest where one is zero (a Heywood case); the prior of `model`
-keeps them away from there. As in probabilistic PCA, a rotation of the factors, W → W R, changes nothing, and `identify`
-reads off the posterior what does not turn.
+The prior is meant for standardised data. A noise variance is the part of its column's variance that the factors do not
+explain: the column's uniqueness. The likelihood may be highest where one is zero (a Heywood case); the prior of `model`
+keeps them away from zero. As in probabilistic PCA, a rotation of the factors, W → W R, changes nothing, and `identify`
+returns what does not turn.
 
 ======  ==================  =======  ========================
 symbol  site                shape    support
@@ -30,21 +30,21 @@ References
    algorithm, Scandinavian Journal of Statistics 35.
 """
 
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import pyro
 import pyro.distributions as dist
-from pyro.poutine.runtime import InferDict
-from torch import Tensor, zeros
+import torch
+from torch import Tensor
 from torch.distributions import constraints
 
 from . import linear_gaussian
+from ._shared.init import init
 from ._shared.steps import Params, Steps
 from .linear_gaussian import (
     FactorPosterior,
     check,
-    default_prior,
     identify,
     linear_gaussian_em,
     log_likelihood,
@@ -52,7 +52,7 @@ from .linear_gaussian import (
     posterior_predictive,
     rough_start,
     rows_and_columns,
-    start_at,
+    starting_sites,
     transform,
 )
 
@@ -69,7 +69,7 @@ __all__ = [
     "transform",
 ]
 
-NO_COST = 1e-3  # nats of log likelihood that count for nothing
+NO_COST = 1e-3  # nats of log likelihood that do not count
 
 
 def model(
@@ -80,44 +80,26 @@ def model(
     num_rows: int | None = None,
     num_features: int | None = None,
 ) -> Tensor:
-    """Pyro model of rows whose columns share a few factors, the factors summed out.
+    """Pyro model of rows whose columns share a few factors, the factors integrated out.
 
-    Parameters
-    ----------
-    x : Tensor, shape (n, d), optional
-        The data, standardised. Drawn from the model where left out; ``num_rows`` and ``num_features`` must be given
-        then.
-    latent_dim : int
-        q, less than d.
-    prior_scale : float
-        s: prior standard deviation of a loading.
-    num_rows, num_features : int, optional
-        Size of the data to draw where ``x`` is left out.
-
-    Returns
-    -------
-    Tensor, shape (n, d)
-        The data.
-
-    Raises
-    ------
-    ValueError
-        If an option is out of range; where a fit starts, also for a constant column.
+    Arguments, result and errors as for `ppca.model`; besides, a fit cannot start at data with a constant column
+    (ValueError).
     """
-    rows, columns = rows_and_columns("factor_analysis", x, num_rows, num_features)
-    check("factor_analysis", latent_dim, columns, prior_scale)
-    prior = default_prior(
-        zeros(()) if x is None else x,
-        num_features=columns,
-        latent_dim=latent_dim,
-        prior_scale=prior_scale,
-        shared_noise=False,
+    n, d = rows_and_columns("factor_analysis", x, num_rows, num_features)
+    check("factor_analysis", latent_dim, d, prior_scale)
+    zero = torch.zeros(()) if x is None else x.new_zeros(())
+    start = init(None if x is None else partial(starting_sites, x, latent_dim, shared_noise=False))
+    # Globals.
+    W = pyro.sample("W", dist.Normal(zero, prior_scale).expand_by([d, latent_dim]).to_event(2), infer=start("W"))
+    loc = pyro.sample("loc", dist.Normal(zero, 10 * prior_scale).expand_by([d]).to_event(1), infer=start("loc"))
+    noise_variance = pyro.sample(
+        "noise_variance",
+        dist.InverseGamma(zero + 1, prior_scale**2 / 10).expand_by([d]).to_event(1),
+        infer=start("noise_variance"),
     )
-    W = pyro.sample("W", prior.W, infer=_start("W", x, latent_dim))
-    loc = pyro.sample("loc", prior.loc, infer=_start("loc", x, latent_dim))
-    noise = pyro.sample("noise_variance", prior.noise_variance, infer=_start("noise_variance", x, latent_dim))
-    with pyro.plate("rows", rows):
-        return pyro.sample("x", dist.LowRankMultivariateNormal(loc, W, noise), obs=x)
+    # Locals.
+    with pyro.plate("rows", n):
+        return pyro.sample("x", dist.LowRankMultivariateNormal(loc, W, noise_variance), obs=x)
 
 
 def latent_model(
@@ -127,34 +109,32 @@ def latent_model(
 
     The parameters start at small random loadings and at the data's mean and variances. Arguments as for `model`.
     """
-    rows, columns = rows_and_columns("factor_analysis", x, num_rows, num_features)
-    check("factor_analysis", latent_dim, columns)
-    start = partial(rough_start, "factor_analysis", x, num_features=columns, latent_dim=latent_dim, shared_noise=False)
+    n, d = rows_and_columns("factor_analysis", x, num_rows, num_features)
+    check("factor_analysis", latent_dim, d)
+    start = cache(partial(rough_start, x, d, latent_dim, shared_noise=False))
+    # Parameters.
     W = pyro.param("W", lambda: start()["W"])
     loc = pyro.param("loc", lambda: start()["loc"])
-    noise = pyro.param("noise_variance", lambda: start()["noise_variance"], constraint=constraints.positive)
-    with pyro.plate("rows", rows):
+    noise_variance = pyro.param("noise_variance", lambda: start()["noise_variance"], constraint=constraints.positive)
+    # Locals.
+    with pyro.plate("rows", n):
         z = pyro.sample("z", dist.Normal(loc.new_zeros(()), 1.0).expand_by([latent_dim]).to_event(1))
-        return pyro.sample("x", dist.Normal(loc + z @ W.mT, noise.sqrt()).to_event(1), obs=x)
+        return pyro.sample("x", dist.Normal(loc + z @ W.mT, noise_variance.sqrt()).to_event(1), obs=x)
 
 
 def em_steps(latent_dim: int = 2, map: bool = False, prior_scale: float = 1.0, *, floor: float = 0.005) -> Steps:
-    """Expectation maximisation: Rubin and Thayer (1982); d² q operations an iteration, or n d q where that is less.
+    """Return steps of expectation maximisation: Rubin and Thayer (1982).
 
-    EM crawls here, so the loop is asked to extrapolate (Varadhan and Roland 2008).
+    An iteration takes d² q operations, or n d q if there are fewer rows than columns. EM is slow here, so the loop is
+    asked to extrapolate (Varadhan and Roland 2008).
 
     Parameters
     ----------
-    latent_dim : int
-        q, less than d.
-    map : bool
-        Whether to maximise the log joint density of `model` (a density of W, loc and the noise variances as they
-        stand) rather than the likelihood.
-    prior_scale : float
-        s, as given to `model`; unused without ``map``.
+    latent_dim, map, prior_scale
+        As for `ppca.em_steps`.
     floor : float
-        Share of a column's variance below which its uniqueness is looked at. It is a Heywood case, and no optimum, if
-        a tenth of it would do as well: the likelihood rises all the way to zero. There is none with ``map``.
+        A uniqueness below this share of its column's variance is suspected of a Heywood case: no optimum, if a tenth
+        of it would do as well, since the likelihood then rises all the way to zero. With ``map`` there are none.
 
     Returns
     -------
@@ -163,7 +143,7 @@ def em_steps(latent_dim: int = 2, map: bool = False, prior_scale: float = 1.0, *
         Parameters are ``W``, ``loc`` and ``noise_variance``.
     """
 
-    def degenerate(params: Params, expectations: Any, x: Tensor) -> str | None:
+    def degenerate(params: Params, expectations: Any, x: Tensor, *_: Tensor) -> str | None:
         noise = params["noise_variance"]
         share = noise / x.var(0, correction=0)
         small = [] if map else [column for column in share.argsort().tolist() if share[column] < floor]
@@ -178,32 +158,15 @@ def em_steps(latent_dim: int = 2, map: bool = False, prior_scale: float = 1.0, *
                 )
         return None
 
+    scale = prior_scale if map else None
     return linear_gaussian_em(
-        "factor_analysis",
-        latent_dim=latent_dim,
-        map=map,
-        prior_scale=prior_scale,
-        shared_noise=False,
-        degenerate=degenerate,
+        "factor_analysis", latent_dim=latent_dim, prior_scale=scale, shared_noise=False, degenerate=degenerate
     )
 
 
 def simulate(
     num_rows: int = 300, *, latent_dim: int = 2, num_features: int = 6, seed: int = 0
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """Rows from random parameters, float64: W and loc standard normal, the noise variances uniform in (.1, 1).
-
-    Returns
-    -------
-    x : Tensor, shape (num_rows, num_features)
-    truth : dict
-        ``W``, ``loc``, ``noise_variance`` and ``z`` (num_rows, latent_dim), the factors of each row.
-    """
+    """Simulate as `ppca.simulate` does, but with a noise variance per column, each uniform in (.1, 1)."""
     check("factor_analysis", latent_dim, num_features)
-    return linear_gaussian.simulate(
-        num_rows, latent_dim=latent_dim, num_features=num_features, seed=seed, shared_noise=False
-    )
-
-
-def _start(site: str, x: Tensor | None, latent_dim: int) -> InferDict:
-    return start_at("factor_analysis", site, x, latent_dim, shared_noise=False)
+    return linear_gaussian.simulate(num_rows, latent_dim, num_features, seed, shared_noise=False)

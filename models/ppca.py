@@ -7,8 +7,8 @@
     x[n] | z[n]    ~ Normal(loc + W z[n], noise_variance I)
 
 The prior is meant for standardised data. A rotation of the factors, W → W R, changes nothing: the posterior of W is a
-ring, and `identify` reads off it what does not turn. W has all its entries for that reason: a lower triangular W, which
-cannot turn, leaves separate modes between which a sampler does not pass.
+ring, and `identify` returns what does not turn. For that reason W is a full matrix: a lower triangular W, which cannot
+turn, leaves separate modes, and a sampler does not pass between them.
 
 ======  ==================  =======  ========================
 symbol  site                shape    support
@@ -27,23 +27,22 @@ References
 """
 
 import math
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import pyro
 import pyro.distributions as dist
 import torch
 from jaxtyping import Float
-from pyro.poutine.runtime import InferDict
 from torch import Tensor
 from torch.distributions import constraints
 
 from . import linear_gaussian
+from ._shared.init import init
 from ._shared.steps import Params, Steps
 from .linear_gaussian import (
     FactorPosterior,
     check,
-    default_prior,
     identify,
     linear_gaussian_em,
     log_likelihood,
@@ -52,7 +51,7 @@ from .linear_gaussian import (
     principal_axes,
     rough_start,
     rows_and_columns,
-    start_at,
+    starting_sites,
     transform,
 )
 
@@ -81,19 +80,18 @@ def model(
     num_rows: int | None = None,
     num_features: int | None = None,
 ) -> Tensor:
-    """Pyro model of rows near a plane, the factors summed out.
+    """Pyro model of rows near a plane, the factors integrated out.
 
     Parameters
     ----------
     x : Tensor, shape (n, d), optional
-        The data, standardised. Drawn from the model where left out; ``num_rows`` and ``num_features`` must be given
-        then.
+        The data, standardised. Default: drawn from the model, which needs ``num_rows`` and ``num_features``.
     latent_dim : int
         q, less than d.
     prior_scale : float
         s: prior standard deviation of a loading.
     num_rows, num_features : int, optional
-        Size of the data to draw where ``x`` is left out.
+        Size of the data to draw.
 
     Returns
     -------
@@ -103,17 +101,21 @@ def model(
     Raises
     ------
     ValueError
-        If an option is out of range; where a fit starts, also for a constant column.
+        If an option is out of range.
     """
-    rows, columns = rows_and_columns("ppca", x, num_rows, num_features)
-    check("ppca", latent_dim, columns, prior_scale)
-    like = torch.zeros(()) if x is None else x
-    prior = default_prior(like, num_features=columns, latent_dim=latent_dim, prior_scale=prior_scale, shared_noise=True)
-    W = pyro.sample("W", prior.W, infer=_start("W", x, latent_dim))
-    loc = pyro.sample("loc", prior.loc, infer=_start("loc", x, latent_dim))
-    noise = pyro.sample("noise_variance", prior.noise_variance, infer=_start("noise_variance", x, latent_dim))
-    diagonal = noise.unsqueeze(-1).expand(*noise.shape, columns)
-    with pyro.plate("rows", rows):
+    n, d = rows_and_columns("ppca", x, num_rows, num_features)
+    check("ppca", latent_dim, d, prior_scale)
+    zero = torch.zeros(()) if x is None else x.new_zeros(())
+    start = init(None if x is None else partial(starting_sites, x, latent_dim, shared_noise=True))
+    # Globals.
+    W = pyro.sample("W", dist.Normal(zero, prior_scale).expand_by([d, latent_dim]).to_event(2), infer=start("W"))
+    loc = pyro.sample("loc", dist.Normal(zero, 10 * prior_scale).expand_by([d]).to_event(1), infer=start("loc"))
+    noise_variance = pyro.sample(
+        "noise_variance", dist.InverseGamma(zero + 1, prior_scale**2 / 10), infer=start("noise_variance")
+    )
+    # Locals.
+    diagonal = noise_variance.unsqueeze(-1).expand(*noise_variance.shape, d)
+    with pyro.plate("rows", n):
         return pyro.sample("x", dist.LowRankMultivariateNormal(loc, W, diagonal), obs=x)
 
 
@@ -124,19 +126,21 @@ def latent_model(
 
     The parameters start at small random loadings and at the data's mean and mean variance. Arguments as for `model`.
     """
-    rows, columns = rows_and_columns("ppca", x, num_rows, num_features)
-    check("ppca", latent_dim, columns)
-    start = partial(rough_start, "ppca", x, num_features=columns, latent_dim=latent_dim, shared_noise=True)
+    n, d = rows_and_columns("ppca", x, num_rows, num_features)
+    check("ppca", latent_dim, d)
+    start = cache(partial(rough_start, x, d, latent_dim, shared_noise=True))
+    # Parameters.
     W = pyro.param("W", lambda: start()["W"])
     loc = pyro.param("loc", lambda: start()["loc"])
-    noise = pyro.param("noise_variance", lambda: start()["noise_variance"], constraint=constraints.positive)
-    with pyro.plate("rows", rows):
+    noise_variance = pyro.param("noise_variance", lambda: start()["noise_variance"], constraint=constraints.positive)
+    # Locals.
+    with pyro.plate("rows", n):
         z = pyro.sample("z", dist.Normal(loc.new_zeros(()), 1.0).expand_by([latent_dim]).to_event(1))
-        return pyro.sample("x", dist.Normal(loc + z @ W.mT, noise.sqrt()).to_event(1), obs=x)
+        return pyro.sample("x", dist.Normal(loc + z @ W.mT, noise_variance.sqrt()).to_event(1), obs=x)
 
 
 def maximum_likelihood(x: Float[Tensor, "n d"], latent_dim: int = 2) -> dict[str, Tensor]:
-    """Maximum likelihood estimates in closed form: Tipping and Bishop (1999), section 3.2.
+    """Return the maximum likelihood estimates in closed form: Tipping and Bishop (1999), section 3.2.
 
     σ² is the mean of the d - q smallest eigenvalues of the covariance (with 1/n), and W's columns are the eigenvectors
     of the others, each times (λ[j] - σ²)^½.
@@ -155,8 +159,8 @@ def maximum_likelihood(x: Float[Tensor, "n d"], latent_dim: int = 2) -> dict[str
     Raises
     ------
     ValueError
-        If ``latent_dim`` is out of range, or the rows lie in a plane of q dimensions, so that the likelihood has no
-        bound.
+        If ``latent_dim`` is out of range, or the rows lie in a plane of q dimensions, so that the likelihood is
+        unbounded.
     """
     check("ppca", latent_dim, x.shape[1])
     found = principal_axes(x, latent_dim)
@@ -170,7 +174,9 @@ def maximum_likelihood(x: Float[Tensor, "n d"], latent_dim: int = 2) -> dict[str
 
 
 def em_steps(latent_dim: int = 2, map: bool = False, prior_scale: float = 1.0) -> Steps:
-    """Expectation maximisation: Tipping and Bishop (1999), appendix B; d² q operations an iteration, or n d q.
+    """Return steps of expectation maximisation: Tipping and Bishop (1999), appendix B.
+
+    An iteration takes d² q operations, or n d q if there are fewer rows than columns.
 
     Parameters
     ----------
@@ -186,22 +192,23 @@ def em_steps(latent_dim: int = 2, map: bool = False, prior_scale: float = 1.0) -
     -------
     Steps
         Restarts begin at random loadings. Parameters are ``W``, ``loc`` and ``noise_variance``. Rows in a plane of q
-        dimensions, where the likelihood has no bound, count as degenerate.
+        dimensions, where the likelihood is unbounded, count as degenerate.
     """
 
-    def degenerate(params: Params, expectations: Any, x: Tensor) -> str | None:
+    def degenerate(params: Params, expectations: Any, x: Tensor, *_: Tensor) -> str | None:
         least = torch.finfo(x.dtype).eps * x.var(0, correction=0).sum()
         return FLAT if not map and not params["noise_variance"] > least else None
 
+    scale = prior_scale if map else None
     return linear_gaussian_em(
-        "ppca", latent_dim=latent_dim, map=map, prior_scale=prior_scale, shared_noise=True, degenerate=degenerate
+        "ppca", latent_dim=latent_dim, prior_scale=scale, shared_noise=True, degenerate=degenerate
     )
 
 
 def simulate(
     num_rows: int = 300, *, latent_dim: int = 2, num_features: int = 6, seed: int = 0
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """Rows from random parameters, float64: W and loc standard normal, the noise variance uniform in (.1, 1).
+    """Simulate rows, float64, from random parameters: W and loc standard normal, the noise variance uniform in (.1, 1).
 
     Returns
     -------
@@ -210,10 +217,4 @@ def simulate(
         ``W``, ``loc``, ``noise_variance`` and ``z`` (num_rows, latent_dim), the factors of each row.
     """
     check("ppca", latent_dim, num_features)
-    return linear_gaussian.simulate(
-        num_rows, latent_dim=latent_dim, num_features=num_features, seed=seed, shared_noise=True
-    )
-
-
-def _start(site: str, x: Tensor | None, latent_dim: int) -> InferDict:
-    return start_at("ppca", site, x, latent_dim, shared_noise=True)
+    return linear_gaussian.simulate(num_rows, latent_dim, num_features, seed, shared_noise=True)

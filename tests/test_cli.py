@@ -9,9 +9,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from zoo.posteriors import by_nuts, by_svi
 
 from guidebook import cli
+from guidebook.catalog import METHODS
 from guidebook.inference import Posterior
+from guidebook.inference.diagnostics import r_hat
+from guidebook.workflow.files import atomic_write
+from guidebook.workflow.fit import load_task
+from guidebook.workflow.output import run_json
 
 
 class Ran:
@@ -215,11 +221,73 @@ def test_a_failed_fit_is_status_one_and_leaves_nothing(call, tmp_path: Path) -> 
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize("where", [("--out", "text.csv/x"), ("--json", "none/x.json"), ("--device", "tpu")])
+def test_what_cannot_be_written_is_refused_before_the_fit(call, tmp_path: Path, monkeypatch, where) -> None:
+    def reached(*_, **__):
+        raise AssertionError
+
+    bad_files(tmp_path)
+    monkeypatch.setitem(METHODS, "em", METHODS["em"]._replace(function=reached))
+    option, value = where
+    assert call("run", "gmm", "--method", "em", option, value if option == "--device" else tmp_path / value).status == 2
+
+
 def test_an_interrupted_fit_leaves_nothing(call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupted(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("guidebook.workflow.fit.em", interrupted)
+    monkeypatch.setitem(METHODS, "em", METHODS["em"]._replace(function=interrupted))
     ran = call("run", "gmm", "--method", "em", "--out", tmp_path / "out")
     assert ran.status == 130
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("exists", [False, True])
+def test_a_failed_report_leaves_the_folder_as_it_was(call, tmp_path: Path, monkeypatch, exists: bool) -> None:
+    def broken(*_, **__):
+        raise OSError("no space left")
+
+    out = tmp_path / "out"
+    if exists:
+        out.mkdir()
+        (out / "comparison.json").write_text("old")
+    monkeypatch.setattr("guidebook.report.write_html", broken)
+    ran = call("compare", "gmm", "--methods", "em,closed_form", "--out", out)
+    assert (ran.status, "gmm has no closed_form" in ran.err) == (2, True)
+    ran = call("compare", "gmm", "--methods", "em,cavi", "--out", out)
+    assert (ran.status, "no space left" in ran.err) == (2, True)
+    assert sorted(tmp_path.rglob("*")) == ([out, out / "comparison.json"] if exists else [])
+    assert not exists or (out / "comparison.json").read_text() == "old"
+
+
+def test_what_is_written_replaces_files_whole(tmp_path: Path) -> None:
+    assert atomic_write(tmp_path / "a" / "b.txt", "new").read_text() == "new"
+    with pytest.raises(UnicodeEncodeError):
+        atomic_write(tmp_path / "a" / "b.txt", "half \ud800")
+    assert [(file.name, file.read_text()) for file in (tmp_path / "a").iterdir()] == [("b.txt", "new")]
+
+
+def chains(shift: float) -> dict[str, torch.Tensor]:
+    """Four chains of independent normal draws, one of which is shifted by some sds."""
+    draws = torch.randn(4, 2000, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    return {"w": draws + shift * torch.tensor([1.0, 0, 0, 0], dtype=torch.float64)[:, None]}
+
+
+@pytest.mark.parametrize(
+    ("shift", "divergences", "converged"),
+    [(0.0, 0, True), (0.23, 0, True), (0.28, 0, False), (2.0, 0, False), (0.0, 1, False)],
+)
+def test_samplers_converge_without_divergences_and_with_chains_that_agree(shift, divergences, converged) -> None:
+    quantities = chains(shift)
+    worst = float(r_hat(quantities["w"]))
+    assert (worst <= 1.01) == (shift <= 0.23)
+    assert shift not in (0.23, 0.28) or abs(worst - 1.01) < 0.003  # just below and just above
+    task = load_task("logistic")
+    record = run_json(task, by_nuts(quantities, divergences=divergences, converged=not converged))
+    assert record["converged"] is converged
+
+
+def test_other_methods_say_themselves_whether_they_converged() -> None:
+    task = load_task("logistic")
+    for converged in (True, False):
+        assert run_json(task, by_svi(chains(2.0), converged=converged))["converged"] is converged

@@ -2,11 +2,13 @@
 
 import math
 
+import numpy as np
+import pandas as pd
 import pytest
 import torch
 
-from guidebook.inference import NutsInfo, Posterior, SviInfo, compare
-from guidebook.inference.info import EmInfo
+from guidebook.inference import EmInfo, NutsInfo, Posterior, SviInfo, compare
+from guidebook.inference.verdict import distance, judge, reference_problem, sampling_problem
 
 GENERATOR = torch.Generator().manual_seed(0)
 
@@ -55,13 +57,18 @@ def reference() -> Posterior:
 
 
 def test_figures_are_in_sds_of_the_reference() -> None:
+    """The sd of n independent normal draws has a relative error of 1 / sqrt(2 n)."""
     ref = reference()
     other = by_svi(a=3 + 0.5 * 2 + 2 * 1.5 * normal(1, 20_000), b=normal(1, 20_000, 2))
     row = compare(ref, other).quantities["svi:mean_field"].loc["a"]
     error = math.hypot(1 / 4000**0.5, 1.5 / 20_000**0.5)
     assert row["mcse_in_sd"] == pytest.approx(error, rel=0.15)
     assert row["mean_shift_in_sd"] == pytest.approx(0.5, abs=4 * error)
-    assert row["sd_ratio"] == pytest.approx(1.5, abs=4 * row["sd_ratio_error"])
+    error = 1.5 * math.hypot(1 / 8000**0.5, 1 / 40_000**0.5)
+    assert row["sd_ratio_error"] == pytest.approx(error, rel=0.15)
+    assert row["sd_ratio"] == pytest.approx(1.5, abs=4 * error)
+    few = compare(ref, by_svi(a=3 * normal(1, 1000))).quantities["svi:mean_field"].loc["a"]
+    assert few["sd_ratio_error"] == pytest.approx(1.5 * math.hypot(1 / 8000**0.5, 1 / 2000**0.5), rel=0.15)
     # between N(.5, 1.5²) and N(0, 1) the distance is E|.5 + .5 z|, a folded normal's mean
     folded = 0.5 * math.sqrt(2 / math.pi) * math.exp(-0.5) + 0.5 * math.erf(1 / math.sqrt(2))
     assert row["wasserstein_in_sd"] == pytest.approx(folded, abs=0.1)
@@ -70,12 +77,12 @@ def test_figures_are_in_sds_of_the_reference() -> None:
 @pytest.mark.parametrize(
     ("shift", "ratio", "k_hat", "judgement", "words"),
     [
-        (0.0, 1.0, 0.3, "good", "is good"),
+        (0.0, 1.0, 0.3, "good", "k̂ = 0.30 agrees."),
         (0.18, 1.0, 0.3, "usable", "is usable"),
-        (0.0, 1.0, 1.2, "usable", "joint shape differs"),
-        (0.0, 0.5, 1.2, "bad", "too narrow"),
-        (0.0, 0.5, 0.2, "bad", "does not see it"),
-        (0.0, 1.6, 0.2, "bad", "too wide"),
+        (0.0, 1.0, 1.2, "usable", "k̂ = 1.20 > 0.7 warns that its joint shape differs."),
+        (0.0, 0.5, 1.2, "bad", "k̂ = 1.20 > 0.7 agrees. Its intervals are too narrow: take a richer guide, or NUTS."),
+        (0.0, 0.5, 0.2, "bad", "k̂ = 0.20 does not see it."),
+        (0.0, 1.6, 0.2, "bad", "Its intervals are too wide: take a richer guide, or NUTS."),
         (0.8, 1.0, None, "bad", "off centre"),
     ],
 )
@@ -84,6 +91,79 @@ def test_verdicts(shift: float, ratio: float, k_hat: float | None, judgement: st
     verdict = compare(reference(), other).verdicts["svi:mean_field"]
     assert verdict.judgement == judgement
     assert words in verdict.sentence
+
+
+def judged(k_hat: float = 0.3, **figures: float) -> str:
+    """The judgement of two quantities, one of which is exactly the reference's and the other as given."""
+    same = {
+        "sd": 1.0,
+        "mean_shift_in_sd": 0.0,
+        "sd_ratio": 1.0,
+        "mcse_in_sd": 0.0,
+        "sd_ratio_error": 0.0,
+        "r_hat": 1.0,
+        "ess": 4000.0,
+    }
+    frame = pd.DataFrame([same, same | figures], index=pd.Index(["a", "b"]))
+    return judge("other", "reference", by_svi(k_hat, a=normal(1, 10)), frame).judgement
+
+
+@pytest.mark.parametrize(
+    ("column", "inside", "outside", "worse"),
+    [
+        ("mean_shift_in_sd", 0.099, 0.101, "usable"),
+        ("mean_shift_in_sd", -0.099, -0.101, "usable"),
+        ("mean_shift_in_sd", 0.249, 0.251, "bad"),
+        ("mean_shift_in_sd", -0.249, -0.251, "bad"),
+        ("sd_ratio", 1.099, 1.101, "usable"),
+        ("sd_ratio", 1.001 / 1.10, 0.999 / 1.10, "usable"),
+        ("sd_ratio", 1.249, 1.251, "bad"),
+        ("sd_ratio", 1.001 / 1.25, 0.999 / 1.25, "bad"),
+        ("k_hat", 0.699, 0.701, "usable"),
+        ("mcse_in_sd", 0.099, 0.101, "too few draws"),
+    ],
+)
+def test_thresholds_of_a_verdict(column: str, inside: float, outside: float, worse: str) -> None:
+    better = "usable" if worse == "bad" else "good"
+    assert judged(**{column: inside}) == better
+    assert judged(**{column: outside}) == worse
+
+
+@pytest.mark.parametrize("threshold", [("good", 0.10, 1.10), ("usable", 0.25, 1.25)])
+def test_a_figure_is_beyond_a_threshold_by_two_monte_carlo_errors(threshold: tuple[str, float, float]) -> None:
+    better, shift, ratio = threshold
+    worse = "usable" if better == "good" else "bad"
+    for sign in (1, -1):
+        error = {"mcse_in_sd": 0.05}
+        assert judged(mean_shift_in_sd=sign * (shift + 0.099), **error) == better
+        assert judged(mean_shift_in_sd=sign * (shift + 0.101), **error) == worse
+    error = {"sd_ratio_error": 0.05}
+    assert judged(sd_ratio=ratio + 0.099, **error) == better
+    assert judged(sd_ratio=ratio + 0.101, **error) == worse
+    assert judged(sd_ratio=1 / ratio - 0.099, **error) == better
+    assert judged(sd_ratio=1 / ratio - 0.101, **error) == worse
+
+
+def test_thresholds_of_a_reference() -> None:
+    frame = pd.DataFrame({"sd": 1.0, "r_hat": [1.0, 1.0099], "ess": [4000.0, 400.0]}, index=pd.Index(["a", "b"]))
+    fit = by_nuts(a=normal(4, 10))
+    assert sampling_problem(fit, frame) is None
+    assert reference_problem(fit, frame) is None
+    assert "R̂ 1.0101 at b" in str(reference_problem(fit, frame.assign(r_hat=[1.0, 1.0101])))
+    assert "399 at b, 400 needed" in str(reference_problem(fit, frame.assign(ess=[4000.0, 399.0])))
+    assert "one transition diverged" in str(reference_problem(by_nuts(1, a=normal(4, 10)), frame))
+    assert reference_problem(by_svi(0.699, a=normal(1, 10)), frame) is None
+    assert "k̂ = 0.71 > 0.7" in str(reference_problem(by_svi(0.71, a=normal(1, 10)), frame))
+    assert "unknown distance" in str(reference_problem(by_svi(None, a=normal(1, 10)), frame))
+
+
+def test_distance_counts_in_multiples_of_what_is_usable() -> None:
+    frame = pd.DataFrame(
+        {"mean_shift_in_sd": [-0.5, 0.1, 0.1, 0.25], "sd_ratio": [1.0, 1.25**3, 1.25**-4, np.nan]},
+        index=pd.Index(list("abcd")),
+    )
+    assert distance(frame).tolist() == pytest.approx([2, 3, 4, 1])
+    assert math.isinf(distance(frame.assign(sd_ratio=0.0)).iloc[0])
 
 
 def test_noise_alone_does_not_condemn() -> None:
@@ -114,7 +194,7 @@ def test_a_fit_that_did_not_converge_is_bad() -> None:
         (by_nuts(12, a=normal(4, 1000)), "12 transitions diverged"),
         (by_nuts(a=normal(4, 1000) + torch.arange(4)[:, None]), "chains disagree (R̂"),
         (by_nuts(a=normal(4, 60)), "too few effective draws"),
-        (by_svi(1.1, a=normal(1, 5000)), "heavy-tailed (k̂ 1.10"),
+        (by_svi(1.1, a=normal(1, 5000)), "heavy-tailed (k̂ = 1.10 > 0.7)"),
     ],
 )
 def test_a_reference_that_is_not_fit_is_refused(ref: Posterior, words: str) -> None:

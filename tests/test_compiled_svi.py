@@ -15,14 +15,12 @@ from zoo import linear
 
 from guidebook import datasets, guides
 from guidebook.inference import kl_warm_up, svi
-from guidebook.inference.engines.compiled import capture as capture_module
-from guidebook.inference.engines.compiled import program, replay, tidy
-from guidebook.inference.engines.compiled.optimisers import RULES
-from guidebook.inference.engines.compiled.record import record
-from guidebook.inference.engines.compiled.tidy import _NORMAL, _UNIFORM, lean
+from guidebook.inference.engines.compiled import compile_step, cpp_loop, cuda_loop, functionalise
+from guidebook.inference.engines.compiled.trace_step import trace_step
 from guidebook.inference.engines.graph import CannotCompile
 from guidebook.inference.optim.losses import named_loss
 from guidebook.inference.optim.minibatch import RowIndex, gather
+from guidebook.inference.optim.rules import RULES, Optimiser, make_optimiser
 from guidebook.inference.traces.init import InitMessenger
 from guidebook.inference.traces.params import unconstrained_params
 from guidebook.models import factor_analysis, gmm, lda, mixture, ppca, vae
@@ -44,7 +42,7 @@ class Listening(Interpreter):
         if not hasattr(self, "heard"):
             self.heard = {"normal": [], "uniform": []}
         value = super().run_node(n)
-        for kind, targets in (("normal", _NORMAL), ("uniform", _UNIFORM)):
+        for kind, targets in (("normal", functionalise.NORMAL), ("uniform", functionalise.UNIFORM)):
             if n.target in targets:
                 self.heard[kind].append(value.flatten().clone())
         return value
@@ -54,19 +52,19 @@ class Listening(Interpreter):
 
 
 def recorded(loss: ELBO, model, guide, *data: Tensor):
-    """What the fit records (which `record` checks against Pyro), its inputs, and the lean graph."""
+    """What the fit records (which `trace_step` checks against Pyro), its inputs, and the pure step."""
     fitted = guide(InitMessenger()(model)) if getattr(guide, "is_guide_family", False) else guide
     pyro.set_rng_seed(0)
     loss.loss_and_grads(model, fitted, *data)
     leaves = unconstrained_params(model, fitted)
     for leaf in leaves:
         leaf.grad = None
-    graph = record(loss, model, fitted, leaves, [data] * 2, [])
+    graph = trace_step(loss, model, fitted, leaves, [data] * 2, [])
     inputs = [leaf.detach() for leaf in leaves]
-    return graph, inputs, lean(record(loss, model, fitted, leaves, [data], []), inputs)
+    return graph, inputs, functionalise.functionalise(trace_step(loss, model, fitted, leaves, [data], []), inputs)
 
 
-def assert_lean_graph_is_the_same(loss: ELBO, model, guide, *data: Tensor) -> None:
+def assert_pure_step_is_the_same(loss: ELBO, model, guide, *data: Tensor) -> None:
     """At the same noise the graph without Pyro, data and noise gives Pyro's loss and gradients."""
     graph, inputs, step = recorded(loss, model, guide, *data)
     original = Listening(graph)
@@ -86,14 +84,14 @@ def assert_lean_graph_is_the_same(loss: ELBO, model, guide, *data: Tensor) -> No
     "family", [guides.mean_field, guides.low_rank, guides.full_rank, guides.flow, guides.laplace, guides.map_point]
 )
 def test_every_guide_family_gives_its_eager_loss(family) -> None:
-    assert_lean_graph_is_the_same(named_loss("trace"), linear.model, family, *DATA)
+    assert_pure_step_is_the_same(named_loss("trace"), linear.model, family, *DATA)
 
 
 @pytest.mark.parametrize("name", ["mean_field", "graph", "enum", "renyi", "iwae"])
 def test_every_loss_is_recorded(name: str) -> None:
     loss = named_loss(name, 3 if name in ("renyi", "iwae") else 1)
     warnings.filterwarnings("ignore", "TraceEnum_ELBO found no sample sites configured")
-    assert_lean_graph_is_the_same(loss, linear.model, guides.mean_field, *DATA)
+    assert_pure_step_is_the_same(loss, linear.model, guides.mean_field, *DATA)
 
 
 @pytest.mark.parametrize(
@@ -125,7 +123,7 @@ def test_every_loss_is_recorded(name: str) -> None:
     ],
 )
 def test_the_collections_models_are_recorded(model, guide, loss: str, data: Tensor) -> None:
-    assert_lean_graph_is_the_same(named_loss(loss), model, guide, data)
+    assert_pure_step_is_the_same(named_loss(loss), model, guide, data)
 
 
 def test_noise_and_data_are_inputs() -> None:
@@ -139,11 +137,11 @@ def test_noise_and_data_are_inputs() -> None:
 @pytest.mark.parametrize("dim", [0, -1])
 def test_short_scans_are_written_out(dim: int) -> None:
     x = torch.randn(4, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    torch.testing.assert_close(tidy._cumsum(x, dim), x.cumsum(dim))
-    torch.testing.assert_close(tidy._cumprod(x, dim), x.cumprod(dim))
+    torch.testing.assert_close(functionalise._cumsum(x, dim), x.cumsum(dim))
+    torch.testing.assert_close(functionalise._cumprod(x, dim), x.cumprod(dim))
     counts = (x > 0).int()
-    torch.testing.assert_close(tidy._cumsum(counts, dim), counts.cumsum(dim))
-    assert tidy._cumsum(torch.zeros(9), 0) is NotImplemented
+    torch.testing.assert_close(functionalise._cumsum(counts, dim), counts.cumsum(dim))
+    assert functionalise._cumsum(torch.zeros(9), 0) is NotImplemented
 
 
 @pytest.mark.parametrize("optim", list(RULES))
@@ -160,6 +158,25 @@ def test_rules_are_torchs_optimisers(optim) -> None:
         torch.testing.assert_close(ours, theirs.detach(), rtol=1e-10, atol=1e-10)
 
 
+@pytest.mark.parametrize("optim", [*RULES, torch.optim.Adagrad])
+def test_eager_steps_are_those_of_torchs_optimisers(optim) -> None:
+    """Also of a leaf that has a gradient in every second step only."""
+    ours, theirs = (
+        [torch.tensor([1.0, -2.0], requires_grad=True), torch.ones(3, requires_grad=True)] for _ in range(2)
+    )
+    one, other = make_optimiser(optim, ours, 0.1), optim(theirs, lr=0.1)
+    assert isinstance(one, Optimiser) == (optim in RULES)
+    for t in range(20):
+        for group in (*one.param_groups, *other.param_groups):
+            group["lr"] = 0.1 * 0.9**t
+        for optimiser, leaves in ((one, ours), (other, theirs)):
+            optimiser.zero_grad()
+            sum(leaf.square().cos().sum() for leaf in leaves[: 1 + t % 2]).backward()
+            optimiser.step()
+        for a, b in zip(ours, theirs, strict=True):
+            torch.testing.assert_close(a, b)
+
+
 def test_a_compiled_fit_finds_the_posterior() -> None:
     posterior = fit(guides.full_rank, *DATA, num_steps=4000, num_draws=20_000, engine="compiled")
     assert posterior.info.engine == "compiled"
@@ -171,8 +188,10 @@ def test_a_compiled_fit_finds_the_posterior() -> None:
     assert evidence - 0.05 < posterior.info.elbo < evidence + 4 * posterior.info.elbo_se + 1e-6
 
 
-def by_hand(step: tidy.Lean, rule, leaves: list[Tensor], batch: list[Tensor], streams: list[Tensor | RowIndex]):
-    """Steps one by one through the lean graph and the optimiser's rule: losses and the last state."""
+def by_hand(
+    step: functionalise.PureStep, rule, leaves: list[Tensor], batch: list[Tensor], streams: list[Tensor | RowIndex]
+):
+    """Steps one by one through the pure step and the optimiser's rule: losses and the last state."""
     parameters = torch.cat([leaf.reshape(-1) for leaf in leaves])
     average, memory, losses = parameters, [torch.zeros_like(parameters) for _ in range(rule.states)], []
     for numbers, normal, uniform, *rows in zip(*map(gather, streams), strict=True):
@@ -218,7 +237,7 @@ def test_a_loop_of_machine_code_takes_the_same_steps(model, guide, data, optim, 
         leaf.grad = None
     values, rule, steps = [leaf.detach().clone() for leaf in leaves], RULES[optim], 6
     batch = [data[position] for position in rows]
-    step = lean(record(loss, model, fitted, leaves, [data], rows), [*values, *batch])
+    step = functionalise.functionalise(trace_step(loss, model, fitted, leaves, [data], rows), [*values, *batch])
     like, generator = values[0], torch.Generator().manual_seed(0)
     plan = [(*rule.numbers(t + 1, 1e-3), (0.0, 1.0, 0.5)[t % 3]) for t in range(steps)]
     noise = [torch.rand(steps, size, generator=generator, dtype=like.dtype) for size in step.noise]
@@ -227,12 +246,12 @@ def test_a_loop_of_machine_code_takes_the_same_steps(model, guide, data, optim, 
         *noise,
         *(RowIndex(rows, torch.stack([torch.arange(len(rows)).roll(t) for t in range(steps)])) for rows in batch),
     ]
-    ours = program.compiled(step, rule, values, batch)
-    assert isinstance(ours, program.Player)
+    ours = compile_step.compile_step(step, rule, values, batch)
+    assert isinstance(ours, cpp_loop.CppLoop)
     with torch.no_grad():
         losses, state = by_hand(step, rule, values, batch, streams)
         found = torch.cat(
-            [ours.play([steps_of(stream, part) for stream in streams]) for part in (slice(4), slice(4, 6))]
+            [ours.run([steps_of(stream, part) for stream in streams]) for part in (slice(4), slice(4, 6))]
         )
     tolerance = 1e-9 if like.dtype == torch.float64 else 2e-4
     torch.testing.assert_close(found, losses, rtol=tolerance, atol=tolerance)
@@ -249,8 +268,8 @@ def test_what_cannot_be_played_is_called(monkeypatch: pytest.MonkeyPatch) -> Non
         kinds.append(type(made := make(*arguments)))
         return made
 
-    make = program._in_a_row
-    monkeypatch.setattr(program, "_in_a_row", listening)
+    make = compile_step._loop
+    monkeypatch.setattr(compile_step, "_loop", listening)
     topics = {"num_topics": 2}
     svi(
         partial(lda.model, **topics), partial(guides.lda.mean_field, **topics), DOCUMENTS, num_steps=30,
@@ -261,9 +280,9 @@ def test_what_cannot_be_played_is_called(monkeypatch: pytest.MonkeyPatch) -> Non
     with torch.random.fork_rng():
         torch.rand(7)
         again = run()
-    monkeypatch.setattr(replay, "_LOOP", "no C++")
+    monkeypatch.setattr(cpp_loop, "_LOOP", "no C++")
     called = run()
-    assert kinds == [program.Caller, program.Player, program.Player, program.Caller]
+    assert kinds == [compile_step.PythonLoop, cpp_loop.CppLoop, cpp_loop.CppLoop, compile_step.PythonLoop]
     torch.testing.assert_close(played.info.losses, again.info.losses, rtol=0, atol=0)
     torch.testing.assert_close(played.info.losses, called.info.losses)
     assert called.info.losses.shape == (318,)
@@ -276,15 +295,15 @@ def test_captured_steps_fetch_their_own_rows(monkeypatch: pytest.MonkeyPatch) ->
     known = run()
 
     def capture(body, device: torch.device):
-        for _ in range(capture_module.WARM_UP + 1):
+        for _ in range(cuda_loop.WARM_UP + 1):
             body()
         return body
 
     def captured(function, _, *arguments):
-        made.append(capture_module.Captured(function, *arguments[:3], capture))
+        made.append(cuda_loop.CudaGraphLoop(function, *arguments[:3], capture))
         return made[-1]
 
-    monkeypatch.setattr(program, "_in_a_row", captured)
+    monkeypatch.setattr(compile_step, "_loop", captured)
     found = run()
     assert len(made) == 1
     torch.testing.assert_close(found.info.losses, known.info.losses)
@@ -324,7 +343,7 @@ def test_a_branch_on_a_drawn_value_is_named_and_runs_eagerly(monkeypatch: pytest
 
 
 def test_without_a_compiler_steps_are_eager(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(program.shutil, "which", lambda name: None)
+    monkeypatch.setattr(compile_step.shutil, "which", lambda name: None)
     with pytest.raises(ValueError, match=r"cannot be compiled: there is no C\+\+ compiler"):
         fit(guides.mean_field, *DATA, num_steps=10, engine="compiled")
 
@@ -359,7 +378,7 @@ def test_a_graph_that_differs_from_the_model_is_refused() -> None:
         with pyro.plate("rows", len(x)):
             pyro.sample("x", dist.Normal(z, 1.0), obs=x)
 
-    with pytest.raises(CannotCompile, match="does not give what it gives step by step"):
+    with pytest.raises(CannotCompile, match="the recorded step disagrees with the eager one"):
         recorded(named_loss("trace"), drifting, guides.mean_field, torch.zeros(3, dtype=torch.float64))
 
 

@@ -80,7 +80,7 @@ def test_vocabularies_that_do_not_fit(tmp_path: Path) -> None:
         (tmp_path / name).write_bytes(raw)
         refused(good, word, vocabulary=str(tmp_path / name))
     refused(good, "cannot be read", vocabulary=str(tmp_path / "none.txt"))
-    with pytest.raises(ValueError, match="brings its own names"):
+    with pytest.raises(ValueError, match="has names of columns already"):
         datasets.load("iris", vocabulary="words.txt")
 
 

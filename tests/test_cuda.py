@@ -12,8 +12,8 @@ from zoo import linear
 from guidebook import datasets, guides
 from guidebook.inference import cavi, closed_form, em, gibbs, hmc, nuts, svi
 from guidebook.inference.diagnostics import ess
-from guidebook.inference.engines.compiled import program
-from guidebook.inference.engines.compiled.capture import Captured
+from guidebook.inference.engines.compiled import compile_step
+from guidebook.inference.engines.compiled.cuda_loop import CudaGraphLoop
 from guidebook.models import factor_analysis, gmm, lda, logistic, mixture, ppca, vae
 
 DEVICE = "cuda"
@@ -134,20 +134,20 @@ def test_points_and_their_curvature_are_exact() -> None:
 def test_compiled_steps_fit_as_on_the_cpu_and_plain_ones_are_one_launch_each(
     model, guide, data: tuple[Tensor, ...], batched: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    kinds, make = [], program._in_a_row
+    kinds, make = [], compile_step._loop
 
     def listening(*arguments):
         kinds.append(type(steps := make(*arguments)))
         return steps
 
-    monkeypatch.setattr(program, "_in_a_row", listening)
+    monkeypatch.setattr(compile_step, "_loop", listening)
     run = partial(
         svi, model, guide, *data, num_steps=1500, engine="compiled", progress=False,
         batch_size=100 if batched else None,
     )  # fmt: skip
     here, far = run(), run(device=DEVICE)
     if model is logistic.model:  # whether a library's factorisations can be captured is for the library to say
-        assert kinds[1] is Captured
+        assert kinds[1] is CudaGraphLoop
     ends = [found.info.losses[-300:].double() for found in (here, far)]
     error = math.sqrt(sum(float(end.var()) / 30 for end in ends))  # neighbours are alike
     assert float(ends[0].mean()) == pytest.approx(float(ends[1].mean()), abs=5 * error)

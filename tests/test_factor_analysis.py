@@ -136,6 +136,41 @@ def test_heywood_case_of_breast_cancer_names_the_column(breast_cancer: tuple[tor
         em(factor_analysis.em_steps(4), breast_cancer[0], num_restarts=1)
 
 
+def test_floor_says_which_uniquenesses_are_suspected(iris: torch.Tensor) -> None:
+    x = standardised(iris)
+    heywood = factor_analysis.em_steps(2).init(0, x)
+    heywood["noise_variance"][2] = 1e-5  # petal length: the likelihood still rises towards zero
+    for floor, suspected in ((0.9e-5, False), (1.1e-5, True), (0.005, True)):
+        found = factor_analysis.em_steps(2, floor=floor).degenerate(heywood, None, x)
+        assert (found is not None) == suspected
+    assert factor_analysis.em_steps(2, map=True).degenerate(heywood, None, x) is None
+
+
+def test_a_uniqueness_counts_where_a_tenth_of_it_costs_a_thousandth_of_a_nat(
+    breast_cancer: tuple[torch.Tensor, torch.Tensor],
+) -> None:
+    """Raise a small uniqueness, all else fixed, until a tenth of it would cost next to nothing: a Heywood case."""
+    x = breast_cancer[0]
+    steps = factor_analysis.em_steps(2)
+    params = dict(em(steps, x, num_restarts=1).params)
+    column = int(params["noise_variance"].argmin())
+
+    def at(log_noise: float) -> dict[str, torch.Tensor]:
+        noise = params["noise_variance"].clone()
+        noise[column] = np.exp(log_noise)
+        return params | {"noise_variance": noise}
+
+    def cost(log_noise: float) -> float:
+        likelihoods = [factor_analysis.log_likelihood(at(v), x).sum() for v in (log_noise, log_noise - np.log(10))]
+        return float(likelihoods[0] - likelihoods[1])
+
+    for nats, heywood in ((1.1e-3, False), (0.9e-3, True)):
+        best = float(params["noise_variance"][column].log())
+        level = optimize.brentq(lambda v, nats=nats: cost(v) - nats, best, np.log(0.0049), xtol=1e-12)
+        assert cost(level) == pytest.approx(nats, rel=0.05)
+        assert (steps.degenerate(at(level), None, x) is not None) == heywood
+
+
 def test_the_prior_keeps_uniquenesses_away_from_zero(iris: torch.Tensor) -> None:
     found = em(factor_analysis.em_steps(2, map=True), standardised(iris))
     assert found.info.converged

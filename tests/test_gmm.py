@@ -1,5 +1,6 @@
 """The Gaussian mixture's density, prior and symmetry against closed forms and an independent library."""
 
+import sys
 from functools import partial
 from itertools import permutations
 
@@ -11,6 +12,7 @@ from pyro import poutine
 from scipy import stats
 
 from guidebook.models import gmm
+from guidebook.models.gmm.covariance import form_of
 
 KINDS = ("full", "tied", "diagonal", "isotropic")
 
@@ -147,6 +149,68 @@ def test_simulated_rows_have_the_mixtures_moments(kind: str) -> None:
     assert torch.equal(x, gmm.simulate(20_000, covariance=kind, seed=4)[0])
 
 
+def test_options_of_simulate_and_the_seed_of_predictions() -> None:
+    x, truth = gmm.simulate(500, num_components=4, num_features=3, separation=1000.0, seed=4)
+    assert x.shape == (500, 3)
+    assert truth["loc"].shape == (4, 3)
+    assert 300 < float(truth["loc"].square().mean().sqrt()) < 2000
+    assert not torch.equal(x, gmm.simulate(500, num_components=4, num_features=3, separation=1000.0, seed=5)[0])
+    same, other = (gmm.posterior_predictive(truth, 5, seed=seed) for seed in (0, 1))
+    assert torch.equal(gmm.posterior_predictive(truth, 5), same)
+    assert not torch.equal(same, other)
+
+
+def test_the_default_prior_is_in_the_datas_units(iris: torch.Tensor) -> None:
+    prior = gmm.default_prior(iris, 2, torch.float32)
+    assert prior.mean.dtype == prior.scale.dtype == torch.float32
+    np.testing.assert_allclose(prior.mean.numpy(), iris.mean(0).numpy(), rtol=1e-6)
+    np.testing.assert_allclose(prior.scale.diagonal().numpy(), (iris.var(0, correction=0) / 4).numpy(), rtol=1e-6)
+    assert gmm.default_prior(iris, 2).mean.dtype == iris.dtype
+
+
+@pytest.mark.parametrize("kind", ["full", "tied"])
+@pytest.mark.parametrize("given", [False, True])
+def test_log_joint_at_the_models_sites_has_the_models_prior(iris: torch.Tensor, kind: str, given: bool) -> None:
+    """Σ from its Bartlett factor depends on Λ: the default one for that number of components, or the one given."""
+    prior = gmm.default_prior(iris, 2)._replace(scale=2 * torch.eye(4, dtype=torch.float64) + 0.5) if given else None
+    options = {"num_components": 2, "covariance": kind, "prior": prior}
+    model = partial(gmm.model, **options)
+    values = latent_values(model, iris)
+    trace = poutine.trace(poutine.condition(model, values)).get_trace(iris)
+    trace.compute_log_prob()
+    joint = gmm.log_joint_at(values, iris, **options)
+    np.testing.assert_allclose(joint.logsumexp(-1).numpy(), trace.nodes["x"]["log_prob"].numpy(), rtol=1e-10)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_fit_starts_at_one_clustering(iris: torch.Tensor, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All sites' starts come from the same k-means: its centres, and the covariance within its clusters."""
+    found = []
+
+    def k_means(x: torch.Tensor, num_components: int) -> tuple[torch.Tensor, torch.Tensor]:
+        found.append(original(x, num_components))
+        return found[-1]
+
+    module = sys.modules["guidebook.models.gmm.model"]  # the package shows its function by that name
+    original = module.k_means
+    monkeypatch.setattr(module, "k_means", k_means)
+    trace = poutine.trace(partial(gmm.model, covariance=kind)).get_trace(iris)
+    assert not found  # a density asks for no start
+    starts = {n: s["infer"]["init"]() for n, s in trace.nodes.items() if "init" in s.get("infer", {})}
+    ((centres, within),) = found
+    values = {n: v.expand(trace.nodes[n]["fn"].shape()) for n, v in starts.items()}
+    trace = poutine.trace(poutine.condition(partial(gmm.model, covariance=kind), values)).get_trace(iris)
+    values["covariance"] = trace.nodes["covariance"]["value"]
+    torch.testing.assert_close(values["weights"], torch.full((3,), 1 / 3, dtype=torch.float64))
+    assert torch.equal(values["loc"], centres)
+    within = within + 1e-3 * gmm.default_prior(iris, 3).scale
+    if kind in ("full", "tied"):
+        expected = within.expand(3 if kind == "full" else 1, 4, 4)
+    else:
+        expected = within.diagonal().expand(3, 4) if kind == "diagonal" else within.diagonal().mean().expand(3)
+    torch.testing.assert_close(values["covariance"], expected, rtol=1e-9, atol=1e-12)
+
+
 def test_bad_options_get_a_sentence(iris: torch.Tensor) -> None:
     for model, x, words in (
         (partial(gmm.model, num_components=0), iris, "num_components must lie between 1"),
@@ -154,6 +218,7 @@ def test_bad_options_get_a_sentence(iris: torch.Tensor) -> None:
         (gmm.model, torch.cat([iris, iris[:, :1] * 2], 1), "linearly dependent"),
         (gmm.model, torch.cat([iris, torch.ones(150, 1, dtype=iris.dtype)], 1), "column 4 is constant"),
         (gmm.model, None, "to draw data"),
+        (form_of, "round", "covariance must be one of full, tied, diagonal, isotropic, got 'round'"),
     ):
         with pytest.raises(ValueError, match=words):
             model(x)

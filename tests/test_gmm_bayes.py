@@ -8,13 +8,16 @@ import pyro
 import pytest
 import torch
 from pyro import poutine
-from pyro.infer import TraceEnum_ELBO, config_enumerate, infer_discrete
+from pyro.infer import Trace_ELBO, TraceEnum_ELBO, config_enumerate, infer_discrete
 from scipy import stats
+from scipy.linalg import eigh
 from scipy.special import gammaln, logsumexp
 
+from guidebook.guides import gmm as guides
 from guidebook.inference import cavi, em, gibbs, nuts
 from guidebook.inference.diagnostics import mcse
 from guidebook.models import gmm
+from guidebook.models.gmm.covariance import as_matrices
 
 KINDS = ("full", "tied", "diagonal", "isotropic")
 
@@ -144,6 +147,50 @@ def test_map_em_ends_at_a_mode_of_the_pyro_models_joint(iris: torch.Tensor, kind
     gradients["weights"] = gradients["weights"] - gradients["weights"].mean()  # the weights sum to one
     for name, gradient in gradients.items():
         assert (gradient * sites[name].abs()).abs().max() < 2e-3, name
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_map_em_has_the_prior_given(iris: torch.Tensor, kind: str) -> None:
+    prior = gmm.default_prior(iris, 2)._replace(concentration=20.0, mean_strength=3.0, df=12.0)
+    posterior = em(gmm.em_steps(2, kind, map=True, prior=prior), iris, num_restarts=2)
+    sites = raw_sites(posterior.params, prior, kind)
+    model = partial(gmm.model, num_components=2, covariance=kind, prior=prior)
+    density = poutine.trace(poutine.condition(model, sites)).get_trace(iris).log_prob_sum()
+    assert float(density) == pytest.approx(posterior.info.log_likelihood, abs=1e-8)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_floor_is_a_relative_eigenvalue(iris: torch.Tensor, kind: str) -> None:
+    """Just above the smallest eigenvalue of the components' covariances in units of the data's, and just below."""
+    params = em(gmm.em_steps(3, kind), iris, num_restarts=2).params
+    sigma = as_matrices(params["covariance"], params["loc"]).numpy()
+    data = np.cov(iris.numpy().T, ddof=0)
+    smallest = min(eigh(one, data, eigvals_only=True)[0] for one in sigma)
+    for floor, collapsed in ((0.999 * smallest, False), (1.001 * smallest, True)):
+        steps = gmm.em_steps(3, kind, floor=floor)
+        sentence = steps.degenerate(params, steps.e_step(params, iris), iris)
+        assert ("collapsed" in sentence) if collapsed else sentence is None
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("given", [False, True])
+def test_the_structured_guide_has_the_mean_field_bound(iris: torch.Tensor, kind: str, given: bool) -> None:
+    """At the same draws of q(sites), z summed out under its exact conditional gives the marginal model's ratio."""
+    scale = 2 * torch.eye(4, dtype=torch.float64) + 0.5
+    prior = gmm.default_prior(iris, 2)._replace(scale=scale) if given else None
+    options = {"num_components": 2, "covariance": kind}
+    losses = []
+    for elbo, model, guide in (
+        (Trace_ELBO(), gmm.model, partial(guides.mean_field, **options)),
+        (TraceEnum_ELBO(max_plate_nesting=1), gmm.latent_model, partial(guides.structured, **options, prior=prior)),
+    ):
+        with pyro.get_param_store().scope():
+            pyro.set_rng_seed(0)
+            guide(iris)  # parameters come to be
+            pyro.set_rng_seed(1)
+            losses.append([elbo.loss(partial(model, **options, prior=prior), guide, iris) for _ in range(3)])
+    np.testing.assert_allclose(losses[0], losses[1], rtol=1e-10)
+    assert np.std(losses[0]) > 1e-3
 
 
 def test_gibbs_equals_nuts() -> None:

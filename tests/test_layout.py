@@ -7,7 +7,7 @@ from pathlib import Path
 
 import guidebook
 from guidebook import models
-from guidebook.catalog import ROWS
+from guidebook.catalog import METHODS, ROWS
 from guidebook.catalog.grid import grid_markdown
 from guidebook.guides import families
 
@@ -65,11 +65,41 @@ def test_no_import_runs_back_up() -> None:
             assert rooms_imported(file, text) <= allowed, file
 
 
+def test_a_models_package_has_a_file_per_method_named_as_the_method() -> None:
+    for row in ROWS.values():
+        package = ROOT / "models" / row.name
+        if package.is_dir():
+            assert (package / "model.py").exists(), row.name
+        for method, make in row.steps.items():
+            assert make.__module__.split(".")[-1] in (method, row.name), f"{make.__qualname__} in {make.__module__}"
+
+
+def test_the_top_of_inference_has_methods_and_what_one_does_with_posteriors() -> None:
+    """CONTRIBUTING, "Where a line belongs": everything else lies in a room."""
+    files = {file.stem for file in (ROOT / "inference").glob("*.py")} - {"__init__"}
+    methods = set(METHODS)
+    assert methods <= files
+    assert files - methods == {"compare", "verdict", "posterior", "info", "diagnostics", "progress", "options"}
+
+
+def sites_in(function: ast.FunctionDef) -> int:
+    """How many ``pyro.sample`` and ``pyro.param`` statements stand in a function."""
+    names = [node.attr for node in ast.walk(function) if isinstance(node, ast.Attribute)]
+    return sum(name in ("sample", "param") for name in names)
+
+
+def test_every_model_shows_its_sites() -> None:
+    for file in [*(ROOT / "models").glob("*/model.py"), *(ROOT / "models").glob("*.py")]:
+        for node in ast.parse(file.read_text()).body:
+            if isinstance(node, ast.FunctionDef) and node.name == "model":
+                assert sites_in(node) >= 2, f"{file}: a prior and a likelihood stand in the model"
+
+
 def test_every_model_has_a_row_and_every_family_is_in_all_of_them() -> None:
     assert {name for name in models.__all__ if name.islower()} == set(ROWS)
     marked = {name for name, value in vars(families).items() if getattr(value, "is_guide_family", False)}
     for row in ROWS.values():
-        assert marked <= set(row.guides) | set(row.empty), row.name
+        assert marked <= set(row.guides) | set(row.unavailable), row.name
 
 
 def test_readme_shows_the_grid_and_commands_that_exist() -> None:

@@ -1,6 +1,7 @@
 """Latent Dirichlet allocation against enumeration of assignments, closed forms, scikit-learn and the lda package."""
 
 import math
+from dataclasses import replace
 from functools import partial
 from itertools import permutations, product
 
@@ -17,17 +18,17 @@ from scipy.special import digamma, gammaln, softmax
 from sklearn.decomposition import LatentDirichletAllocation
 from torch.distributions import Dirichlet
 from torch.fx.experimental.proxy_tensor import make_fx
+from torch.nn.functional import one_hot
 
 from guidebook.datasets import bundled as corpora
 from guidebook.guides import lda as guides
-from guidebook.guides.lda import _tokens_by_topic as em_start
 from guidebook.inference import cavi, evidence, gibbs, nuts, svi
 from guidebook.inference.diagnostics import ess
 from guidebook.inference.traces.init import InitMessenger
 from guidebook.models import lda
 from guidebook.models.lda.cavi import seeded_topics
-from guidebook.models.lda.corpus import read
-from guidebook.models.lda.responsibilities import allocate, document_topics, scaled
+from guidebook.models.lda.inputs import read
+from guidebook.models.lda.responsibilities import document_topics, row_scaled_exp, token_responsibilities
 
 Sites = dict[str, torch.Tensor]
 
@@ -83,12 +84,26 @@ def bound_model(topics: int = 3, alpha: float = 0.3, eta: float = 0.2):
 
 
 def test_enumeration_gives_the_known_evidence_and_pairs() -> None:
+    """The evidence, and whether two tokens share a topic, from log p(w, z) of all 2048 assignments."""
     assert float(lda.log_evidence(TINY, **FLAT)) == pytest.approx(EVIDENCE, abs=1e-11)
-    together = lda.same_topic_probability(TINY, **FLAT)
-    for pair, known in PAIRS.items():
-        assert float(together[pair]) == pytest.approx(known, abs=1e-6)
-    torch.testing.assert_close(together.diagonal(), torch.ones(11, dtype=torch.float64))
-    torch.testing.assert_close(together, together.mT)
+    document, word = read(TINY).tokens
+    z = torch.cartesian_prod(*[torch.arange(2)] * 11)
+    member = one_hot(z).double()
+    document_topics = torch.einsum("atk,tn->ank", member, one_hot(document).double())
+    topic_words = torch.einsum("atk,tv->akv", member, one_hot(word).double())
+    joint = lda.log_joint_collapsed(document_topics, topic_words, alpha=0.7, eta=0.4)
+    assert float(lda.log_evidence(TINY, 2, alpha=0.7, eta=0.4)) == pytest.approx(float(joint.logsumexp(0)), abs=1e-11)
+    posterior = lda.log_joint_collapsed(document_topics, topic_words, alpha=1.0, eta=1.0).softmax(0)
+    for (s, t), known in PAIRS.items():
+        assert float(posterior @ (z[:, s] == z[:, t]).double()) == pytest.approx(known, abs=1e-6)
+
+
+def test_enumeration_has_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("guidebook.models.lda.exact._MOST_ASSIGNMENTS", 2**11)
+    lda.log_evidence(TINY, **FLAT)
+    monkeypatch.setattr("guidebook.models.lda.exact._MOST_ASSIGNMENTS", 2**11 - 1)
+    with pytest.raises(ValueError, match="2 topics and 11 tokens have 2\\^11 assignments, more than 2047"):
+        lda.log_evidence(TINY, **FLAT)
 
 
 def test_one_topic_leaves_a_dirichlet_multinomial() -> None:
@@ -105,7 +120,7 @@ def test_the_collapsed_joint_is_an_urn_drawn_from_token_by_token(corpus: tuple[t
     alpha, eta = 0.3, 0.2
     rng = np.random.default_rng(0)
     of_documents, of_words, known = np.zeros((40, 3)), np.zeros((3, 12)), 0.0
-    document, word = (index.tolist() for index in read(x).tokens())
+    document, word = (index.tolist() for index in read(x).tokens)
     for n, v in zip(document, word, strict=True):
         k = rng.integers(3)
         known += math.log((of_documents[n, k] + alpha) / (of_documents[n].sum() + 3 * alpha))
@@ -134,7 +149,7 @@ def test_entries_are_read_block_by_block_as_they_stand() -> None:
     """More entries than one block holds: all are found, and a wrong one is named by its place."""
     x = torch.randint(0, 3, (150, 60), generator=torch.Generator().manual_seed(0)).double()
     found = read(x)
-    for ours, known in zip(found[:3], (*x.nonzero().mT, x[x != 0]), strict=True):
+    for ours, known in zip((found.document, found.word, found.counts), (*x.nonzero().mT, x[x != 0]), strict=True):
         torch.testing.assert_close(ours.to(known), known, rtol=0, atol=0)
     for wrong in (0.5, -1.0, math.nan, math.inf):
         bad = x.clone()
@@ -147,6 +162,42 @@ def test_a_corpus_needs_words() -> None:
     for form in (torch.zeros(3, 0), torch.zeros(3, 0).to_sparse()):
         with pytest.raises(ValueError, match="the corpus has no words"):
             read(form)
+
+
+def test_counts_changed_through_numpys_memory_are_read_again(corpus: tuple[torch.Tensor, Sites]) -> None:
+    x, truth = corpus
+    array = x.numpy().copy()
+    shared, sparse = torch.from_numpy(array), x.to_sparse()
+    chains = {"num_draws": 3, "num_warmup": 2, "num_chains": 1, "progress": False}
+
+    def answers(x: torch.Tensor) -> list[float]:
+        elbo = cavi(lda.cavi_steps(3), x, num_steps=3, num_restarts=1, num_draws=1).info.elbo
+        topics = gibbs(lda.gibbs_steps(3), x, **chains).draws["topic_words"]
+        density = log_density(bound_model(), x, truth)
+        return [elbo, float(topics[0, -1, 0, 0]), float(density), float(lda.log_likelihood(truth, x).sum())]
+
+    assert answers(shared) == answers(x)
+    array[:20] *= 2
+    sparse.values().mul_(3)
+    for changed, known in ((shared, torch.tensor(array)), (sparse, 3 * x)):
+        now, before = answers(changed), answers(x)
+        assert now == pytest.approx(answers(known.clone()), rel=1e-12)
+        assert all(one != other for one, other in zip(now, before, strict=True))
+
+
+def test_steps_take_prepared_data_and_raw_alike(corpus: tuple[torch.Tensor, Sites]) -> None:
+    x, _ = corpus
+    results = []
+    for data in ((x,), lda.cavi_steps(3).prepare(x)):
+        torch.manual_seed(0)
+        steps, sampler = lda.cavi_steps(3), lda.gibbs_steps(3)
+        expectations = steps.e_step(steps.init(0, *data), *data)
+        state = sampler.init(2, *data)
+        for conditional in sampler.conditionals:
+            state |= conditional(state, *data)
+        results.append(steps.m_step(expectations, *data) | state)
+    for name, value in results[0].items():
+        assert torch.equal(value, results[1][name]), name
 
 
 # Densities
@@ -260,9 +311,10 @@ def test_single_precision_gives_the_same_density(corpus: tuple[torch.Tensor, Sit
 
 def test_topics_of_tokens_summed_out_give_the_model() -> None:
     sites = sites_of(3, 2, 3)
-    enumerating = config_enumerate(poutine.condition(partial(lda.latent_model, **FLAT), sites))
+    latent = partial(lda.latent_model, num_topics=2, alpha=0.7, eta=0.4)
+    enumerating = config_enumerate(poutine.condition(latent, sites))
     loss = TraceEnum_ELBO(max_plate_nesting=1).loss(enumerating, lambda x: None, TINY)
-    known = by_hand(sites, TINY).sum() + prior_by_hand(sites, 1.0, 1.0)
+    known = by_hand(sites, TINY).sum() + prior_by_hand(sites, 0.7, 0.4)
     assert -loss == pytest.approx(known, rel=1e-12)
 
 
@@ -302,10 +354,32 @@ def test_predictions_have_the_datas_lengths_and_the_sites_frequencies(corpus: tu
     drawn = lda.posterior_predictive(many, x, seed=1)
     assert drawn.shape == (2, 200, 40, 12)
     assert (drawn.sum(-1) == x.sum(-1)).all()
+    p, tokens = (truth["topic_weights"] @ truth["topic_words"]).numpy(), 400 * x.sum(-1, keepdim=True).numpy()
+    total = drawn.sum((0, 1)).numpy()
+    tail = np.minimum(stats.binom.cdf(total, tokens, p), stats.binom.sf(total - 1, tokens, p))
+    assert tail.min() > 1e-7  # of 480 cells
+    assert torch.equal(drawn, lda.posterior_predictive(many, x, seed=1))
+    assert not torch.equal(drawn, lda.posterior_predictive(many, x, seed=2))
+
+
+def test_simulated_corpora_follow_their_options() -> None:
+    """The mean length of documents, and E Σ p² = (c + 1) / (d c + 1) for p ~ Dirichlet(c, …, c) of d entries."""
+    options = {"num_topics": 40, "num_features": 30, "mean_total": 25.0, "alpha": 0.4, "eta": 0.2}
+    x, truth = lda.simulate(3000, **options, seed=1)
+    assert x.shape == (3000, 30)
+    assert x.sum(1).min() >= 1
+    assert abs(x.sum(1).mean() - 25) < 4.5 * (24 / 3000) ** 0.5
+    for name, size, c in (("topic_weights", 40, 0.4), ("topic_words", 30, 0.2)):
+        square = truth[name].square().sum(1)
+        assert abs(square.mean() - (c + 1) / (size * c + 1)) < 4.5 * square.std() / len(square) ** 0.5
     p = truth["topic_weights"] @ truth["topic_words"]
-    error = (x.sum(-1, keepdim=True) * p * (1 - p) / 400).sqrt()
-    z = (drawn.mean((0, 1)) - x.sum(-1, keepdim=True) * p) / error.clamp(min=1e-3)
-    assert z.abs().max() < 5
+    score = ((x - x.sum(1, keepdim=True) * p) * p).sum(1)  # of mean zero: the words are those of the topics
+    assert abs(score.mean()) < 4.5 * score.std() / 3000**0.5
+    assert torch.equal(x, lda.simulate(3000, **options, seed=1)[0])
+    assert not torch.equal(x, lda.simulate(3000, **options, seed=2)[0])
+    assert (lda.simulate(50, mean_total=1.0)[0].sum(1) == 1).all()
+    with pytest.raises(ValueError, match="mean_total >= 1"):
+        lda.simulate(50, mean_total=0.99)
 
 
 # Coordinate ascent
@@ -334,7 +408,7 @@ def elbo_by_hand(
 def test_coordinate_ascent_is_blei_ng_and_jordans_and_never_falls() -> None:
     """Every update of every factor, written out by hand, raises the bound written out by hand."""
     alpha, eta = 0.4, 0.3
-    tokens = tuple(index.numpy() for index in read(TINY).tokens())
+    tokens = tuple(index.numpy() for index in read(TINY).tokens)
     document, word = tokens
     steps = lda.cavi_steps(2, alpha, eta)
     torch.manual_seed(0)
@@ -370,25 +444,26 @@ def test_coordinate_ascent_finds_the_topics(corpus: tuple[torch.Tensor, Sites]) 
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
-def test_tokens_are_shared_out_however_far_apart_a_document_and_its_words_are(
+def test_responsibilities_hold_however_far_apart_a_document_and_its_words_are(
     corpus: tuple[torch.Tensor, Sites], dtype: torch.dtype
 ) -> None:
     """By softmax over all cells; logarithms from -3 to -3000 apart, so that products of exponentials are all zero."""
     x, rng = corpus[0], np.random.default_rng(0)
-    read_in = read(x)._replace(counts=read(x).counts.to(dtype))
+    read_in = replace(read(x), counts=read(x).counts.to(dtype))
     for spread in (1.0, 1000.0):
         weights, words = -spread * rng.exponential(3.0, (2, len(x), 3)), -spread * rng.exponential(3.0, (x.shape[1], 3))
-        shares = softmax(weights[:, :, None] + words, axis=-1)
+        r = softmax(weights[:, :, None] + words, axis=-1)
         ours = document_topics(torch.tensor(weights, dtype=dtype), torch.tensor(words, dtype=dtype), read_in)
-        tokens = (x.numpy()[..., None] * shares).sum(2)
+        tokens = (x.numpy()[..., None] * r).sum(2)
         rounding = spread * (1e-12 if dtype == torch.float64 else 2e-4)
         np.testing.assert_allclose(ours.numpy(), tokens, atol=rounding)
-    tables = scaled(torch.tensor(weights[0])), scaled(torch.tensor(words))
-    of_documents, of_words, entropy = allocate(*tables, read(x), torch.empty_like(read(x).counts)).expect()
+    tables = row_scaled_exp(torch.tensor(weights[0])), row_scaled_exp(torch.tensor(words))
+    q = token_responsibilities(*tables, read(x), torch.empty_like(read(x).counts))
+    of_documents, of_words, entropy = q.expect()
     np.testing.assert_allclose(of_documents, tokens[0], atol=1e-9)
-    np.testing.assert_allclose(of_words, (x.numpy()[..., None] * shares[0]).sum(0), atol=1e-9)
-    logs = np.log(shares[0], out=np.zeros_like(shares[0]), where=shares[0] > 0)
-    assert float(entropy) == pytest.approx(-(x.numpy()[..., None] * shares[0] * logs).sum(), abs=1e-6)
+    np.testing.assert_allclose(of_words, (x.numpy()[..., None] * r[0]).sum(0), atol=1e-9)
+    logs = np.log(r[0], out=np.zeros_like(r[0]), where=r[0] > 0)
+    assert float(entropy) == pytest.approx(-(x.numpy()[..., None] * r[0] * logs).sum(), abs=1e-6)
 
 
 def test_tiny_concentrations_stay_finite(corpus: tuple[torch.Tensor, Sites]) -> None:
@@ -402,7 +477,7 @@ def test_tiny_concentrations_stay_finite(corpus: tuple[torch.Tensor, Sites]) -> 
 
 def pair_probability(draws: Sites, first: int, second: int) -> torch.Tensor:
     """p(z[s] = z[t] | w, sites) of TINY's tokens, (chain, draw): tokens are independent given the sites."""
-    document, word = read(TINY).tokens()
+    document, word = read(TINY).tokens
     shares = [draws["topic_weights"][:, :, document[t]] * draws["topic_words"][..., word[t]] for t in (first, second)]
     first_share, second_share = (s / s.sum(-1, keepdim=True) for s in shares)
     return (first_share * second_share).sum(-1)
@@ -415,25 +490,26 @@ def test_gibbs_has_the_exact_pair_probabilities() -> None:
         values = pair_probability(found.draws, *pair)
         error = float(values.std()) / math.sqrt(float(ess(values)))
         assert error < 0.01
-        assert float(values.mean()) == pytest.approx(known, abs=4 * error)
+        assert float(values.mean()) == pytest.approx(known, abs=4.5 * error)
 
 
 def test_nuts_has_the_exact_pair_probabilities() -> None:
     found = nuts(partial(lda.model, **FLAT), TINY, num_draws=800, num_warmup=200, num_chains=1, progress=False)
     for pair, known in PAIRS.items():
         values = pair_probability(found.draws, *pair)
-        assert abs(values.mean() - known) < 4 * values.std() / ess(values) ** 0.5
+        assert abs(values.mean() - known) < 4.5 * values.std() / ess(values) ** 0.5
 
 
 def test_annealing_in_both_directions_brackets_the_exact_evidence() -> None:
+    """With few temperatures the two mean log weights are some eight standard errors from the evidence."""
     model = partial(lda.model, **FLAT)
     draws = gibbs(lda.gibbs_steps(**FLAT), TINY, num_draws=200, num_warmup=50, thin=2, progress=False)
-    up = evidence(model, TINY, method="ais", num_draws=200, num_temperatures=50)
-    down = evidence(model, TINY, method="reverse_ais", posterior=draws, num_draws=200, num_temperatures=50)
+    up = evidence(model, TINY, method="ais", num_draws=400, num_temperatures=12)
+    down = evidence(model, TINY, method="reverse_ais", posterior=draws, num_draws=400, num_temperatures=12)
     assert up.diagnostics["mean_log_weight"] < EVIDENCE < down.diagnostics["mean_log_weight"]
     bridge = evidence(model, TINY, method="bridge", posterior=draws)
     for found in (up, down, bridge):
-        assert abs(found.estimate - EVIDENCE) < 4 * found.error < 0.5
+        assert abs(found.estimate - EVIDENCE) < 5 * found.error < 0.6
 
 
 def test_gibbs_draws_tokens_from_their_conditional_and_counts_them() -> None:
@@ -443,7 +519,7 @@ def test_gibbs_draws_tokens_from_their_conditional_and_counts_them() -> None:
     torch.manual_seed(0)
     state |= {"z": torch.zeros(20_000, 11, dtype=torch.long)}
     drawn = steps.conditionals[0](state, TINY)
-    document, word = read(TINY).tokens()
+    document, word = read(TINY).tokens
     share = sites["topic_weights"][document] * sites["topic_words"].mT[word]
     share = share[:, 1] / share.sum(1)
     z = (drawn["z"].double().mean(0) - share) / (share * (1 - share) / 20_000).sqrt()
@@ -454,6 +530,26 @@ def test_gibbs_draws_tokens_from_their_conditional_and_counts_them() -> None:
         np.add.at(of_words, (drawn["z"][chain], word), 1)
         np.testing.assert_array_equal(drawn["document_topics"][chain].numpy(), of_documents)
         np.testing.assert_array_equal(drawn["topic_word_counts"][chain].numpy(), of_words)
+
+
+def test_gibbs_draws_sites_from_their_dirichlets() -> None:
+    """Mean and variance of every entry, with concentrations that differ."""
+    alpha, eta = 0.5, 2.0
+    state = {
+        "document_topics": torch.tensor([[3.0, 1.0], [0.0, 4.0], [1.0, 2.0]], dtype=torch.float64),
+        "topic_word_counts": torch.tensor([[2.0, 1.0, 1.0], [1.0, 3.0, 3.0]], dtype=torch.float64),
+    }
+    state = {name: value.expand(40_000, -1, -1) for name, value in state.items()}
+    torch.manual_seed(0)
+    drawn = lda.gibbs_steps(2, alpha, eta).conditionals[1](state, TINY)
+    for name, table, prior in (("topic_weights", "document_topics", alpha), ("topic_words", "topic_word_counts", eta)):
+        c = state[table][0] + prior
+        total = c.sum(-1, keepdim=True)
+        mean = c / total
+        square = (drawn[name] - mean).square()
+        for values, known in ((drawn[name], mean), (square, mean * (1 - mean) / (total + 1))):
+            z = (values.mean(0) - known) / (values.std(0) / 200)
+            assert z.abs().max() < 5, name  # of 24 comparisons
 
 
 # Guides
@@ -488,17 +584,13 @@ def test_the_encoder_fits_in_minibatches_and_stays_below_the_evidence(corpus: tu
 @pytest.mark.parametrize("seed", range(10))
 def test_fits_start_from_unlike_documents(seed: int) -> None:
     """Documents of four vocabularies that share no word: each topic starts with one of them."""
-    generator = torch.Generator().manual_seed(seed)
     x = torch.zeros(40, 12, dtype=torch.float64)
     for n in range(39):  # the last document is empty
-        words = 3 * (n % 4) + torch.randint(3, (20,), generator=generator)
-        x[n].index_add_(0, words, torch.ones(20, dtype=torch.float64))
+        x[n, 3 * (n % 4) : 3 * (n % 4) + 3] = (1 + n % 3) * torch.tensor([1.0, 2.0, 4.0], dtype=torch.float64)
     torch.manual_seed(seed)
     topics = seeded_topics(read(x), 4).reshape(4, 4, 3).sum(-1)
     assert sorted(topics.argmax(1).tolist()) == [0, 1, 2, 3]
     assert (topics.max(1).values / topics.sum(1) > 0.4).all()  # its own tokens, and a quarter of all
-    found = em_start(x, 4)[1].reshape(4, 4, 3).sum(-1)
-    assert sorted(found.argmax(1).tolist()) == [0, 1, 2, 3]
 
 
 def test_an_overview_does_not_depend_on_the_order_of_topics() -> None:
@@ -540,7 +632,7 @@ def test_guides_take_a_dimension_on_the_left(corpus: tuple[torch.Tensor, Sites],
             for n, v, repeats in ((20, True, 20), (1, False, 200))
         )
     error = (together.var() / len(together) + apart.var() / len(apart)).sqrt()
-    assert abs(together.mean() - apart.mean()) < 4 * error
+    assert abs(together.mean() - apart.mean()) < 5 * error
 
 
 def test_the_logistic_normals_jacobian_is_autograds() -> None:
@@ -554,12 +646,37 @@ def test_the_logistic_normals_jacobian_is_autograds() -> None:
         assert float(torch.linalg.slogdet(jacobian).logabsdet) == pytest.approx(float(density), rel=1e-12)
 
 
-def test_a_fit_starts_where_few_sweeps_lead(corpus: tuple[torch.Tensor, Sites]) -> None:
+@pytest.mark.parametrize("model", [lda.model, lda.latent_model])
+def test_fits_start_where_coordinate_ascent_does(corpus: tuple[torch.Tensor, Sites], model) -> None:
+    """Both sites at the means of one start, which explains the corpus better than the topics it was drawn from."""
     x, truth = corpus
     torch.manual_seed(0)
-    trace = poutine.trace(InitMessenger()(bound_model())).get_trace(x)
+    params = lda.cavi_steps(3, 0.3, 0.2).init(0, x)
+    torch.manual_seed(0)
+    trace = poutine.trace(InitMessenger()(partial(model, num_topics=3, alpha=0.3, eta=0.2))).get_trace(x)
     sites = {name: trace.nodes[name]["value"] for name in truth}
-    assert float(lda.log_likelihood(sites, x).sum()) > float(lda.log_likelihood(truth, x).sum()) - 30
+    for name, value in sites.items():
+        concentration = params[f"{name}.concentration"]
+        torch.testing.assert_close(value, concentration / concentration.sum(-1, keepdim=True), rtol=0, atol=1e-12)
+    assert lda.log_likelihood(sites, x).sum() > lda.log_likelihood(truth, x).sum() + 10
+
+
+def test_guides_start_where_coordinate_ascent_does(corpus: tuple[torch.Tensor, Sites]) -> None:
+    x, _ = corpus
+    options = {"num_topics": 3, "alpha": 0.3, "eta": 0.2}
+    torch.manual_seed(0)
+    known = lda.cavi_steps(**options).init(0, x)
+    for guide, names in (
+        (partial(guides.mean_field, **options), list(known)),
+        (partial(guides.encoder, **options, hidden_dim=7), ["topic_words.concentration"]),
+    ):
+        with pyro.get_param_store().scope():
+            torch.manual_seed(0)
+            guide(x)
+            for name in names:
+                torch.testing.assert_close(pyro.param(name).detach(), known[name])
+            if "topic_weights.concentration" not in names:
+                assert pyro.param("encoder.hidden.weight").shape == (7, 12)
 
 
 # Labels
@@ -611,8 +728,23 @@ def test_topic_weights_are_scikit_learns(corpus: tuple[torch.Tensor, Sites]) -> 
         {"topic_words": torch.tensor(theirs.exp_dirichlet_component_)}, x, alpha=0.3, num_steps=2000, tol=0.0
     )
     np.testing.assert_allclose(ours.numpy(), theirs.transform(x.numpy()), atol=1e-7)
-    score = lda.perplexity(torch.tensor(theirs.components_ / theirs.components_.sum(1, keepdims=True)), x, alpha=0.3)
-    assert 1 < score < 12
+    topics = theirs.components_ / theirs.components_.sum(1, keepdims=True)
+    theirs.exp_dirichlet_component_ = topics
+    first, second = (part.to_dense().numpy() for part in lda.split_tokens(x, seed=2))
+    known = math.exp(-(second * np.log(theirs.transform(first) @ topics)).sum() / second.sum())
+    assert lda.perplexity(torch.tensor(topics), x, alpha=0.3, seed=2) == pytest.approx(known, rel=1e-5)
+
+
+def test_topic_weights_after_one_update_are_the_formulas(corpus: tuple[torch.Tensor, Sites]) -> None:
+    """From uniform q(z): r_vk ∝ topic_words_kv, and the mean of Dirichlet(alpha + Σ_v x_v r_v)."""
+    x, truth = corpus
+    r = truth["topic_words"].mT / truth["topic_words"].sum(0)[:, None]
+    concentration = 0.3 + x @ r
+    known = concentration / concentration.sum(1, keepdim=True)
+    first = lda.transform(truth, x, alpha=0.3, num_steps=1)
+    torch.testing.assert_close(first, known)
+    assert torch.equal(lda.transform(truth, x, alpha=0.3, tol=1.0), first)  # no change is larger
+    assert (lda.transform(truth, x, alpha=0.3, num_steps=2, tol=1e-9) - first).abs().max() > 1e-3
 
 
 def test_topic_weights_take_any_dimensions_on_the_left(corpus: tuple[torch.Tensor, Sites]) -> None:
@@ -643,11 +775,13 @@ def test_a_split_keeps_every_token_and_halves_every_document(corpus: tuple[torch
 def test_perplexity_is_the_definition_and_averages_over_draws(corpus: tuple[torch.Tensor, Sites]) -> None:
     x, _ = corpus
     draws = sites_of(40, 3, 12, 2)["topic_words"]
-    first, second = (part.to_dense() for part in lda.split_tokens(x, seed=5))
-    p = sum(lda.transform({"topic_words": words}, first, alpha=0.3) @ words for words in draws) / 2
-    known = math.exp(-float((second * p.log()).sum() / second.sum()))
-    assert lda.perplexity(draws, x, alpha=0.3, seed=5) == pytest.approx(known, rel=1e-6)
-    assert lda.perplexity(draws[None], x, alpha=0.3, seed=5) == pytest.approx(known, rel=1e-6)
+    for observed in (0.5, 0.8):
+        first, second = (part.to_dense() for part in lda.split_tokens(x, seed=5, observed=observed))
+        p = torch.stack([lda.transform({"topic_words": words}, first, alpha=0.3) @ words for words in draws]).mean(0)
+        known = math.exp(-float((second * p.log()).sum() / second.sum()))
+        for forms in (draws, draws[None]):
+            found = lda.perplexity(forms, x, alpha=0.3, seed=5, observed=observed)
+            assert found == pytest.approx(known, rel=1e-6)
     alone = torch.full((1, 12), 1 / 12, dtype=torch.float64)
     assert lda.perplexity(alone, x) == pytest.approx(12)
     one = torch.tensor([[0.5, 0.25, 0.25, 0.0]], dtype=torch.float64)
@@ -686,16 +820,18 @@ def test_bad_input_is_refused_with_a_sentence(corpus: tuple[torch.Tensor, Sites]
         (lambda: lda.model(num_rows=3), "give num_rows=, num_features= and totals="),
         (lambda: lda.BagOfWords(truth["topic_weights"], words).sample(), "give their totals"),
         (lambda: lda.log_evidence(x, 2), "tiny corpora"),
-        (lambda: lda.perplexity(2 * words, x), "each must sum to one"),
+        (lambda: lda.perplexity(1.00012 * words, x), "each must sum to one"),
         (lambda: lda.perplexity(words, x, observed=1.0), "no token is left"),
         (lambda: lda.split_tokens(x, observed=1.5), "between 0 and 1"),
         (lambda: lda.transform(truth, x[:, :5]), "over 12 words, the documents over 5"),
         (lambda: lda.topics(truth, ["a"]), "the vocabulary has 1"),
+        (lambda: lda.split_tokens(x, observed=-0.01), "between 0 and 1"),
         (lambda: lda.simulate(0), "simulate needs"),
         (lambda: guides.encoder(x, num_topics=1), "take mean_field"),
     ):
         with pytest.raises(ValueError, match=sentence):
             call()
+    assert math.isfinite(lda.perplexity(1.00009 * words, x))
     with pyro.get_param_store().scope():
         guides.mean_field(x, num_topics=3)
         with pytest.raises(ValueError, match="parameters for 40 documents and was given 10"):

@@ -4,6 +4,7 @@ import math
 from typing import NamedTuple
 
 import numpy as np
+import pyro
 import pytest
 import torch
 from pyro import poutine
@@ -17,7 +18,7 @@ from guidebook.inference.cavi import cavi
 from guidebook.inference.diagnostics import mcse
 from guidebook.inference.gibbs import gibbs
 from guidebook.models import logistic
-from guidebook.models.logistic.cavi import curvature as jj_lambda
+from guidebook.models.logistic.cavi import jj_lambda
 
 STEPS = 40_000
 SCALE = 1.7  # prior_scale of the tiny problem
@@ -70,17 +71,17 @@ def comparison(fits: dict[str, Posterior]):
 def test_nuts_has_converged(logistic_nuts: Posterior) -> None:
     assert logistic_nuts.info.r_hat["w"].max() < 1.01
     assert int(logistic_nuts.info.divergences.sum()) == 0
-    bias = logistic_nuts.draws["w"][..., 0]
-    error = float(bias.std() / logistic_nuts.info.ess["w"][0].sqrt())
-    assert float(bias.mean()) == pytest.approx(0.2062, abs=4 * error)  # from quadrature and long runs
-    assert float(bias.std()) == pytest.approx(0.4094, rel=0.05)
+    bias = logistic_nuts.draws["w"][..., :1]
+    assert float(bias.mean()) == pytest.approx(0.2062, abs=4.5 * float(mcse(bias)))  # from quadrature and long runs
+    assert float(bias.std()) == pytest.approx(0.4094, abs=4.5 * float(mcse(bias, "sd")))
 
 
 def test_full_rank_is_good(comparison) -> None:
     frame = comparison.quantities["full_rank"]
-    assert frame["mean_shift_in_sd"].abs().max() < 0.10
-    assert frame["sd_ratio"].between(0.9, 1.1).all()
-    assert comparison.posteriors["full_rank"].info.k_hat < 0.7
+    # Monte Carlo error is .02 in a shift or a ratio, of 31 each, and .09 in k̂, which is about .5
+    assert frame["mean_shift_in_sd"].abs().max() < 0.13
+    assert frame["sd_ratio"].between(0.86, 1.14).all()
+    assert comparison.posteriors["full_rank"].info.k_hat < 0.9
     assert comparison.verdicts["full_rank"].judgement in ("good", "usable")
 
 
@@ -88,8 +89,8 @@ def test_mean_field_is_too_narrow_by_what_theory_says(comparison, logistic_nuts:
     frame = comparison.quantities["mean_field"]
     covariance = torch.cov(logistic_nuts.draws["w"].flatten(0, 1).mT)
     predicted = (torch.linalg.inv(covariance).diagonal() * covariance.diagonal()).rsqrt()
-    assert np.abs(frame["sd_ratio"].to_numpy() / predicted.numpy() - 1).max() < 0.08
-    assert frame["mean_shift_in_sd"].abs().max() <= 0.25
+    assert np.abs(frame["sd_ratio"].to_numpy() / predicted.numpy() - 1).max() < 0.12  # theory for a normal posterior
+    assert frame["mean_shift_in_sd"].abs().max() <= 0.35
     assert comparison.posteriors["mean_field"].info.k_hat > 0.7
     assert comparison.verdicts["mean_field"].judgement == "bad"
     assert "too narrow" in comparison.verdicts["mean_field"].sentence
@@ -112,11 +113,11 @@ def test_bounds_are_in_order_below_the_evidence(fits: dict[str, Posterior]) -> N
 )
 def test_guides_by_hand_are_twins_of_the_families(breast_cancer, by_hand, family) -> None:
     """The same family of distributions: the same bound at the optimum, within what 3000 steps leave."""
-    bounds = [
-        svi(logistic.model, guide, *breast_cancer, num_steps=3000, lr=0.02, num_draws=4000, progress=False).info.elbo
+    one, two = (
+        svi(logistic.model, guide, *breast_cancer, num_steps=3000, lr=0.02, num_draws=4000, progress=False).info
         for guide in (by_hand, family)
-    ]
-    assert bounds[0] == pytest.approx(bounds[1], abs=0.4)
+    )
+    assert abs(one.elbo - two.elbo) < 0.2 + 4.5 * math.hypot(one.elbo_se, two.elbo_se)  # the families are 12 nats apart
 
 
 def test_map_point_is_ridge_regression(breast_cancer) -> None:
@@ -128,14 +129,15 @@ def test_map_point_is_ridge_regression(breast_cancer) -> None:
     np.testing.assert_allclose(ours.numpy(), theirs.coef_[0], atol=2e-3)
 
 
-def test_density_is_the_sum_of_its_parts(breast_cancer) -> None:
+@pytest.mark.parametrize("scale", [1.0, SCALE])
+def test_density_is_the_sum_of_its_parts(breast_cancer, scale: float) -> None:
     x, y = breast_cancer
     torch.manual_seed(0)
     w = torch.randn(31, dtype=x.dtype)
-    trace = poutine.trace(poutine.condition(logistic.model, {"w": w})).get_trace(x, y)
+    trace = poutine.trace(poutine.condition(logistic.model, {"w": w})).get_trace(x, y, prior_scale=scale)
     p = 1 / (1 + np.exp(-(w[0] + x @ w[1:]).numpy()))
     likelihood = np.log(np.where(y.numpy() == 1, p, 1 - p)).sum()
-    prior = -0.5 * float(w.square().sum()) - 31 / 2 * math.log(2 * math.pi)
+    prior = -0.5 * float(w.square().sum()) / scale**2 - 31 / 2 * math.log(2 * math.pi * scale**2)
     assert float(trace.log_prob_sum()) == pytest.approx(likelihood + prior, rel=1e-12)
 
 
@@ -143,7 +145,23 @@ def test_simulate_follows_the_model() -> None:
     x, y, truth = logistic.simulate(50_000, num_features=2, seed=1)
     p = torch.sigmoid(logistic.scores(truth["w"], x))
     z = (y.sum() - p.sum()) / (p * (1 - p)).sum().sqrt()
-    assert abs(float(z)) < 4
+    assert abs(float(z)) < 4.5
+    wider = logistic.simulate(30, num_features=2, prior_scale=SCALE, seed=1)
+    assert wider[0].shape == (30, 2)
+    w = logistic.simulate(1, num_features=20_000, prior_scale=SCALE)[2]["w"]
+    assert w.shape == (20_001,)
+    assert float(w.std()) == pytest.approx(SCALE, rel=4.5 / (2 * len(w)) ** 0.5)
+    assert not torch.equal(wider[0], logistic.simulate(30, num_features=2, prior_scale=SCALE, seed=2)[0])
+
+
+def test_guides_by_hand_start_at_their_scale(tiny) -> None:
+    for guide, name, known in (
+        (guides.logistic.mean_field, "w.scale", torch.full((2,), 0.3)),
+        (guides.logistic.cholesky, "w.scale_tril", 0.3 * torch.eye(2)),
+    ):
+        with pyro.get_param_store().scope():
+            guide(*tiny, init_scale=0.3)
+            torch.testing.assert_close(pyro.param(name).detach(), known.double())
 
 
 @pytest.mark.parametrize("leading", [(), (3,), (2, 3), (2, 1, 3)])
@@ -182,7 +200,7 @@ def test_posterior_predictive_labels_have_the_predicted_frequencies_and_leave_no
     assert torch.equal(state, torch.get_rng_state())
     p = logistic.predict({"w": w}, x)
     error = (p * (1 - p) / 20_000).sqrt()
-    assert ((labels.mean((0, 1)) - p).abs() < 4 * error).all()
+    assert ((labels.mean((0, 1)) - p).abs() < 5 * error).all()  # of 8 rows
     assert torch.equal(labels, logistic.posterior_predictive(sites, x, seed=5))
     assert not torch.equal(labels, logistic.posterior_predictive(sites, x, seed=6))
 
@@ -210,26 +228,39 @@ def divergence_from_prior(params: dict[str, torch.Tensor], scale: float) -> floa
 
 @pytest.mark.parametrize("seed", [0, 1])
 def test_bound_is_the_expected_row_bounds_less_the_divergence(tiny, seed: int) -> None:
-    """By Monte Carlo over q, at contacts that belong to another q; and each row's bound lies below its likelihood."""
+    """By Monte Carlo over q, placed for another q; and each row's bound lies below its likelihood."""
     x, y = tiny
     steps, params = logistic.cavi_steps(SCALE), a_normal_q(2, seed)
-    contact = steps.e_step(a_normal_q(2, seed + 10), x, y)
+    bound = steps.e_step(a_normal_q(2, seed + 10), x, y)
     torch.manual_seed(seed)
     w = steps.draw(params, 200_000)["w"]
-    rows = row_bounds(w, contact.xi, x, y)
+    rows = row_bounds(w, bound.xi, x, y)
     assert (rows <= logistic.log_likelihood({"w": w}, x, y) + 1e-12).all()
     terms = rows.sum(-1) - divergence_from_prior(params, SCALE)
     error = float(terms.std()) / len(terms) ** 0.5
-    assert float(steps.objective(params, contact)) == pytest.approx(float(terms.mean()), abs=4 * error)
+    assert float(steps.objective(params, bound)) == pytest.approx(float(terms.mean()), abs=4 * error)
 
 
-def test_bound_is_exact_at_the_points_of_contact(tiny) -> None:
+def test_bound_is_exact_at_the_score_it_is_placed_for(tiny) -> None:
     x, y = tiny
     w = torch.tensor([0.3, -0.8], dtype=torch.float64)
-    contact = logistic.cavi_steps().e_step({"mean": w, "covariance": torch.zeros(2, 2, dtype=w.dtype)}, x, y)
-    torch.testing.assert_close(row_bounds(w, contact.xi, x, y), logistic.log_likelihood({"w": w}, x, y))
-    value = contact.constant + contact.linear @ w - w @ contact.quadratic @ w
+    bound = logistic.cavi_steps().e_step({"mean": w, "covariance": torch.zeros(2, 2, dtype=w.dtype)}, x, y)
+    torch.testing.assert_close(row_bounds(w, bound.xi, x, y), logistic.log_likelihood({"w": w}, x, y))
+    value = bound.constant + bound.linear @ w - w @ bound.quadratic @ w
     torch.testing.assert_close(value, logistic.log_likelihood({"w": w}, x, y).sum())
+
+
+def test_restarts_disperse_by_the_priors_scale(tiny) -> None:
+    """The first at the prior itself; the others' means, and the chains' starts, have its standard deviation."""
+    steps, prior = logistic.cavi_steps(SCALE), SCALE**2 * torch.eye(2, dtype=torch.float64)
+    assert torch.equal(steps.init(0, *tiny)["mean"], torch.zeros(2, dtype=torch.float64))
+    torch.manual_seed(0)
+    starts = [steps.init(restart, *tiny) for restart in range(1, 2001)]
+    assert all(torch.equal(start["covariance"], prior) for start in starts)
+    chains = logistic.gibbs_steps(SCALE).init(2000, *tiny)["w"]
+    for values in (torch.stack([start["mean"] for start in starts]), chains):
+        square = values.square().mean(0) / SCALE**2
+        assert ((square - 1).abs() < 4.5 * (2 / 2000) ** 0.5).all()
 
 
 @pytest.mark.parametrize("restart", [0, 1, 2])
@@ -237,13 +268,13 @@ def test_neither_coordinate_lowers_the_bound_and_each_step_is_its_best(breast_ca
     torch.manual_seed(restart)
     steps = logistic.cavi_steps()
     params = steps.init(restart, *breast_cancer)
-    contact = steps.e_step(params, *breast_cancer)
-    value = steps.objective(params, contact)
+    bound = steps.e_step(params, *breast_cancer)
+    value = steps.objective(params, bound)
     for _ in range(60):
-        params = steps.m_step(contact, *breast_cancer)
-        between = steps.objective(params, contact)
-        old, contact = contact, steps.e_step(params, *breast_cancer)
-        after = steps.objective(params, contact)
+        params = steps.m_step(bound, *breast_cancer)
+        between = steps.objective(params, bound)
+        old, bound = bound, steps.e_step(params, *breast_cancer)
+        after = steps.objective(params, bound)
         assert value - 1e-9 <= between <= after + 1e-9
         value = after
     moved = params | {"mean": params["mean"] + 0.01 * torch.randn(31, dtype=value.dtype)}
@@ -255,7 +286,7 @@ def test_neither_coordinate_lowers_the_bound_and_each_step_is_its_best(breast_ca
     assert best > steps.objective(narrower, old)
     w = MultivariateNormal(params["mean"], params["covariance"]).sample((4000,))
     for factor in (0.9, 1.1):  # the same draws on both sides
-        gain = row_bounds(w, contact.xi, *breast_cancer) - row_bounds(w, factor * contact.xi, *breast_cancer)
+        gain = row_bounds(w, bound.xi, *breast_cancer) - row_bounds(w, factor * bound.xi, *breast_cancer)
         assert gain.sum(-1).mean() > 0
 
 
@@ -283,13 +314,13 @@ def test_bound_on_breast_cancer_has_its_known_value(breast_cancer) -> None:
     mean, covariance = posterior.params["mean"], posterior.params["covariance"]
     w = posterior.draws["w"][0]
     error = (covariance.diagonal() / len(w)).sqrt()
-    assert ((w.mean(0) - mean).abs() < 4 * error).all()
+    assert ((w.mean(0) - mean).abs() < 5 * error).all()  # of 31 weights
     white = torch.linalg.solve_triangular(torch.linalg.cholesky(covariance), (w - mean).mT, upper=False)
     gap = torch.cov(white) - torch.eye(31, dtype=w.dtype)
-    assert gap.abs().max() < 5 * (2 / len(w)) ** 0.5
+    assert gap.abs().max() < 5.5 * (2 / len(w)) ** 0.5
 
 
-def test_weight_of_the_bound_at_small_and_large_contacts() -> None:
+def test_weight_of_the_bound_at_small_and_large_xi() -> None:
     """λ(ξ) = (sigmoid(ξ) - ½) / 2ξ: its series at 0, and numpy's long doubles across where the code changes form."""
     xi = np.array([1e-8, 1e-5, 9.99e-4, 1.001e-3, 0.1, 3.0, 40.0, 1e4])
     long = xi.astype(np.longdouble)
@@ -309,9 +340,9 @@ def test_weights_given_the_augmentation_are_the_normal_of_linear_regression(tiny
     columns = np.column_stack([np.ones(len(x)), x.numpy()])
     covariance = np.linalg.inv(columns.T @ np.diag(omega.numpy()) @ columns + np.eye(2) / SCALE**2)
     mean = covariance @ columns.T @ (y.numpy() - 0.5)
-    assert np.all(np.abs(w.mean(0).numpy() - mean) < 4 * np.sqrt(np.diag(covariance) / len(w)))
+    assert np.all(np.abs(w.mean(0).numpy() - mean) < 5 * np.sqrt(np.diag(covariance) / len(w)))
     error = np.sqrt((np.outer(np.diag(covariance), np.diag(covariance)) + covariance**2) / len(w))
-    assert np.all(np.abs(np.cov(w.numpy().T) - covariance) < 4 * error)
+    assert np.all(np.abs(np.cov(w.numpy().T) - covariance) < 5 * error)
 
 
 def test_augmentation_given_the_weights_has_their_scores_as_tilts(tiny) -> None:
@@ -321,9 +352,8 @@ def test_augmentation_given_the_weights_has_their_scores_as_tilts(tiny) -> None:
     torch.manual_seed(0)
     omega = draw_omega({"w": w.expand(50_000, -1)}, x, y)["omega"]
     score = (w[0] + x @ w[1:]).numpy()
-    assert np.all(
-        np.abs(omega.mean(0).numpy() - np.tanh(score / 2) / (2 * score)) < 4 * omega.std(0).numpy() / 50e3**0.5
-    )
+    error = omega.std(0).numpy() / len(omega) ** 0.5
+    assert np.all(np.abs(omega.mean(0).numpy() - np.tanh(score / 2) / (2 * score)) < 5 * error)
 
 
 def test_gibbs_is_exact_on_the_tiny_problem(tiny, exact: Exact) -> None:
@@ -332,8 +362,8 @@ def test_gibbs_is_exact_on_the_tiny_problem(tiny, exact: Exact) -> None:
     assert w.shape == (20, 1500, 2)
     assert posterior.info.r_hat["w"].max() < 1.01
     flat = w.flatten(0, 1)
-    assert np.all(np.abs(flat.mean(0).numpy() - exact.mean) < 4 * mcse(w).numpy())
-    assert np.all(np.abs(flat.std(0).numpy() - exact.sd) < 4 * mcse(w, "sd").numpy())
+    assert np.all(np.abs(flat.mean(0).numpy() - exact.mean) < 4.5 * mcse(w).numpy())
+    assert np.all(np.abs(flat.std(0).numpy() - exact.sd) < 4.5 * mcse(w, "sd").numpy())
 
 
 def test_gibbs_and_nuts_agree_on_breast_cancer(breast_cancer, logistic_nuts: Posterior) -> None:
@@ -344,7 +374,7 @@ def test_gibbs_and_nuts_agree_on_breast_cancer(breast_cancer, logistic_nuts: Pos
     for of, statistic in (("mean", torch.mean), ("sd", torch.std)):
         gap = (statistic(ours.flatten(0, 1), 0) - statistic(theirs.flatten(0, 1), 0)).abs()
         error = (mcse(ours, of).square() + mcse(theirs, of).square()).sqrt()
-        assert (gap < 4 * error).all(), of
+        assert (gap < 5 * error).all(), of  # 62 comparisons in all
         assert error.max() < 0.1  # the comparison can see something: a posterior standard deviation is .4 to .9
 
 

@@ -258,6 +258,51 @@ def test_single_precision_gives_the_same_density(
     assert float(density) == pytest.approx(float(log_density(model, x, sites)), rel=1e-5)
 
 
+def other_prior(family: Family, columns: int = 2) -> mixture.Prior:
+    """Far from the default one."""
+    shape = 3.0 + 4.0 * torch.arange(columns, dtype=torch.float64)
+    return mixture.Prior(2.0, shape, 10.0 + shape if family == "poisson" else None)
+
+
+def test_density_has_the_prior_given(family: Family) -> None:
+    x, prior = few_rows(family), other_prior(family)
+    sites = {name: value[0] for name, value in drawn_sites(family, 1, components=2, columns=2).items()}
+    expected = logsumexp(scipy_log_joint(sites, x), 1).sum() + scipy_log_prior(sites, prior)
+    assert float(log_density(bound(family, 2, prior=prior), x, sites)) == pytest.approx(expected, rel=1e-11)
+    map_steps = mixture.em_steps(2, family, map=True, prior=prior)
+    assert float(map_steps.objective(sites, map_steps.e_step(sites, x))) == pytest.approx(expected, rel=1e-11)
+
+
+@pytest.mark.parametrize("method", ["map", "cavi", "gibbs"])
+def test_methods_have_the_prior_given(family: Family, method: str) -> None:
+    """One component: mode, evidence, and mean of the conjugate posterior of a prior far from the default."""
+    x, prior = few_rows(family), other_prior(family)
+    if method == "map":
+        rate = em(mixture.em_steps(1, family, map=True, prior=prior), x, num_restarts=1).params[SITE[family]][0]
+        total = x.sum(0) + prior.shape - 1
+        expected = total / (len(x) + prior.inverse_scale) if family == "poisson" else total / total.sum()
+        torch.testing.assert_close(rate, expected)
+    elif method == "cavi":
+        elbo = cavi(mixture.cavi_steps(1, family, prior), x, num_restarts=1, num_draws=1).info.elbo
+        assert elbo == pytest.approx(enumerated(x, prior, 1)[1][0], rel=1e-12)
+    else:
+        options = {"num_draws": 2000, "num_warmup": 1, "num_chains": 2, "progress": False}
+        draws = gibbs(mixture.gibbs_steps(1, family, prior), x, **options).draws[SITE[family]].flatten(0, 1)[:, 0]
+        mean, sd = conjugate_moments(x, prior)
+        assert ((draws.mean(0) - mean).abs() < 4 * sd / len(draws) ** 0.5).all()
+
+
+def test_a_fit_starts_at_one_clustering(family: Family, purchases: tuple[torch.Tensor, Sites]) -> None:
+    """Even weights, and the posterior mean of the components given clusters that k-means finds."""
+    x, truth = mixture.simulate(400, num_components=3, num_features=6, family=family, contrast=50.0, seed=1)
+    trace = poutine.trace(bound(family)).get_trace(x)
+    starts = {name: trace.nodes[name]["infer"]["init"]() for name in ("weights", SITE[family])}
+    assert starts["weights"].tolist() == [1 / 3] * 3
+    gap = (starts[SITE[family]].unsqueeze(1) - truth[SITE[family]]).abs().amax(-1) / truth[SITE[family]].max()
+    assert sorted(gap.argmin(1).tolist()) == [0, 1, 2]
+    assert gap.amin(1).max() < 0.1
+
+
 # The model with the components of the rows
 
 
@@ -703,6 +748,18 @@ def test_simulated_customers_have_their_segments_moments(family: Family) -> None
             dispersion = rows.var(0) / rows.mean(0)
             assert ((dispersion - 1).abs() < 5 * (2 / len(rows)) ** 0.5).all()
     assert torch.equal(x, mixture.simulate(20_000, family=family, seed=4)[0])
+
+
+def test_options_of_simulate(family: Family) -> None:
+    """Each segment buys its favourites, a column in three, so many times more often."""
+    options = {"num_components": 3, "num_features": 6, "family": family, "seed": 2}
+    x, truth = mixture.simulate(4000, mean_total=50.0, contrast=100.0, **options)
+    assert x.shape == (4000, 6)
+    assert float(x.sum(1).mean()) == pytest.approx(50, abs=4 * float(x.sum(1).std()) / 4000**0.5)
+    favourite = torch.arange(6) % 3 == torch.arange(3)[:, None]
+    profile = truth[SITE[family]]
+    assert profile[favourite].min() > 5 * profile[~favourite].max()
+    assert not torch.equal(x, mixture.simulate(4000, mean_total=50.0, contrast=100.0, **options | {"seed": 3})[0])
 
 
 def test_segments_are_recovered(family: Family) -> None:

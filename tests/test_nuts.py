@@ -1,6 +1,9 @@
-"""The No-U-Turn sampler in Pyro against a posterior in closed form, and its traced potential against the eager one."""
+"""The No-U-Turn sampler in Pyro against a posterior in closed form, its options, and its traced potential."""
+
+from functools import partial
 
 import pyro
+import pyro.distributions as dist
 import pytest
 import torch
 from pyro.infer.mcmc.util import initialize_model
@@ -8,8 +11,9 @@ from zoo import linear
 from zoo.branching import branching, summed_out, two_component
 
 from guidebook.inference import nuts
-from guidebook.inference.diagnostics import ess
+from guidebook.inference.diagnostics import mcse
 from guidebook.inference.engines.graph import traced
+from guidebook.inference.mcmc.hamiltonian import MAX_DENSE, is_dense
 
 DATA = linear.data()
 EXACT = linear.posterior(*DATA)
@@ -23,16 +27,14 @@ def posterior():
 def test_moments_within_four_monte_carlo_errors(posterior) -> None:
     w = posterior.draws["w"]
     assert w.shape == (4, 500, 3)
-    error = EXACT.stddev / posterior.info.ess["w"].sqrt()
-    assert ((w.flatten(0, 1).mean(0) - EXACT.mean).abs() < 4 * error).all()
-    assert (w.flatten(0, 1).std(0) / EXACT.stddev - 1).abs().max() < 4 / (
-        2 * float(posterior.info.ess["w"].min())
-    ) ** 0.5
+    assert ((w.flatten(0, 1).mean(0) - EXACT.mean).abs() < 4 * mcse(w)).all()
+    assert ((w.flatten(0, 1).std(0) - EXACT.stddev).abs() < 4 * mcse(w, "sd")).all()
     assert posterior.info.r_hat["w"].max() < 1.02
     assert int(posterior.info.divergences.sum()) == 0
     assert torch.allclose(posterior.draws["total"], w.sum(-1))
     assert posterior.info.engine == "pyro"
     assert posterior.info.energy is None
+    assert ((posterior.info.accept_rate > 0.8) & (posterior.info.accept_rate < 0.98)).all()  # .99 of them move
 
 
 def test_same_seed_same_numbers_and_chains_differ() -> None:
@@ -46,15 +48,36 @@ def test_same_seed_same_numbers_and_chains_differ() -> None:
     assert torch.equal(alone.draws["w"][0], runs[0].draws["w"][0])  # in this process, or in another
 
 
-def test_r_hat_and_ess_of_one_chain_are_those_of_its_halves() -> None:
-    torch.manual_seed(0)
-    draws = torch.randn(1, 1000, dtype=torch.float64)
-    assert 700 < float(ess(draws)) < 1300
+def narrow() -> None:
+    """Unit variances and correlations .99: an sd of .1 in four directions, of 2.2 in the fifth."""
+    covariance = 0.99 + 0.01 * torch.eye(5, dtype=torch.float64)
+    pyro.sample("w", dist.MultivariateNormal(covariance.new_zeros(5), covariance))
+
+
+@pytest.mark.parametrize("engine", ["pyro", "xla"])
+def test_each_option_of_adaptation_changes_the_step_size_as_it_should(engine: str) -> None:
+    if engine == "xla":
+        pytest.importorskip("numpyro")
+    run = partial(nuts, narrow, num_draws=100, num_chains=1, engine=engine, progress=False)
+    adapted = run(num_warmup=200).info
+    assert float(adapted.step_size) > 0.5  # a full mass matrix makes all directions alike
+    diagonal = run(num_warmup=200, dense_mass=False).info
+    assert float(diagonal.step_size) < 0.35  # with unit variances the least sd, .1, limits it
+    careful = run(num_warmup=200, target_accept=0.97).info
+    assert float(careful.step_size) < 0.8 * float(adapted.step_size)
+    assert float(careful.accept_rate) > max(0.93, float(adapted.accept_rate))
+    hasty = run(num_warmup=10).info
+    assert float(hasty.step_size) < 0.35
+
+
+def test_a_full_mass_matrix_is_for_few_dimensions_or_as_told() -> None:
+    assert is_dense(None, MAX_DENSE)
+    assert not is_dense(None, MAX_DENSE + 1)
+    assert is_dense(True, MAX_DENSE + 1)
+    assert not is_dense(False, 1)
 
 
 def test_traced_potential_equals_the_eager_one_and_its_gradient(iris: torch.Tensor) -> None:
-    from functools import partial
-
     from guidebook.models import gmm
 
     for kind in ("full", "tied", "diagonal", "isotropic"):
@@ -98,7 +121,7 @@ def test_discrete_sites_are_summed_out() -> None:
     ours, exact = nuts(two_component, x, **run), nuts(summed_out, x, **run)
     assert set(ours.draws) == {"loc"}
     a, b = ours.draws["loc"].flatten(0, 1), exact.draws["loc"].flatten(0, 1)
-    error = (a.var(0) / ours.info.ess["loc"] + b.var(0) / exact.info.ess["loc"]).sqrt()
+    error = torch.hypot(mcse(ours.draws["loc"]), mcse(exact.draws["loc"]))
     assert ((a.mean(0) - b.mean(0)).abs() < 4 * error).all()
 
 

@@ -13,6 +13,7 @@ from guidebook.models._shared.polya_gamma import polya_gamma
 
 TILTS = (0.0, 0.5, 3.0, 3.2, 20.0, 500.0)  # the way to draw below the cut changes at 3.125
 DRAWS = 100_000
+WORST_Z, LEAST_P = 5, 1e-6  # hundreds of comparisons: a right sampler fails about once in ten thousand runs
 
 
 def draws(c: float, *, seed: int = 1, size: int = DRAWS, dtype: torch.dtype = torch.float64) -> np.ndarray:
@@ -70,12 +71,12 @@ def ks_p_value(sample: np.ndarray, c: float) -> float:
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
 @pytest.mark.parametrize("c", TILTS)
 def test_moments_and_laplace_transform(c: float, dtype: torch.dtype) -> None:
-    assert worst_z(draws(c, dtype=dtype), c) < 4
+    assert worst_z(draws(c, dtype=dtype), c) < WORST_Z
 
 
 @pytest.mark.parametrize("c", TILTS)
 def test_distribution_is_that_of_the_summed_density(c: float) -> None:
-    assert ks_p_value(draws(c, seed=2), c) > 1e-3
+    assert ks_p_value(draws(c, seed=2), c) > LEAST_P
 
 
 @pytest.mark.parametrize("c", [0.0, 3.0])
@@ -87,14 +88,14 @@ def test_distribution_is_that_of_the_sum_of_gammas(c: float) -> None:
     rest = mean(c) - weight.sum()
     assert 0 < rest < 0.01 * mean(c)
     theirs = rng.exponential(size=(20_000, 300)) @ weight + rest
-    assert stats.ks_2samp(draws(c, size=20_000), theirs).pvalue > 1e-3
+    assert stats.ks_2samp(draws(c, size=20_000), theirs).pvalue > LEAST_P
 
 
 def test_a_large_tilt_has_the_inverse_normals_spread() -> None:
     """Draws hug 1 / (2c), and their standard deviation, about √(1 / 2c³), still comes out."""
     for c, dtype in ((1e3, torch.float32), (1e6, torch.float64), (1e6, torch.float32)):
         sample = draws(c, dtype=dtype)
-        assert abs(sample.mean() - mean(c)) < 4 * sample.std() / DRAWS**0.5
+        assert abs(sample.mean() - mean(c)) < 4.5 * sample.std() / DRAWS**0.5
         assert sample.std() == pytest.approx(math.sqrt(variance(c)), rel=0.01)
         assert sample.min() > 0
 
@@ -120,13 +121,13 @@ def test_entries_of_a_tensor_have_their_own_tilts_and_are_independent() -> None:
     tilts = torch.tensor(TILTS, dtype=torch.float64)
     sample = polya_gamma(tilts.expand(20_000, -1)).numpy()
     for column, c in enumerate(TILTS):
-        assert worst_z(sample[:, column], c) < 4
+        assert worst_z(sample[:, column], c) < WORST_Z
     correlation = np.corrcoef(sample.T) - np.eye(len(TILTS))
     assert np.abs(correlation).max() < 4.5 / 20_000**0.5
 
 
 def is_right() -> bool:
-    return all(worst_z(draws(c), c) < 4 and ks_p_value(draws(c, seed=2), c) > 1e-3 for c in TILTS)
+    return all(worst_z(draws(c), c) < WORST_Z and ks_p_value(draws(c, seed=2), c) > LEAST_P for c in TILTS)
 
 
 @pytest.mark.parametrize("cut", [0.2, 2.5])

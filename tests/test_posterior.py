@@ -1,9 +1,12 @@
-"""A posterior survives the disk, and ArviZ can read it."""
+"""A posterior survives the disk; ArviZ and Pyro can read it."""
 
+import json
 from pathlib import Path
 
 import pytest
 import torch
+from pyro.infer import Predictive
+from safetensors.torch import save_file
 from zoo import linear
 
 from guidebook import guides
@@ -38,6 +41,29 @@ def test_saved_and_loaded_it_is_the_same(tmp_path: Path, iris: torch.Tensor) -> 
         assert equal(dict(again.draws), dict(posterior.draws))
         assert equal(dict(again.params), dict(posterior.params))
         assert equal(vars(again.info), vars(posterior.info))
+
+
+def test_a_file_saved_before_fields_were_renamed_is_read(tmp_path: Path) -> None:
+    optimum = {"objective": -1.0, "restarts": 2, "flaw": None}
+    info = {"method": "em", "seed": 3, "seconds": 0.5, "converged": True, "log_likelihood": -1.0}
+    saved = info | {"engine": "eager", "stopped_because": "level", "basins": [optimum]}
+    tensors = {"draws/loc": torch.ones(1, 1, 2), "info/objective": torch.tensor([-2.0, -1.0])}
+    save_file(tensors, tmp_path / "old", metadata={"guidebook": json.dumps(saved)})
+    found = Posterior.load(tmp_path / "old").info
+    assert (found.message, found.seed) == ("level", 3)
+    assert found.optima == [{"objective": -1.0, "restarts": 2, "degenerate": None}]
+
+
+def test_samples_are_the_draws_of_all_chains_in_a_row(iris: torch.Tensor) -> None:
+    _, sampled, point = fits(iris)
+    assert torch.equal(sampled.samples["w"], torch.cat(list(sampled.draws["w"])))
+    assert sampled.samples["total"].shape == (60,)
+    assert point.samples["loc"].shape == (1, 2, 4)
+    torch.manual_seed(0)
+    y = Predictive(linear.model, sampled.samples)(DATA[0])["y"]
+    assert y.shape == (60, 60)
+    noise = (y - sampled.samples["w"] @ DATA[0].mT) / linear.NOISE
+    assert float(noise.std()) == pytest.approx(1, abs=4 / (2 * 3600) ** 0.5)
 
 
 def test_what_is_no_posterior_is_refused(tmp_path: Path) -> None:

@@ -15,12 +15,14 @@ from sklearn.decomposition import PCA
 from torch.distributions import MultivariateNormal, kl_divergence
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from guidebook.guides import factor_analysis as factor_analysis_guides
 from guidebook.guides import full_rank, mean_field
 from guidebook.guides import ppca as guides
 from guidebook.inference import ClosedFormInfo, closed_form, em, svi
 from guidebook.inference.engines.graph import traced
 from guidebook.inference.traces.init import init_to_site
 from guidebook.models import factor_analysis, ppca
+from guidebook.models.linear_gaussian import start
 
 Sites = dict[str, torch.Tensor]
 BOTH = pytest.mark.parametrize("module", [ppca, factor_analysis], ids=["ppca", "factor_analysis"])
@@ -328,6 +330,37 @@ def test_the_potential_can_be_traced_from_a_start_that_is_good(module: ModuleTyp
 
 
 @BOTH
+@pytest.mark.parametrize("by_hand", [False, True])
+def test_principal_axes_are_found_once_per_fit(
+    module: ModuleType, by_hand: bool, wine: torch.Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = []
+    found = start.principal_axes
+    monkeypatch.setattr(start, "principal_axes", lambda *args: calls.append(args) or found(*args))
+    guide = {ppca: guides, factor_analysis: factor_analysis_guides}[module].mean_field if by_hand else mean_field
+    fitted = svi(module.model, guide, wine, num_steps=2, lr=1e-9, num_draws=2, progress=False)
+    assert len(calls) == 1
+    if by_hand:
+        torch.testing.assert_close(fitted.params["W.mean"], found(*calls[0])["W"], rtol=0, atol=1e-6)
+
+
+@BOTH
+def test_noise_starts_at_a_hundredth_of_the_variance_or_more(module: ModuleType) -> None:
+    """Rows in a plane leave no noise; with noise of 2 % of the variance the start is what the axes leave."""
+    shared = module is ppca
+    x, _ = module.simulate(4000, latent_dim=2, seed=1)
+    scale = x.std(0, correction=0)
+    flat = (x / scale) @ torch.linalg.qr(torch.randn(6, 2, dtype=torch.float64)).Q
+    flat = flat @ torch.randn(2, 6, dtype=torch.float64)
+    variance = flat.var(0, correction=0)
+    variance = variance.mean() if shared else variance
+    at_rest = start.starting_sites(flat, 2, shared_noise=shared)["noise_variance"]
+    torch.testing.assert_close(at_rest, 0.01 * variance)
+    noisy = flat + (0.02 * variance).sqrt() * torch.randn(flat.shape, dtype=torch.float64)
+    assert (start.starting_sites(noisy, 2, shared_noise=shared)["noise_variance"] > 0.0105 * variance).all()
+
+
+@BOTH
 def test_drawn_data_have_the_models_size(module: ModuleType) -> None:
     for model in (module.model, module.latent_model):
         with pyro.get_param_store().scope():
@@ -398,6 +431,54 @@ def test_fixed_point_of_em_is_stationary_for_the_pyro_model(module: ModuleType, 
     assert min(pull.abs().max() for pull in prior_pull) > 0.01  # the prior does move every site
 
 
+@BOTH
+def test_em_sees_a_change_through_numpys_memory(module: ModuleType, wine: torch.Tensor) -> None:
+    """Data times c: both models' maximum falls by n d log c nats, as densities do."""
+    values = wine.numpy().copy()
+    x, steps = torch.from_numpy(values), module.em_steps(2)
+    before = em(steps, x, tol=1e-9, num_restarts=1).info.log_likelihood
+    values *= 5
+    after = em(steps, x, tol=1e-9, num_restarts=1).info.log_likelihood
+    assert before - after == pytest.approx(wine.numel() * np.log(5), abs=1e-4)
+
+
+@BOTH
+def test_steps_take_prepared_data_and_raw(module: ModuleType, wine: torch.Tensor) -> None:
+    steps = module.em_steps(2, True, 0.7)
+    prepared = steps.prepare(wine)
+    assert len(prepared.rows) == 14
+    params = {}
+    for data in ((wine,), prepared):
+        torch.manual_seed(0)
+        begin = steps.init(1, *data)
+        params[len(data)] = steps.m_step(steps.e_step(begin, *data), *data)
+        assert steps.degenerate(begin, None, *data) is None
+    for name, value in params[1].items():
+        torch.testing.assert_close(params[3][name], value)
+
+
+def test_noise_below_rounding_error_is_degenerate(wine: torch.Tensor) -> None:
+    """The threshold is ε times the total variance, 13: just above it counts as an optimum, just below does not."""
+    sites = ppca.maximum_likelihood(wine, 2)
+    least = torch.finfo(torch.float64).eps * 13
+    for factor, flat in ((1.01, False), (0.99, True)):
+        params = sites | {"noise_variance": torch.tensor(factor * least, dtype=torch.float64)}
+        assert (ppca.em_steps(2).degenerate(params, None, wine) is not None) == flat
+        assert ppca.em_steps(2, map=True).degenerate(params, None, wine) is None
+
+
+def test_the_closed_form_takes_rows_just_off_a_plane() -> None:
+    """Eigenvalues 4, 1 and δ², exactly: noise of δ² must exceed ε times 4."""
+    signs = torch.tensor([[1, 1, 1], [1, -1, -1], [-1, 1, -1], [-1, -1, 1]], dtype=torch.float64)
+    for delta, flat in ((4e-8, False), (2e-8, True)):
+        x = signs * torch.tensor([2, 1, delta])
+        if flat:
+            with pytest.raises(ValueError, match="the rows lie in a plane"):
+                ppca.maximum_likelihood(x, 2)
+        else:
+            assert float(ppca.maximum_likelihood(x, 2)["noise_variance"]) == pytest.approx(delta**2, rel=1e-6)
+
+
 # ------------------------------------------------------------------------------------------------------------- guides
 
 
@@ -431,13 +512,15 @@ def test_linear_encoder_in_minibatches(wine: torch.Tensor) -> None:
 def test_factors_turn_the_loadings_until_they_are_independent(wine: torch.Tensor) -> None:
     """Mean-field over factors costs nothing: it fits loadings with a diagonal posterior, of the same likelihood."""
     model, guide = partial(ppca.latent_model, latent_dim=2), partial(guides.factors, latent_dim=2)
-    fitted = svi(model, guide, wine, num_steps=1500, lr=0.03, num_draws=50, progress=False)
+    fitted = svi(model, guide, wine, num_steps=1500, lr=0.05, num_draws=50, progress=False)
     params = dict(fitted.params)
     best = float(ppca.maximum_likelihood(wine, 2)["log_likelihood"])
-    assert 0 <= (best - float(ppca.log_likelihood(params, wine).sum())) / len(wine) < 1e-3
+    assert 0 <= (best - float(ppca.log_likelihood(params, wine).sum())) / len(wine) < 5e-3
     exact = ppca.posterior(params, wine)
     sd = exact.covariance.diagonal().sqrt()
-    assert (exact.covariance / (sd * sd[:, None]))[0, 1].abs() < 0.03
+    assert (exact.covariance / (sd * sd[:, None]))[0, 1].abs() < 0.15  # its sd over seeds is about .04
+    variances = torch.linalg.eigvalsh(exact.covariance)
+    assert variances.diff() / variances.sum() > 0.25  # the correlation if the loadings were turned by 45°
     torch.testing.assert_close(params["factors.scale"].mean(0), sd, rtol=0.05, atol=0)
     with pyro.get_param_store().scope():
         guide(wine)
@@ -465,8 +548,6 @@ def test_mean_field_by_hand_is_the_family_of_the_same_name() -> None:
 @BOTH
 def test_bad_options_get_a_sentence(module: ModuleType, wine: torch.Tensor) -> None:
     name = module.__name__.rpartition(".")[2]
-    constant = torch.cat([wine, torch.ones(178, 1)], 1)
-    encoder = partial(guides.linear_encoder, latent_dim=2)
     for call, words in (
         (lambda: module.model(wine, latent_dim=13), "latent_dim must lie between 1 and one less than .* 13; got 13"),
         (lambda: module.latent_model(wine, latent_dim=0), "got 0"),
@@ -478,12 +559,17 @@ def test_bad_options_get_a_sentence(module: ModuleType, wine: torch.Tensor) -> N
     ):
         with pytest.raises(ValueError, match=f"^{name}: .*{words}"):
             call()
-    if module is ppca:
-        return
+
+
+def test_a_constant_column_is_refused_where_each_has_its_own_noise(wine: torch.Tensor) -> None:
+    constant = torch.cat([wine, torch.ones(178, 1)], 1)
+    encoder = partial(guides.linear_encoder, latent_dim=2)
+    by_hand = partial(factor_analysis_guides.mean_field, latent_dim=2)
     for call in (
-        lambda: em(module.em_steps(2), constant),
-        lambda: svi(module.latent_model, encoder, constant, num_steps=2, progress=False),
-        lambda: svi(module.model, mean_field, constant, num_steps=2, progress=False),
+        lambda: em(factor_analysis.em_steps(2), constant),
+        lambda: svi(factor_analysis.latent_model, encoder, constant, num_steps=2, progress=False),
+        lambda: svi(factor_analysis.model, mean_field, constant, num_steps=2, progress=False),
+        lambda: svi(factor_analysis.model, by_hand, constant, num_steps=2, progress=False),
     ):
         with pytest.raises(ValueError, match=r"^factor_analysis: column 13 is constant"):
             call()

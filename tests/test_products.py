@@ -1,4 +1,4 @@
-"""Rows shared out by matrix products: against extended precision, chunk by chunk, restarts together, types of float."""
+"""E-steps of mixtures: against extended precision, chunk by chunk, restarts together, in both types of float."""
 
 import numpy as np
 import pytest
@@ -9,8 +9,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from guidebook.inference import cavi, em
 from guidebook.models import Steps, gmm, mixture
 from guidebook.models._shared import responsibilities as products
-from guidebook.models.gmm import e_step as passes
-from guidebook.models.gmm.model import as_matrices
+from guidebook.models.gmm import e_step
+from guidebook.models.gmm.covariance import as_matrices, form_of
 
 KINDS = ("full", "tied", "diagonal", "isotropic")
 Params = dict[str, torch.Tensor]
@@ -101,7 +101,7 @@ def test_products_serve_near_components_and_distances_far_ones(kind: str, monkey
         raise AssertionError("the other way was asked for")
 
     near, far = apart(1.0, kind), apart(1e6, kind)
-    monkeypatch.setattr(passes, "_by_distances", refuse)
+    monkeypatch.setattr(e_step, "_by_distances", refuse)
     errors(kind, *near)
     with pytest.raises(AssertionError, match="other way"):
         errors(kind, *far)
@@ -109,9 +109,34 @@ def test_products_serve_near_components_and_distances_far_ones(kind: str, monkey
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_products_alone_would_lose_digits_there(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(passes, "_LOST", 1e9)
-    monkeypatch.setattr(passes, "_SHRUNK", -1.0)
+    monkeypatch.setattr(e_step, "_MAX_ROUNDING", 1e9)
+    monkeypatch.setattr(e_step, "_MIN_SHARE", -1.0)
     assert max(errors(kind, *apart(1e6, kind)).values()) > 1e-6
+
+
+def narrow_within_wide(kind: str) -> tuple[torch.Tensor, Params]:
+    """Components of sd 1e-5, two of them 20 sd apart rows in doubt between them; all with rows one or two away.
+
+    Those rows keep every scatter wide, so that only the rounding of log densities can tell the two ways apart.
+    """
+    sd = 1e-5
+    loc = torch.tensor([[1.1, 0.3, 0.0], [1.1 + 20 * sd, 0.3, 0.0], [1.1, 10.3, 0.0]], dtype=torch.float64)
+    ties = loc[:1].repeat(21, 1)
+    ties[:, 0] += (10 + torch.linspace(-0.1, 0.1, 21, dtype=torch.float64)) * sd
+    cross = torch.tensor([[-1.0, 0, 0], [1, 0, 0], [0, 1, 0], [0, -1, 0], [0, 0, 1], [0, 0, -1]], dtype=torch.float64)
+    x = torch.cat([ties, loc[0] + cross[[0, 0, 2, 3, 4, 5]], loc[1] + cross[1:], loc[2] + cross])
+    _, params = apart(1.0, kind)
+    eye = torch.eye(3, dtype=torch.float64)
+    sigma = {"full": eye.expand(3, 3, 3), "tied": eye[None], "diagonal": torch.ones(3, 3), "isotropic": torch.ones(3)}
+    return x, params | {"loc": loc, "covariance": sd**2 * sigma[kind].double()}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_rounding_of_a_log_density_counts(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    x, params = narrow_within_wide(kind)
+    assert max(errors(kind, x, params).values()) < 1e-12
+    monkeypatch.setattr(e_step, "_MAX_ROUNDING", 1e-2)
+    assert errors(kind, x, params)["loc"] > 1e-9
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -128,16 +153,17 @@ def test_both_ways_agree_for_every_kind_and_many_restarts() -> None:
     for kind in KINDS:
         sigma = 0.5 + torch.rand(2, 3, 4, generator=rng, dtype=torch.float64)
         if kind == "isotropic":
-            root = sigma[..., 0]
+            root = sigma[..., :1]
         else:
             root = sigma if kind == "diagonal" else torch.diag_embed(sigma) + 0.1 * torch.ones(4, 4).tril(-1)
             root = root[:, :1] if kind == "tied" else root
         loc = torch.randn(2, 3, 4, generator=rng, dtype=torch.float64)
-        components = passes.Components(torch.zeros(2, 3, dtype=torch.float64), loc, root)
-        products_way = passes._by_products(components, x, kind, passes.frame_of(x, kind))
+        form = form_of(kind)
+        components = e_step.Components(torch.zeros(2, 3, dtype=torch.float64), loc, form.inverse(root))
+        products_way = e_step._by_products(components, e_step.prepare(x, 3, kind), form)
         assert products_way is not None
-        distances_way, sound = passes._by_distances(components, x, kind, loc)
-        assert sound
+        distances_way, accurate = e_step._by_distances(components, x, form, loc)
+        assert accurate
         torch.testing.assert_close(products_way, distances_way, rtol=1e-11, atol=1e-10)
 
 
@@ -149,7 +175,7 @@ def test_shares_are_bayes_rule_to_exact_zeros_and_chunks_do_not_matter(monkeypat
     shares = np.exp(joint - norm)
     given = torch.tensor(features)
     for size in (50, 7):
-        found = products.share_out(torch.tensor(constant), torch.tensor(theta), given.split(size, 1))
+        found = products.weighted_sums(torch.tensor(constant), torch.tensor(theta), given.split(size, 1))
         np.testing.assert_allclose(found.log_norm, norm.sum((1, 2)), rtol=1e-13)
         np.testing.assert_allclose(found.counts, shares.sum(-1), rtol=1e-11)
         np.testing.assert_allclose(found.sums, shares @ features.T, rtol=1e-10)
@@ -168,14 +194,14 @@ def test_few_rows_a_chunk_give_the_same_sums(iris: torch.Tensor, kind: str, monk
     torch.manual_seed(0)
     params = steps.init(0, iris)
     whole = steps.e_step(params, iris)
-    monkeypatch.setattr(products, "_MOST_ROWS", 7)
+    monkeypatch.setattr(products, "_MAX_ROWS", 7)
     for part, value in zip(steps.e_step(params, iris.clone()), whole, strict=True):
         torch.testing.assert_close(part, value, rtol=1e-12, atol=1e-11)
 
 
 def alone(steps: Steps) -> Steps:
     """The same steps without their mark, so that the loop runs one restart after the other."""
-    return steps._replace(e_step=lambda *given: steps.e_step(*given))
+    return steps._replace(batched=False)
 
 
 def purchases() -> torch.Tensor:

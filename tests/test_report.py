@@ -4,7 +4,7 @@ from dataclasses import replace
 from functools import partial
 from html import unescape
 from html.parser import HTMLParser
-from itertools import pairwise
+from itertools import combinations
 from pathlib import Path
 
 import matplotlib as mpl
@@ -14,69 +14,25 @@ import pyro.distributions as dist
 import pytest
 import torch
 from markupsafe import escape
+from matplotlib.patches import FancyArrowPatch
 from torch import Tensor
+from zoo.posteriors import by_em, by_nuts, by_svi
 
 from guidebook import guides, plots
-from guidebook.inference import Posterior, compare, svi
+from guidebook.inference import compare, svi
 from guidebook.inference.compare import Comparison
-from guidebook.inference.info import EmInfo, NutsInfo, SviInfo
-from guidebook.models import gmm, lda, logistic, mixture, vae
-from guidebook.plots.graphs.layout import Layout
+from guidebook.models import factor_analysis, gmm, lda, logistic, mixture, ppca, vae
+from guidebook.plots.graphs.figure import num_crossed
+from guidebook.plots.graphs.layout import lay_out
+from guidebook.plots.models.bands import Band
+from guidebook.plots.models.factors import shares
+from guidebook.plots.models.gmm import components, separating_columns
+from guidebook.plots.models.lda import sections as topics
+from guidebook.plots.models.mixture import plot_profiles, profiles
+from guidebook.plots.models.vae import sections as images
 from guidebook.plots.style import ellipse
-from guidebook.report import plot_comparison, sections, write_html, write_index
+from guidebook.report import plot_comparison, write_html, write_index
 from guidebook.report.words import number
-
-
-def _nuts(draws: dict[str, Tensor], divergences: int = 0) -> Posterior:
-    chains = len(next(iter(draws.values())))
-    each = torch.ones(chains)
-    info = NutsInfo(
-        r_hat={},
-        ess={},
-        divergences=torch.tensor([divergences] + [0] * (chains - 1)),
-        accept_rate=0.8 * each,
-        step_size=0.1 * each,
-        num_warmup=500,
-        seconds=12.3,
-        seed=0,
-        converged=True,
-        message="drew all",
-    )
-    return Posterior(draws, info)
-
-
-def _svi(draws: dict[str, Tensor], guide: str, *, is_point: bool = False) -> Posterior:
-    steps = torch.arange(400.0)
-    info = SviInfo(
-        guide=guide,
-        losses=60 + 1e4 * torch.exp(-steps / 10) + torch.randn(400),
-        elbo=None if is_point else -61.25,
-        elbo_se=None if is_point else 0.1,
-        k_hat=None if is_point else 0.3,
-        log_weights=None,
-        is_point=is_point,
-        seconds=1.0,
-        seed=0,
-        converged=True,
-        message="took all steps, the loss level",
-    )
-    return Posterior(draws, info)
-
-
-def _em(draws: dict[str, Tensor]) -> Posterior:
-    info = EmInfo(
-        objective=torch.tensor([-400.0, -250.0, -200.0, -190.0, -181.0, -180.2]),
-        log_likelihood=-180.2,
-        optima=[
-            {"objective": -180.2, "restarts": 6, "degenerate": None},
-            {"objective": -99.2, "restarts": 4, "degenerate": "a covariance has collapsed"},
-        ],
-        seconds=0.1,
-        seed=0,
-        converged=True,
-        message="level",
-    )
-    return Posterior(draws, info)
 
 
 @pytest.fixture(autouse=True)
@@ -90,9 +46,9 @@ def _weights(num: int = 3, scale: float = 1.0, draws: tuple[int, int] = (4, 1000
 
 def _logistic_like(num: int = 3, divergences: int = 0) -> Comparison:
     return compare(
-        _nuts(_weights(num), divergences),
-        _svi(_weights(num, 0.5), "mean_field"),
-        _svi(_weights(num, draws=(1, 1)), "map_point", is_point=True),
+        by_nuts(_weights(num), divergences),
+        by_svi(_weights(num, 0.5), "mean_field"),
+        by_svi(_weights(num, draws=(1, 1)), "map_point", is_point=True),
         names=["nuts", "<b>narrow & co", "point"],
     )
 
@@ -116,8 +72,8 @@ def _mixture_draws(chains: int, draws: int, shuffle: bool = False) -> dict[str, 
 
 def _mixture() -> Comparison:
     return compare(
-        _nuts(_mixture_draws(4, 300, shuffle=True)),
-        _em(_mixture_draws(1, 1)),
+        by_nuts(_mixture_draws(4, 300, shuffle=True)),
+        by_em(_mixture_draws(1, 1)),
         identify=gmm.identify,
         names=["nuts", "em"],
     )
@@ -201,7 +157,17 @@ def test_many_quantities_are_cut_to_the_worst_and_the_rest_counted(tmp_path):
         assert any(f"of {comparison.worst(name)} under" in label for label in shown)
 
 
-def test_mixture_shows_its_components_and_basins(tmp_path):
+@pytest.mark.parametrize(("shift", "ratio", "worst"), [(0.5, 1.5, "shifted"), (0.4, 1.6, "wide")])
+def test_shifts_and_ratios_count_in_multiples_of_what_is_usable(shift, ratio, worst):
+    """0.5 / 0.25 = 2 > log 1.5 / log 1.25 = 1.8; 0.4 / 0.25 = 1.6 < log 1.6 / log 1.25 = 2.1."""
+    draws = torch.randn(4, 1000, 2, dtype=torch.float64).unbind(-1)
+    base = dict(zip(("shifted", "wide"), draws, strict=True))
+    other = {"shifted": base["shifted"] + shift * base["shifted"].std(), "wide": ratio * base["wide"]}
+    comparison = compare(by_nuts(base), by_svi(other), names=["nuts", "svi"])
+    assert plots.worst_first(comparison)[0] == comparison.worst("svi") == worst
+
+
+def test_mixture_shows_its_components_and_optima(tmp_path):
     x, _ = gmm.simulate(60, num_components=2, num_features=3)
     model = partial(gmm.model, num_components=2)
     page = _Page(write_html(_mixture(), tmp_path / "p.html", model=model, data=(x,), columns=["a", "b", "c$"]))
@@ -221,7 +187,7 @@ def test_refused_reference_is_shown_as_such(tmp_path):
 
 
 def test_point_as_reference_gives_a_page(tmp_path):
-    comparison = compare(_em(_weights(draws=(1, 1))), _svi(_weights(), "full_rank"))
+    comparison = compare(by_em(_weights(draws=(1, 1))), by_svi(_weights(), "full_rank"))
     page = _Page(write_html(comparison, tmp_path / "p.html"))
     assert "without a spread" in unescape(page.text)
     assert not any(label.startswith("Joint") for label in page.labels)
@@ -307,12 +273,12 @@ def test_ellipse_holds_nine_tenths():
 
 
 def test_components_are_not_averaged_over_exchanged_labels():
-    mixtures = plots.mixtures_of({"a": _nuts(_mixture_draws(2, 200)), "b": _nuts(_mixture_draws(2, 200, shuffle=True))})
+    mixtures = components({"a": by_nuts(_mixture_draws(2, 200)), "b": by_nuts(_mixture_draws(2, 200, shuffle=True))})
     for found in mixtures.values():
         assert np.allclose(found.loc, [[0, 0, 0], [0.5, 5, 8]], atol=4 * 0.1 / np.sqrt(400))
         assert np.allclose(found.weights, [0.3, 0.7], atol=0.01)
-    assert plots.separating_columns(mixtures["a"]) == (1, 2)
-    assert plots.mixtures_of({"w": _nuts(_weights())}) == {}
+    assert separating_columns(mixtures["a"]) == (1, 2)
+    assert components({"w": by_nuts(_weights())}) == {}
 
 
 def _count_draws(site: str, shuffle: bool) -> dict[str, Tensor]:
@@ -328,17 +294,17 @@ def _count_draws(site: str, shuffle: bool) -> dict[str, Tensor]:
 
 @pytest.mark.parametrize("site", ["rate", "probs"])
 def test_profiles_are_those_of_matched_components(site, tmp_path):
-    posteriors = {"a": _nuts(_count_draws(site, False)), "b": _nuts(_count_draws(site, True))}
-    profiles = plots.profiles_of(posteriors | {"w": _nuts(_weights())})
-    assert list(profiles) == ["a", "b"]
-    for band in profiles.values():
+    posteriors = {"a": by_nuts(_count_draws(site, False)), "b": by_nuts(_count_draws(site, True))}
+    found = profiles(posteriors | {"w": by_nuts(_weights())}, site)
+    assert list(found) == ["a", "b"]
+    for band in found.values():
         assert np.allclose(band.mean, [[0.1, 0.2, 0.7], [0.5, 0.3, 0.2]], rtol=0.01)
         assert np.allclose(band.high / band.low, 1.009 / 1.0005, atol=0.002)
-    figures = plots.plot_profiles(profiles, ["bread", "wine", "toys"], "rate")
+    figures = plot_profiles(found, ["bread", "wine", "toys"], "rate")
     drawn = [line.get_xdata()[2] for line in figures["b"].axes[0].lines]
     assert np.allclose(drawn, [0.7, 0.2], rtol=0.01)
     comparison = compare(*posteriors.values(), identify=mixture.identify, names=["a", "b"])
-    labels = _Page(write_html(comparison, tmp_path / "p.html")).labels
+    labels = _Page(write_html(comparison, tmp_path / "p.html", model=mixture.model)).labels
     kind = {"rate": "expected count", "probs": "probability"}[site]
     assert [label for label in labels if label.startswith("Components")] == [
         f"Components of the mixture under {name}: {kind} of each column" for name in "ab"
@@ -347,11 +313,14 @@ def test_profiles_are_those_of_matched_components(site, tmp_path):
 
 @pytest.mark.parametrize("width", [64, 50])
 def test_many_columns_are_drawn_as_images(width):
-    band = plots.Band(*torch.rand(3, 4, width).numpy())
-    figure = plots.plot_profiles({"a": band}, [str(i) for i in range(width)], "rate")["a"]
-    images = [image.get_array() for ax in figure.axes for image in ax.images]
-    shown = [image.reshape(-1) for image in images] if width == 64 else list(images[0])
-    assert all(np.array_equal(row, mean) for row, mean in zip(shown, band.mean, strict=True))
+    band = Band(*torch.rand(3, 4, width).numpy())
+    figure = plot_profiles({"a": band}, [str(i) for i in range(width)], "rate")["a"]
+    picture = np.asarray(figure.axes[0].images[0].get_array())
+    if width == 64:  # squares of 8 by 8 pixels, 8 dots each, with gaps of a pixel between them
+        shown = [picture[:64:8, left : left + 64 : 8].ravel() * band.mean.max() for left in (0, 72, 144, 216)]
+    else:
+        shown = picture
+    np.testing.assert_allclose(shown, band.mean, rtol=1e-6)
 
 
 @pytest.mark.parametrize("shared", [True, False])
@@ -366,9 +335,9 @@ def test_shares_of_variance_do_not_turn_with_the_factors(shared):
         "noise_variance": noise.expand(2, 100, *noise.shape),
     }
     signal = torch.tensor([0.64, 0.25, 0.01]).double()
-    shares = plots.shares_of({"a": _nuts(draws), "w": _nuts(_weights())})
-    assert list(shares) == ["a"]
-    for part in shares["a"]:
+    found = shares({"a": by_nuts(draws), "w": by_nuts(_weights())})
+    assert list(found) == ["a"]
+    for part in found["a"]:
         assert np.allclose(part, signal / (signal + noise))
 
 
@@ -377,37 +346,91 @@ def test_topics_are_listed_side_by_side_in_one_order():
     noise = 1 + 0.001 * torch.rand(2, 50, 4, 12).double()
     draws = words * noise / (words * noise).sum(-1, keepdim=True)
     turned = {"topic_words": draws[:, :, [2, 0, 3, 1]]}
-    comparison = compare(_nuts({"topic_words": draws}), _nuts(turned), identify=lda.identify, names=["a", "b"])
+    comparison = compare(by_nuts({"topic_words": draws}), by_nuts(turned), identify=lda.identify, names=["a", "b"])
     vocabulary = [f"w{i}" for i in range(12)]
-    section = sections.topics(comparison, vocabulary)
+    (section,) = topics(comparison, None, vocabulary)
     rows = section.tables[0].rows
     assert all(row[1] == row[2] for row in rows)
     tops = {", ".join(vocabulary[i] for i in row.topk(8).indices) for row in words}
     assert {row[1] for row in rows} == tops
-    assert sections.topics(_logistic_like(), None) is None
+    assert topics(_logistic_like(), None, None) == []
+
+
+def _factor_draws(shape: tuple[int, ...] = (4, 250)) -> dict[str, Tensor]:
+    W, loc = torch.randn(*shape, 3, 2).double(), torch.randn(*shape, 3).double()
+    return {"W": W, "loc": loc, "noise_variance": 0.1 + torch.rand(*shape).double()}
+
+
+def _topic_draws() -> dict[str, Tensor]:
+    return {"topic_words": torch.distributions.Dirichlet(torch.ones(3).double()).sample((4, 250, 2))}
+
+
+def _mine(x: Tensor) -> None:
+    """A user's model, whatever its sites are called."""
+    with pyro.plate("rows", len(x)):
+        pyro.sample("x", dist.Normal(torch.zeros(3), 1.0).to_event(1), obs=x)
+
+
+SPECIAL = [
+    (ppca.model, _factor_draws, "What the factors explain"),
+    (factor_analysis.model, _factor_draws, "What the factors explain"),
+    (gmm.model, lambda: _mixture_draws(4, 250), "Components of the mixture"),
+    (mixture.model, lambda: _count_draws("rate", False), "Components of the mixture"),
+    (lda.model, _topic_draws, "Topics"),
+]
+
+
+@pytest.mark.parametrize(("model", "draws", "title"), SPECIAL)
+@pytest.mark.parametrize("bound", [False, True])
+def test_figures_follow_the_model_and_not_the_names_of_its_sites(model, draws, title, bound, tmp_path):
+    """A user's own model with a matrix W is no factor model; nor is one of ours when no model is given."""
+    comparison = compare(by_nuts(draws()), by_svi(draws()), names=["nuts", "svi"])
+    x, columns = torch.poisson(torch.full((20, 3), 5.0)), ["bread", "wine", "toys"]
+
+    def page(model, path=tmp_path / "p.html"):
+        return _Page(write_html(comparison, path, model=model, data=(x,), columns=columns)).text
+
+    options = {gmm.model: {"num_components": 2}, lda.model: {"num_topics": 2}}.get(model, {})
+    assert f"<h2>{title}</h2>" in page(partial(model, **options) if bound else model)
+    for stranger in (partial(_mine) if bound else _mine, None):
+        text = page(stranger)
+        assert not any(f"<h2>{other}</h2>" in text for _, _, other in SPECIAL)
+        assert "[0], bread" not in text
+        assert "[0,0], bread" not in text
+
+
+def test_quantities_name_their_column(tmp_path):
+    x = torch.randn(20, 2)
+    data = (x, (x[:, 0] > 0).float())
+    text = _Page(
+        write_html(_logistic_like(), tmp_path / "p.html", model=logistic.model, data=data, columns=["age", "a" * 30])
+    ).text
+    assert "w[0], bias" in text
+    assert "w[1], age" in text
+    assert f"w[2], {'a' * 23}…" in text
 
 
 @pytest.mark.filterwarnings("ignore:svi")
-def test_images_are_shown_where_a_decoder_makes_squares(tmp_path):
+def test_images_are_shown_if_the_decoder_makes_squares(tmp_path):
     x, _ = vae.simulate(30, num_features=16)
     fits = {}
     for name, guide in (("encoder", guides.vae.encoder), ("factors", guides.vae.factors)):
         fit = svi(vae.model, guide, x, num_steps=2, num_draws=10, progress=False)
         fits[name] = replace(fit, draws={"x": torch.randn(1, 10, 3).double()})
     comparison = compare(*fits.values(), names=list(fits))
-    labels = _Page(write_html(comparison, tmp_path / "p.html", data=(x,))).labels
+    labels = _Page(write_html(comparison, tmp_path / "p.html", model=vae.model, data=(x,))).labels
     assert "Rows of the data and their reconstructions by encoder" in labels
     assert [label for label in labels if label.startswith("Images")] == [f"Images generated by {name}" for name in fits]
     assert "Grid of factors decoded by factors" in labels
-    assert sections.images(comparison, x[:, :15]) is None
-    assert sections.images(_logistic_like(), x) is None
+    assert images(comparison, x[:, :15], None) == []
+    assert images(_logistic_like(), x, None) == []
 
 
 @pytest.mark.parametrize("covariance", ["full", "tied", "diagonal", "isotropic"])
 def test_every_shape_of_covariance_becomes_matrices(covariance):
     _, truth = gmm.simulate(50, num_components=3, num_features=2, covariance=covariance)
     draws = {site: truth[site][None, None] for site in ("weights", "loc", "covariance")}
-    found = plots.mixtures_of({"truth": _em(draws)})["truth"].covariance
+    found = components({"truth": by_em(draws)})["truth"].covariance
     sigma = truth["covariance"].numpy()
     full = {
         "full": lambda: sigma,
@@ -456,12 +479,24 @@ def _decoder(x: Tensor) -> None:
         pyro.sample("x", dist.Normal(network(z), 1.0).to_event(1), obs=x)
 
 
+def _factorisation(ratings: Tensor) -> None:
+    noise = pyro.sample("noise", dist.HalfNormal(1.0))
+    users, items = pyro.plate("users", 5, dim=-2), pyro.plate("items", 4, dim=-1)
+    with users:
+        u = pyro.sample("u", dist.Normal(0.0, 1.0))
+    with items:
+        v = pyro.sample("v", dist.Normal(0.0, 1.0))
+    with users, items:
+        pyro.sample("r", dist.Normal(u * v, noise), obs=ratings)
+
+
 @pytest.mark.parametrize(
     ("model", "data", "edges"),
     [
         (_nested, torch.zeros(3, 4), {("bias", "effect"), ("effect", "slope"), ("slope", "y"), ("noise", "y")}),
         (_topics, torch.zeros(6, 5).long(), {("theta", "z"), ("z", "w"), ("phi", "w")}),
         (_decoder, torch.zeros(8, 3), {("z", "x"), ("decoder", "x")}),
+        (_factorisation, torch.zeros(5, 4), {("u", "r"), ("v", "r"), ("noise", "r")}),
         (partial(gmm.model, num_components=2), torch.randn(30, 3), None),
     ],
 )
@@ -469,25 +504,43 @@ def test_graph_is_drawn_downwards_with_plates_around_their_own_sites_only(model,
     graph = plots.model_graph(model, (data,))
     if edges is not None:
         assert set(graph.edges) == edges
-    place = Layout(graph)
+    layout = lay_out(graph)
     for parent, child in graph.edges:
-        assert place.y(parent) > place.y(child)
+        assert layout.nodes[parent][1] > layout.nodes[child][3], (parent, child)
     for plate, members in graph.plates.items():
-        left, bottom, right, top = place.box(plate)
-        for name in graph.nodes:
-            x, y, wide, high = place.x[name], place.y(name), place.half_width(name), place.HALF_HEIGHT
+        left, bottom, right, top = layout.plates[plate]
+        for name, box in layout.nodes.items():
             if name in members:
-                assert left < x - wide < x + wide < right
-                assert bottom < y - high < y + high < top
+                assert left < box[0] < box[2] < right
+                assert bottom < box[1] < box[3] < top
             else:
-                assert x + wide < left or x - wide > right or y + high < bottom or y - high > top, (plate, name)
+                assert _apart(box, layout.plates[plate]), (plate, name)
         for other, others in graph.plates.items():
-            x0, y0, x1, y1 = place.box(other)
-            apart = x1 < left or x0 > right or y1 < bottom or y0 > top
-            assert apart or members & others, (plate, other)
-    for row in place.rows:
-        for one, other in pairwise(row):
-            assert place.x[other] - place.x[one] >= place.half_width(one) + place.half_width(other)
+            assert _apart(layout.plates[plate], layout.plates[other]) or members & others, (plate, other)
+    for one, other in combinations(layout.nodes.values(), 2):
+        assert _apart(one, other)
+
+
+def test_plates_that_cross_have_their_shared_sites_between_them():
+    plates = {"rows": {"a", "c"}, "columns": {"b", "c"}}
+    layout = lay_out(plots.Graph(dict.fromkeys("abc", ("latent", "")), [], plates))
+    for plate, stranger in (("rows", "b"), ("columns", "a")):
+        assert _apart(layout.plates[plate], layout.nodes[stranger])
+
+
+def _apart(a: tuple[float, ...], b: tuple[float, ...]) -> bool:
+    return a[2] < b[0] or b[2] < a[0] or a[3] < b[1] or b[3] < a[1]
+
+
+def test_an_arrow_bends_around_what_is_in_its_way():
+    place = {"above": (0.0, 2.0), "between": (0.0, 1.0), "below": (0.0, 0.0)}
+    boxes = {name: (x - 0.3, y - 0.25, x + 0.3, y + 0.25) for name, (x, y) in place.items()}
+    straight, bent = (num_crossed(place["above"], place["below"], bend, [boxes["between"]]) for bend in (0.0, 0.45))
+    assert (straight, bent) == (1, 0)
+    edges = [("above", "between"), ("between", "below"), ("above", "below")]
+    figure = plots.plot_graph(plots.Graph(dict.fromkeys(place, ("latent", "")), edges, {}))
+    arrows = [patch for patch in figure.axes[0].patches if isinstance(patch, FancyArrowPatch)]
+    assert [arrow.get_connectionstyle().rad != 0 for arrow in arrows] == [False, False, True]
 
 
 @pytest.mark.parametrize(

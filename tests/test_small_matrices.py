@@ -8,8 +8,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from guidebook.inference.engines.compiled import replay, small_matrices
-from guidebook.inference.engines.compiled.program import no_compiler
+from guidebook.inference.engines.compiled import small_matrices
+from guidebook.inference.engines.compiled.compile_step import no_compiler
+from guidebook.inference.engines.compiled.inductor import load_cpp
 
 pytestmark = pytest.mark.skipif(bool(no_compiler()), reason="there is no C++ compiler")
 TYPES = {torch.float64: ("double", 1e-12), torch.float32: ("float", 1e-5)}
@@ -32,7 +33,7 @@ def run(calls: list[tuple[str, list[Tensor], str]], dtype: torch.dtype) -> None:
     names = iter(f"(number*) at[{position}]" for position in range(len(tensors)))
     body = [f"{name}({', '.join(next(names) for _ in given)}{further});" for name, given, further in calls]
     loop = f'extern "C" void play(void* const* at) {{ {" ".join(body)} }}'
-    function = replay._compile("\n".join([f"typedef {TYPES[dtype][0]} number;", small_matrices.SOURCE, loop]))
+    function = load_cpp("\n".join([f"typedef {TYPES[dtype][0]} number;", small_matrices.SOURCE, loop])).play
     function((ctypes.c_void_p * len(tensors))(*(tensor.data_ptr() for tensor in tensors)))
 
 
@@ -105,5 +106,5 @@ def test_large_matrices_are_left_to_torch() -> None:
         lambda: small_matrices.factor(a, a),
         lambda: small_matrices.factor(torch.zeros(4, 4, 2, 2).transpose(0, 1), torch.zeros(4, 4, 2, 2)),
     ):
-        with pytest.raises(small_matrices.TooLarge):
+        with pytest.raises(small_matrices.Unsupported):
             call()

@@ -1,6 +1,7 @@
 """Stochastic variational inference against a posterior in closed form, and what it promises of any model and guide."""
 
 import random
+import sys
 from functools import partial
 
 import numpy as np
@@ -70,6 +71,21 @@ def test_points() -> None:
     assert posterior.info.is_point
     assert posterior.info.elbo is None
     assert posterior.info.k_hat is None
+
+
+def test_a_point_for_every_row_is_a_point() -> None:
+    """The plate over the rows is no latent variable: the mode of Normal(0, 1) given x of variance 1 is x / 2."""
+
+    def model(x):
+        with pyro.plate("rows", len(x)):
+            z = pyro.sample("z", dist.Normal(x.new_zeros(()), 1.0))
+            pyro.sample("x", dist.Normal(z, 1.0), obs=x)
+
+    x = torch.tensor([-1.0, 0.5, 3.0], dtype=torch.float64)
+    posterior = svi(model, guides.map_point, x, progress=False)
+    assert posterior.info.is_point
+    assert posterior.info.engine == "L-BFGS"
+    torch.testing.assert_close(posterior.draws["z"][0, 0], x / 2, rtol=1e-5, atol=1e-5)
 
 
 def test_map_and_laplace_differ_by_the_jacobian() -> None:
@@ -222,6 +238,13 @@ def test_k_hat_has_the_right_sign() -> None:
         assert k_hat(shape * exponential) == pytest.approx(shape, abs=0.15)
 
 
+@pytest.mark.parametrize(("num_draws", "known"), [(99, False), (100, True)])
+def test_k_hat_needs_a_hundred_draws(num_draws: int, known: bool) -> None:
+    posterior = fit(guides.laplace, *DATA, num_draws=num_draws)
+    assert (posterior.info.k_hat is not None) == known
+    assert posterior.info.elbo is not None
+
+
 def test_a_model_that_cannot_be_vectorised_is_drawn_one_by_one() -> None:
     def model(x, y=None):
         w = pyro.sample("w", dist.Normal(x.new_zeros(()), 1.0))
@@ -266,6 +289,69 @@ def test_options_out_of_range() -> None:
     ):
         with pytest.raises(ValueError, match=words):
             fit(guides.mean_field, *DATA, **options)
+
+
+def test_options_do_what_they_say() -> None:
+    """Each beside the default, at the same seed."""
+    options = {"num_steps": 40, "num_draws": 20}
+    calls = []
+
+    def guide(x, y=None):
+        calls.append(len(x))
+        by_hand(x, y)
+
+    plain = fit(guide, *DATA, **options)
+    once = len(calls)
+    assert plain.info.losses.shape == (40,)
+    assert plain.draws["w"].shape == (1, 20, 3)
+    assert set(calls) == {60}
+    calls.clear()
+    fit(guide, *DATA, **options, num_particles=3)
+    assert len(calls) == once + 2 * 41  # two more at every step, and before the first
+    calls.clear()
+    fit(guide, *DATA, **options, batch_size=20)
+    assert calls.count(20) == 41
+
+    def moved(**changed) -> float:
+        found = fit(guide, *DATA, **options | changed)
+        return float(found.params["mean"].abs().max())
+
+    usual = moved(lr=0.001)
+    assert usual == moved(lr=0.001, loss="trace") == moved(lr=0.001, optim=torch.optim.Adam)
+    assert 5 < moved(lr=0.01) / usual < 15  # Adam's steps are proportional to lr
+    assert moved(lr=0.001, num_steps=80) > 1.5 * usual
+    for changed in ({"seed": 1}, {"optim": torch.optim.SGD}, {"loss": "renyi", "num_particles": 2}):
+        assert moved(lr=0.001, **changed) != usual
+
+
+def test_data_and_guide_go_to_the_device() -> None:
+    """The device "meta" holds shapes only: enough for a model that computes nothing with the data."""
+    places = []
+
+    def model(x, number):
+        assert number == 2.5
+        places.append(x.device.type)
+        pyro.sample("z", dist.Normal(0.0, 1.0))
+
+    svi(model, guides.mean_field, torch.ones(3), 2.5, num_steps=1, num_draws=2, device="meta", progress=False)
+    assert set(places) == {"meta"}
+
+
+@pytest.mark.parametrize(("num_steps", "compiled"), [(7, False), (8, True)])
+def test_long_fits_are_compiled(num_steps: int, compiled: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From `COMPILED_FROM` steps, if the loss is Pyro's, the optimiser has a compiled twin, and "auto" may choose."""
+    assert sys.modules["guidebook.inference.svi"].COMPILED_FROM == 5000  # the default 15,000 steps are
+    monkeypatch.setattr(sys.modules["guidebook.inference.svi"], "COMPILED_FROM", 8)
+    monkeypatch.setattr("guidebook.inference.engines.compiled.fit_compiled", lambda *args, **how: torch.zeros(1))
+    options = {"num_steps": num_steps, "num_draws": 2}
+    assert fit(guides.mean_field, *DATA, **options).info.engine == ("compiled" if compiled else "eager")
+    for changed in (
+        {"engine": "eager"},
+        {"optim": torch.optim.Adagrad},
+        {"loss": Trace_ELBO().differentiable_loss},
+    ):
+        assert fit(guides.mean_field, *DATA, **options | changed).info.engine == "eager"
+    assert fit(guides.mean_field, *DATA, **options, engine="compiled").info.engine == "compiled"
 
 
 @pytest.mark.parametrize("engine", ["eager", "compiled"])

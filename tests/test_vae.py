@@ -18,6 +18,7 @@ from torch.distributions import Bernoulli, MultivariateNormal, Normal, kl_diverg
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from guidebook.guides import vae as guides
+from guidebook.guides.vae.semi_amortised import _signs
 from guidebook.inference import Posterior, svi
 from guidebook.inference.optim.losses import kl_warm_up
 from guidebook.models import ppca, vae
@@ -197,6 +198,34 @@ def test_a_decoder_starts_at_the_columns_means_and_variances(wine: torch.Tensor)
         at_zero.scale[0].square(), x.var(0, correction=0).clamp(min=0.01 * 63), rtol=0.02, atol=0
     )
     assert found["decoder.0.weight"].std() == pytest.approx(math.sqrt(2 / 22), rel=0.25)  # Glorot and Bengio
+    with pyro.get_param_store().scope():
+        vae.model(x, likelihood="gaussian", shared_variance=True)
+        noise = pyro.param("decoder.noise").detach()
+    torch.testing.assert_close(noise, x.var(0, correction=0).clamp(min=0.01 * 63).mean(), rtol=1e-3, atol=0)
+
+
+def test_without_data_a_decoder_starts_at_unit_variance() -> None:
+    for options in ({}, {"shared_variance": True}):
+        with pyro.get_param_store().scope():
+            vae.model(None, num_rows=2, num_features=4, likelihood="gaussian", **options)
+            found = {name: value.detach() for name, value in pyro.get_param_store().items()}
+        moments = vae.decode(found, torch.zeros(1, 2))
+        torch.testing.assert_close(moments.mean, torch.zeros(1, 4))
+        torch.testing.assert_close(moments.scale, torch.ones(1, 4))
+
+
+@pytest.mark.parametrize("guide", [guides.encoder, guides.full_covariance_encoder])
+def test_an_encoder_starts_at_unit_scale_and_standardises_its_rows(guide: Callable) -> None:
+    x = 3 + 2 * rows(likelihood="gaussian")
+    params = created(partial(guide, latent_dim=3), x=x, jitter=0.0)
+    torch.testing.assert_close(params["encoder.centre"], x.mean(0))
+    torch.testing.assert_close(params["encoder.spread"], (x - x.mean(0)).square().mean().sqrt())
+    at_rest = params | {name: 0 * value for name, value in params.items() if "mean_scale" in name and "weight" in name}
+    moments = vae.encode(at_rest, x)
+    torch.testing.assert_close(moments.mean, torch.zeros_like(moments.mean))
+    torch.testing.assert_close(moments.scale, torch.ones_like(moments.scale))
+    constant = created(guide, x=torch.ones(4, 3), jitter=0.0)
+    assert constant["encoder.spread"] == 1
 
 
 # ------------------------------------------------------------------------------------------------ the linear decoder
@@ -209,8 +238,8 @@ def test_a_linear_decoder_is_ppca_and_its_exact_encoder_has_no_variance(wine: to
     guide = partial(guides.full_covariance_encoder, latent_dim=3, network="linear")
     for options in ({}, {"guide": guide}):
         for seed in (0, 1):
-            torch.testing.assert_close(vae.log_likelihood(params, wine, num_samples=4, seed=seed, **options), exact)
-            torch.testing.assert_close(vae.elbo(params, wine, num_samples=2, seed=seed, **options), exact)
+            torch.testing.assert_close(vae.log_likelihood(params, wine, num_draws=4, seed=seed, **options), exact)
+            torch.testing.assert_close(vae.elbo(params, wine, num_draws=2, seed=seed, **options), exact)
     posterior = ppca.posterior(sites_of(params), wine)
     encoded = vae.encode(params, wine)
     torch.testing.assert_close(encoded.mean, posterior.mean)
@@ -254,64 +283,15 @@ def test_amortisation_costs_nothing_where_the_posterior_is_linear(wine: torch.Te
     weight, bias = (params.pop(f"encoder.mean_scale_tril.{kind}")[:2] for kind in ("weight", "bias"))
     params["encoder.mean_scale.weight"] = torch.cat([weight, torch.zeros_like(weight)])
     params["encoder.mean_scale.bias"] = torch.cat([bias, scale.expm1().log()])
-    by_row = vae.elbo(params, wine, num_samples=4000, guide=guides.factors).detach()
-    amortised = vae.elbo(params, wine, num_samples=4000, seed=1).detach()
+    by_row = vae.elbo(params, wine, num_draws=4000, guide=guides.factors).detach()
+    amortised = vae.elbo(params, wine, num_draws=4000, seed=1).detach()
     spread = float(loss.detach()) ** 0.5  # of log w, roughly: its variance is twice the divergence and more
     error = 5 * 2 * spread / (4000 * 178) ** 0.5
     assert loss > 10 * error
     assert abs(float((by_row - best).mean())) < error
     assert abs(float((amortised - best).mean())) < error
     params["encoder.mean_scale.weight"] = 0.8 * params["encoder.mean_scale.weight"]
-    assert float((best - vae.elbo(params, wine, num_samples=400)).mean()) > error
-
-
-# ------------------------------------------------------------------------------------------------ one factor, by hand
-
-
-def test_gradients_by_hand_are_autograds() -> None:
-    x = torch.randn(40, dtype=torch.float64, generator=torch.Generator().manual_seed(1)) * 2 + 1
-    values = {"w": 0.7, "b": -0.4, "sigma": 0.8, "a": 0.3, "c": 0.2, "s": 0.6}
-    params = {name: torch.tensor(value, dtype=torch.float64, requires_grad=True) for name, value in values.items()}
-    vae.linear_1d.elbo(params, x).sum().backward()
-    by_hand = vae.linear_1d.gradients({name: value.detach() for name, value in params.items()}, x)
-    for name, value in params.items():
-        torch.testing.assert_close(by_hand[name], value.grad)
-
-
-@pytest.mark.parametrize("share", [0.1, 0.5, 0.9])
-def test_maximum_of_the_hand_made_one_is_the_evidence(share: float) -> None:
-    """There the gradient is zero, and the bound is the density of Normal(mean, variance), PPCA's of one column."""
-    x = torch.randn(40, dtype=torch.float64, generator=torch.Generator().manual_seed(1)) * 2 + 1
-    params = vae.linear_1d.maximum(x, share)
-    for gradient in vae.linear_1d.gradients(params, x).values():
-        assert abs(float(gradient)) < 1e-9
-    exact = Normal(x.mean(), x.std(correction=0)).log_prob(x)
-    torch.testing.assert_close(vae.linear_1d.elbo(params, x), exact)
-    sites = {"W": params["w"].reshape(1, 1), "loc": params["b"].reshape(1), "noise_variance": params["sigma"] ** 2}
-    torch.testing.assert_close(ppca.log_likelihood(sites, x.unsqueeze(-1)), exact)
-    worse = params | {"a": params["a"] + 0.1}
-    assert vae.linear_1d.elbo(worse, x).sum() < exact.sum() - 0.01
-
-
-def test_the_hand_made_bound_is_that_of_the_network() -> None:
-    x = 1 + torch.randn(400, 1, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
-    options = {"latent_dim": 1, "network": "linear"}
-    model = partial(vae.model, likelihood="gaussian", shared_variance=True, **options)
-    params = created(model, partial(guides.encoder, **options), x=x)
-    params["encoder.mean_scale.weight"][1] = 0
-    slope = params["encoder.mean_scale.weight"][0, 0] / params["encoder.spread"]
-    by_hand = {
-        "w": params["decoder.mean.weight"][0, 0],
-        "b": params["decoder.mean.bias"][0],
-        "sigma": params["decoder.noise"].sqrt(),
-        "a": slope,
-        "c": params["encoder.mean_scale.bias"][0] - slope * params["encoder.centre"][0],
-        "s": torch.nn.functional.softplus(params["encoder.mean_scale.bias"][1]),
-    }
-    draws = torch.stack([vae.elbo(params, x, num_samples=50, seed=seed).mean() for seed in range(20)])
-    exact = vae.linear_1d.elbo(by_hand, x[:, 0]).mean()
-    assert abs(float(draws.mean() - exact)) < 4 * float(draws.std()) / 20**0.5
-    assert float(draws.std()) < 0.1
+    assert float((best - vae.elbo(params, wine, num_draws=400)).mean()) > error
 
 
 # ------------------------------------------------------------------------------------------------------------- bounds
@@ -326,18 +306,16 @@ def test_bounds_lie_below_the_evidence_by_quadrature_and_rise_to_it() -> None:
     logits = vae.decode(params, grid).mean.logit()
     joint = Bernoulli(logits=logits.unsqueeze(1)).log_prob(x).sum(-1) + Normal(0, 1).log_prob(grid)
     exact = joint.logsumexp(0) + math.log(16 / 4000)
-    estimates = {
-        k: [vae.log_likelihood(params, x, num_samples=k, seed=s).mean() for s in range(30)] for k in (1, 5, 50)
-    }
+    estimates = {k: [vae.log_likelihood(params, x, num_draws=k, seed=s).mean() for s in range(30)] for k in (1, 5, 50)}
     means = {k: float(torch.stack(values).mean()) for k, values in estimates.items()}
     errors = {k: float(torch.stack(values).std()) / 30**0.5 for k, values in estimates.items()}
-    bound = float(vae.elbo(params, x, num_samples=2000).mean())
+    bound = float(vae.elbo(params, x, num_draws=2000).mean())
     assert abs(means[1] - bound) < 5 * errors[1]
     assert means[1] < means[5] - 3 * errors[1]
     assert means[5] < means[50] - 3 * errors[5]
     assert means[50] < float(exact.mean()) + 4 * errors[50]
-    torch.testing.assert_close(vae.log_likelihood(params, x, num_samples=30_000), exact, rtol=0, atol=0.15)
-    assert abs(float((vae.log_likelihood(params, x, num_samples=30_000) - exact).mean())) < 0.03
+    torch.testing.assert_close(vae.log_likelihood(params, x, num_draws=30_000), exact, rtol=0, atol=0.15)
+    assert abs(float((vae.log_likelihood(params, x, num_draws=30_000) - exact).mean())) < 0.03
 
 
 def test_parts_change_no_estimate_and_no_state(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -347,11 +325,11 @@ def test_parts_change_no_estimate_and_no_state(monkeypatch: pytest.MonkeyPatch) 
     exact = ppca.log_likelihood(sites_of(params), x)
     monkeypatch.setattr("guidebook.models.vae.bounds.MOST_NUMBERS", 12 * 16 * 7)
     state = torch.random.get_rng_state()
-    torch.testing.assert_close(vae.log_likelihood(params, x, num_samples=100), exact)
-    torch.testing.assert_close(vae.elbo(params, x, num_samples=100), exact)
+    torch.testing.assert_close(vae.log_likelihood(params, x, num_draws=100), exact)
+    torch.testing.assert_close(vae.elbo(params, x, num_draws=100), exact)
     assert torch.equal(state, torch.random.get_rng_state())
     params = created(vae.model, guides.encoder, x=rows())
-    one, same, other = (vae.log_likelihood(params, rows(), num_samples=9, seed=seed) for seed in (0, 0, 1))
+    one, same, other = (vae.log_likelihood(params, rows(), num_draws=9, seed=seed) for seed in (0, 0, 1))
     assert torch.equal(one, same)
     assert not torch.equal(one, other)
 
@@ -375,7 +353,7 @@ def test_divergence_per_unit_is_torchs() -> None:
 @pytest.mark.parametrize("network", NETWORKS)
 @pytest.mark.parametrize("guide", [guides.encoder, guides.full_covariance_encoder, guides.flow_encoder])
 def test_guides_and_the_models_own_reading_of_them_agree(guide: Callable, network: str) -> None:
-    """Two implementations of one network; a flow that has not been moved is the encoder under it."""
+    """`encode` reads the parameters of a guide by their names; a flow that has not been moved is its encoder."""
     x = rows()
     guide = partial(guide, network=network, latent_dim=3)
     params = created(partial(vae.model, latent_dim=3), guide, x=x)
@@ -416,6 +394,34 @@ def test_a_flow_is_a_density() -> None:
     assert (mass - normal).abs().sum(0).min() > 0.1
 
 
+def test_options_of_the_flow_set_its_couplings() -> None:
+    """Three couplings of 5 units: half of 3 factors is 1, and each has a shift and a scale for the other 2."""
+    x = rows(3)
+    guide = partial(guides.flow_encoder, latent_dim=3, hidden=7, num_transforms=3, flow_hidden=5)
+    params = created(guide, x=x)
+    shapes = {name.removeprefix("encoder.flow."): tuple(v.shape) for name, v in params.items() if ".flow." in name}
+    one = {"context.weight": (5, 7), "context.bias": (5,), "weight": (5, 1), "out.weight": (4, 5), "out.bias": (4,)}
+    assert shapes == {f"{i}.{name}": shape for i in range(3) for name, shape in one.items()}
+    start = {name: value for name, value in created(guide, x=x, jitter=0.0).items() if ".out." in name}
+    assert all((value == 0).all() for value in start.values())
+    z = torch.randn(3, 3, dtype=torch.float64)
+    for name in ("0.out.bias", "2.weight"):
+        moved = params | {f"encoder.flow.{name}": params[f"encoder.flow.{name}"] + 0.5}
+        assert not torch.isclose(density(guide, moved, z, x), density(guide, params, z, x))
+
+
+@pytest.mark.parametrize("latent_dim", [1, 2, 5, 15])
+def test_signs_average_a_quadratic_exactly(latent_dim: int) -> None:
+    """Mean zero and no two columns correlated; with 16 factors or more they repeat."""
+    signs = _signs(latent_dim).double()
+    assert signs.shape[1] == latent_dim
+    assert signs.abs().min() == 1
+    assert signs.mean(0).abs().max() == 0
+    torch.testing.assert_close(signs.mT @ signs / len(signs), torch.eye(latent_dim, dtype=torch.float64))
+    assert len(_signs(15)) == len(_signs(40)) == 16
+    assert torch.equal(_signs(40)[:, 15:30], _signs(15))
+
+
 @pytest.mark.filterwarnings("ignore:svi. took all")
 def test_a_flow_fits_better_than_its_base() -> None:
     """A row tells how far from the origin its factors are, and not in which direction: the posterior is a ring."""
@@ -445,10 +451,10 @@ def test_refined_factors_reach_the_best_independent_ones(wine: torch.Tensor) -> 
     best = (ppca.log_likelihood(sites_of(params), wine) - loss).mean()
     model = partial(vae.model, likelihood="gaussian", network="linear", shared_variance=True)
     params |= created(partial(guides.encoder, hidden=4), x=wine)
-    reached = [vae.elbo(params, wine, num_samples=500, guide=partial(guides.encoder, hidden=4)).mean()]
+    reached = [vae.elbo(params, wine, num_draws=500, guide=partial(guides.encoder, hidden=4)).mean()]
     for num_steps in (1, 3, 10, 60):
         guide = guides.semi_amortised(model, hidden=4, num_steps=num_steps)
-        reached.append(vae.elbo(params, wine, num_samples=500, guide=guide).mean())
+        reached.append(vae.elbo(params, wine, num_draws=500, guide=guide).mean())
     assert (torch.stack(reached).diff() > -0.01).all()
     assert reached[0] < best - 1
     assert float(reached[-1] - best) == pytest.approx(0, abs=0.02)
@@ -460,9 +466,9 @@ def test_refinement_does_not_lower_the_bound_of_a_fit(digits: torch.Tensor) -> N
     fitted = svi(vae.model, encoder, x, num_steps=150, lr=0.01, num_draws=100, progress=False)
     guide = guides.semi_amortised(vae.model, hidden=4, num_steps=8)
     params = fitted.params
-    before, after = (vae.elbo(params, x, num_samples=300, guide=g).mean() for g in (encoder, guide))
+    before, after = (vae.elbo(params, x, num_draws=300, guide=g).mean() for g in (encoder, guide))
     assert after > before + 0.05
-    assert after < vae.log_likelihood(params, x, num_samples=2000, guide=guide).mean()
+    assert after < vae.log_likelihood(params, x, num_draws=2000, guide=guide).mean()
 
 
 def test_gradients_through_the_steps_are_those_of_finite_differences() -> None:
@@ -532,7 +538,7 @@ def test_two_factors_tell_more_of_digits_than_the_pixels_frequencies(fit: tuple[
     assert independent(x[:1437], x[:1437]) == pytest.approx(-entropy, abs=0.1)
     bound = float(vae.elbo(fitted.params, x[1437:]).mean())
     assert bound > baseline + 2
-    assert bound < float(vae.log_likelihood(fitted.params, x[1437:], num_samples=200).mean())
+    assert bound < float(vae.log_likelihood(fitted.params, x[1437:], num_draws=200).mean())
     assert fitted.info.elbo / 1437 > independent(x[:1437], x[:1437]) + 2
     assert float(vae.elbo(fitted.params, x[:1437]).mean()) == pytest.approx(fitted.info.elbo / 1437, abs=0.05)
     assert (vae.kl_per_unit(fitted.params, x) > 0.5).all()
@@ -543,9 +549,6 @@ def test_reconstructions_are_nearer_than_the_mean_image(fit: tuple[Posterior, to
     new = x[1437:]
     rebuilt = vae.reconstruct(fitted.params, new)
     assert (rebuilt - new).square().mean() < 0.8 * (x[:1437].mean(0) - new).square().mean()
-    path = vae.interpolate(fitted.params, new[:3], new[3:6], 5)
-    assert path.shape == (3, 5, 64)
-    torch.testing.assert_close(path[:, [0, -1]], torch.stack([rebuilt[:3], rebuilt[3:6]], 1))
     fitted.save(tmp_path / "fit")
     loaded = Posterior.load(tmp_path / "fit").params
     assert torch.equal(vae.reconstruct(loaded, new), rebuilt)
@@ -642,6 +645,9 @@ def test_binary_images_have_the_intensities_for_means(digits: torch.Tensor) -> N
     assert ((drawn.mean(0) - digits[:50]).abs() <= 5 * error).all()
     assert torch.equal(drawn[7], vae.binarise(digits[:50], seed=7))
     assert torch.equal(vae.binarise(digits, "threshold"), (digits > 0.5).float())
+    grey = torch.tensor([0.2, 0.29, 0.3, 0.31, 0.5, 0.6])
+    assert vae.binarise(grey, "threshold", threshold=0.3).tolist() == [0, 0, 0, 1, 1, 1]
+    assert not torch.equal(drawn[7], vae.binarise(digits[:50], seed=8))
     torch.manual_seed(0)
     fresh = [vae.binarise(digits, "dynamic") for _ in range(2)]
     assert not torch.equal(*fresh)
@@ -653,33 +659,10 @@ def test_dequantised_levels_fill_the_unit_interval() -> None:
     assert torch.equal((16 * x).floor(), levels)
     assert stats.kstest(x.flatten().double().numpy(), "uniform").pvalue > 0.01
     assert torch.equal(x, vae.dequantise(levels, 16))
-
-
-def test_rows_drawn_anew_at_every_step_are_the_same_for_model_and_guide() -> None:
-    intensity = torch.rand(30, 16, generator=torch.Generator().manual_seed(0))
-    seen: dict[str, list[torch.Tensor]] = {"model": [], "guide": []}
-
-    def watched(name: str, function: Callable) -> Callable:
-        def run(x: torch.Tensor) -> None:
-            assert ((x == 0) | (x == 1)).all()
-            seen[name].append(x)
-            function(x)
-
-        return vae.with_intensity(run)
-
-    model, guide = watched("model", vae.model), watched("guide", guides.encoder)
-    loss = vae.redrawn(Trace_ELBO())
-    with pyro.get_param_store().scope():
-        pyro.set_rng_seed(0)
-        for _ in range(300):
-            loss(model, guide, vae.binarise(intensity), intensity)
-    assert all(torch.equal(*pair) for pair in zip(*seen.values(), strict=True))
-    mean = torch.stack(seen["model"]).mean(0)
-    assert ((mean - intensity).abs() <= 5 * (intensity * (1 - intensity) / 300).sqrt()).all()
-    pair = (vae.with_intensity(vae.model), vae.with_intensity(guides.encoder))
-    data = (vae.binarise(intensity), intensity)
-    fitted = svi(*pair, *data, loss=loss, num_steps=20, batch_size=10, num_draws=5, progress=False)
-    assert fitted.info.losses.isfinite().all()
+    assert not torch.equal(x, vae.dequantise(levels, 16, seed=1))
+    torch.testing.assert_close(vae.dequantise(levels, 32), x / 2)
+    with pytest.raises(ValueError, match="whole numbers from 0 to 14"):
+        vae.dequantise(levels, 15)
 
 
 # --------------------------------------------------------------------------------------------------------------- maps
@@ -697,6 +680,33 @@ def test_generated_rows_of_a_linear_decoder_have_its_moments(wine: torch.Tensor)
         assert ((drawn.mean(0) - params["decoder.mean.bias"]).abs() < 5 * (variance / num).sqrt()).all()
         error = ((covariance.square() + variance * variance[:, None]) / num).sqrt()
         assert ((torch.cov(drawn.mT) - covariance).abs() < 5 * error).all()
+
+
+def test_generated_moments_are_the_decoders(wine: torch.Tensor) -> None:
+    """Of a linear decoder exactly: means b, variances the diagonal of W Wᵀ + σ² I, within five standard errors."""
+    params = linear(wine)
+    W, noise = params["decoder.mean.weight"], params["decoder.noise"]
+    variance = W.square().sum(1)
+    for options, num in (({}, 4096), ({"num_draws": 40_000, "seed": 1}, 40_000)):
+        found = vae.generated_moments(params, **options)
+        assert ((found["x_mean"] - params["decoder.mean.bias"]).abs() < 5 * (variance / num).sqrt()).all()
+        assert ((found["x_sd"].square() - noise - variance).abs() < 5 * variance * (2 / num) ** 0.5).all()
+    again, other = (vae.generated_moments(params, seed=seed)["x_mean"] for seed in (0, 1))
+    assert torch.equal(again, vae.generated_moments(params)["x_mean"])
+    assert not torch.equal(again, other)
+
+
+def test_simulated_sizes_are_those_asked_for() -> None:
+    x, truth = vae.simulate(7, latent_dim=3, num_features=9, hidden=5)
+    assert x.shape == (7, 9)
+    assert {name: tuple(value.shape) for name, value in truth.items()} == {
+        "decoder.0.weight": (5, 3),
+        "decoder.0.bias": (5,),
+        "decoder.logits.weight": (9, 5),
+        "decoder.logits.bias": (9,),
+        "z": (7, 3),
+    }
+    assert not torch.equal(x, vae.simulate(7, latent_dim=3, num_features=9, hidden=5, seed=1)[0])
 
 
 @pytest.mark.parametrize("likelihood", ["bernoulli", "gaussian"])
@@ -761,16 +771,13 @@ def test_bad_input_gets_a_sentence() -> None:
         (lambda: vae.decode({}, x), "vae: the parameters hold no decoder"),
         (lambda: vae.encode(three, x), "vae: the parameters hold no encoder of normals"),
         (lambda: vae.manifold(three), "vae: a manifold needs latent_dim 2"),
-        (lambda: vae.interpolate(both, x[0], x[1], 1), "vae: num_steps must be at least 2"),
-        (lambda: vae.log_likelihood(both, x, num_samples=0), "vae: num_samples must be at least 1"),
-        (lambda: vae.linear_1d.maximum(x[:, 0], 1.0), "linear_1d: noise_share must lie between 0 and 1"),
-        (lambda: vae.linear_1d.maximum(torch.ones(3)), "linear_1d: all rows are equal"),
+        (lambda: vae.log_likelihood(both, x, num_draws=0), "vae: num_draws must be at least 1"),
         (lambda: vae.binarise(2 * x), "binarise: intensities must lie between 0 and 1, got 0 to 2"),
         (lambda: unwrap(vae.binarise)(x, "static"), "binarise: unknown mode 'static'"),
         (lambda: vae.dequantise(grey), "dequantise: levels must be whole numbers from 0 to 255"),
-        (lambda: guides.encoder(x, network="lstm"), "encoder: unknown network 'lstm'"),
-        (lambda: guides.encoder(x, network="linear", hidden=5), "encoder: the linear network has no hidden layers"),
-        (lambda: guides.encoder(x[:, :15], network="conv"), "encoder: 2 convolutions cannot halve rows of 15"),
+        (lambda: guides.encoder(x, network="lstm"), "vae: unknown network 'lstm'"),
+        (lambda: guides.encoder(x, network="linear", hidden=5), "vae: the linear network has no hidden layers"),
+        (lambda: guides.encoder(x[:, :15], network="conv"), "vae: 2 convolutions need square images"),
         (lambda: guides.flow_encoder(x, latent_dim=1), "flow_encoder: a coupling needs latent_dim of 2"),
         (lambda: guides.semi_amortised(vae.model, num_steps=0), "semi_amortised: num_steps and lr must be positive"),
         (lambda: kl_warm_up(0), "kl_warm_up: num_steps and num_particles must be at least 1"),

@@ -26,6 +26,19 @@ def test_jointly_and_in_turn_meet_at_the_maximum(alternate: int | None) -> None:
     torch.testing.assert_close(posterior.draws["centre"], posterior.params["centre"].expand(1, 500))
 
 
+def test_the_guide_moves_first_and_then_the_model() -> None:
+    x = latent.data(20)
+
+    def moved(num_steps: int, alternate: int | None) -> tuple[bool, bool]:
+        options = {"num_steps": num_steps, "alternate": alternate, "num_draws": 2, "progress": False}
+        fit = svi(latent.model, latent.encoder, x, **options)
+        return float(fit.params["shift"]) != 0, float(fit.params["centre"]) != 0
+
+    assert moved(3, None) == (True, True)
+    assert moved(3, 3) == (True, False)
+    assert moved(4, 3) == (True, True)
+
+
 def test_alternate_needs_two_sets_of_parameters() -> None:
     x = latent.data(10)
     fixed = partial(latent.model)

@@ -20,13 +20,14 @@ from guidebook.inference import gibbs, nuts
 from guidebook.inference.diagnostics import mcse
 from guidebook.inference.engines import xla
 from guidebook.inference.engines.graph import CannotCompile, functional
+from guidebook.inference.mcmc.vectors import as_sites, as_vector
 from guidebook.inference.traces.init import init_to_site
 from guidebook.models import gmm
-from guidebook.workflow.fit import problem
+from guidebook.workflow.fit import load_task
 
 jax = pytest.importorskip("jax")
 pytest.importorskip("numpyro")
-from guidebook.inference.engines.xla import adapt, chains, table, translate  # noqa: E402
+from guidebook.inference.engines.xla import adapt, table, translate  # noqa: E402
 
 GENERATOR = torch.Generator().manual_seed(0)
 F8 = torch.float64
@@ -79,20 +80,19 @@ CASES: dict[str, list[tuple]] = {
         for name in ["expm1", "neg", "relu", "sgn", "sigmoid", "sign", "silu", "sin", "sinh", "tan", "tanh"]
     },
     **{name: [(3 * X,)] for name in ("ceil", "floor", "frac", "round", "trunc", "log_sigmoid_forward", "elu", "gelu")},
-    **{name: [(X,)] for name in ("i0", "special_i0e", "special_i1", "special_i1e", "special_log_ndtr", "softplus")},
-    **{name: [(X, Y), (X, Q)] for name in ("maximum", "minimum", "atan2", "copysign.Tensor", "hypot", "logaddexp")},
+    **{name: [(X,)] for name in ("i0", "special_i0e", "special_log_ndtr", "softplus")},
+    **{name: [(X, Y), (X, Q)] for name in ("maximum", "minimum", "atan2", "hypot", "logaddexp")},
     **{name: [(X, 0.3)] for name in ("clamp_max", "clamp_min", "fmod.Scalar", "remainder.Scalar")},
     **{f"{name}.Tensor": [(X, Y), (X, Q), (X, real())] for name in ("mul", "fmod", "remainder", "div")},
     **{f"{name}.Scalar": [(X, 1.5), (whole(5, 3), 2)] for name in ("add", "sub", "mul", "div")},
     **{f"{name}.Tensor": [(MASK, binary(4)), (whole(8, 3), whole(8, 3))] for name in ("bitwise_and", "bitwise_or")},
     **{f"{name}.Tensor": [(whole(3, 5), whole(3, 5)), (X, Y)] for name in ("eq", "ge", "gt", "le", "lt", "ne")},
     **{f"{name}.Scalar": [(whole(3, 5), 1), (X, 0.2)] for name in ("eq", "ge", "gt", "le", "lt", "ne")},
-    **{name: [(MASK, binary(4))] for name in ("logical_and", "logical_or", "logical_xor", "bitwise_xor.Tensor")},
+    **{name: [(MASK, binary(4))] for name in ("logical_and", "logical_or")},
     **{name: [(MASK,)] for name in ("logical_not", "bitwise_not", "all", "any")},
     **{f"{name}.dim": [(MASK, 1), (MASK, 0, True)] for name in ("all", "any")},
     **{f"{name}.dims": [(MASK, [0, 1]), (MASK, [1], True)] for name in ("all", "any")},
     **{name: [(X, [0]), (X, [-1], True), (X,)] for name in ("amax", "amin")},
-    **{name: [(X,), (X, 1), (X, 0, True)] for name in ("argmax", "argmin")},
     **{name: [(X, -1), (X, 0), (real(), 0)] for name in ("cumsum", "cumprod", "logcumsumexp")},
     **{name: [(X,)] for name in ("max", "min", "mean", "prod", "sum")},
     **{f"{name}.dim": [(X, 1), (X, -2, True)] for name in ("max", "min")},
@@ -193,7 +193,6 @@ CASES: dict[str, list[tuple]] = {
         (lower(), real(3, 2), {"upper": False, "unitriangular": True}),
     ],
     "linalg_vector_norm": [(X,), (X, 2, [1]), (X, 3, [0], True), (X, 1), (X, float("inf"), [1])],
-    "logaddexp2": [(X, Y)],
     "logsumexp": [(X, [1]), (X, [0, 1]), (X, [0], True)],
     "masked_fill.Scalar": [(X, MASK, 0.5)],
     "masked_fill.Tensor": [(X, MASK, real())],
@@ -284,11 +283,11 @@ def results(name: str, value: Any) -> list[Any]:
 
 
 def test_every_operation_of_the_table_is_tested() -> None:
-    assert set(CASES) == set(table.TABLE)
+    assert {translate.name_of(torch_operation(name)) for name in CASES} == set(table.TABLE)
     assert all(CASES.values())
 
 
-@pytest.mark.parametrize("name", sorted(table.TABLE))
+@pytest.mark.parametrize("name", sorted(CASES))
 def test_operation_equals_torchs(name: str) -> None:
     operation, tolerance = torch_operation(name), TOLERANCE.get(name, 1e-10)
     for case in CASES[name]:
@@ -353,16 +352,16 @@ def translated(model: Callable, data: tuple) -> tuple[Callable, Callable, list, 
 
     def eager(at: Tensor) -> Tensor:
         with pyro.validation_enabled(False):
-            return potential(chains._sites(at, shapes))
+            return potential(as_sites(at, shapes))
 
-    at = chains._flat(start)
+    at = as_vector(start)
     run, constants = translate.as_jax(functional(eager, at, translate.knows))
     return eager, run, constants, at
 
 
 @pytest.mark.parametrize(("name", "data", "settings"), CATALOGUE, ids=lambda value: str(value))
 def test_potentials_of_the_catalogue_equal_pyros(name: str, data: str | None, settings: list[str]) -> None:
-    task = problem(name, data, settings, ["nuts"])
+    task = load_task(name, data, settings, ["nuts"])
     eager, run, constants, at = translated(task.model, task.args)
     with jax.enable_x64(True):
         evaluate = jax.jit(jax.value_and_grad(run))
@@ -453,7 +452,7 @@ def test_auto_falls_back_with_a_warning(monkeypatch: pytest.MonkeyPatch) -> None
 
 def test_a_translation_that_disagrees_is_not_trusted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(table.TABLE, "sub.Tensor", lambda a, b, alpha=1: a - 1.001 * b)
-    with pytest.raises(ValueError, match="the translation does not agree with the model"):
+    with pytest.raises(ValueError, match="the translation disagrees with the model"):
         nuts(linear.model, *linear.data(), engine="xla", num_draws=20, num_warmup=30, num_chains=1, progress=False)
 
 
@@ -543,9 +542,9 @@ def test_a_mixture_agrees_with_gibbs_sampling() -> None:
         assert ((ours.mean((0, 1)) - theirs[name].mean((0, 1))).abs() < 4.5 * error).all(), name
 
 
-def test_renewals_leave_time_for_the_step_size() -> None:
-    assert adapt.renewals(10) == []
+def test_windows_leave_time_for_the_step_size() -> None:
+    assert adapt.window_ends(10) == []
     for num_warmup in (50, 100, 300, 1000, 5000):
-        times = adapt.renewals(num_warmup)
+        times = adapt.window_ends(num_warmup)
         assert times == sorted(set(times))
         assert times[-1] == num_warmup - min(50, num_warmup // 5)

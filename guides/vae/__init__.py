@@ -1,13 +1,12 @@
-"""Guides of the variational autoencoder: what is known of a row's factors, from the row by a network or one by one.
+"""Guides of the variational autoencoder: the distribution of a row's factors, by a network or row by row.
 
     z[n] ~ Normal(m(x[n]), diag s(x[n])²)              `encoder`
     z[n] ~ Normal(m(x[n]), L(x[n]) L(x[n])ᵀ)           `full_covariance_encoder`
     z[n] = T(u[n], x[n]), u[n] as z[n] in `encoder`    `flow_encoder`
-    z[n] ~ Normal(m[n], diag s[n]²), m and s from `encoder`'s by a few gradient steps: `semi_amortised`
-    z[n] ~ Normal(m[n], diag s[n]²), all of them parameters: `factors`
+    z[n] ~ Normal(m[n], diag s[n]²)                    `factors`: all m and s are parameters
 
-The networks see rows less their mean in the data that the parameters were made from, over one scale for all columns;
-hidden layers end in tanh. Options are the model's, by the model's names.
+and one family, which takes the model: `semi_amortised`, `encoder`'s normals after a few gradient steps per row. The
+networks are those of `guidebook.models.vae`; options have the model's names.
 
 References
 ----------
@@ -17,7 +16,9 @@ References
 4. Cremer, Li and Duvenaud (2018), Inference suboptimality in variational autoencoders, ICML: amortisation gap.
 """
 
-from .amortised import encoder, flow_encoder, full_covariance_encoder
-from .by_row import factors, semi_amortised
+from ..linear_gaussian import factors
+from .encoders import encoder, full_covariance_encoder
+from .flow import flow_encoder
+from .semi_amortised import semi_amortised
 
 __all__ = ["encoder", "factors", "flow_encoder", "full_covariance_encoder", "semi_amortised"]

@@ -1,14 +1,14 @@
 """A potential and its gradient as one traced graph of tensor operations, without Pyro's overhead at every call.
 
-The graph is recorded once by ``make_fx``. Run by TorchScript's interpreter, gradient included, it serves the samplers
-that are written in torch (`traced`); without writes in place, it is what `xla` translates (`functional`). It is trusted
-only after it has agreed with the eager potential at several points.
+``make_fx`` records the graph once. Run by TorchScript's interpreter, gradient included, it serves the samplers that are
+written in torch (`traced`); without writes in place, it is what `xla` translates (`functional`). It is trusted only
+after it has agreed with the eager potential at several points.
 """
 
 import sysconfig
 import traceback
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -18,19 +18,19 @@ import torch
 from torch import Tensor
 from torch.fx import GraphModule, Node
 from torch.fx.experimental.proxy_tensor import make_fx
-from torch.utils._python_dispatch import TorchDispatchMode
 
 Params = dict[str, Tensor]
 Potential = Callable[[Params], Tensor]
+_OPERATION = type(torch.ops.aten.add.Tensor)
 _LIBRARIES = [path for package in (torch, pyro) for path in package.__path__]
 
 
-class CannotCompile(Exception):  # noqa: N818 (nothing is wrong: there is another way)
-    """Why a potential or a step has no graph that can be used, in words that end a sentence."""
+class CannotCompile(Exception):  # noqa: N818 (the caller takes another way)
+    """Why a potential or a step has no graph that can be used, as a clause that ends a sentence."""
 
 
 def traced(potential: Potential, at: Params, num_checks: int = 3, *, gradient: bool = True) -> Potential | None:
-    """The same potential on a graph, differentiable as the eager one; None where it cannot be traced.
+    """Return the same potential on a graph, differentiable as the eager one; None if it cannot be traced.
 
     Parameters
     ----------
@@ -41,12 +41,12 @@ def traced(potential: Potential, at: Params, num_checks: int = 3, *, gradient: b
     num_checks : int
         Points, ``at`` and ones near it, at which value and gradient must equal the eager ones.
     gradient : bool
-        Whether the graph has the gradient, too. Without it a call costs less than half and cannot be differentiated.
+        Whether the graph includes the gradient. Without it a call costs less than half and cannot be differentiated.
 
     Returns
     -------
     callable or None
-        None if the model branches on a drawn value, or the graph does not agree.
+        None if the model branches on a drawn value, or the graph disagrees with it.
     """
     names = list(at)
 
@@ -64,7 +64,7 @@ def traced(potential: Potential, at: Params, num_checks: int = 3, *, gradient: b
             graph.recompile()
             run = torch.jit.freeze(torch.jit.trace(graph, values).eval())  # pyright: ignore[reportAttributeAccessIssue]
             agree = all(_agrees(run, potential, names, _near(values, step), gradient) for step in range(num_checks))
-        except Exception:  # whatever the tracer meets in a stranger's model, the eager potential still serves
+        except Exception:  # user models can fail in any way; fall back to eager
             return None
     if not agree:
         return None
@@ -95,7 +95,7 @@ def traced(potential: Potential, at: Params, num_checks: int = 3, *, gradient: b
 
 
 def functional(function: Callable[[Tensor], Tensor], at: Tensor, known: Callable[[Any], bool]) -> GraphModule:
-    """A function of one tensor as a graph of known operations that write nothing in place.
+    """Return a function of one tensor as a graph of known operations that write nothing in place.
 
     Parameters
     ----------
@@ -109,23 +109,21 @@ def functional(function: Callable[[Tensor], Tensor], at: Tensor, known: Callable
     Raises
     ------
     CannotCompile
-        If the function branches on a value, or has an operation that is unknown in all its parts.
+        If the function branches on a value, or an operation is unknown even when decomposed.
     """
     with _quietly():
         try:
             graph = make_fx(function)(at)
-            targets = (node.target for node in graph.graph.nodes if is_operation(node.target))
-            if any(target._schema.is_mutable for target in targets):
+            if any(map(_writes_in_place, graph.graph.nodes)):
                 graph = make_fx(torch.func.functionalize(graph, remove="mutations"))(at)
-        except Exception as error:
-            raise CannotCompile(words(error)) from error
-        graph.graph.eliminate_dead_code()
-        if not all(map(known, _operations(graph))):
-            from torch._decomp import core_aten_decompositions  # takes a second, and few models need it
-
-            parts: dict[Any, Callable] = {op: rule for op, rule in core_aten_decompositions().items() if not known(op)}
-            graph = make_fx(graph, parts)(at)
             graph.graph.eliminate_dead_code()
+            if not all(map(known, _operations(graph))):
+                rules = torch.export.default_decompositions().items()
+                parts: dict[Any, Callable] = {operation: rule for operation, rule in rules if not known(operation)}
+                graph = make_fx(graph, parts)(at)
+                graph.graph.eliminate_dead_code()
+        except Exception as error:  # user models can fail in any way; fall back to eager
+            raise CannotCompile(reason(error)) from error
         for operation in _operations(graph):
             if not known(operation):
                 where = _where_called(function, at, operation)
@@ -134,7 +132,7 @@ def functional(function: Callable[[Tensor], Tensor], at: Tensor, known: Callable
 
 
 def dependent(graph: GraphModule) -> set[Node]:
-    """The nodes that depend on the graph's inputs: the others can be worked out once."""
+    """Return the nodes that depend on the graph's inputs: the others are constants."""
     found: set[Node] = set()
     for node in graph.graph.nodes:
         if node.op == "placeholder" or (node.op == "call_function" and found.intersection(node.all_input_nodes)):
@@ -143,12 +141,16 @@ def dependent(graph: GraphModule) -> set[Node]:
 
 
 def is_operation(target: Any) -> bool:
-    """Whether what a node calls is an ATen operation, rather than the choice of one of several results."""
-    return isinstance(target, torch._ops.OpOverload)
+    """Return whether a node calls an ATen operation, rather than selects one of several results."""
+    return isinstance(target, _OPERATION)
+
+
+def _writes_in_place(node: Node) -> bool:
+    return is_operation(node.target) and str(node.target).split(".")[1].endswith("_")
 
 
 def _operations(graph: GraphModule) -> list[Any]:
-    """The operations on the graph's inputs, in the order in which they run."""
+    """Return the operations on the graph's inputs, in the order in which they run."""
     nodes = dependent(graph)
     return [node.target for node in graph.graph.nodes if node in nodes and is_operation(node.target)]
 
@@ -156,12 +158,12 @@ def _operations(graph: GraphModule) -> list[Any]:
 @contextmanager
 def _quietly() -> Iterator[None]:
     with warnings.catch_warnings(), pyro.validation_enabled(False):
-        warnings.simplefilter("ignore")  # torch.jit.trace is deprecated, and nothing as quick to start replaces it
+        warnings.simplefilter("ignore")  # torch.jit.trace is deprecated, but nothing else starts as fast
         yield
 
 
-def words(error: Exception) -> str:
-    """Why something could not be recorded, and at which line of the model, in words that end a sentence."""
+def reason(error: Exception) -> str:
+    """Return why something could not be recorded, and at which line of the model, as a clause."""
     where = _line(frame for frame, _ in traceback.walk_tb(error.__traceback__))
     if "_local_scalar_dense" in str(error) or "data-dependent" in str(error).lower():
         return f"the model takes a number out of a drawn tensor, as a branch on its value does{where}"
@@ -170,25 +172,20 @@ def words(error: Exception) -> str:
 
 
 def _where_called(function: Callable, at: Tensor, operation: Any) -> str:
-    """The line of the model that calls an operation; empty where it is not the model's own doing."""
-    found: list[str] = []
+    """Return the line of the model that calls an operation; empty if it is not the model's own."""
 
-    class Watch(TorchDispatchMode):
-        def __torch_dispatch__(
-            self, func: Any, types: Any, args: tuple = (), kwargs: Mapping[str, Any] | None = None
-        ) -> Any:
-            if func is operation and not found:
-                frames = [frame for frame, _ in traceback.walk_stack(None)]
-                found.append(_line(reversed(frames)))
-            return func(*args, **(kwargs or {}))
+    def stop(*_: Any, **__: Any) -> None:
+        raise InterruptedError
 
-    with Watch():
-        function(at)
-    return found[0] if found else ""
+    try:
+        make_fx(function, {operation: stop})(at)
+    except InterruptedError as error:
+        return _line([frame for frame, _ in traceback.walk_tb(error.__traceback__)][:-1])
+    return ""
 
 
 def _line(frames: Iterable[Any]) -> str:
-    """The innermost of these frames that is a model's, in brackets; frames run from the outside in."""
+    """Return the innermost of these frames that is a model's, in brackets; frames run from the outside in."""
     standard, here = sysconfig.get_paths()["stdlib"], str(Path(__file__).parent)
     for frame in reversed(list(frames)):
         file, line = frame.f_code.co_filename, frame.f_lineno

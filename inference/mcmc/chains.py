@@ -1,4 +1,4 @@
-"""Chains of any kernel on any Pyro model: each in a process of its own, from its own seed, one bar over them all.
+"""Chains of any kernel on any Pyro model: one process and one seed per chain, one progress bar.
 
 Vehtari, Gelman, Simpson, Carpenter and Bürkner (2021), Rank-normalization, folding, and localization: an improved R̂.
 """
@@ -11,7 +11,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import joblib
 import numpy as np
 import torch
 from pyro.infer.mcmc.util import initialize_model
@@ -23,12 +22,11 @@ from ..progress import Progress
 from ..traces.draws import add_deterministic
 from ..traces.init import init_to_site
 from ..traces.isolate import check_seed, isolated
-
-Sites = dict[str, Tensor]
+from .vectors import Sites
 
 
 class Target(NamedTuple):
-    """What a kernel draws from.
+    """The density that a kernel draws from.
 
     Attributes
     ----------
@@ -43,121 +41,127 @@ class Target(NamedTuple):
     potential: Potential
 
 
-Sampler = Callable[[Target, Callable[[int], None]], tuple[Sites, dict[str, float]]]
+Sampler = Callable[[Target, Callable[[int], object]], tuple[Sites, dict[str, float]]]
+
+
+class ChainOptions(NamedTuple):
+    """Options that all samplers share, as in `nuts`; ``thin`` is the number of iterations per draw."""
+
+    num_draws: int
+    num_warmup: int
+    num_chains: int
+    seed: int
+    device: str | torch.device | None
+    progress: bool
+    thin: int = 1
+
+    @property
+    def iterations(self) -> int:
+        """Iterations per chain."""
+        return self.num_warmup + self.num_draws * self.thin
+
+    def check(self, method: str) -> None:
+        """Raise ValueError, in the method's name, for an option out of range."""
+        for name in ("num_draws", "num_warmup", "num_chains", "thin"):
+            if (value := getattr(self, name)) < 1:
+                raise ValueError(f"{method}: {name} must be at least 1, got {value}")
+        check_seed(self.seed)
+
+    def seeds(self) -> list[int]:
+        """Return one seed per chain."""
+        return [int(s) for s in np.random.SeedSequence(self.seed).generate_state(self.num_chains)]
 
 
 class Chains(NamedTuple):
-    """What all chains of a run have drawn.
+    """Draws of all chains of a run.
 
     Attributes
     ----------
     draws : dict of Tensor
         Shape (chain, draw, *site): constrained latent sites, and deterministic ones.
-    figures : dict of Tensor
-        Shape (chain,), or (chain, draw): what the kernel reports about each, ``accept_rate`` among it.
+    sample_stats : dict of Tensor
+        Shape (chain,), or (chain, draw): what the kernel reports, at least ``accept_rate`` and ``step_size``.
     r_hat, ess : dict of Tensor
-        Rank-normalised split R̂ and bulk effective sample size of every entry of every site, shape (*site).
+        Rank-normalised split R̂ and bulk effective sample size of each entry of each site, shape (*site).
     seconds : float
-        Time for the draws, in s.
+        Wall time of sampling.
     """
 
     draws: Sites
-    figures: dict[str, Tensor]
+    sample_stats: dict[str, Tensor]
     r_hat: Sites
     ess: Sites
     seconds: float
 
     @property
-    def worst(self) -> tuple[float, str]:
-        """Largest R̂, and the site that has it; 1 where nothing varies."""
-        found = ((float(value.nan_to_num(1.0).max()), name) for name, value in self.r_hat.items() if value.numel())
-        return max(found, default=(1.0, ""))
-
-    @property
     def disagreement(self) -> str:
-        """Why the chains do not stand for one distribution, in words; empty where nothing speaks against it."""
-        stuck = int((self.figures["accept_rate"] == 0).sum())
-        if stuck:
-            return f"{stuck} of {len(self.figures['accept_rate'])} chains never moved"
-        largest, site = self.worst
+        """Why the chains do not represent one distribution; empty if nothing indicates that."""
+        moved = [
+            (value[:, 1:] != value[:, :-1]).flatten(1).any(1) for value in self.draws.values() if value.shape[1] > 1
+        ]
+        if moved and (stuck := int((~torch.stack(moved).any(0)).sum())):
+            return f"{stuck} of {len(moved[0])} chains never moved"
+        largest, site = max(
+            ((float(value.nan_to_num(1.0).max()), name) for name, value in self.r_hat.items() if value.numel()),
+            default=(1.0, ""),
+        )
         if largest <= MAX_R_HAT:
             return ""
         return (
             f"the chains have not mixed (R̂ {largest:.3f} at {site!r}, at most {MAX_R_HAT} allowed): draw more, or "
-            "judge by quantities free of labels where components merely change places"
+            "judge by quantities free of labels if components merely swap places"
         )
 
-
-def check_counts(method: str, **counts: int) -> None:
-    """Raise ValueError, in the method's name, for the first count below one."""
-    for name, value in counts.items():
-        if value < 1:
-            raise ValueError(f"{method}: {name} must be at least 1, got {value}")
-
-
-def chain_seeds(seed: int, num_chains: int) -> list[int]:
-    """A seed for each chain; ValueError for one out of range."""
-    check_seed(seed)
-    return [int(s) for s in np.random.SeedSequence(seed).generate_state(num_chains)]
+    def record(self, options: ChainOptions, *problems: str) -> dict[str, Any]:
+        """Return the fields of `Info` that all samplers share; ``problems`` are sentences, or empty."""
+        found = [problem for problem in (*problems, self.disagreement) if problem]
+        return {
+            "r_hat": self.r_hat,
+            "ess": self.ess,
+            "accept_rate": self.sample_stats["accept_rate"],
+            "step_size": self.sample_stats["step_size"],
+            "num_warmup": options.num_warmup,
+            "seconds": self.seconds,
+            "seed": options.seed,
+            "converged": not found,
+            "message": "; ".join([f"drew {options.num_draws} in each of {options.num_chains} chains", *found]),
+        }
 
 
 def on_device(data: tuple, device: str | torch.device | None) -> tuple[tuple, str]:
-    """The data where the model is to run, their own place for None, and the kind of device that it is."""
+    """Move the data to the device, unless it is None; return them and the kind of device they are on."""
     if device is not None:
         data = tuple(value.to(device) if isinstance(value, Tensor) else value for value in data)
     kinds = {value.device.type for value in data if isinstance(value, Tensor)} - {"cpu"}
     return data, min(kinds, default="cpu")
 
 
-def run_chains(
-    method: str,
-    sampler: Sampler,
-    model: Callable,
-    data: tuple,
-    *,
-    iterations: int,
-    num_chains: int,
-    seed: int,
-    device: str | torch.device | None,
-    progress: bool,
-) -> Chains:
-    """Run a kernel from several starts, on as many cores as there are.
+def run_chains(method: str, sampler: Sampler, model: Callable, data: tuple, options: ChainOptions) -> Chains:
+    """Run a kernel from several starts, on as many cores as there are (one after another on an accelerator).
 
     Parameters
     ----------
     method : str
-        Title of the bar.
+        Title of the progress bar.
     sampler : callable
-        ``(target, report) -> (draws, figures)``: runs one chain. Its draws are unconstrained, shape (draw, *site);
-        its figures are numbers by name, ``accept_rate`` among them. Now and then it calls ``report`` with the number
-        of iterations done. Random numbers come from torch's generator.
+        ``(target, report) -> (draws, sample_stats)``: runs one chain. Its draws are unconstrained, shape
+        (draw, *site); its statistics are numbers by name. It calls ``report`` with the number of iterations done.
+        Random numbers come from torch's generator.
     model, data
         Any Pyro model and its arguments; discrete latent sites are enumerated and summed out.
-    iterations : int
-        Iterations of one chain.
-    num_chains : int
-    seed : int
-        Same seed, same machine, same numbers, whatever the number of cores.
-    device : str, torch.device or None
-        Where the model runs (chains follow one another on an accelerator); the data's own where None.
-    progress : bool
-
-    Raises
-    ------
-    ValueError
-        If the seed is out of range.
+    options : ChainOptions
     """
-    seeds = chain_seeds(seed, num_chains)
-    data, kind = on_device(data, device)
-    processes = min(num_chains, joblib.cpu_count()) if kind == "cpu" else 1
+    import joblib  # slow to import
 
-    begin = time.perf_counter()
-    total = num_chains * iterations
-    with tempfile.TemporaryDirectory(prefix="guidebook-") as folder, Progress(method, total, progress) as bar:
-        counters = [Path(folder) / str(chain) for chain in range(num_chains)]
+    data, kind = on_device(data, options.device)
+    processes = min(options.num_chains, joblib.cpu_count()) if kind == "cpu" else 1
+
+    begin, total = time.perf_counter(), options.num_chains * options.iterations
+    with tempfile.TemporaryDirectory(prefix="guidebook-") as folder, Progress(method, total, options.progress) as bar:
+        counters = [Path(folder) / str(chain) for chain in range(options.num_chains)]
         jobs = (
             joblib.delayed(_run_chain)(sampler, model, data, seed, counter)
-            for seed, counter in zip(seeds, counters, strict=True)
+            for seed, counter in zip(options.seeds(), counters, strict=True)
         )
         finished = threading.Event()
         watcher = threading.Thread(target=_watch, args=(counters, bar, finished), daemon=True)
@@ -170,28 +174,25 @@ def run_chains(
     seconds = time.perf_counter() - begin
 
     draws = {name: torch.stack([sites[name] for sites, _ in ended]) for name in ended[0][0]}
-    figures = {name: torch.tensor([values[name] for _, values in ended]) for name in ended[0][1]}
-    return Chains(draws, figures, *of_sites(draws), seconds)
+    sample_stats = {name: torch.tensor([stats[name] for _, stats in ended]) for name in ended[0][1]}
+    return Chains(draws, sample_stats, *of_sites(draws), seconds)
 
 
 def _watch(counters: list[Path], bar: Progress, finished: threading.Event) -> None:
-    while not finished.wait(0.5):
+    ended = False
+    while not ended:
+        ended = finished.wait(0.5)
         bar.update(sum(int(counter.read_text() or 0) for counter in counters if counter.exists()))
-    bar.update(sum(int(counter.read_text() or 0) for counter in counters if counter.exists()))
 
 
 def _run_chain(
     sampler: Sampler, model: Callable, data: tuple, seed: int, counter: Path
 ) -> tuple[Sites, dict[str, float]]:
-    """One chain, start to end; writes how many iterations it has done to the file ``counter``."""
+    """Run one chain; write the number of iterations done to the file ``counter``."""
     with isolated(seed), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         start, potential, transforms, _ = initialize_model(model, data, init_strategy=init_to_site)
-        unconstrained, figures = sampler(Target(start, potential), lambda done: _write(counter, done))
+        unconstrained, stats = sampler(Target(start, potential), lambda done: counter.write_text(str(done)))
         with torch.no_grad():
             latent = {name: transforms[name].inv(value) for name, value in unconstrained.items()}
-        return {name: value.cpu() for name, value in add_deterministic(model, latent, data).items()}, figures
-
-
-def _write(counter: Path, done: int) -> None:
-    counter.write_text(str(done))
+        return {name: value.cpu() for name, value in add_deterministic(model, latent, data).items()}, stats

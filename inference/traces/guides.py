@@ -10,7 +10,7 @@ from pyro import poutine
 from pyro.infer.autoguide import AutoGuide
 
 from .init import InitMessenger
-from .sites import nodes
+from .sites import is_plate, nodes
 
 
 def is_family(guide: Any) -> bool:
@@ -48,7 +48,8 @@ def is_point(guide: Callable, data: tuple) -> bool:
     """Whether every latent variable of the guide is a point mass."""
     with torch.no_grad():
         trace = poutine.trace(guide).get_trace(*data)
-    return all(_is_delta(nodes(trace)[name]["fn"]) for name in trace.stochastic_nodes)
+    sites = (nodes(trace)[name] for name in trace.stochastic_nodes)
+    return all(_is_delta(site["fn"]) for site in sites if not is_plate(site))
 
 
 def _without_partial(function: Any) -> Any:

@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import _disable_current_modes
 from torch.utils.weak import WeakTensorKeyDictionary
 
 R = TypeVar("R")
@@ -52,10 +53,10 @@ def _is_traced(x: Tensor) -> bool:
 
 def _checksum(x: Tensor) -> tuple:
     """Shape, type, device and a checksum of the bytes; RuntimeError if there are none to read."""
-    with torch.utils._python_dispatch._disable_current_modes():
+    with _disable_current_modes():
         data = x.detach().contiguous().reshape(-1).view(torch.uint8)
         if data.device.type == "cpu":
-            total = zlib.crc32(data.numpy())
+            total = zlib.crc32(data.numpy().data)
         else:  # copying would cost more than reading: bytes weighted by their place, modulo 2⁶⁴
             total = int((data.long() * torch.arange(1, 2 * len(data), 2, device=data.device)).sum())
     return x.shape, x.dtype, str(x.device), total

@@ -6,8 +6,10 @@ from collections.abc import Callable, Mapping
 from pyro.poutine.runtime import InferDict
 from torch import Tensor
 
+Start = Callable[[str], InferDict]
 
-def init(values: Callable[[], Mapping[str, Tensor]] | None) -> Callable[[str], InferDict]:
+
+def init(values: Callable[[], Mapping[str, Tensor]] | None) -> Start:
     """Return a function from a site's name to its ``infer`` argument, which says where a fit may start.
 
     Parameters

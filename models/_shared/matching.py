@@ -1,4 +1,4 @@
-"""Exchangeable components put in one order across draws, so that their moments mean something.
+"""Relabelling: exchangeable components put in one order across draws, so that their moments mean something.
 
 Stephens (2000), Dealing with label switching in mixture models, JRSS B 62, section 5: relabelling by a cost.
 """
@@ -30,7 +30,7 @@ def match(
     draws : dict of Tensor
         Shape (chain, draw, k, …), k the components.
     anchor : dict of Tensor, optional
-        The result of an earlier call, whose order is taken over; of its sites, those that ``cost`` looks at.
+        The result of an earlier call, whose order to adopt; only the sites that ``cost`` reads are needed.
     cost : callable
         ``(flat, target) -> (s, k, k)``: how far each component of s draws, shape (s, k, …), is from each of the
         target's, shape (k, …).

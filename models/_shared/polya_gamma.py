@@ -1,8 +1,8 @@
-"""Exact draws from the Pólya-Gamma distribution PG(1, c), which makes a logistic likelihood normal given the draw.
+"""Exact draws from the Pólya-Gamma distribution PG(1, c), given which a logistic likelihood is normal.
 
-PG(1, c) is the law of (1 / 2π²) Σ_k g[k] / ((k - ½)² + c² / 4π²), each g[k] ~ Exponential(1). It is that of X / 4, X a
-tilted Jacobi variable: with z half the size of c, its density is proportional to exp(-z² x / 2) Σ_n (-1)^n a[n](x).
-Devroye draws from the tilted a[0], and accepts by as many terms of the alternating series as it takes to decide.
+PG(1, c) is the distribution of (1 / 2π²) Σ_k g[k] / ((k - ½)² + c² / 4π²), each g[k] ~ Exponential(1). It is also that
+of X / 4, X a tilted Jacobi variable with density proportional to exp(-z² x / 2) Σ_n (-1)^n a[n](x), where z = |c| / 2.
+Devroye draws from the tilted a[0] and accepts after as many terms of the alternating series as the decision needs.
 
 References
 ----------
@@ -20,19 +20,19 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-CUT = 0.64  # where a[0] changes from its form for small x to that for large x; reference 2 finds it close to the best
+CUT = 0.64  # where a[0] changes from its form for small x to that for large x; close to optimal by reference 2
 
 
 @torch.no_grad()
 def polya_gamma(c: Tensor) -> Tensor:
     """Draw ω ~ PG(1, c), independently for every entry, with torch's generator.
 
-    Polson, Scott and Windle (2013), section 4; no approximation, whatever ``c``.
+    Polson, Scott and Windle (2013), section 4; no approximation for any ``c``.
 
     Parameters
     ----------
     c : Tensor, any shape
-        Tilt; its sign does not matter.
+        Tilt; its sign is irrelevant.
 
     Returns
     -------
@@ -53,7 +53,7 @@ def polya_gamma(c: Tensor) -> Tensor:
 
 
 def _until_accepted(propose: Callable[[Tensor], tuple[Tensor, Tensor]], z: Tensor) -> Tensor:
-    """Repeat ``z -> (values, accepted)`` for the entries not accepted yet, until none is left."""
+    """Repeat ``z -> (values, accepted)`` for the entries not accepted yet, until none are left."""
     values, accepted = propose(z)
     pending = (~accepted).nonzero().squeeze(-1)
     while len(pending):
@@ -64,10 +64,10 @@ def _until_accepted(propose: Callable[[Tensor], tuple[Tensor, Tensor]], z: Tenso
 
 
 def _propose(z: Tensor) -> tuple[Tensor, Tensor]:
-    """X from the tilted a[0], normalised, and whether the whole series accepts it.
+    """Propose X from the normalised tilted a[0], and say whether the whole series accepts it.
 
-    Beyond the cut the tilted a[0] is exponential with rate π²/8 + z²/2; below, twice exp(-z) times the density of an
-    inverse normal with mean 1/z. The masses of the two are compared by their logarithms.
+    Above the cut the tilted a[0] is exponential with rate π²/8 + z²/2; below, it is 2 exp(-z) times the density of an
+    inverse normal with mean 1/z. The two masses are compared on the log scale.
     """
     rate = math.pi**2 / 8 + z.square() / 2
     log_right = math.log(math.pi / 2) - rate.log() - rate * CUT
@@ -82,7 +82,7 @@ def _propose(z: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _series_accepts(x: Tensor) -> Tensor:
-    """Whether U a[0](x) < Σ_n (-1)^n a[n](x), U uniform: the partial sums close in on the sum from both sides."""
+    """Whether U a[0](x) < Σ_n (-1)^n a[n](x), U uniform: partial sums bound the sum alternately from both sides."""
     u = torch.rand_like(x)
     decay = torch.where(x > CUT, 0.5 * math.pi**2 * x, 2 / x)  # a[n] / a[0] = (2n + 1) exp(-n (n + 1) decay)
     partial = torch.ones_like(x)
@@ -101,7 +101,7 @@ def _series_accepts(x: Tensor) -> Tensor:
 
 
 def _left(z: Tensor) -> Tensor:
-    """Inverse normal with mean 1/z and shape 1, given that it falls below the cut."""
+    """Draw from the inverse normal with mean 1/z and shape 1, truncated to below the cut."""
     x = torch.empty_like(z)
     flat = z < 1 / CUT
     x[flat] = _until_accepted(_tilt_inverse_chi_square, z[flat])
@@ -110,7 +110,7 @@ def _left(z: Tensor) -> Tensor:
 
 
 def _tilt_inverse_chi_square(z: Tensor) -> tuple[Tensor, Tensor]:
-    """For a mean beyond the cut: 1 / N² given N² > 1 / cut, tilted by exp(-z² x / 2); N through its tail.
+    """Propose for a mean above the cut: 1 / N² given N² > 1 / cut, tilted by exp(-z² x / 2); N from its tail.
 
     N's tail beyond b = 1 / √cut: b + E / b, E ~ Exponential(1), accepted with probability exp(-(E / b)² / 2).
     """
@@ -121,9 +121,9 @@ def _tilt_inverse_chi_square(z: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _inverse_normal(z: Tensor) -> tuple[Tensor, Tensor]:
-    """For a mean below the cut: the roots of Michael, Schucany and Haas; accepted where below the cut."""
+    """Propose for a mean below the cut: the roots of Michael, Schucany and Haas; accepted if below the cut."""
     mean = 1 / z
     half = 0.5 * mean * torch.randn_like(z).square()
-    small = mean / (1 + half + (half * (2 + half)).sqrt())  # without the cancellation of the usual form
+    small = mean / (1 + half + (half * (2 + half)).sqrt())  # free of the usual form's cancellation
     x = torch.where(torch.rand_like(z) * (mean + small) <= mean, small, mean * (mean / small))
     return x, x <= CUT

@@ -1,11 +1,12 @@
-"""Rows shared out among the components of a mixture, in two matrix products a chunk of rows.
+"""Responsibilities of a mixture's components for rows, and sums weighted by them, in two matrix products per chunk.
 
-Where a component's log density is linear in features φ(x) of a row, as in every exponential family,
+If a component's log density is linear in features φ(x) of a row, as in every exponential family,
 
     log p(x[n], component k) = c[k] + θ[k] · φ(x[n]),
 
-an E-step is one product, θ φ, and all that an M-step asks for is another, r φᵀ with r the softmax of the first over the
-components. Rows pass by in chunks, in float64 whatever their own type: beside the data, memory holds a chunk.
+the E-step is one product, θ φ, and all that the M-step needs is another, r φᵀ with r, the responsibilities, the softmax
+of the first over the components. Rows are read in chunks, in float64 whatever their own type: beside the data, memory
+holds one chunk.
 
 References
 ----------
@@ -20,20 +21,20 @@ import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor
 
-_ELEMENTS = 2**20  # numbers in a chunk's features: 8 MB
-_MOST_ROWS = 2**12
-_LEAST = -600.0  # exponents below count as minus infinity: exp takes fifty times as long where it ends near zero
+_ELEMENTS = 2**20  # of a chunk's features: 8 MB
+_MAX_ROWS = 2**12
+_MIN_EXPONENT = -600.0  # below, exp gives 0 at once: near the smallest numbers it is fifty times slower
 
 
-class Shared(NamedTuple):
-    """What sharing rows out gives.
+class WeightedSums(NamedTuple):
+    """Sums over rows n, r the responsibilities.
 
     Attributes
     ----------
     log_norm : Tensor, shape (...)
         Σ_n log Σ_k p(x[n], component k), in nats.
     counts : Tensor, shape (..., k)
-        Rows to each component's name: Σ_n r[n, k].
+        N_k = Σ_n r[n, k]: (effective) number of rows per component.
     sums : Tensor, shape (..., k, f)
         Σ_n r[n, k] φ(x[n]).
     """
@@ -43,10 +44,10 @@ class Shared(NamedTuple):
     sums: Tensor
 
 
-def share_out(
+def weighted_sums(
     constant: Float[Tensor, "*batch k"], theta: Float[Tensor, "*batch k f"], blocks: Iterable[Shaped[Tensor, "f _"]]
-) -> Shared:
-    """One pass over the rows.
+) -> WeightedSums:
+    """Return sums weighted by responsibilities, in one pass over the rows.
 
     Parameters
     ----------
@@ -55,49 +56,49 @@ def share_out(
     theta : Tensor, shape (..., k, f)
         Natural parameters.
     blocks : iterable of Tensor, shape (f, rows of a chunk)
-        φ, in the type of ``theta``. A block may be overwritten once the next one is asked for.
+        φ, in the dtype of ``theta``. A block may be overwritten when the next one is asked for.
     """
     shape = constant.shape
     flat, offset = theta.reshape(-1, theta.shape[-1]), constant.reshape(-1, 1)
     total = None
     for features in blocks:
         joint = torch.addmm(offset, flat, features)
-        shares = joint.view(*shape, -1)
-        part = Shared(normalise_(shares).sum(-1), shares.sum(-1), (joint @ features.mT).view(theta.shape))
-        total = part if total is None else Shared(*(old.add_(new) for old, new in zip(total, part, strict=True)))
+        r = joint.view(*shape, -1)
+        part = WeightedSums(normalise_(r).sum(-1), r.sum(-1), (joint @ features.mT).view(theta.shape))
+        total = part if total is None else WeightedSums(*(old.add_(new) for old, new in zip(total, part, strict=True)))
     if total is None:
-        raise ValueError("products: there are no rows")
+        raise ValueError("mixture: there are no rows")
     return total
 
 
 def normalise_(joint: Float[Tensor, "*batch k n"]) -> Float[Tensor, "*batch n"]:
-    """Turn log joint densities into shares r, in place, and return the logarithm of what they were divided by."""
+    """Replace log joint densities by responsibilities, and return the logarithms of their normalisers."""
     top = joint.amax(-2, keepdim=True)
-    joint.sub_(top).clamp_(min=_LEAST).exp_()
-    torch.threshold_(joint, math.exp(_LEAST) * 2, 0.0)
+    joint.sub_(top).clamp_(min=_MIN_EXPONENT).exp_()
+    torch.threshold_(joint, math.exp(_MIN_EXPONENT) * 2, 0.0)
     total = joint.sum(-2, keepdim=True)
     joint.mul_(total.reciprocal())
     return top.add_(total.log_()).squeeze(-2)
 
 
-def entropy(shared: Shared, constant: Tensor, theta: Tensor) -> Tensor:
-    """-Σ_nk r log r in nats, shape (...), of shares that have these natural parameters."""
-    return shared.log_norm - (constant * shared.counts).sum(-1) - (theta * shared.sums).sum((-1, -2))
+def entropy(found: WeightedSums, constant: Tensor, theta: Tensor) -> Tensor:
+    """Return -Σ_nk r log r in nats, shape (...), given the parameters from which `weighted_sums` found r."""
+    return found.log_norm - (constant * found.counts).sum(-1) - (theta * found.sums).sum((-1, -2))
 
 
 def chunks(x: Shaped[Tensor, "n d"], num_features: int) -> Iterator[Float[Tensor, "_ d"]]:
-    """Rows in float64, as many at a time as have room with ``num_features`` features each."""
-    for part in x.split(rows_at_once(num_features)):
+    """Yield the rows in float64, in chunks that hold ``num_features`` features per row."""
+    for part in x.split(chunk_size(num_features)):
         yield part.double()
 
 
-def rows_at_once(num_features: int) -> int:
-    """How many rows of so many features make a chunk."""
-    return max(1, min(_MOST_ROWS, _ELEMENTS // num_features))
+def chunk_size(num_features: int) -> int:
+    """Return the number of rows in a chunk with so many features per row."""
+    return max(1, min(_MAX_ROWS, _ELEMENTS // num_features))
 
 
 def moments(x: Shaped[Tensor, "n d"]) -> tuple[Float[Tensor, " d"], Float[Tensor, "d d"]]:
-    """Mean and covariance (with 1/n) of the rows, in float64."""
+    """Return mean and covariance (with 1/n) of the rows, in float64."""
     mean = torch.stack([part.sum(0) for part in chunks(x, x.shape[1])]).sum(0) / len(x)
     square = mean.new_zeros(len(mean), len(mean))
     for part in chunks(x, x.shape[1]):

@@ -8,7 +8,7 @@ from torch import Tensor
 Params = dict[str, Tensor]
 
 
-def _never_degenerate(params: Params, expectations: Any, *data: Tensor) -> str | None:
+def _never_degenerate(params: Params, expectations: Any, *data: Any) -> str | None:
     return None
 
 

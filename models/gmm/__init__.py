@@ -31,11 +31,13 @@ References
 """
 
 from .cavi import cavi_steps
+from .covariance import Covariance
 from .em import em_steps
 from .exact import log_joint, log_joint_at, log_likelihood, posterior_predictive, responsibilities
 from .gibbs import gibbs_steps
 from .identify import identify
-from .model import Covariance, Prior, default_prior, latent_model, model, simulate
+from .model import latent_model, model, simulate
+from .prior import Prior, default_prior
 
 __all__ = [
     "Covariance",

@@ -1,4 +1,4 @@
-"""What a Gaussian mixture's conjugate prior becomes once every row has been shared out among the components."""
+"""Sufficient statistics of a Gaussian mixture's rows, and what they make of the conjugate prior."""
 
 from typing import NamedTuple
 
@@ -6,18 +6,19 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from .model import Covariance, Prior
+from .covariance import Form
+from .prior import Prior
 
 
 class Statistics(NamedTuple):
-    """Sufficient statistics of rows shared out among components.
+    """Sufficient statistics of the rows, weighted by their responsibilities.
 
     Attributes
     ----------
     counts : Tensor, shape (..., k)
-        Rows to each component's name.
+        N_k: (effective) number of rows per component.
     mean : Tensor, shape (..., k, d)
-        Their means.
+        Their means; nan for a component without rows.
     scatter : Tensor
         Sums of squares and products about those means: (..., k, d, d), tied (..., 1, d, d), diagonal (..., k, d),
         isotropic (..., k).
@@ -28,8 +29,8 @@ class Statistics(NamedTuple):
     scatter: Tensor
 
 
-class Update(NamedTuple):
-    """A normal-inverse-Wishart (or normal-inverse-gamma) posterior, a component each.
+class NormalWishart(NamedTuple):
+    """A normal-inverse-Wishart (or normal-inverse-gamma) posterior per component.
 
     Attributes
     ----------
@@ -49,44 +50,20 @@ class Update(NamedTuple):
     scale: Tensor
 
 
-def statistics(shares: Float[Tensor, "... n k"], x: Float[Tensor, "n d"], covariance: Covariance) -> Statistics:
-    """Counts, means and scatter, given each row's shares; an empty component has nan for its mean."""
-    counts = shares.sum(-2)
-    mean = (shares.mT @ x) / counts[..., None]
-    centred = x - mean.unsqueeze(-2)  # (..., k, n, d)
-    if covariance in ("full", "tied"):
-        scatter = (shares.mT.unsqueeze(-1) * centred).mT @ centred
-        scatter = scatter if covariance == "full" else scatter.sum(-3, keepdim=True)
-    else:
-        scatter = (shares.mT.unsqueeze(-1) * centred.square()).sum(-2)
-        scatter = scatter if covariance == "diagonal" else scatter.sum(-1)
-    return Statistics(counts, mean, scatter)
+def statistics(r: Float[Tensor, "... k n"], x: Float[Tensor, "n d"], form: Form) -> Statistics:
+    """Return the sufficient statistics, given each row's responsibilities r."""
+    counts = r.sum(-1)
+    mean = (r @ x) / counts.unsqueeze(-1)
+    return Statistics(counts, mean, form.scatter(r, x.mT - mean.nan_to_num().unsqueeze(-1)))
 
 
-def outer(gap: Tensor, weight: Tensor, covariance: Covariance) -> Tensor:
-    """Weighted squares and products of ``gap``, (..., k, d), in the shape of `Statistics.scatter`."""
-    if covariance in ("full", "tied"):
-        product = weight[..., None, None] * gap.unsqueeze(-1) * gap.unsqueeze(-2)
-        return product if covariance == "full" else product.sum(-3, keepdim=True)
-    square = weight[..., None] * gap.square()
-    return square if covariance == "diagonal" else square.sum(-1)
-
-
-def prior_scale(prior: Prior, covariance: Covariance) -> Tensor:
-    """Λ as one component has it: (d, d), its diagonal, or that diagonal's mean."""
-    if covariance in ("full", "tied"):
-        return prior.scale
-    return prior.scale.diagonal() if covariance == "diagonal" else prior.scale.diagonal().mean()
-
-
-def update(shared: Statistics, prior: Prior, covariance: Covariance) -> Update:
-    """The posterior of means and covariances, Bishop (2006), equations 10.60 to 10.63."""
-    counts, dim = shared.counts, shared.mean.shape[-1]
-    mean = torch.where((counts > 0)[..., None], shared.mean, prior.mean)
-    scatter = torch.nan_to_num(shared.scatter) if not (counts > 0).all() else shared.scatter
+def update(given: Statistics, prior: Prior, form: Form) -> NormalWishart:
+    """Return the posterior of means and covariances, Bishop (2006), equations 10.60 to 10.63."""
+    counts = given.counts
+    mean = torch.where((counts > 0).unsqueeze(-1), given.mean, prior.mean)
     strength = prior.mean_strength + counts
-    centre = (prior.mean_strength * prior.mean + counts[..., None] * mean) / strength[..., None]
-    between = outer(mean - prior.mean, prior.mean_strength * counts / strength, covariance)
-    rows = {"tied": lambda: counts.sum(-1, keepdim=True), "isotropic": lambda: dim * counts}
-    df = prior.df + rows.get(covariance, lambda: counts)()
-    return Update(strength, centre, df, prior_scale(prior, covariance) + scatter + between)
+    centre = (prior.mean_strength * prior.mean + counts.unsqueeze(-1) * mean) / strength.unsqueeze(-1)
+    shrinkage = (prior.mean_strength * counts / strength).unsqueeze(-1)
+    between = form.scatter(shrinkage, (mean - prior.mean).unsqueeze(-1))
+    df = prior.df + form.degrees(counts, mean.shape[-1])
+    return NormalWishart(strength, centre, df, form.project(prior.scale) + given.scatter + between)

@@ -1,25 +1,26 @@
-"""Rows shared out among normal components: the E-step of EM and of coordinate ascent, and its sums.
+"""The E-step of EM and of coordinate ascent for normal components: responsibilities, and sums weighted by them.
 
 Two ways give the same numbers. Matrix products (`models._shared.responsibilities`) expand the quadratic form about
-the data's centre, which costs half the operations or less, and digits where the data spread far in units of a
-component. Where too few would be left, every component has the rows measured from its own mean.
+the data's centre: at least twice as fast, but inaccurate if the data spread far in units of a component. Then the
+distances of all rows from each component's own mean are computed.
 """
 
 import functools
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from .._shared.responsibilities import chunks, moments, normalise_, rows_at_once, share_out
+from .._shared.responsibilities import chunk_size, chunks, moments, normalise_, weighted_sums
 from .conjugate import Statistics
-from .model import Covariance
+from .covariance import Form, form_of
+from .prior import Prior, check, default_prior
 
-_LOST = 1e-10  # nats that rounding may cost a log density
-_SHRUNK = 1e-5  # share of the second moment that a variance may be, to be had as a difference
-_WIDEST = 160  # columns beyond which products of two of them are too many to hold
-_BUILT = 5  # components for which d features cost as much to work out as to use
+_MAX_ROUNDING = 1e-10  # nats of rounding error allowed in a log density
+_MIN_SHARE = 1e-5  # a variance below this share of the second moment has lost too many digits as a difference
+_MAX_COLUMNS = 160  # beyond, products of pairs of columns take too much memory
+_COLUMNS_PER_COMPONENT = 5  # with more, products of pairs of columns take longer to compute than they save
 
 
 class Components(NamedTuple):
@@ -31,30 +32,16 @@ class Components(NamedTuple):
         c, in nats.
     loc : Tensor, shape (..., k, d)
         m.
-    root : Tensor
-        S: lower triangular (..., k, d, d), tied (..., 1, d, d), diagonal (..., k, d), isotropic (..., k).
+    inverse : Tensor
+        S⁻¹: lower triangular (..., k, d, d), tied (..., 1, d, d), diagonal (..., k, d), isotropic (..., k, 1).
     """
 
     constant: Tensor
     loc: Tensor
-    root: Tensor
+    inverse: Tensor
 
 
-class Shared(NamedTuple):
-    """Rows shared out.
-
-    Attributes
-    ----------
-    statistics : Statistics
-    log_norm : Tensor, shape (...)
-        Σ_n log Σ_k of the joint densities, in nats.
-    """
-
-    statistics: Statistics
-    log_norm: Tensor
-
-
-class Frame(NamedTuple):
+class Whitening(NamedTuple):
     """Coordinates z = S⁻¹ (x - centre) of the data.
 
     Attributes
@@ -63,212 +50,183 @@ class Frame(NamedTuple):
         Mean of the rows.
     covariance : Tensor, shape (d, d)
         Of the rows, with 1/n.
-    root : Tensor, shape (d, d)
-        S: the Cholesky factor of the covariance where components have matrices, else the identity.
-    inverse : Tensor, shape (d, d)
+    root : Tensor, shape (d, d), diagonal (d,), isotropic (1,)
+        S: that of the covariance, as a component has it.
+    inverse : Tensor
         S⁻¹.
-    square : Tensor, shape (d, d)
-        Σ_n z zᵀ.
-    reach : Tensor, shape (f,)
-        A bound of the absolute value of each feature.
+    max_abs : Tensor, shape (f,)
+        A bound on the absolute value of each feature: of the coordinates, then of their products.
     """
 
     centre: Tensor
     covariance: Tensor
     root: Tensor
     inverse: Tensor
-    square: Tensor
-    reach: Tensor
+    max_abs: Tensor
 
 
-def expect(components: Components, x: Tensor, covariance: Covariance) -> Shared:
-    """Share the rows out by their joint densities; x, shape (n, d), may have any floating-point type."""
-    frame = frame_of(x, covariance)
-    columns, many = len(frame.centre), components.constant.numel()
-    if covariance != "full" or (columns <= _WIDEST and _BUILT * many >= columns):
-        shared = _by_products(components, x, covariance, frame)
-        if shared is not None:
-            return shared
-    shared, sound = _by_distances(components, x, covariance, components.loc)
-    if not sound:
-        means = shared.statistics.mean
-        about = torch.where(torch.isfinite(means), means, components.loc)
-        shared, _ = _by_distances(components, x, covariance, about)
-    return shared
+class Rows(NamedTuple):
+    """Data, and all that they alone determine.
+
+    Attributes
+    ----------
+    x : Tensor, shape (n, d)
+        Any floating-point type.
+    prior : Prior
+        The default one, in float64.
+    whitening : Whitening
+    features : Tensor, shape (f, n), or None
+        φ of all rows if they fit one chunk.
+    """
+
+    x: Tensor
+    prior: Prior
+    whitening: Whitening
+    features: Tensor | None
 
 
-def entropy(components: Components, shared: Shared, covariance: Covariance) -> Tensor:
-    """Entropy of the shares that `expect` gives, in nats, shape (...): log_norm less the expected log joint density."""
-    (counts, mean, scatter), (constant, loc, root) = shared.statistics, components
-    inverse, gap = _inverse(root, loc, covariance), mean.nan_to_num() - loc
-    if covariance in ("full", "tied"):
-        gap = (inverse @ gap.unsqueeze(-1)).squeeze(-1)
-        inside = ((inverse @ scatter.nan_to_num()) * inverse).sum((-1, -2, -3))
-    else:
-        gap, scatter = inverse * gap, scatter.nan_to_num()
-        inside = (inverse.square() * (scatter if covariance == "diagonal" else scatter.unsqueeze(-1))).sum((-1, -2))
-    return shared.log_norm + 0.5 * inside - (counts * (constant - 0.5 * gap.square().sum(-1))).sum(-1)
+def prepare(x: Tensor | Rows, num_components: int, covariance: str) -> Rows:
+    """Return data with what they alone determine; unchanged if it is there already.
 
-
-def frame_of(x: Tensor, covariance: Covariance) -> Frame:
-    """Coordinates for the data, worked out once for a tensor."""
-    return _remembered_frame(x, x._version, covariance)
-
-
-@functools.lru_cache(maxsize=4)
-def _remembered_frame(x: Tensor, version: int, kind: Covariance) -> Frame:  # the version counts x's changes
-    centre, covariance = moments(x)
-    root = inverse = _eye(len(centre), centre.device)
-    if kind in ("full", "tied"):
-        factor, info = torch.linalg.cholesky_ex(covariance)
-        if not info:
-            root, inverse = factor, torch.linalg.solve_triangular(factor, root, upper=False)
+    Raises
+    ------
+    ValueError
+        For an unknown covariance, more components than rows, or data without a `default_prior`.
+    """
+    if isinstance(x, Rows):
+        return x
+    form = form_of(covariance)
+    check(num_components, len(x))
+    prior = default_prior(x, num_components, torch.float64)
+    centre, matrix = moments(x)
+    root = form.root(form.project(matrix))
+    inverse = form.inverse(root)
     furthest = torch.zeros_like(centre)
     for part in chunks(x, len(centre)):
-        furthest = torch.maximum(furthest, ((part - centre) @ inverse.mT).abs().amax(0))
-    reach = _features(furthest.unsqueeze(-1), "full" if kind == "tied" else kind).squeeze(-1)
-    return Frame(centre, covariance, root, inverse, len(x) * (inverse @ covariance @ inverse.mT), reach)
+        furthest = torch.maximum(furthest, form.times(inverse, (part - centre).mT).abs().amax(-1))
+    max_abs = torch.cat([furthest.unsqueeze(-1), _products(furthest.unsqueeze(-1), form)]).squeeze(-1)
+    rows = Rows(x, prior, Whitening(centre, matrix, root, inverse, max_abs), None)
+    return rows._replace(features=next(_features(rows, form))) if len(x) <= _chunk_size(rows, form) else rows
 
 
-def _by_products(components: Components, x: Tensor, covariance: Covariance, frame: Frame) -> Shared | None:
-    """Two products a chunk; None where rounding would cost too much."""
-    constant, loc, root = components
-    dim = len(frame.centre)
-    middle = (loc - frame.centre) @ frame.inverse.mT
-    if covariance in ("full", "tied"):
-        inner = torch.linalg.solve_triangular(frame.inverse @ root, _eye(dim, loc.device), upper=False)
-        precision = inner.mT @ inner
+def expect(components: Components, rows: Rows, form: Form) -> tuple[Statistics, Tensor]:
+    """Return expected statistics under the responsibilities, and Σ_n log Σ_k of the joint densities, in nats (...)."""
+    many, columns = components.constant.numel(), rows.x.shape[1]
+    if form.tied or not form.matrices or columns <= min(_MAX_COLUMNS, _COLUMNS_PER_COMPONENT * many):
+        found = _by_products(components, rows, form)
+        if found is not None:
+            return found
+    found, accurate = _by_distances(components, rows.x, form, components.loc)
+    if not accurate:
+        mean = found[0].mean
+        found, _ = _by_distances(components, rows.x, form, torch.where(mean.isfinite(), mean, components.loc))
+    return found
+
+
+def expected_log_joint(components: Components, given: Statistics, form: Form) -> Tensor:
+    """Σ_nk r[n, k] log p(x[n], k), shape (...), for responsibilities that have these statistics."""
+    gap = given.mean.nan_to_num() - components.loc
+    density = components.constant - 0.5 * squared_distance(components.inverse, gap, form)
+    return (given.counts * density).sum(-1) - 0.5 * form.traces(components.inverse, given.scatter).sum(-1)
+
+
+def squared_distance(inverse: Tensor, gap: Tensor, form: Form) -> Tensor:
+    """‖S⁻¹ gap‖², shape (..., k), for gaps (..., k, d)."""
+    return form.times(inverse, gap.unsqueeze(-1)).square().sum((-1, -2))
+
+
+def _by_products(components: Components, rows: Rows, form: Form) -> tuple[Statistics, Tensor] | None:
+    """Two matrix products per chunk; None if rounding would cost too much."""
+    whitening, (num_rows, dim) = rows.whitening, rows.x.shape
+    root = whitening.root
+    middle = form.times(whitening.inverse, (components.loc - whitening.centre).mT).mT
+    if form.matrices:
+        inverse = components.inverse @ root
+        precision, pairs = inverse.mT @ inverse, _pairs(dim, root.device)
         linear = (precision @ middle.unsqueeze(-1)).squeeze(-1)
-        pairs = _pairs(dim, loc.device)
         quadratic = precision.flatten(-2).index_select(-1, pairs.entry) * pairs.factor
     else:
-        precision = root.square().reciprocal()
-        precision = precision if covariance == "diagonal" else precision.unsqueeze(-1)
-        linear, quadratic = middle * precision, -0.5 * precision
-    constant = constant - 0.5 * (linear * middle).sum(-1)
+        precision = (components.inverse * root).square()
+        linear, quadratic = precision * middle, -0.5 * precision
+    constant = components.constant - 0.5 * (linear * middle).sum(-1)
     theta = torch.cat([linear, quadratic.expand(*constant.shape, -1)], -1)
-    far = float((theta.abs() @ frame.reach).max())
-    if not far * torch.finfo(loc.dtype).eps < _LOST:
+    if not float((theta.abs() @ whitening.max_abs).max()) * torch.finfo(theta.dtype).eps < _MAX_ROUNDING:
         return None
 
-    theta = linear if covariance == "tied" else theta
-    log_norm, counts, sums = share_out(constant, theta, _blocks(x, covariance, frame))
-    first, second = sums[..., :dim], sums[..., dim:]
-    mean = first / counts.unsqueeze(-1)
-    if covariance == "full":
-        total = second.index_select(-1, _pairs(dim, loc.device).place).unflatten(-1, (dim, dim))
-        scatter = total - first.unsqueeze(-1) * mean.unsqueeze(-2)
-    elif covariance == "tied":
-        log_norm = log_norm - 0.5 * (precision * frame.square).sum((-1, -2)).squeeze(-1)
-        total = frame.square
-        scatter = (total - first.mT @ mean.nan_to_num()).unsqueeze(-3)
+    blocks = _features(rows, form) if rows.features is None else [rows.features]
+    log_norm, counts, sums = weighted_sums(constant, linear if form.tied else theta, blocks)
+    mean, second = sums[..., :dim] / counts.unsqueeze(-1), sums[..., dim:]
+    scatter = -form.scatter(counts.unsqueeze(-1), mean.nan_to_num().unsqueeze(-1))
+    if form.tied:  # Σ z zᵀ = n I, whatever the responsibilities
+        log_norm = log_norm - 0.5 * num_rows * precision.diagonal(dim1=-2, dim2=-1).sum((-1, -2))
+        total = num_rows * torch.eye(dim, dtype=theta.dtype, device=theta.device)
     else:
-        total = second
-        scatter = total - (first * mean if covariance == "diagonal" else (first * mean).sum(-1, keepdim=True))
-    if not _sound(scatter, total, covariance):
+        second = second.index_select(-1, _pairs(dim, root.device).place) if form.matrices else second
+        total = second.reshape(scatter.shape)
+    scatter = total + scatter
+    if not _accurate(scatter, total, form):
         return None
-    if covariance in ("full", "tied"):
-        scatter = frame.root @ scatter @ frame.root.mT
-        mean = mean @ frame.root.mT
-    elif covariance == "isotropic":
-        scatter = scatter.squeeze(-1)
-    return Shared(Statistics(counts, frame.centre + mean, scatter), log_norm)
+    scatter = root @ scatter @ root.mT if form.matrices else root.square() * scatter
+    return Statistics(counts, whitening.centre + form.times(root, mean.mT).mT, scatter), log_norm
 
 
-def _by_distances(components: Components, x: Tensor, covariance: Covariance, about: Tensor) -> tuple[Shared, bool]:
-    """Distances from each component's mean, sums from means ``about`` it, and whether these leave the scatter sound."""
-    constant, loc, root = components
-    matrices = covariance in ("full", "tied")
-    inverse = _inverse(root, loc, covariance)
-    same = about is loc
+def _by_distances(
+    components: Components, x: Tensor, form: Form, about: Tensor
+) -> tuple[tuple[Statistics, Tensor], bool]:
+    """Distances from each component's mean, sums about points ``about``; and whether the scatter is accurate."""
+    constant, loc, inverse = components
     counts, log_norm = torch.zeros_like(constant), constant.new_zeros(constant.shape[:-1])
-    first = torch.zeros_like(loc)
-    second = loc.new_zeros(*loc.shape, loc.shape[-1]) if matrices else torch.zeros_like(loc)
-    for part in x.split(max(128, rows_at_once(16 * loc.numel()))):
+    first, second = torch.zeros_like(loc), loc.new_zeros(())
+    for part in x.split(max(128, chunk_size(16 * loc.numel()))):
         rows = part.double().mT
         gap = rows - loc.unsqueeze(-1)  # (..., k, d, b)
-        joint = inverse @ gap if matrices else inverse.unsqueeze(-1) * gap
-        shares = constant.unsqueeze(-1) - 0.5 * joint.square_().sum(-2)
-        log_norm += normalise_(shares).sum(-1)
-        counts += shares.sum(-1)
-        gap = gap if same else rows - about.unsqueeze(-1)
-        shared = shares.unsqueeze(-2) * gap
-        first += shared.sum(-1)
-        second += shared @ gap.mT if matrices else (shared * gap).sum(-1)
+        r = constant.unsqueeze(-1) - 0.5 * form.times(inverse, gap).square_().sum(-2)
+        log_norm += normalise_(r).sum(-1)
+        counts += r.sum(-1)
+        gap = gap if about is loc else rows - about.unsqueeze(-1)
+        first += (gap @ r.unsqueeze(-1)).squeeze(-1)
+        second = second + form.scatter(r, gap)
     shift = first / counts.unsqueeze(-1)
-    scatter = second - (first.unsqueeze(-1) * shift.unsqueeze(-2) if matrices else first * shift)
-    if covariance == "tied":
-        second, scatter = second.sum(-3, keepdim=True), scatter.nan_to_num().sum(-3, keepdim=True)
-    elif covariance == "isotropic":
-        second, scatter = second.sum(-1, keepdim=True), scatter.sum(-1, keepdim=True)
-    sound = _sound(scatter, second, covariance)
-    if covariance == "isotropic":
-        scatter = scatter.squeeze(-1)
-    return Shared(Statistics(counts, about + shift, scatter), log_norm), sound
+    scatter = second - form.scatter(counts.unsqueeze(-1), shift.nan_to_num().unsqueeze(-1))
+    return (Statistics(counts, about + shift, scatter), log_norm), _accurate(scatter, second, form)
 
 
-def _inverse(root: Tensor, loc: Tensor, covariance: Covariance) -> Tensor:
-    """S⁻¹ of `Components`: (..., k, d, d), tied (..., 1, d, d), diagonal (..., k, d), isotropic (..., k, 1)."""
-    if covariance in ("full", "tied"):
-        return torch.linalg.solve_triangular(root, _eye(loc.shape[-1], loc.device), upper=False)
-    return (root if covariance == "diagonal" else root.unsqueeze(-1)).reciprocal()
-
-
-def _sound(scatter: Tensor, total: Tensor, covariance: Covariance) -> bool:
+def _accurate(scatter: Tensor, total: Tensor, form: Form) -> bool:
     """Whether no variance is so small a difference of second moments that few digits are left of it."""
-    if covariance in ("full", "tied"):
+    if form.matrices:
         scatter, total = scatter.diagonal(dim1=-2, dim2=-1), total.diagonal(dim1=-2, dim2=-1)
-    return not bool((scatter < _SHRUNK * total).any())
+    return not bool((scatter < _MIN_SHARE * total).any())
 
 
-def _blocks(x: Tensor, covariance: Covariance, frame: Frame) -> Iterable[Tensor]:
-    """Features of all rows, chunk by chunk; of few rows, worked out once for a tensor."""
-    size = rows_at_once(_num_features(len(frame.centre), covariance))
-    if len(x) <= size:
-        return [_remembered_features(x, x._version, covariance)]
-    return _stream(x, covariance, frame, size)
+def _chunk_size(rows: Rows, form: Form) -> int:
+    """Rows in a chunk of φ: of the columns and, unless all components have their coefficients in common, products."""
+    dim = rows.x.shape[1]
+    return chunk_size(dim if form.tied else len(rows.whitening.max_abs))
 
 
-@functools.lru_cache(maxsize=4)
-def _remembered_features(x: Tensor, version: int, covariance: Covariance) -> Tensor:
-    frame = frame_of(x, covariance)
-    return _features(_coordinates(x, covariance, frame), covariance)
+def _features(rows: Rows, form: Form) -> Iterator[Tensor]:
+    """Yield φ of all rows as columns, chunk by chunk; each chunk overwrites the last."""
+    whitening, (num_rows, dim) = rows.whitening, rows.x.shape
+    size = _chunk_size(rows, form)
+    buffer = whitening.centre.new_empty(dim if form.tied else len(whitening.max_abs), min(size, num_rows))
+    for part in rows.x.split(size):
+        out = buffer[:, : len(part)]
+        out[:dim] = form.times(whitening.inverse, (part.double() - whitening.centre).mT)
+        if not form.tied:
+            _products(out[:dim], form, out[dim:])
+        yield out
 
 
-def _stream(x: Tensor, covariance: Covariance, frame: Frame, size: int) -> Iterator[Tensor]:
-    buffer = frame.centre.new_empty(_num_features(len(frame.centre), covariance), size)
-    for part in x.split(size):
-        found = buffer[:, : len(part)]
-        _features(_coordinates(part, covariance, frame), covariance, found)
-        yield found
-
-
-def _coordinates(x: Tensor, covariance: Covariance, frame: Frame) -> Tensor:
-    """Coordinates of rows x, as columns."""
-    gap = (x.double() - frame.centre).mT
-    return frame.inverse @ gap if covariance in ("full", "tied") else gap
-
-
-def _features(z: Tensor, covariance: Covariance, out: Tensor | None = None) -> Tensor:
-    """φ of columns z, (d, b): z itself; if full all products, if diagonal the squares, if isotropic their sum."""
-    dim = len(z)
-    if out is None:
-        out = z.new_empty(_num_features(dim, covariance), z.shape[1])
-    out[:dim] = z
-    if covariance == "full":
-        start = dim
-        for i in range(dim):
-            torch.mul(z[i], z[i:], out=out[start : start + dim - i])
-            start += dim - i
-    elif covariance == "diagonal":
-        torch.mul(z, z, out=out[dim:])
-    elif covariance == "isotropic":
-        torch.sum(z.square(), 0, keepdim=True, out=out[dim:])
+def _products(z: Tensor, form: Form, out: Tensor | None = None) -> Tensor:
+    """Products of columns z, (d, n), that have coefficients: of all pairs, squares, or (isotropic) their sum."""
+    if not form.matrices:
+        return torch.sum(z.square(), 0, keepdim=True, out=out) if form.shared else torch.mul(z, z, out=out)
+    start, dim = 0, len(z)
+    out = z.new_empty(dim * (dim + 1) // 2, z.shape[1]) if out is None else out
+    for i in range(dim):
+        torch.mul(z[i], z[i:], out=out[start : start + dim - i])
+        start += dim - i
     return out
-
-
-def _num_features(dim: int, covariance: Covariance) -> int:
-    return dim + {"full": dim * (dim + 1) // 2, "tied": 0, "diagonal": dim, "isotropic": 1}[covariance]
 
 
 class _Pairs(NamedTuple):
@@ -286,8 +244,3 @@ def _pairs(dim: int, device: torch.device) -> _Pairs:
     place[row, column] = place[column, row] = torch.arange(len(row), device=device)
     factor = torch.where(row == column, -0.5, -1.0).double()
     return _Pairs(row * dim + column, factor, place.flatten())
-
-
-@functools.lru_cache(maxsize=8)
-def _eye(dim: int, device: torch.device) -> Tensor:
-    return torch.eye(dim, dtype=torch.float64, device=device)

@@ -5,23 +5,25 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.distributions import Chi2, Dirichlet, Gamma, MultivariateNormal, Normal
+from torch.distributions import Chi2, Dirichlet, Normal
 
 from .._shared.steps import Params, Steps
-from .conjugate import Statistics, prior_scale, update
-from .e_step import Components, expect, frame_of
-from .model import Covariance, Prior, as_matrices, check, remembered_prior, start_loc
+from .conjugate import Statistics, update
+from .covariance import Covariance, Form, align, as_matrices, form_of
+from .e_step import Components, Rows, expect, prepare, squared_distance
+from .model import k_means
+from .prior import Prior
 
 
 class Expectations(NamedTuple):
-    """What the E-step hands on.
+    """Result of the E-step.
 
     Attributes
     ----------
     counts, mean, scatter : Tensor
-        `Statistics` of the rows, shared out by p(component | row).
+        Expected `Statistics` under p(component | row).
     objective : Tensor, shape (...)
-        log p(x), and the prior's log density if that counts, in nats; nan where a covariance is singular.
+        log p(x), plus the prior's log density if ``map``, in nats; nan if a covariance is singular.
     """
 
     counts: Tensor
@@ -40,9 +42,9 @@ def em_steps(
     """Expectation maximisation, Bishop (2006), section 9.2.2.
 
     The likelihood is unbounded: a component that shrinks onto a few rows, or onto a plane, gains without end.
-    Such parameters are no optimum: a full covariance with d rows or fewer to its name, or any covariance with an
-    eigenvalue below ``floor`` in units in which the whole data set has covariance one. The joint density with the
-    prior is bounded, and has no such optimum.
+    Such parameters are degenerate: a full covariance with d rows or fewer, or any covariance with an eigenvalue below
+    ``floor`` in units in which the whole data set has covariance one. The joint density with the prior is bounded, and
+    has no such optimum.
 
     Parameters
     ----------
@@ -54,7 +56,7 @@ def em_steps(
     map : bool
         Whether to maximise the log joint density of the model's own sites, rather than the likelihood.
     prior : Prior, optional
-        For ``map``; `default_prior` of the data where left out.
+        For ``map``; default: `default_prior` of the data.
 
     Returns
     -------
@@ -62,120 +64,103 @@ def em_steps(
         Even restarts begin at k-means (k-means++ seeds), odd ones at random rows with the data's covariance.
         Parameters are ``weights``, ``loc`` and ``covariance``.
     """
+    form = form_of(covariance)
 
-    def the_prior(x: Tensor) -> Prior:
-        return prior or remembered_prior(x, num_components, torch.float64)
+    def rows_of(x: Tensor | Rows) -> Rows:
+        return prepare(x, num_components, covariance)
 
-    def init(restart: int, x: Tensor) -> Params:
-        return start(restart, x, num_components, covariance)
+    def init(restart: int, x: Tensor | Rows) -> Params:
+        return start(restart, rows_of(x), num_components, form)
 
-    def e_step(params: Params, x: Tensor) -> Expectations:
-        shared = expect(components_at(params, covariance), x, covariance)
-        own = log_prior(params, the_prior(x), covariance) if map else 0
-        return Expectations(*shared.statistics, shared.log_norm + own)
-
-    def m_step(expectations: Expectations, x: Tensor) -> Params:
-        shared = Statistics(*expectations[:3])
+    def e_step(params: Params, x: Tensor | Rows) -> Expectations:
+        rows = rows_of(x)
+        components = components_at(params, form)
+        found, log_density = expect(components, rows, form)
         if map:
-            return _mode(shared, the_prior(x), covariance)
-        counts, rows = shared.counts, len(x)
-        if covariance == "tied":
-            sigma = shared.scatter / rows
-        elif covariance == "isotropic":
-            sigma = shared.scatter / (x.shape[1] * counts)
-        else:
-            sigma = shared.scatter / (counts[..., None] if covariance == "diagonal" else counts[..., None, None])
-        return {"weights": counts / rows, "loc": shared.mean, "covariance": sigma}
+            log_density = log_density + log_prior(params["weights"], components, prior or rows.prior, form)
+        return Expectations(*found, log_density)
+
+    def m_step(expectations: Expectations, x: Tensor | Rows) -> Params:
+        counts, mean, scatter, _ = expectations
+        if map:
+            return _mode(Statistics(counts, mean, scatter), prior or rows_of(x).prior, form)
+        sigma = scatter / align(form.degrees(counts, mean.shape[-1]), scatter)
+        return {"weights": counts / counts.sum(-1, keepdim=True), "loc": mean, "covariance": sigma}
 
     def objective(params: Params, expectations: Expectations) -> Tensor:
         return expectations.objective
 
-    def degenerate(params: Params, expectations: Expectations, x: Tensor) -> str | None:
-        counts, dim = expectations.counts, x.shape[1]
+    def degenerate(params: Params, expectations: Expectations, x: Tensor | Rows) -> str | None:
+        counts, dim = expectations.counts, params["loc"].shape[-1]
         if map:
             return None
         if covariance == "full" and not (counts > dim).all():
             return f"a component holds {float(counts.min()):.1f} rows, and a full covariance needs more than {dim}"
-        root = torch.linalg.cholesky(frame_of(x, covariance).covariance)
         sigma = as_matrices(params["covariance"], params["loc"])
         if not torch.isfinite(sigma).all():
             return "a component holds no row"
+        root = torch.linalg.cholesky(rows_of(x).whitening.covariance)
         half = torch.linalg.solve_triangular(root, sigma, upper=False)
         relative = torch.linalg.eigvalsh(torch.linalg.solve_triangular(root, half.mT, upper=False)).min()
         if relative < floor:
             return f"a covariance has collapsed: relative eigenvalue {float(relative):.1e}, below the floor {floor:g}"
         return None
 
-    return Steps(init, e_step, m_step, objective, degenerate, batched=True)
+    return Steps(init, e_step, m_step, objective, degenerate, prepare=lambda x: (rows_of(x),), batched=True)
 
 
-def components_at(params: Params, covariance: Covariance) -> Components:
+def components_at(params: Params, form: Form) -> Components:
     """Log joint densities at these weights, means and covariances; nan for a component with a singular covariance."""
-    loc, sigma = params["loc"], params["covariance"]
-    if covariance in ("full", "tied"):
-        root, info = torch.linalg.cholesky_ex(sigma)
-        if info.any():
-            root = torch.where((info == 0)[..., None, None], root, torch.nan)
-        log_det = root.diagonal(dim1=-2, dim2=-1).log().sum(-1)
-    else:
-        root = sigma.sqrt()
-        log_det = root.log().sum(-1) if covariance == "diagonal" else loc.shape[-1] * root.log()
-    constant = params["weights"].log() - log_det - 0.5 * loc.shape[-1] * math.log(2 * math.pi)
-    return Components(constant, loc, root)
+    loc, root = params["loc"], form.root(params["covariance"])
+    diagonal = root.diagonal(dim1=-2, dim2=-1) if form.matrices else root.expand_as(loc)
+    constant = params["weights"].log() - diagonal.log().sum(-1) - 0.5 * loc.shape[-1] * math.log(2 * math.pi)
+    return Components(constant, loc, form.inverse(root))
 
 
-def start(restart: int, x: Tensor, num_components: int, covariance: Covariance) -> Params:
-    """Parameters to begin with, float64: k-means' centres, or on odd restarts rows at random; one wide covariance."""
-    check(num_components, covariance, len(x))
-    loc = start_loc(x, num_components) if restart % 2 == 0 else x[torch.randperm(len(x))[:num_components]]
-    copies = 1 if covariance == "tied" else num_components
-    scale = prior_scale(remembered_prior(x, num_components, torch.float64), covariance)
+def start(restart: int, rows: Rows, num_components: int, form: Form) -> Params:
+    """Starting values, float64: k-means' centres, or on odd restarts random rows; one wide covariance."""
+    x = rows.x
+    loc = k_means(x, num_components)[0] if restart % 2 == 0 else x[torch.randperm(len(x))[:num_components]]
+    scale = form.project(rows.prior.scale)
     weights = scale.new_full((num_components,), 1 / num_components)
+    copies = 1 if form.tied else num_components
     return {"weights": weights, "loc": loc.double(), "covariance": scale.expand(copies, *scale.shape)}
 
 
-def log_prior(params: Params, prior: Prior, covariance: Covariance) -> Tensor:
-    """Log density, shape (...), of the sites of `model` under its prior, at these weights, means and covariances."""
-    loc, sigma, dim = params["loc"], params["covariance"], len(prior.mean)
-    concentration = loc.new_full((loc.shape[-2],), prior.concentration)
-    weights = Dirichlet(concentration, validate_args=False).log_prob(params["weights"])
-    if covariance in ("full", "tied"):
-        scale_tril, info = torch.linalg.cholesky_ex(sigma)
-        scale_tril = torch.where((info == 0)[..., None, None], scale_tril, torch.nan)
-        root = torch.linalg.cholesky(prior.scale)
-        factor = torch.linalg.solve_triangular(scale_tril, root.expand_as(scale_tril), upper=False).mT  # A
-        df = prior.df - dim + 1 + torch.arange(dim, dtype=loc.dtype, device=loc.device)
-        row, column = torch.triu_indices(dim, dim, 1)
-        square = factor.diagonal(dim1=-2, dim2=-1).square()
-        spread = Chi2(df, validate_args=False).log_prob(square).sum((-1, -2))
-        normal = Normal(loc.new_zeros(()), 1.0, validate_args=False)
-        spread = spread + normal.log_prob(factor[..., row, column]).sum((-1, -2))
-        scale_tril = scale_tril / prior.mean_strength**0.5
-        centre = MultivariateNormal(prior.mean, scale_tril=scale_tril, validate_args=False)
-        return weights + spread + centre.log_prob(loc).sum(-1)
-    gamma = Gamma(prior.df / 2, prior_scale(prior, covariance) / 2, validate_args=False)
-    spread = gamma.log_prob(1 / sigma).flatten(weights.dim()).sum(-1)
-    sd = (sigma / prior.mean_strength).sqrt()
-    sd = sd if covariance == "diagonal" else sd.unsqueeze(-1)
-    return weights + spread + Normal(prior.mean, sd, validate_args=False).log_prob(loc).sum((-1, -2))
+def log_prior(weights: Tensor, components: Components, prior: Prior, form: Form) -> Tensor:
+    """Log density, shape (...), of the sites of `model` under its prior, at these weights and components."""
+    num_components, dim = components.loc.shape[-2:]
+    concentration = weights.new_full((num_components,), prior.concentration)
+    of_weights = Dirichlet(concentration, validate_args=False).log_prob(weights)
+
+    root = form.root(form.project(prior.scale))
+    lower = components.inverse @ root if form.matrices else (components.inverse * root)[..., None, None]  # Aᵀ
+    size = lower.shape[-1]
+    df = prior.df - size + 1 + torch.arange(size, dtype=weights.dtype, device=weights.device)
+    row, column = torch.tril_indices(size, size, -1, device=weights.device)
+    of_scale = Chi2(df, validate_args=False).log_prob(lower.diagonal(dim1=-2, dim2=-1).square()).sum(-1)
+    of_scale = of_scale + Normal(0.0, 1.0, validate_args=False).log_prob(lower[..., row, column]).sum(-1)
+    if not form.matrices:
+        of_scale = of_scale + 2 * root.log()  # the site is 1/σ² = A² / Λ
+
+    distance = squared_distance(components.inverse, components.loc - prior.mean, form)
+    log_density = components.constant - weights.log() + 0.5 * dim * math.log(prior.mean_strength)
+    of_loc = log_density - 0.5 * prior.mean_strength * distance
+    return of_weights + of_scale.flatten(of_weights.dim()).sum(-1) + of_loc.sum(-1)
 
 
-def _mode(shared, prior: Prior, covariance: Covariance) -> Params:
-    """Mode of the sites' joint density given the rows' shares.
+def _mode(given: Statistics, prior: Prior, form: Form) -> Params:
+    """Mode of the sites' joint density given the rows' responsibilities.
 
-    For full and tied covariances the columns of the Bartlett factor separate: with R the Cholesky factor of the
-    updated Λ, Σ = T Tᵀ where T is R with its column j divided by the root of that column's count.
+    The columns of the Bartlett factor separate: with R the Cholesky factor of the updated Λ, Σ = T Tᵀ where T is R with
+    its column j divided by the root of that column's count.
     """
-    counts, (components, dim) = shared.counts, shared.mean.shape[-2:]
-    weights = counts + prior.concentration - 1
-    posterior = update(shared, prior, covariance)
-    if covariance in ("full", "tied"):
-        means = 1 if covariance == "full" else components  # how many normals of the means share a covariance
-        column = posterior.df[..., None] - dim - 1 + means + torch.arange(dim, dtype=counts.dtype, device=counts.device)
-        root = torch.linalg.cholesky(posterior.scale) / column.sqrt().unsqueeze(-2)
-        sigma = root @ root.mT
-    elif covariance == "diagonal":
-        sigma = posterior.scale / (posterior.df - 1).unsqueeze(-1)
-    else:
-        sigma = posterior.scale / (posterior.df + dim - 2)
-    return {"weights": weights / weights.sum(-1, keepdim=True), "loc": posterior.mean, "covariance": sigma}
+    posterior = update(given, prior, form)
+    weights = given.counts + prior.concentration - 1
+    scale = form.blocks(posterior.scale)
+    df, size = align(posterior.df, scale[..., 0, 0]), scale.shape[-1]
+    means = given.mean.numel() * size // scale.numel()  # how many means share a block
+    column = df.unsqueeze(-1) - size - 1 + means + torch.arange(size, dtype=df.dtype, device=df.device)
+    root = torch.linalg.cholesky(scale) / column.sqrt().unsqueeze(-2)
+    weights = weights / weights.sum(-1, keepdim=True)
+    return {"weights": weights, "loc": posterior.mean, "covariance": (root @ root.mT).reshape(posterior.scale.shape)}

@@ -5,13 +5,16 @@ import math
 import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor
+from torch.distributions import Categorical, MixtureSameFamily, MultivariateNormal
 
 from .._shared.steps import Params
-from .model import Covariance, Prior, as_matrices, remembered_prior, scale_tril_at
+from .covariance import Covariance, as_matrices, cholesky, form_of
+from .model import scale_tril_at
+from .prior import Prior, remembered_prior
 
 
 def log_joint(sites: Params, x: Float[Tensor, "n d"]) -> Float[Tensor, "... n k"]:
-    """Logarithm of p(x[n], component k) for every row and component; nan for a component with a singular covariance.
+    """Return log p(x[n], component k) for every row and component; nan for a component with a singular covariance.
 
     Parameters
     ----------
@@ -20,8 +23,7 @@ def log_joint(sites: Params, x: Float[Tensor, "n d"]) -> Float[Tensor, "... n k"
     x : Tensor, shape (n, d)
     """
     loc, dim = sites["loc"], x.shape[1]
-    scale_tril, info = torch.linalg.cholesky_ex(as_matrices(sites["covariance"], loc))
-    scale_tril = torch.where((info == 0)[..., None, None], scale_tril, torch.nan)
+    scale_tril = cholesky(as_matrices(sites["covariance"], loc))
     centred = (x - loc.unsqueeze(-2)).mT  # (..., k, d, n)
     whitened = torch.linalg.solve_triangular(scale_tril, centred, upper=False)
     log_det = scale_tril.diagonal(dim1=-2, dim2=-1).log().sum(-1)
@@ -37,7 +39,7 @@ def log_joint_at(
     covariance: Covariance = "full",
     prior: Prior | None = None,
 ) -> Float[Tensor, "... n k"]:
-    """`log_joint` at the sites that `model` samples, with Σ in its Bartlett factor or as precisions.
+    """Return `log_joint` at the sites that `model` samples, with Σ as its Bartlett factor or as precisions.
 
     Parameters
     ----------
@@ -47,7 +49,7 @@ def log_joint_at(
     num_components, covariance, prior
         As for `model`.
     """
-    if covariance in ("full", "tied"):
+    if form_of(covariance).matrices:
         scale = (prior or remembered_prior(x, num_components)).scale
         scale_tril = scale_tril_at(sites["bartlett_diagonal"], sites.get("bartlett_upper"), scale)
         sigma = scale_tril @ scale_tril.mT
@@ -57,24 +59,24 @@ def log_joint_at(
 
 
 def log_likelihood(sites: Params, x: Float[Tensor, "n d"]) -> Float[Tensor, "... n"]:
-    """Logarithm of p(x[n]) for every row, in nats, the component summed out; arguments as for `log_joint`."""
+    """Return log p(x[n]) for every row, in nats, the component summed out; arguments as for `log_joint`."""
     return log_joint(sites, x).logsumexp(-1)
 
 
 def responsibilities(sites: Params, x: Float[Tensor, "n d"]) -> Float[Tensor, "... n k"]:
-    """p(component | row), Bishop (2006), equation 9.13; arguments as for `log_joint`."""
+    """Return p(component | row), Bishop (2006), equation 9.13; arguments as for `log_joint`."""
     return log_joint(sites, x).softmax(-1)
 
 
 def posterior_predictive(sites: Params, num_rows: int, *, seed: int = 0) -> Shaped[Tensor, "... n d"]:
-    """New rows from the mixture at every draw of its parameters.
+    """Draw new rows from the mixture at every draw of its parameters.
 
     Parameters
     ----------
     sites : dict
         As for `log_joint`.
     num_rows : int
-        Rows a draw.
+        Rows per draw.
     seed : int
 
     Returns
@@ -82,13 +84,7 @@ def posterior_predictive(sites: Params, num_rows: int, *, seed: int = 0) -> Shap
     Tensor, shape (..., num_rows, d)
     """
     loc = sites["loc"]
-    leading, (components, dim) = loc.shape[:-2], loc.shape[-2:]
-    scale_tril = torch.linalg.cholesky(as_matrices(sites["covariance"], loc)).expand(*leading, components, dim, dim)
+    normal = MultivariateNormal(loc, as_matrices(sites["covariance"], loc))
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        component = torch.multinomial(sites["weights"].reshape(-1, components), num_rows, replacement=True)
-        noise = torch.randn(len(component), num_rows, dim, 1, dtype=loc.dtype).to(loc)
-    draw = torch.arange(len(component))[:, None]
-    centre = loc.reshape(-1, components, dim)[draw, component]
-    root = scale_tril.reshape(-1, components, dim, dim)[draw, component]
-    return (centre + (root @ noise).squeeze(-1)).reshape(*leading, num_rows, dim)
+        return MixtureSameFamily(Categorical(sites["weights"]), normal).sample((num_rows,)).movedim(0, -2)

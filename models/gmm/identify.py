@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from .._shared.matching import match
-from .model import as_matrices
+from .covariance import as_matrices
 
 
 def identify(draws: dict[str, Tensor], anchor: dict[str, Tensor] | None = None) -> dict[str, Tensor]:

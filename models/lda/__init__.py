@@ -1,28 +1,28 @@
-"""Latent Dirichlet allocation: every word of a document comes from one of K topics, mixed in the document's own shares.
+"""Latent Dirichlet allocation: every word of a document comes from one of K topics, with the document's own weights.
 
     topic_words[k]   ~ Dirichlet(eta, …, eta)             (over the V words of the vocabulary)
     topic_weights[n] ~ Dirichlet(alpha, …, alpha)         (over the K topics)
     z[t]             ~ Categorical(topic_weights[n])      for each token t of document n
     w[t]             ~ Categorical(topic_words[z[t]])
 
-`model` has z summed out and sees a document as counts x[n] of its words; `latent_model` keeps a z for every token.
-The density of the counts is that of the tokens in one order, Σ_v x[n, v] log Σ_k topic_weights[n, k] topic_words[k, v],
-without the multinomial coefficient: it is a constant of the data, and without it both models, all bounds and the sum
-over assignments of tokens to topics have one evidence.
+`model` has z summed out and sees a document as counts x[n] of its words; `latent_model` has a z for every token.
+The density of the counts is that of the tokens in one order, Σ_v x[n, v] log Σ_k topic_weights[n, k] topic_words[k, v].
+The multinomial coefficient is left out: it is a constant of the data, and without it both models, all bounds and the
+sum over assignments of tokens to topics refer to the same evidence.
 
 ======  =================  =======  ====================================================
 symbol  site               shape    support
 ======  =================  =======  ====================================================
-φ       ``topic_words``    (k, v)   simplex a topic
-θ       ``topic_weights``  (n, k)   simplex a document
-z       ``z``              (t)      {0, …, k - 1}; in `latent_model` alone
-w       ``w``              (t)      {0, …, v - 1}, observed; in `latent_model` alone
+φ       ``topic_words``    (k, v)   one simplex per topic
+θ       ``topic_weights``  (n, k)   one simplex per document
+z       ``z``              (t)      {0, …, k - 1}; only in `latent_model`
+w       ``w``              (t)      {0, …, v - 1}, observed; only in `latent_model`
 x       ``x``              (n, v)   whole numbers from zero up
 ======  =================  =======  ====================================================
 
-Data are a tensor of counts, dense or sparse; `as_counts` makes one of a NumPy array or a SciPy sparse matrix, and every
-function here but `model` calls it itself. Work goes with the counts that are not zero. Concentrations well below one
-put draws near the edge of the simplex: fit in float64.
+Data are a tensor of counts, dense or sparse; `as_counts` makes one from a NumPy array or a SciPy sparse matrix, and
+every function here except `model` calls it. Cost is proportional to the number of nonzero counts. Concentrations well
+below one put draws near the edge of the simplex: fit in float64.
 
 References
 ----------
@@ -33,12 +33,13 @@ References
 """
 
 from .cavi import Expectations, cavi_steps
-from .corpus import Corpus, as_counts, check_counts
+from .corpus import Corpus
 from .distributions import BagOfWords
-from .exact import log_evidence, log_joint_collapsed, log_likelihood, same_topic_probability
+from .exact import log_evidence, log_joint_collapsed, log_likelihood
 from .gibbs import gibbs_steps
 from .heldout import perplexity, split_tokens, transform
 from .identify import identify, overview, topics
+from .inputs import as_counts, check_counts
 from .model import latent_model, model, posterior_predictive, simulate
 
 __all__ = [
@@ -58,7 +59,6 @@ __all__ = [
     "overview",
     "perplexity",
     "posterior_predictive",
-    "same_topic_probability",
     "simulate",
     "split_tokens",
     "topics",

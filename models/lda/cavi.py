@@ -1,4 +1,4 @@
-"""Coordinate ascent on the ELBO with q(topic_words) q(topic_weights) q(z), Dirichlets and a categorical a token.
+"""Coordinate ascent on the ELBO with q(topic_words) q(topic_weights) q(z): Dirichlets, and a categorical per token.
 
 References
 ----------
@@ -15,27 +15,26 @@ from torch import Tensor
 from torch.distributions import Dirichlet, Gamma
 
 from .._shared.steps import Params, Steps
-from .corpus import Corpus, blocks, check_options, read, warn_of_gaps
+from .corpus import Corpus, blocks
 from .exact import log_dirichlet_ratio
-from .gibbs import SITES
-from .responsibilities import allocate, scaled, scaled_rows
-from .sparse import pattern
+from .inputs import check_options, prepare, read, warn_of_gaps
+from .responsibilities import TokenResponsibilities, row_scaled_exp, row_scaled_exp_of, token_responsibilities
 
-_INNER = 2  # updates of the tokens' topics and of the documents' weights, in turn, for one of the topics
-_EARLY_SWEEPS, _EARLY_INNER = 10, 10  # before the first: documents' weights found anew each time
-# A weight once near alpha hardly grows again, as E log of it is about -1 / alpha: documents that keep their weights
-# while topics are still vague end at a worse bound (by 10,000 nats on Reuters, K = 20) and predict worse.
+_INNER = 2  # alternating updates of q(z) and q(topic_weights) per update of q(topic_words)
+_EARLY_SWEEPS, _EARLY_INNER = 10, 10  # before the first sweep: documents' weights start afresh each time
+# A weight close to alpha hardly grows again, since E log of it is about -1 / alpha: documents that keep their weights
+# while topics are still vague reach a worse bound (by 10,000 nats on Reuters, K = 20) and predict worse.
 
 
 class Expectations(NamedTuple):
-    """What q(z) says about the corpus: all that the M-step and the bound need.
+    """What the M-step and the bound need of q(z).
 
     Attributes
     ----------
     topic_words : Tensor, shape (k, v)
-        Concentrations of topics given it: eta, and the expected tokens of each topic that are each word.
+        Optimal concentrations of topics: eta, plus the expected tokens of each topic that are each word.
     topic_weights : Tensor, shape (n, k)
-        Concentrations of documents' weights given it: alpha, and the expected tokens with each topic.
+        Optimal concentrations of documents' weights: alpha, plus the expected tokens with each topic.
     entropy : Tensor, scalar
         Of q(z), in nats.
     """
@@ -58,36 +57,21 @@ def cavi_steps(num_topics: int = 20, alpha: float = 0.1, eta: float = 0.01) -> S
     Returns
     -------
     Steps
-        Topics of unlike documents (`seeded_topics`) are improved by a few sweeps that forget the documents' weights in
-        between. Parameters are those of q: ``topic_words.concentration`` (k, v) and ``topic_weights.concentration``
-        (n, k). The E-step updates q(z) and q(topic_weights) in turn, and the M-step q(topic_words). The objective is
-        the ELBO in nats, at the q(topic_weights) that is best for the q(z) given.
+        Parameters are those of q: ``topic_words.concentration`` (k, v) and ``topic_weights.concentration`` (n, k).
+        They start at `start`. The E-step updates q(z) and q(topic_weights) in turn, and the M-step q(topic_words). The
+        objective is the ELBO in nats, at the q(topic_weights) that is best for the given q(z).
     """
 
-    def init(restart: int, x: Tensor) -> Params:
-        check_options(num_topics, alpha, eta)
+    def init(restart: int, x: Tensor | Corpus) -> Params:
         corpus = read(x)
         warn_of_gaps(corpus)
-        params = {"topic_words.concentration": seeded_topics(corpus, num_topics).add_(eta)}
-        even = {"topic_weights.concentration": corpus.counts.new_ones(corpus.num_rows, num_topics)}
-        for _ in range(_EARLY_SWEEPS):
-            params = m_step(e_step(params | even, x, _EARLY_INNER), x)
-        return params
+        return start(corpus, num_topics, alpha, eta)
 
-    def e_step(params: Params, x: Tensor, updates: int = _INNER) -> Expectations:
-        corpus = read(x)
-        topics = params["topic_words.concentration"].mT
-        total = topics.sum(0).digamma()
-        room = torch.empty_like(corpus.counts)
-        words = scaled_rows(lambda rows: topics[rows].digamma().sub_(total), topics)
-        weights = params["topic_weights.concentration"]
-        for _ in range(updates - 1):
-            weights = allocate(scaled(log_expectation(weights)), words, corpus, room).of_documents().add_(alpha)
-        of_documents, of_words, entropy = allocate(scaled(log_expectation(weights)), words, corpus, room).expect()
-        return Expectations(of_words.add_(eta).mT, of_documents.add_(alpha), entropy)
+    def e_step(params: Params, x: Tensor | Corpus) -> Expectations:
+        return expect(params, read(x), alpha, eta, _INNER)
 
-    def m_step(expectations: Expectations, x: Tensor) -> Params:
-        return {f"{name}.concentration": getattr(expectations, name) for name in SITES}
+    def m_step(expectations: Expectations, x: Tensor | Corpus) -> Params:
+        return maximise(expectations)
 
     def objective(params: Params, expectations: Expectations) -> Tensor:
         words, best = params["topic_words.concentration"].mT, expectations.topic_words.mT
@@ -103,22 +87,61 @@ def cavi_steps(num_topics: int = 20, alpha: float = 0.1, eta: float = 0.01) -> S
 
     def draw(params: Params, num_draws: int) -> Params:
         return {
-            name: Dirichlet(params[f"{name}.concentration"], validate_args=False).sample(torch.Size([num_draws]))
-            for name in SITES
+            name.removesuffix(".concentration"): Dirichlet(value, validate_args=False).sample(torch.Size([num_draws]))
+            for name, value in params.items()
         }
 
-    return Steps(init, e_step, m_step, objective, draw=draw)
+    return Steps(init, e_step, m_step, objective, prepare=prepare, draw=draw)
+
+
+def start(x: Tensor | Corpus, num_topics: int, alpha: float, eta: float) -> Params:
+    """Return the parameters of q to start from: topics of unlike documents, after a few sweeps.
+
+    In between, these sweeps forget the documents' weights.
+    """
+    check_options(num_topics, alpha, eta)
+    corpus = read(x)
+    params = {"topic_words.concentration": seeded_topics(corpus, num_topics).add_(eta)}
+    even = {"topic_weights.concentration": corpus.counts.new_ones(corpus.num_rows, num_topics)}
+    for _ in range(_EARLY_SWEEPS):
+        params = maximise(expect(params | even, corpus, alpha, eta, _EARLY_INNER))
+    return params
+
+
+def expect(params: Params, corpus: Corpus, alpha: float, eta: float, num_updates: int) -> Expectations:
+    """Update q(z) and q(topic_weights) in turn, ``num_updates`` times."""
+    topics = params["topic_words.concentration"].mT
+    total = topics.sum(0).digamma()
+    workspace = torch.empty_like(corpus.counts)
+    words = row_scaled_exp_of(lambda rows: topics[rows].digamma().sub_(total), topics)
+    weights = params["topic_weights.concentration"]
+
+    def update(weights: Tensor) -> TokenResponsibilities:
+        return token_responsibilities(row_scaled_exp(log_expectation(weights)), words, corpus, workspace)
+
+    for _ in range(num_updates - 1):
+        weights = update(weights).document_topics().add_(alpha)
+    document_topics, word_topics, entropy = update(weights).expect()
+    return Expectations(word_topics.add_(eta).mT, document_topics.add_(alpha), entropy)
+
+
+def maximise(expectations: Expectations) -> Params:
+    """Update q(topic_words), and take over q(topic_weights)."""
+    return {
+        "topic_words.concentration": expectations.topic_words,
+        "topic_weights.concentration": expectations.topic_weights,
+    }
 
 
 def seeded_topics(corpus: Corpus, num_topics: int) -> Tensor:
-    """Expected tokens of each topic that are each word, (k, v), to start from: documents about one drawn at random.
+    """Return the expected tokens of each topic that are each word, (k, v), to start from.
 
-    Documents are drawn one after the other, with probabilities proportional to the squared distance from those drawn
-    before (Arthur and Vassilvitskii 2007), one less the affinity Σ_v √(p_v q_v) of their words. Each document goes to
-    the nearest; to every topic come as many tokens of all words, and a little noise, which parts equal ones. On Reuters
-    held-out perplexity is 6 to 10 % lower than from random topics.
+    Seed documents are drawn one after the other, with probability proportional to their squared distance from the seeds
+    so far (Arthur and Vassilvitskii 2007), where distance is one minus the affinity Σ_v √(p_v q_v) of their words. Each
+    document's tokens go to the nearest seed's topic. Every topic also gets an equal share of all tokens, and a little
+    noise, which separates equal topics. On Reuters held-out perplexity is 6 to 10 % lower than from random topics.
     """
-    products, totals = pattern(corpus), corpus.totals
+    totals = corpus.totals
     ones = torch.ones_like(totals)
     root = totals.index_select(0, corpus.document)
     torch.div(corpus.counts, root, out=root).sqrt_()
@@ -126,24 +149,24 @@ def seeded_topics(corpus: Corpus, num_topics: int) -> Tensor:
     for k in range(num_topics):
         chance = torch.where(totals > 0, (1 - affinity).clamp(min=0) ** 2, 0)
         seed = int(torch.multinomial(chance if chance.sum() > 0 else ones, 1))
-        own = slice(int(products.documents[seed]), int(products.documents[seed + 1]))
+        own = slice(int(corpus.document_starts[seed]), int(corpus.document_starts[seed + 1]))
         words = totals.new_zeros(corpus.num_features, 1).index_put_((corpus.word[own],), root[own, None])
-        alike = products.by_document(root, words).squeeze(-1)
+        alike = corpus.sum_by_document(root, words).squeeze(-1)
         topic = torch.where(alike > affinity, k, topic)
         affinity = torch.maximum(affinity, alike)
     del root
     member = torch.nn.functional.one_hot(topic, num_topics).to(totals)
     tokens = totals.new_empty(corpus.num_features, num_topics).mT
-    for words, sums in products.by_word(corpus.counts, member):
+    for words, sums in corpus.sum_by_word(corpus.counts, member):
         tokens[:, words] = sums.mT
     tokens += tokens.sum(0) / num_topics
     hundred = tokens.new_full((tokens.shape[1],), 100.0)
     noise = Gamma(hundred, hundred)
-    for of_topic in tokens:
-        of_topic *= noise.sample()
+    for row in tokens:
+        row *= noise.sample()
     return tokens
 
 
 def log_expectation(concentration: Tensor) -> Tensor:
-    """E log p for p ~ Dirichlet(concentration), both (…, d)."""
+    """Return E log p for p ~ Dirichlet(concentration), both (…, d)."""
     return concentration.digamma().sub_(concentration.sum(-1, keepdim=True).digamma())

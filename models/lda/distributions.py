@@ -8,7 +8,8 @@ from torch import Generator, Size, Tensor
 from torch.fx.experimental.proxy_tensor import get_proxy_mode
 from torch.types import _size
 
-from .corpus import chunks, read
+from .corpus import chunks
+from .inputs import read
 
 
 class BagOfWords(TorchDistribution):
@@ -17,7 +18,7 @@ class BagOfWords(TorchDistribution):
     Parameters
     ----------
     weights : Tensor, shape (…, n, k)
-        Shares of the topics in each document.
+        Topic weights of each document.
     topic_words : Tensor, shape (…, 1, k, v) or (k, v)
         Probabilities of words in each topic, the same for all documents.
     total_count : Tensor, shape (…, n), optional
@@ -42,7 +43,7 @@ class BagOfWords(TorchDistribution):
         return constraints.independent(constraints.nonnegative_integer, 1)
 
     def log_prob(self, value: Any) -> Tensor:
-        """Log density of counts (n, v), dense or sparse, by their entries that are not zero; or (…, n, v), dense."""
+        """Return the log density of counts: (n, v), dense or sparse, by nonzero entries; or (…, n, v), dense."""
         shared = self.topic_words.squeeze(-3) if self.topic_words.dim() > 2 else self.topic_words
         if value.dim() != 2 or _is_traced(value):
             return torch.xlogy(value, self.weights @ shared).sum(-1)
@@ -57,7 +58,7 @@ class BagOfWords(TorchDistribution):
         return density.index_add(-1, corpus.document, torch.cat(terms, -1)) if terms else density
 
     def sample(self, sample_shape: _size = ()) -> Tensor:
-        """Counts, shape (*sample_shape, …, n, v).
+        """Draw counts, shape (*sample_shape, …, n, v).
 
         Raises
         ------
@@ -74,7 +75,7 @@ class BagOfWords(TorchDistribution):
 
 
 def draw_words(probs: Tensor, totals: Tensor, generator: Generator | None = None) -> Tensor:
-    """Counts (…, v) of ``totals`` (…) tokens with probabilities (…, v), by inverting the distribution function."""
+    """Draw counts (…, v) of ``totals`` (…) tokens with probabilities (…, v), by inverting the cumulative sums."""
     longest = int(totals.max()) if totals.numel() else 0
     cumulative = probs.cumsum(-1)
     shape = (*totals.shape, longest)
@@ -85,6 +86,6 @@ def draw_words(probs: Tensor, totals: Tensor, generator: Generator | None = None
 
 
 def _is_traced(value: Tensor) -> bool:
-    """Whether the counts are an argument of a graph being traced, so that their zeros may not be left out."""
+    """Whether the counts are an argument of a graph being traced, so that zeros may not be skipped."""
     mode = get_proxy_mode()
     return mode is not None and value in mode.tracer.tensor_tracker

@@ -1,4 +1,4 @@
-"""Exact densities: of documents given the sites, of tokens and topics without them, and of tiny corpora whole."""
+"""Exact densities: of documents given the sites, of tokens and their topics without them, and of tiny corpora."""
 
 import math
 from collections.abc import Iterator
@@ -9,14 +9,15 @@ from jaxtyping import Float
 from torch import Tensor
 
 from .._shared.steps import Params
-from .corpus import Corpus, as_counts, check_options, chunks, read
+from .corpus import Corpus, chunks
 from .distributions import BagOfWords
+from .inputs import as_counts, check_options, read
 
 _MOST_ASSIGNMENTS = 2**22
 
 
 def log_likelihood(sites: Params, x: Any) -> Float[Tensor, "*batch n"]:
-    """Log density of each document given topics and its weights, tokens' topics summed out, in nats.
+    """Return the log density of each document given topics and its weights, in nats.
 
     Parameters
     ----------
@@ -27,7 +28,7 @@ def log_likelihood(sites: Params, x: Any) -> Float[Tensor, "*batch n"]:
     Returns
     -------
     Tensor, shape (…, n)
-        Of the tokens in one order: without the multinomial coefficient.
+        Of the tokens in one order (without the multinomial coefficient), their topics summed out.
     """
     words = sites["topic_words"].unsqueeze(-3)
     return BagOfWords(sites["topic_weights"], words, validate_args=False).log_prob(as_counts(x))
@@ -40,14 +41,14 @@ def log_joint_collapsed(
     alpha: float = 0.1,
     eta: float = 0.01,
 ) -> Float[Tensor, "*batch"]:
-    """Logarithm of p(w, z | alpha, eta), θ and φ integrated out, in nats: Griffiths and Steyvers (2004), eqs 2 and 3.
+    """Return log p(w, z | alpha, eta), θ and φ integrated out, in nats: Griffiths and Steyvers (2004), eqs 2 and 3.
 
     Parameters
     ----------
     document_topics : Tensor, shape (…, n, k)
-        How many tokens of each document have each topic.
+        Number of tokens of each document with each topic.
     topic_words : Tensor, shape (…, k, v)
-        How many tokens of each topic are each word.
+        Number of tokens of each topic that are each word.
     alpha, eta : float
         Concentrations of the priors.
     """
@@ -55,7 +56,7 @@ def log_joint_collapsed(
 
 
 def log_dirichlet_ratio(counts: Tensor, concentration: float) -> Tensor:
-    """Log of B(c + counts) / B(c), (…) from (…, d): labels in one order, their Dirichlet shares integrated out."""
+    """Return log B(c + counts) / B(c), (…) from (…, d): labels in one order, their probabilities integrated out."""
     size = counts.shape[-1]
     constant = math.lgamma(size * concentration) - size * math.lgamma(concentration)
     total = counts.sum(-1) + size * concentration
@@ -63,12 +64,12 @@ def log_dirichlet_ratio(counts: Tensor, concentration: float) -> Tensor:
 
 
 def log_evidence(x: Any, num_topics: int = 2, *, alpha: float = 0.1, eta: float = 0.01) -> Tensor:
-    """Logarithm of p(w | alpha, eta), by summing over every assignment of tokens to topics, in nats, float64.
+    """Return log p(w | alpha, eta) by summing over all assignments of tokens to topics, in nats, float64.
 
     Parameters
     ----------
     x : Tensor, ndarray, or SciPy sparse matrix or array; shape (n, v)
-        A tiny corpus: `num_topics` to the power of its tokens may not exceed 2²².
+        A tiny corpus: ``num_topics`` to the power of its tokens may not exceed 2²².
     num_topics : int
         K.
     alpha, eta : float
@@ -80,31 +81,12 @@ def log_evidence(x: Any, num_topics: int = 2, *, alpha: float = 0.1, eta: float 
         If there are too many assignments.
     """
     check_options(num_topics, alpha, eta)
-    parts = [joint for _, joint in _assignments(read(x), num_topics, alpha, eta)]
-    return torch.cat(parts).logsumexp(0)
+    return torch.cat(list(_log_joints(read(x), num_topics, alpha, eta))).logsumexp(0)
 
 
-def same_topic_probability(x: Any, num_topics: int = 2, *, alpha: float = 0.1, eta: float = 0.01) -> Tensor:
-    """p(z[s] = z[t] | w) for every two tokens, shape (t, t), float64, by enumeration; no relabelling changes it.
-
-    Tokens stand document by document, and by word within a document. Arguments and errors as for `log_evidence`.
-    """
-    check_options(num_topics, alpha, eta)
-    corpus = read(x)
-    evidence = log_evidence(x, num_topics, alpha=alpha, eta=eta)
-    tokens = int(corpus.counts.sum())
-    together = torch.zeros(tokens, tokens, dtype=torch.float64)
-    for topic, joint in _assignments(corpus, num_topics, alpha, eta):
-        weight = (joint - evidence).exp()
-        for k in range(num_topics):
-            member = (topic == k).double()
-            together += member.mT @ (weight[:, None] * member)
-    return together
-
-
-def _assignments(corpus: Corpus, num_topics: int, alpha: float, eta: float) -> Iterator[tuple[Tensor, Tensor]]:
-    """Assignments (a, t) and their log p(w, z), shape (a,), a chunk at a time."""
-    document, word = corpus.tokens()
+def _log_joints(corpus: Corpus, num_topics: int, alpha: float, eta: float) -> Iterator[Tensor]:
+    """Yield log p(w, z) of every assignment z, shape (a,), a chunk at a time."""
+    document, word = corpus.tokens
     length = len(document)
     if length * math.log(num_topics) > math.log(_MOST_ASSIGNMENTS):
         raise ValueError(
@@ -118,5 +100,4 @@ def _assignments(corpus: Corpus, num_topics: int, alpha: float, eta: float) -> I
         code = torch.arange(part.start, min(part.stop, num_topics**length))
         topic = code[:, None] // power % num_topics
         member = torch.nn.functional.one_hot(topic, num_topics).double().mT
-        joint = log_joint_collapsed((member @ of_document).mT, member @ of_word, alpha=alpha, eta=eta)
-        yield topic, joint
+        yield log_joint_collapsed((member @ of_document).mT, member @ of_word, alpha=alpha, eta=eta)

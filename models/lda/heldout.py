@@ -1,4 +1,4 @@
-"""Documents that the fit has not seen: their topic weights, and one perplexity for whatever gives topics.
+"""Documents that a fit has not seen: their topic weights, and a perplexity for topics from any source.
 
 References
 ----------
@@ -6,6 +6,7 @@ References
 2. Wallach, Murray, Salakhutdinov and Mimno (2009), Evaluation methods for topic models, ICML: document completion.
 """
 
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -14,41 +15,43 @@ from torch import Tensor
 
 from .._shared.steps import Params
 from .cavi import log_expectation
-from .corpus import Corpus, check_options, chunks, read
+from .corpus import Corpus, chunks
+from .inputs import check_options, read
 from .responsibilities import document_topics
 
-_AT_ONCE = 2**20  # numbers in the topics of the draws worked on at once
+_AT_ONCE = 2**20  # numbers in a batch of draws of the topics
 
 
 def transform(
     sites: Params, x: Any, *, alpha: float = 0.1, num_steps: int = 200, tol: float = 1e-6
 ) -> Float[Tensor, "*batch n k"]:
-    """Topic weights of documents given topics: the mean of q, by the fixed point of Blei, Ng and Jordan, 5.2.
+    """Infer topic weights of documents given topics: the mean of q, by the fixed point of Blei, Ng and Jordan, 5.2.
 
-    With the topics known, q(topic_weights[n]) is a Dirichlet and q(z) a categorical a token; their updates alternate
+    With known topics, q(topic_weights[n]) is a Dirichlet and q(z) a categorical per token; updates alternate, starting
     from uniform q(z). A document without tokens gets the prior's mean.
 
     Parameters
     ----------
     sites : dict
-        ``topic_words`` (…, k, v), with any dimensions on the left; other sites are not looked at.
+        ``topic_words`` (…, k, v), with any dimensions on the left; other sites are ignored.
     x : Tensor, ndarray, or SciPy sparse matrix or array; shape (n, v)
-        New documents, or old ones.
+        New documents or old.
     alpha : float
         Concentration of the prior over a document's topics.
     num_steps : int
-        Most updates.
+        Maximum number of updates.
     tol : float
-        Updates stop when no document's weights change by more than this.
+        Stop when no weight changes by more than this.
 
     Raises
     ------
     ValueError
-        If the topics are over another number of words.
+        If topics and documents differ in their number of words.
     """
     check_options(1, alpha)
     words = sites["topic_words"]
     corpus = _same_words(words, read(x))
+    corpus = replace(corpus, counts=corpus.counts.to(words))
     weights = [_infer(part, corpus, alpha, num_steps, tol) for part in _batches(words)]
     return torch.cat(weights).reshape(*words.shape[:-2], corpus.num_rows, words.shape[-2])
 
@@ -56,34 +59,34 @@ def transform(
 def perplexity(
     topic_words: Float[Tensor, "*batch k v"], x: Any, *, alpha: float = 0.1, seed: int = 0, observed: float = 0.5
 ) -> float:
-    """Held-out perplexity by document completion, Wallach et al. (2009), section 3: lower is better.
+    """Return the held-out perplexity by document completion, Wallach et al. (2009), section 3: lower is better.
 
-    Every document's tokens are split at random; `transform` infers its weights from the one part, and the other is
-    scored: exp(-Σ log p(token) / tokens), p(token) = Σ_k weights_k topic_words_kv, averaged over draws of the topics.
-    Topics of any library are scored alike: their rows must sum to one.
+    Every document's tokens are split at random: `transform` infers its weights from one part, and the other is scored:
+    exp(-Σ log p(token) / tokens), p(token) = Σ_k weights_k topic_words_kv, averaged over draws of the topics. Topics
+    may come from any library: rows must sum to one.
 
     Parameters
     ----------
     topic_words : Tensor, shape (…, k, v)
         Topics, or draws of them, with any dimensions on the left.
     x : Tensor, ndarray, or SciPy sparse matrix or array; shape (n, v)
-        Documents that the topics were not fitted to.
+        Documents to which the topics were not fitted.
     alpha : float
         Concentration of the prior over a document's topics.
     seed : int
         Of the split.
     observed : float
-        Share of each document's tokens, rounded down, that the weights are inferred from; between 0 and 1.
+        Fraction of each document's tokens, rounded down, from which weights are inferred; between 0 and 1.
 
     Returns
     -------
     float
-        inf where a token is impossible under all topics.
+        inf if a token is impossible under all topics.
 
     Raises
     ------
     ValueError
-        If no token is left to score, or the topics are over another number of words or do not sum to one.
+        If no token is left to score, topics do not sum to one, or their number of words differs from the documents'.
     """
     sums = topic_words.sum(-1)
     if not torch.allclose(sums, torch.ones_like(sums), atol=1e-4):
@@ -104,19 +107,19 @@ def perplexity(
 
 
 def split_tokens(x: Any, *, observed: float = 0.5, seed: int = 0) -> tuple[Tensor, Tensor]:
-    """Split every document's tokens at random in two corpora, sparse tensors of x's shape that add up to it.
+    """Split every document's tokens at random into two corpora, sparse tensors of x's shape that add up to it.
 
     Parameters
     ----------
     x : Tensor, ndarray, or SciPy sparse matrix or array; shape (n, v)
     observed : float
-        Share of each document's tokens, rounded down, that go to the first; between 0 and 1.
+        Fraction of each document's tokens, rounded down, that go to the first; between 0 and 1.
     seed : int
     """
     if not 0 <= observed <= 1:
         raise ValueError(f"lda: observed must lie between 0 and 1, got {observed}")
     corpus = read(x)
-    document, word = (index.cpu() for index in corpus.tokens())
+    document, word = (index.cpu() for index in corpus.tokens)
     key = torch.rand(len(document), generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
     order = (document + key).argsort()  # random within a document
     totals = corpus.totals.cpu()
@@ -133,9 +136,8 @@ def split_tokens(x: Any, *, observed: float = 0.5, seed: int = 0) -> tuple[Tenso
 
 
 def _infer(words: Tensor, corpus: Corpus, alpha: float, num_steps: int, tol: float) -> Tensor:
-    """Weights (s, n, k) for s draws of the topics, (s, k, v)."""
+    """Return weights (s, n, k) for s draws of the topics, (s, k, v)."""
     logs = words.clamp(min=torch.finfo(words.dtype).tiny).log().mT.contiguous()
-    corpus = corpus._replace(counts=corpus.counts.to(words))
     topics = words.shape[-2]
     mean = words.new_full((len(words), corpus.num_rows, topics), 1 / topics)
     total = (topics * alpha + corpus.totals).unsqueeze(-1)
@@ -149,7 +151,7 @@ def _infer(words: Tensor, corpus: Corpus, alpha: float, num_steps: int, tol: flo
 
 
 def _batches(words: Tensor) -> tuple[Tensor, ...]:
-    """Draws (s, k, v) of topics (…, k, v), as many at a time as fit."""
+    """Split topics (…, k, v) into batches of draws, (s, k, v), that fit in memory."""
     flat = words.reshape(-1, *words.shape[-2:])
     return flat.split(max(1, _AT_ONCE // flat[0].numel()))
 

@@ -1,4 +1,4 @@
-"""Quantities of a topic model that do not depend on the order of its topics."""
+"""Topics relabelled into one order, and quantities that do not depend on their order."""
 
 from collections.abc import Sequence
 
@@ -11,40 +11,40 @@ _DRAWS = 64  # compared at once
 
 
 def identify(draws: Sites, anchor: Sites | None = None) -> Sites:
-    """Put the topics of all draws in one order, by the Hellinger distance between topics.
+    """Relabel the topics of all draws into one order, by the Hellinger distance between topics.
 
     Parameters
     ----------
     draws : dict
-        ``topic_words`` (chain, draw, k, v) and, if there, ``topic_weights`` (chain, draw, n, k).
+        ``topic_words`` (chain, draw, k, v) and, optionally, ``topic_weights`` (chain, draw, n, k).
     anchor : dict, optional
-        The result of an earlier call, whose order is taken over.
+        The result of an earlier call, whose order to use.
 
     Returns
     -------
     dict
         The same sites, in one order.
     """
-    return _turned(match(_turned(draws), None if anchor is None else _turned(anchor), _distance))
+    return _topics_first(match(_topics_first(draws), None if anchor is None else _topics_first(anchor), _distance))
 
 
 def overview(draws: Sites, anchor: Sites | None = None, *, words: Tensor) -> Sites:
-    """A few figures a topic, where a whole vocabulary of them would be too many to compare.
+    """Summarise each topic by a few quantities, since a whole vocabulary would be too many to compare.
 
     Parameters
     ----------
     draws, anchor : dict
         As for `identify`.
     words : Tensor of int, shape (w,)
-        Columns to look at, such as those of the most frequent words.
+        Columns of the words to compare, such as the most frequent ones.
 
     Returns
     -------
     dict
-        ``share`` (chain, draw, k): weight of each topic, averaged over documents; ``topic_words`` (chain, draw, k, w):
-        probabilities of the words given that it is one of them, and 0 for words that the anchor's topic (these draws'
-        own, without one) has less often than one in w: their spread is next to nothing, and a shift in units of it
-        says nothing about the topic. Topics are matched by all of those words.
+        ``share`` (chain, draw, k): weight of each topic, averaged over documents. ``topic_words`` (chain, draw, k, w):
+        probabilities of these words among themselves, and 0 for words whose probability in the anchor's topic (without
+        an anchor, in these draws) is below 1 / w: their posterior sd is close to zero, so a shift in units of it says
+        nothing about the topic. Topics are matched by all of these words.
     """
     found = draws["topic_words"][..., words]
     found = {"topic_words": found / found.sum(-1, keepdim=True)}
@@ -58,19 +58,20 @@ def overview(draws: Sites, anchor: Sites | None = None, *, words: Tensor) -> Sit
 
 
 def topics(sites: Sites, vocabulary: Sequence[str], top_words: int = 10) -> list[list[str]]:
-    """The most probable words of each topic, most probable first.
+    """Return the most probable words of each topic, most probable first.
 
     Parameters
     ----------
     sites : dict
-        ``topic_words``: a point (k, v), or draws (…, k, v), which are put in one order and averaged.
+        ``topic_words``: a point (k, v), or draws (…, k, v), which are relabelled and averaged.
     vocabulary : sequence of str, length v
     top_words : int
+        Number of words per topic.
 
     Raises
     ------
     ValueError
-        If the vocabulary is of another length than the topics.
+        If the vocabulary does not have v words.
     """
     words = sites["topic_words"]
     if len(vocabulary) != words.shape[-1]:
@@ -81,13 +82,13 @@ def topics(sites: Sites, vocabulary: Sequence[str], top_words: int = 10) -> list
     return [[str(vocabulary[index]) for index in row] for row in best.tolist()]
 
 
-def _turned(sites: Sites) -> Sites:
-    """Topics in the dimension where `match` looks for them, of the weights too; its own inverse."""
+def _topics_first(sites: Sites) -> Sites:
+    """Move the topics of the weights to the dimension where `match` expects them, or back."""
     found = {"topic_words": sites["topic_words"]}
     return found | ({"topic_weights": sites["topic_weights"].mT} if "topic_weights" in sites else {})
 
 
 def _distance(flat: Sites, target: Sites) -> Tensor:
-    """-Σ_v √(p_v q_v) between topics, (s, k, k)."""
+    """Return -Σ_v √(p_v q_v) between topics, (s, k, k)."""
     root = target["topic_words"].sqrt().mT
     return torch.cat([-(part.sqrt() @ root) for part in flat["topic_words"].split(_DRAWS)])

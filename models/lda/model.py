@@ -1,7 +1,5 @@
-"""The Pyro models of latent Dirichlet allocation, and documents simulated from it."""
+"""The Pyro models of latent Dirichlet allocation, and documents simulated from them."""
 
-import functools
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -10,13 +8,13 @@ import pyro.distributions as dist
 import torch
 from jaxtyping import Float
 from pyro.ops.indexing import Vindex
-from pyro.poutine.runtime import InferDict
 from torch import Tensor
 
+from .._shared.init import init
 from .._shared.steps import Params
 from .cavi import cavi_steps
-from .corpus import check_options, read
 from .distributions import BagOfWords, draw_words
+from .inputs import check_options, read
 
 
 def model(
@@ -34,14 +32,14 @@ def model(
     Parameters
     ----------
     x : Tensor, shape (n, v), optional
-        The counts, dense or sparse: see `as_counts`. Drawn from the model where left out; ``num_rows``,
-        ``num_features`` and ``totals`` must be given then.
+        The counts, dense or sparse: see `as_counts`. Default: draw them, which needs ``num_rows``, ``num_features``
+        and ``totals``.
     num_topics : int
         K.
     alpha, eta : float
         Concentrations of the priors over a document's topics and over a topic's words.
     num_rows, num_features : int, optional
-        Documents and words of the corpus to draw where ``x`` is left out.
+        Documents and words of the corpus to draw.
     totals : Tensor, shape (num_rows,), or float, optional
         Tokens of each document to draw.
 
@@ -53,13 +51,18 @@ def model(
     Raises
     ------
     ValueError
-        If an option is out of range, or the data are no counts.
+        If an option is out of range, or the data are not counts.
     """
-    rows, columns, totals = _sizes(x, num_topics, alpha, eta, num_rows, num_features, totals)
-    documents = pyro.plate("rows", rows, dim=-1)
-    words, weights = _sample_sites(x, documents, columns, num_topics, alpha, eta)
-    with documents:
-        return pyro.sample("x", BagOfWords(weights, words, totals), obs=x)
+    one, rows, columns, totals = _check(x, num_topics, alpha, eta, num_rows, num_features, totals)
+    start = init(None if x is None else lambda: start_values(x, num_topics, alpha, eta))
+    # Globals.
+    concentration = one.new_full((num_topics, columns), eta)
+    topic_words = pyro.sample("topic_words", dist.Dirichlet(concentration).to_event(1), infer=start("topic_words"))
+    # Locals.
+    with pyro.plate("rows", rows, dim=-1):
+        concentration = one.new_full((num_topics,), alpha)
+        topic_weights = pyro.sample("topic_weights", dist.Dirichlet(concentration), infer=start("topic_weights"))
+        return pyro.sample("x", BagOfWords(topic_weights, topic_words, totals), obs=x)
 
 
 def latent_model(
@@ -74,28 +77,43 @@ def latent_model(
 ) -> Tensor:
     """The same with the topic of every token as a site, ``z``, for ``TraceEnum_ELBO(max_plate_nesting=1)``.
 
-    The words of the tokens, document by document, are the observed site ``w``. It takes t v numbers, so that it is for
-    small corpora. Arguments, result and errors as for `model`.
+    The words of the tokens, document by document, are the observed site ``w``. Memory is t v numbers, so it is for
+    small corpora. Parameters, result and errors are those of `model`.
     """
-    rows, columns, totals = _sizes(x, num_topics, alpha, eta, num_rows, num_features, totals)
-    documents = pyro.plate("rows", rows, dim=-1)
-    words, weights = _sample_sites(x, documents, columns, num_topics, alpha, eta)
+    one, rows, columns, totals = _check(x, num_topics, alpha, eta, num_rows, num_features, totals)
+    start = init(None if x is None else lambda: start_values(x, num_topics, alpha, eta))
+    # Globals.
+    concentration = one.new_full((num_topics, columns), eta)
+    topic_words = pyro.sample("topic_words", dist.Dirichlet(concentration).to_event(1), infer=start("topic_words"))
+    # Locals.
+    with pyro.plate("rows", rows, dim=-1):
+        concentration = one.new_full((num_topics,), alpha)
+        topic_weights = pyro.sample("topic_weights", dist.Dirichlet(concentration), infer=start("topic_weights"))
     if x is None:
         assert totals is not None
         document, word = torch.arange(rows).repeat_interleave(totals.long()), None
     else:
-        document, word = read(x).tokens()
+        document, word = read(x).tokens
     with pyro.plate("tokens", len(document), dim=-1):
-        z = pyro.sample("z", dist.Categorical(weights.index_select(-2, document)), infer={"enumerate": "parallel"})
-        word = pyro.sample("w", dist.Categorical(Vindex(words)[..., z, :]), obs=word)
+        mixed = topic_weights.index_select(-2, document)
+        z = pyro.sample("z", dist.Categorical(mixed), infer={"enumerate": "parallel"})
+        word = pyro.sample("w", dist.Categorical(Vindex(topic_words)[..., z, :]), obs=word)
     if x is not None:
         return x
-    counts = words.new_zeros(*word.shape[:-1], rows * columns)
-    return counts.scatter_add_(-1, document * columns + word, torch.ones_like(word).to(words)).unflatten(-1, (rows, -1))
+    counts = topic_words.new_zeros(*word.shape[:-1], rows * columns)
+    return counts.scatter_add_(-1, document * columns + word, torch.ones_like(word).to(counts)).unflatten(
+        -1, (rows, -1)
+    )
+
+
+def start_values(x: Any, num_topics: int, alpha: float, eta: float) -> Params:
+    """Return the means of the sites under the q at which coordinate ascent starts."""
+    params = cavi_steps(num_topics, alpha, eta).init(0, x)
+    return {name.removesuffix(".concentration"): value / value.sum(-1, keepdim=True) for name, value in params.items()}
 
 
 def posterior_predictive(sites: Params, x: Any, *, seed: int = 0) -> Float[Tensor, "*batch n v"]:
-    """One simulated corpus for each draw of the sites, documents of the same lengths.
+    """Simulate one corpus per draw of the sites, with the data's document lengths.
 
     Parameters
     ----------
@@ -120,18 +138,18 @@ def simulate(
     eta: float = 0.1,
     seed: int = 0,
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """Documents of the model itself; float64.
+    """Simulate documents from the model; float64.
 
     Parameters
     ----------
     num_rows : int
-        Documents.
+        Number of documents.
     num_topics : int
         K.
     num_features : int
-        Words of the vocabulary.
+        Number of words in the vocabulary.
     mean_total : float
-        Expected tokens of a document, at least 1; every document has one at least.
+        Expected tokens per document, at least 1; every document has at least one.
     alpha, eta : float
         Concentrations of the priors over a document's topics and over a topic's words.
 
@@ -152,7 +170,7 @@ def simulate(
     return torch.tensor(x, dtype=torch.float64), truth
 
 
-def _sizes(
+def _check(
     x: Tensor | None,
     num_topics: int,
     alpha: float,
@@ -160,37 +178,12 @@ def _sizes(
     num_rows: int | None,
     num_features: int | None,
     totals: Tensor | float | None,
-) -> tuple[int, int, Tensor | None]:
-    """Documents and words, given or to be drawn, and the lengths of documents to be drawn."""
+) -> tuple[Tensor, int, int, Tensor | None]:
+    """Return a one of the sites' type; documents, words; and lengths of documents to draw."""
     check_options(num_topics, alpha, eta)
     if x is not None:
-        return x.shape[0], x.shape[1], None
+        dtype = x.dtype if x.is_floating_point() else torch.float64
+        return x.new_ones((), dtype=dtype, layout=torch.strided), x.shape[0], x.shape[1], None
     if num_rows is None or num_features is None or totals is None:
         raise ValueError("lda: to draw documents, give num_rows=, num_features= and totals=")
-    return num_rows, num_features, torch.as_tensor(totals).expand(num_rows)
-
-
-def _sample_sites(
-    x: Tensor | None, documents: pyro.plate, columns: int, num_topics: int, alpha: float, eta: float
-) -> tuple[Tensor, Tensor]:
-    """Draw topics and documents' weights; fits to data start both where coordinate ascent does."""
-    like = torch.zeros(()) if x is None else x
-    like = like.new_ones((), dtype=like.dtype if like.is_floating_point() else torch.float64, layout=torch.strided)
-    start = functools.cache(lambda: _start(x, num_topics, alpha, eta))
-    prior = dist.Dirichlet(eta * like.expand(columns)).expand_by([num_topics]).to_event(1)
-    words = pyro.sample("topic_words", prior, infer=_infer(x, lambda: start()["topic_words"]))
-    with documents:
-        prior = dist.Dirichlet(alpha * like.expand(num_topics))
-        return words, pyro.sample("topic_weights", prior, infer=_infer(x, lambda: start()["topic_weights"]))
-
-
-def _infer(x: Tensor | None, start: Callable[[], Tensor]) -> InferDict:
-    return {} if x is None else {"init": start}  # pyright: ignore[reportReturnType] (Pyro passes on keys of others)
-
-
-def _start(x: Any, num_topics: int, alpha: float, eta: float) -> Params:
-    """Means of the sites under the q at which coordinate ascent starts."""
-    with torch.no_grad():
-        params = cavi_steps(num_topics, alpha, eta).init(0, x)
-        named = {name: params[f"{name}.concentration"] for name in ("topic_words", "topic_weights")}
-        return {name: value / value.sum(-1, keepdim=True) for name, value in named.items()}
+    return torch.ones(()), num_rows, num_features, torch.as_tensor(totals).expand(num_rows)

@@ -1,12 +1,12 @@
 """What probabilistic PCA and factor analysis share: rows that are a linear map of a few normal factors, plus noise.
 
     z[n]        ~ Normal(0, I)                        (q factors)
-    x[n] | z[n] ~ Normal(loc + W z[n], Ψ)             (Ψ = σ² I, or one variance a column)
+    x[n] | z[n] ~ Normal(loc + W z[n], Ψ)             (Ψ = σ² I, or one variance per column)
     x[n]        ~ Normal(loc, W Wᵀ + Ψ)
     z[n] | x[n] ~ Normal(C Wᵀ Ψ⁻¹ (x[n] - loc), C)    with C = (I + Wᵀ Ψ⁻¹ W)⁻¹, the same for every row
 
-A ``sites`` argument holds ``W`` (…, d, q), ``loc`` (…, d) and ``noise_variance``, (…) where one variance serves all
-columns and (…, d) otherwise: draws of any method, or a point. No d × d matrix is formed but by `identify`.
+A ``sites`` argument holds ``W`` (…, d, q), ``loc`` (…, d) and ``noise_variance``, (…) if one variance serves all
+columns and (…, d) otherwise: draws of any method, or a point. Only `identify` forms a d × d matrix.
 
 References
 ----------
@@ -16,26 +16,14 @@ References
 4. Jöreskog (1967), Some contributions to maximum likelihood factor analysis, Psychometrika 32: Heywood cases.
 """
 
+from .data import check, rows_and_columns, simulate
 from .em import linear_gaussian_em
 from .exact import FactorPosterior, identify, log_likelihood, posterior, posterior_predictive, transform
-from .model import (
-    Prior,
-    check,
-    check_columns,
-    default_prior,
-    principal_axes,
-    rough_start,
-    rows_and_columns,
-    simulate,
-    start_at,
-)
+from .start import principal_axes, rough_start, starting_sites
 
 __all__ = [
     "FactorPosterior",
-    "Prior",
     "check",
-    "check_columns",
-    "default_prior",
     "identify",
     "linear_gaussian_em",
     "log_likelihood",
@@ -45,6 +33,6 @@ __all__ = [
     "rough_start",
     "rows_and_columns",
     "simulate",
-    "start_at",
+    "starting_sites",
     "transform",
 ]

@@ -1,4 +1,4 @@
-"""Exact mathematics of the linear Gaussian models: density, factors given data, prediction, and what axes leave alone.
+"""Exact mathematics of the linear Gaussian models: density, factors given data, prediction, rotation-free quantities.
 
 Woodbury's identity keeps every inverse and determinant at q × q: (Ψ + W Wᵀ)⁻¹ = Ψ⁻¹ - Ψ⁻¹ W (I + Wᵀ Ψ⁻¹ W)⁻¹ Wᵀ Ψ⁻¹
 and |Ψ + W Wᵀ| = |Ψ| |I + Wᵀ Ψ⁻¹ W|.
@@ -15,7 +15,7 @@ Sites = dict[str, Tensor]
 
 
 class FactorPosterior(NamedTuple):
-    """The normal distribution of the factors given the data.
+    """Normal distribution of the factors given the data.
 
     Attributes
     ----------
@@ -29,10 +29,10 @@ class FactorPosterior(NamedTuple):
 
 
 def posterior(sites: Sites, x: Float[Tensor, "n d"]) -> FactorPosterior:
-    """p(z[n] | x[n], sites), exactly.
+    """Return p(z[n] | x[n], sites), exactly.
 
-    Its covariance is C = (I + Wᵀ Ψ⁻¹ W)⁻¹: where Ψ = σ² I, that is σ² M⁻¹ with M = Wᵀ W + σ² I, q × q (Tipping and
-    Bishop 1999, section 3.1); Bishop (2006), equations 12.66 and 12.68, for any Ψ.
+    Its covariance is C = (I + Wᵀ Ψ⁻¹ W)⁻¹. For Ψ = σ² I that is σ² M⁻¹ with M = Wᵀ W + σ² I, q × q (Tipping and
+    Bishop 1999, section 3.1); for any Ψ see Bishop (2006), equations 12.66 and 12.68.
 
     Parameters
     ----------
@@ -45,12 +45,12 @@ def posterior(sites: Sites, x: Float[Tensor, "n d"]) -> FactorPosterior:
 
 
 def transform(sites: Sites, x: Float[Tensor, "n d"]) -> Float[Tensor, "... n q"]:
-    """E[z[n] | x[n], sites], one result a draw: each draw has axes of its own. Arguments as for `posterior`."""
+    """Return E[z[n] | x[n], sites] per draw; each draw has its own axes. Arguments as for `posterior`."""
     return posterior(sites, x).mean
 
 
 def log_likelihood(sites: Sites, x: Float[Tensor, "n d"]) -> Float[Tensor, "... n"]:
-    """Logarithm of p(x[n] | sites), the factors summed out, in nats. Arguments as for `posterior`."""
+    """Return log p(x[n] | sites), the factors integrated out, in nats. Arguments as for `posterior`."""
     projected, root = _project(sites, x)
     centred, loc, noise = _centred(sites, x)
     distance = centred.square() @ (1 / noise).unsqueeze(-1) - 2 * centred @ (loc / noise).unsqueeze(-1)
@@ -61,7 +61,7 @@ def log_likelihood(sites: Sites, x: Float[Tensor, "n d"]) -> Float[Tensor, "... 
 
 
 def posterior_predictive(sites: Sites, num_rows: int, *, seed: int = 0) -> Float[Tensor, "... n d"]:
-    """One simulated data set a draw.
+    """Simulate one data set per draw.
 
     Parameters
     ----------
@@ -70,7 +70,7 @@ def posterior_predictive(sites: Sites, num_rows: int, *, seed: int = 0) -> Float
     num_rows : int
         n.
     seed : int
-        Of a generator of its own.
+        The global generator is not used.
     """
     W, noise = sites["W"], noise_diagonal(sites)
     lead, (columns, factors) = W.shape[:-2], W.shape[-2:]
@@ -83,19 +83,19 @@ def posterior_predictive(sites: Sites, num_rows: int, *, seed: int = 0) -> Float
 
 
 def identify(draws: Sites, anchor: Sites | None = None) -> Sites:
-    """Quantities that a rotation of the factors, W → W R, leaves alone.
+    """Return quantities that a rotation of the factors, W → W R, does not change.
 
     Parameters
     ----------
     draws : dict
         ``W``, ``loc`` and ``noise_variance``, with any leading dimensions.
     anchor : dict, optional
-        Not needed: there is no order to take over.
+        Not used: there is no order to match.
 
     Returns
     -------
     dict
-        ``loc`` (..., d), ``covariance`` (..., d, d), that of a row: W Wᵀ + Ψ, and ``noise_variance``, as it was.
+        ``loc`` (..., d), ``covariance`` (..., d, d), that of a row, W Wᵀ + Ψ, and ``noise_variance``, unchanged.
     """
     W = draws["W"]
     covariance = W @ W.mT + torch.diag_embed(noise_diagonal(draws))
@@ -103,13 +103,13 @@ def identify(draws: Sites, anchor: Sites | None = None) -> Sites:
 
 
 def noise_diagonal(sites: Sites) -> Float[Tensor, "... d"]:
-    """The diagonal of Ψ, whether its one variance or a variance a column is given."""
+    """Return the diagonal of Ψ, from one variance or a variance per column."""
     loc, noise = sites["loc"], sites["noise_variance"]
     return noise if noise.dim() == loc.dim() else noise.unsqueeze(-1).expand_as(loc)
 
 
 def _centred(sites: Sites, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Data and ``loc``, both minus the data's mean, which keeps digits; and the diagonal of Ψ."""
+    """Data and ``loc``, both minus the data's mean, which saves digits; and the diagonal of Ψ."""
     centre = x.mean(0)
     return x - centre, sites["loc"] - centre, noise_diagonal(sites)
 

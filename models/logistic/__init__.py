@@ -1,4 +1,4 @@
-"""Bayesian logistic regression: a linear score, squashed to the probability of the second of two classes.
+"""Bayesian logistic regression: a linear score, mapped to the probability of class 1 by the sigmoid.
 
     w[0], …, w[d] ~ Normal(0, prior_scale²)           (w[0] is the bias: the weight of a column of ones)
     y[n] | x[n]   ~ Bernoulli(sigmoid(w[0] + x[n] · w[1:]))
@@ -10,9 +10,9 @@ w       ``w``  (d + 1)  real
 y       ``y``  (n)      {0, 1}
 ======  =====  =======  ===========
 
-The posterior has no closed form. Two devices make it one: a quadratic lower bound on each row's likelihood, with a
-point ξ[n] of contact to be moved (`cavi_steps`), and a Pólya-Gamma variable ω[n] a row, given which the likelihood is
-normal in w (`gibbs_steps`, exact). They are kin: λ(ξ) of the bound is half of E[ω] at c = ξ.
+The posterior has no closed form. Two devices lead to closed-form updates: a quadratic lower bound on each row's
+likelihood, exact at a score of ±ξ[n] (`cavi_steps`), and a Pólya-Gamma variable ω[n] per row, given which the
+likelihood is normal in w (`gibbs_steps`, exact). They are related: the bound's λ(ξ) is half of E[ω] at c = ξ.
 
 References
 ----------
@@ -24,12 +24,13 @@ References
    Statistical Science 34: the bound is coordinate ascent over q(w) q(ω).
 """
 
-from .cavi import Contact, cavi_steps
+from .cavi import QuadraticBound, cavi_steps
+from .exact import log_likelihood, predict
 from .gibbs import gibbs_steps
-from .model import identify, log_likelihood, model, posterior_predictive, predict, scores, simulate
+from .model import identify, model, posterior_predictive, scores, simulate
 
 __all__ = [
-    "Contact",
+    "QuadraticBound",
     "cavi_steps",
     "gibbs_steps",
     "identify",

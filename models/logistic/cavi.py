@@ -9,18 +9,17 @@ from torch import Tensor
 from torch.nn.functional import softplus
 
 from .._shared.steps import Params, Steps
-from .model import check_labels, check_prior_scale, design
+from .exact import check_labels
+from .model import check_prior_scale, design
 
 
-class Contact(NamedTuple):
-    """What the E-step hands on: where each row's bound touches its likelihood, and the bound's coefficients in w.
-
-    The bound on the log likelihood is constant + linear · w - wᵀ quadratic w.
+class QuadraticBound(NamedTuple):
+    """Bound on the log likelihood, constant + linear · w - wᵀ quadratic w, as the E-step places it.
 
     Attributes
     ----------
     xi : Tensor, shape (n,)
-        ξ: the score, up to its sign, at which a row's bound is exact.
+        ξ: the absolute score at which a row's bound is exact.
     constant : Tensor, scalar
         Σ_n log sigmoid(ξ) - ξ/2 + λ(ξ) ξ², in nats.
     linear : Tensor, shape (d + 1,)
@@ -36,11 +35,11 @@ class Contact(NamedTuple):
 
 
 def cavi_steps(prior_scale: float = 1.0) -> Steps:
-    """Jaakkola-Jordan: q(w) normal with any covariance, on a bound that each row's ξ makes as tight as it gets.
+    """Normal q(w) with full covariance, on the bound of Jaakkola and Jordan at each row's best ξ.
 
-    log sigmoid(s) ≥ log sigmoid(ξ) + (s - ξ)/2 - λ(ξ) (s² - ξ²), λ(ξ) = tanh(ξ/2) / 4ξ. The E-step moves ξ, the M-step
-    q(w); either has a closed form, and neither lowers the objective. The bound stays below the evidence even where
-    q is best, and its curvature λ makes q(w) too narrow. Bishop (2006), equations 10.155 to 10.167.
+    log sigmoid(s) ≥ log sigmoid(ξ) + (s - ξ)/2 - λ(ξ) (s² - ξ²), λ(ξ) = tanh(ξ/2) / 4ξ. The E-step updates ξ, the
+    M-step q(w); both have a closed form, and neither lowers the objective. The bound stays below the evidence even
+    at the best q, and its λ makes q(w) too narrow. Bishop (2006), equations 10.155 to 10.167.
 
     Parameters
     ----------
@@ -50,8 +49,8 @@ def cavi_steps(prior_scale: float = 1.0) -> Steps:
     Returns
     -------
     Steps
-        Parameters ``mean`` (d + 1) and ``covariance`` (d + 1, d + 1) of q(w); expectations `Contact`. Restart 0
-        begins at the prior, others at a draw of it for the mean.
+        Parameters ``mean`` (d + 1) and ``covariance`` (d + 1, d + 1) of q(w); expectations `QuadraticBound`. Restart 0
+        starts at the prior, the others at the prior's covariance around a draw from it.
 
     Raises
     ------
@@ -66,24 +65,24 @@ def cavi_steps(prior_scale: float = 1.0) -> Steps:
         mean = x.new_zeros(size) if restart == 0 else prior_scale * torch.randn(size, dtype=x.dtype, device=x.device)
         return {"mean": mean, "covariance": prior_scale**2 * torch.eye(size, dtype=x.dtype, device=x.device)}
 
-    def e_step(params: Params, x: Tensor, y: Tensor) -> Contact:
+    def e_step(params: Params, x: Tensor, y: Tensor) -> QuadraticBound:
         columns, mean = design(x), params["mean"]
         second_moment = params["covariance"] + mean.outer(mean)
         xi = ((columns @ second_moment) * columns).sum(1).sqrt()
-        weight = curvature(xi)
+        weight = jj_lambda(xi)
         constant = (-softplus(-xi) - xi / 2 + weight * xi.square()).sum()
-        return Contact(xi, constant, columns.mT @ (y - 0.5), (weight[:, None] * columns).mT @ columns)
+        return QuadraticBound(xi, constant, columns.mT @ (y - 0.5), (weight[:, None] * columns).mT @ columns)
 
-    def m_step(contact: Contact, x: Tensor, y: Tensor) -> Params:
-        identity = torch.eye(len(contact.linear), dtype=x.dtype, device=x.device)
-        factor = torch.linalg.cholesky(2 * contact.quadratic + identity / prior_scale**2)
+    def m_step(bound: QuadraticBound, x: Tensor, y: Tensor) -> Params:
+        identity = torch.eye(len(bound.linear), dtype=x.dtype, device=x.device)
+        factor = torch.linalg.cholesky(2 * bound.quadratic + identity / prior_scale**2)
         covariance = torch.cholesky_inverse(factor)
-        return {"mean": covariance @ contact.linear, "covariance": covariance}
+        return {"mean": covariance @ bound.linear, "covariance": covariance}
 
-    def objective(params: Params, contact: Contact) -> Tensor:
+    def objective(params: Params, bound: QuadraticBound) -> Tensor:
         mean, covariance = params["mean"], params["covariance"]
         second_moment = covariance + mean.outer(mean)
-        likelihood = contact.constant + contact.linear @ mean - (contact.quadratic * second_moment).sum()
+        likelihood = bound.constant + bound.linear @ mean - (bound.quadratic * second_moment).sum()
         log_det = 2 * torch.linalg.cholesky(covariance).diagonal().log().sum()
         size = len(mean)
         divergence = 0.5 * (second_moment.trace() / prior_scale**2 - size + 2 * size * math.log(prior_scale) - log_det)
@@ -97,8 +96,8 @@ def cavi_steps(prior_scale: float = 1.0) -> Steps:
     return Steps(init, e_step, m_step, objective, draw=draw)
 
 
-def curvature(xi: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
-    """λ(ξ) = tanh(ξ/2) / 4ξ, which is 1/8 at 0; Bishop (2006), equation 10.150."""
-    near = xi.abs() < 1e-3
-    apart = torch.where(near, 1.0, xi)
-    return torch.where(near, 1 / 8 - xi.square() / 96, torch.tanh(apart / 2) / (4 * apart))
+def jj_lambda(xi: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
+    """Return λ(ξ) = tanh(ξ/2) / 4ξ, which is 1/8 at 0; Bishop (2006), equation 10.150."""
+    small = xi.abs() < 1e-3
+    safe = torch.where(small, 1.0, xi)
+    return torch.where(small, 1 / 8 - xi.square() / 96, torch.tanh(safe / 2) / (4 * safe))

@@ -5,11 +5,12 @@ from torch import Tensor
 
 from .._shared.polya_gamma import polya_gamma
 from .._shared.steps import GibbsSteps, Params
-from .model import check_labels, check_prior_scale, design
+from .exact import check_labels
+from .model import check_prior_scale, design
 
 
 def gibbs_steps(prior_scale: float = 1.0) -> GibbsSteps:
-    """Exact Gibbs sampler: a Pólya-Gamma variable a row, given which the weights are normal.
+    """Exact Gibbs sampler: one Pólya-Gamma variable per row, given which the weights are normal.
 
     ω[n] | w ~ PG(1, score[n]);  w | ω, y ~ Normal(V Xᵀ(y - ½), V), V⁻¹ = Xᵀ diag(ω) X + 1/prior_scale², X with a
     column of ones. Polson, Scott and Windle (2013), section 3.1.
@@ -22,7 +23,7 @@ def gibbs_steps(prior_scale: float = 1.0) -> GibbsSteps:
     Returns
     -------
     GibbsSteps
-        The state has ``w`` (chain, d + 1) and ``omega`` (chain, n); ``w`` is kept. Chains start at draws of the prior.
+        The state has ``w`` (chain, d + 1) and ``omega`` (chain, n); ``w`` is kept. Chains start at prior draws.
 
     Raises
     ------

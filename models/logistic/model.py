@@ -1,11 +1,12 @@
-"""The Pyro model of logistic regression, what its weights imply for rows, and data simulated from it."""
+"""The Pyro model of logistic regression, and data simulated from it."""
 
 import pyro
 import pyro.distributions as dist
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.nn.functional import logsigmoid
+
+from .exact import predict
 
 
 def model(x: Tensor, y: Tensor | None = None, *, prior_scale: float = 1.0) -> Tensor:
@@ -14,9 +15,9 @@ def model(x: Tensor, y: Tensor | None = None, *, prior_scale: float = 1.0) -> Te
     Parameters
     ----------
     x : Tensor, shape (n, d)
-        Features; standardise them if one prior scale is to suit them all. No column of ones: the bias is added here.
+        Features; standardise them, since all weights share one prior scale. No column of ones: the bias is added.
     y : Tensor, shape (n,), optional
-        Labels, 0 or 1, of the dtype of ``x``. Drawn from the model where left out.
+        Labels, 0 or 1, of the dtype of ``x``. Default: draw them.
     prior_scale : float
         Standard deviation of every weight and of the bias under the prior.
 
@@ -38,61 +39,18 @@ def model(x: Tensor, y: Tensor | None = None, *, prior_scale: float = 1.0) -> Te
 
 
 def scores(w: Float[Tensor, "... p"], x: Float[Tensor, "n d"]) -> Float[Tensor, "... n"]:
-    """Log odds of class 1 for each row, bias included.
+    """Return the log odds of class 1 for each row, bias included.
 
-    A batch of weights needs a dimension of one where the rows go: shape (…, 1, d + 1) gives (…, n), as draws
-    under a plate to the left of "rows" have it.
+    A batch of weights needs a dimension of size one for the rows, as draws under a plate to the left of "rows" have:
+    shape (…, 1, d + 1) gives (…, n).
     """
     if w.dim() == 1:
         return w[0] + x @ w[1:]
     return w[..., 0] + (x * w[..., 1:]).sum(-1)  # `x @ w` would contract the wrong dimension of a batch
 
 
-def predict(sites: dict[str, Tensor], x: Float[Tensor, "n d"]) -> Float[Tensor, "... n"]:
-    """Probability of class 1 for each row under each draw; its mean over draws is the posterior predictive one.
-
-    Bishop (2006), equation 4.145 where averaged.
-
-    Parameters
-    ----------
-    sites : dict
-        ``w``, shape (…, d + 1).
-    x : Tensor, shape (n, d)
-
-    Returns
-    -------
-    Tensor, shape (…, n)
-    """
-    return torch.sigmoid(_log_odds(sites, x))
-
-
-def log_likelihood(sites: dict[str, Tensor], x: Float[Tensor, "n d"], y: Float[Tensor, " n"]) -> Float[Tensor, "... n"]:
-    """Logarithm of p(y[n] | x[n], w) for each row under each draw, in nats.
-
-    Parameters
-    ----------
-    sites : dict
-        ``w``, shape (…, d + 1).
-    x : Tensor, shape (n, d)
-    y : Tensor, shape (n,)
-        Labels, 0 or 1.
-
-    Returns
-    -------
-    Tensor, shape (…, n)
-
-    Raises
-    ------
-    ValueError
-        If a label is neither 0 nor 1.
-    """
-    check_labels(y)
-    log_odds = _log_odds(sites, x)
-    return logsigmoid((2 * y.to(log_odds) - 1) * log_odds)
-
-
 def posterior_predictive(sites: dict[str, Tensor], x: Float[Tensor, "n d"], *, seed: int = 0) -> Float[Tensor, "... n"]:
-    """Labels for the rows of ``x``, one simulated set a draw.
+    """Simulate one set of labels for the rows of ``x`` per draw.
 
     Parameters
     ----------
@@ -113,7 +71,14 @@ def posterior_predictive(sites: dict[str, Tensor], x: Float[Tensor, "n d"], *, s
 def simulate(
     num_rows: int = 500, *, num_features: int = 5, prior_scale: float = 1.0, seed: int = 0
 ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
-    """Features from N(0, 1), weights from the prior, labels from the model; all float64.
+    """Simulate features from N(0, 1), weights from the prior and labels from the model; float64.
+
+    Parameters
+    ----------
+    num_rows, num_features : int
+    prior_scale : float
+        Standard deviation of every weight and of the bias under the prior.
+    seed : int
 
     Returns
     -------
@@ -130,30 +95,16 @@ def simulate(
 
 
 def identify(draws: dict[str, Tensor], anchor: dict[str, Tensor] | None = None) -> dict[str, Tensor]:
-    """The weights themselves: logistic regression has no symmetry to remove."""
+    """Return the weights themselves: logistic regression has no labels to switch."""
     return {"w": draws["w"]}
 
 
 def design(x: Float[Tensor, "n d"]) -> Float[Tensor, "n p"]:
-    """The features behind a column of ones, which the bias weighs."""
+    """Return the design matrix: a column of ones, then the features."""
     return torch.cat([x.new_ones(len(x), 1), x], 1)
 
 
 def check_prior_scale(prior_scale: float) -> None:
-    """Raise ValueError for a prior scale that is not positive."""
+    """Raise ValueError unless the prior scale is positive."""
     if not prior_scale > 0:
         raise ValueError(f"logistic: prior_scale must be positive, got {prior_scale}")
-
-
-def check_labels(y: Tensor) -> None:
-    """Raise ValueError for labels other than 0 and 1."""
-    wrong = (y != 0) & (y != 1)
-    if wrong.any():
-        row = int(wrong.nonzero()[0])
-        raise ValueError(f"logistic: labels must be 0 or 1, got {float(y[row]):g} in row {row}")
-
-
-def _log_odds(sites: dict[str, Tensor], x: Tensor) -> Tensor:
-    """Scores, (…, n), of weights with any dimensions in front, (…, d + 1)."""
-    w = sites["w"]
-    return w[..., :1] + w[..., 1:] @ x.to(w).mT

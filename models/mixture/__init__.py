@@ -28,11 +28,13 @@ References
 4. Stephens (2000), Dealing with label switching in mixture models, JRSS B 62: matching the components.
 """
 
-from .conjugate import Statistics, cavi_steps, gibbs_steps
+from .cavi import Statistics, cavi_steps
 from .distributions import CountMixture, Counts
-from .exact import Expectations, em_steps, log_joint, log_likelihood, responsibilities
+from .em import Expectations, em_steps
+from .exact import log_joint, log_likelihood, posterior_predictive, responsibilities
+from .gibbs import gibbs_steps
 from .identify import identify
-from .model import latent_model, model, posterior_predictive, simulate
+from .model import latent_model, model, simulate
 from .prior import Family, Prior, check_counts, default_prior
 
 __all__ = [

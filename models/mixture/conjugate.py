@@ -1,154 +1,85 @@
-"""Updates that the conjugate prior closes: coordinate ascent on the ELBO, and Gibbs sampling.
+"""What rows of known components make of the conjugate prior."""
 
-References
-----------
-1. Bishop (2006), Pattern Recognition and Machine Learning, section 10.2: the same for normal components.
-2. Diebolt and Robert (1994), Estimation of finite mixture distributions through Bayesian sampling, JRSS B 56.
-"""
-
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
-from torch.distributions import kl_divergence
+from torch.distributions import Dirichlet, Distribution, Gamma
 
-from .._shared.responsibilities import entropy, share_out
-from .._shared.steps import GibbsSteps, Params, Steps
-from .distributions import sum_of_coefficients
-from .exact import columns, responsibilities
-from .prior import Family, Prior, check_counts, cluster, factors, pick, posterior, prior_of
+from .._shared.responsibilities import chunks
+from .._shared.steps import Params
+from .distributions import coefficient
+from .prior import Family, Prior, check, check_counts, check_prior, default_prior
 
 
-class Statistics(NamedTuple):
-    """What q(z) says about the data: all that the M-step and the bound need.
+class Rows(NamedTuple):
+    """Data, and all that they alone determine.
 
     Attributes
     ----------
-    counts : Tensor, shape (..., k)
-        Expected rows of each component.
-    sums : Tensor, shape (..., k, d)
-        Their expected sums.
-    entropy : Tensor, shape (...)
-        Of q(z), in nats.
-    log_coefficient : Tensor, shape (...)
-        Logarithms of the factorials in p(x | z, sites), in nats.
+    x : Tensor, shape (n, d)
+        Any floating-point type.
     prior : Prior
+        The one given, or the default in float64.
+    log_coefficient : Tensor, scalar
+        Logarithms of the factorials in the density, summed over the rows, in nats.
     """
 
-    counts: Tensor
-    sums: Tensor
-    entropy: Tensor
-    log_coefficient: Tensor
+    x: Tensor
     prior: Prior
+    log_coefficient: Tensor
+
+    def columns(self) -> Iterator[Tensor]:
+        """Yield the rows as columns, a chunk at a time, in float64."""
+        return (part.mT for part in chunks(self.x, self.x.shape[1]))
 
 
-def cavi_steps(num_components: int = 4, family: Family = "poisson", prior: Prior | None = None) -> Steps:
-    """Coordinate ascent on the ELBO with q(z) q(weights) q(rate or probs), Bishop (2006), section 10.2.
+def prepare(x: Tensor | Rows, num_components: int, family: Family, prior: Prior | None) -> Rows:
+    """Return data with what they alone determine; unchanged if it is there already.
 
-    Parameters
-    ----------
-    num_components : int
-        K.
-    family : {"poisson", "multinomial"}
-    prior : Prior, optional
-        `default_prior` of the data where left out.
-
-    Returns
-    -------
-    Steps
-        Even restarts begin at k-means (k-means++ seeds), odd ones at random rows. Parameters are those of q:
-        ``weights.concentration`` (k,), and (k, d) ``probs.concentration``, or ``rate.concentration`` and
-        ``rate.rate``. The objective is the ELBO in nats, all constants in.
+    Raises
+    ------
+    ValueError
+        If the data are no counts, or for options or a prior that no mixture of them can have.
     """
-
-    def init(restart: int, x: Tensor) -> Params:
-        check_counts(x)
-        start = cluster(x, num_components, family) if restart % 2 == 0 else pick(x, num_components)
-        return posterior(prior_of(x, num_components, family, prior, torch.float64), *start)
-
-    def e_step(params: Params, x: Tensor) -> Statistics:
-        weights, logs, means = _expected(params)
-        constant = weights - means.sum(-1)
-        shared = share_out(constant, logs, columns(x))
-        given = prior_of(x, num_components, family, prior, torch.float64)
-        left = entropy(shared, constant, logs)
-        coefficient = sum_of_coefficients(x, family == "multinomial").expand_as(left)
-        return Statistics(shared.counts, shared.sums, left, coefficient, given)
-
-    def m_step(statistics: Statistics, x: Tensor) -> Params:
-        return posterior(statistics.prior, statistics.counts, statistics.sums)
-
-    def objective(params: Params, statistics: Statistics) -> Tensor:
-        weights, logs, means = _expected(params)
-        counts, sums = statistics.counts, statistics.sums
-        expected = (counts * (weights - means.sum(-1))).sum(-1) + (sums * logs).sum((-1, -2))
-        own = factors(posterior(statistics.prior, torch.zeros_like(counts), torch.zeros_like(sums)))
-        divergence = sum(_per_restart(kl_divergence(q, own[name]), expected) for name, q in factors(params).items())
-        return expected + statistics.log_coefficient + statistics.entropy - divergence
-
-    def draw(params: Params, num_draws: int) -> Params:
-        return {name: q.sample(torch.Size([num_draws])) for name, q in factors(params).items()}
-
-    return Steps(init, e_step, m_step, objective, draw=draw, batched=True)
+    if isinstance(x, Rows):
+        return x
+    check(num_components, family, len(x))
+    check_counts(x)
+    prior = prior or default_prior(x, num_components, family, torch.float64)
+    check_prior(prior, family)
+    parts = [coefficient(part, family == "multinomial").sum() for part in chunks(x, x.shape[1])]
+    return Rows(x, prior, torch.stack(parts).sum())
 
 
-def gibbs_steps(num_components: int = 4, family: Family = "poisson", prior: Prior | None = None) -> GibbsSteps:
-    """Gibbs sampling: the components of the rows, then all parameters given them, Diebolt and Robert (1994).
+def posterior(prior: Prior, counts: Float[Tensor, "*batch k"], sums: Float[Tensor, "*batch k d"]) -> Params:
+    """Return the posterior's parameters, given the (effective) number of rows per component and their sums.
 
-    Parameters
-    ----------
-    num_components : int
-        K.
-    family : {"poisson", "multinomial"}
-    prior : Prior, optional
-        `default_prior` of the data where left out.
-
-    Returns
-    -------
-    GibbsSteps
-        Two blocks, of which the second draws the weights and the components' parameters at once. Each chain starts at
-        a draw given clusters of k-means, the best of ten tries of its own. The state has ``z`` (chain, n), ``weights``
-        (chain, k) and ``rate`` or ``probs`` (chain, k, d).
+    These are ``weights.concentration``, shape (…, k), and, shape (…, k, d), ``probs.concentration``, or
+    ``rate.concentration`` and ``rate.rate``: of Dirichlet and gamma distributions.
     """
-    site = "rate" if family == "poisson" else "probs"
-
-    def init(num_chains: int, x: Tensor) -> Params:
-        check_counts(x)
-        clusters = [cluster(x, num_components, family, tries=10) for _ in range(num_chains)]
-        counts, sums = (torch.stack(values) for values in zip(*clusters, strict=True))
-        state = draw_sites(counts, sums, x)
-        return state | draw_z(state, x)
-
-    def draw_z(state: Params, x: Tensor) -> Params:
-        cumulative = responsibilities({name: state[name] for name in ("weights", site)}, x).cumsum(-1)
-        uniform = torch.rand_like(cumulative[..., :1])
-        return {"z": (uniform > cumulative[..., :-1]).sum(-1)}
-
-    def draw_parameters(state: Params, x: Tensor) -> Params:
-        member = torch.nn.functional.one_hot(state["z"], num_components).to(x)
-        return draw_sites(member.sum(-2), member.mT @ x, x)
-
-    def draw_sites(counts: Tensor, sums: Tensor, x: Tensor) -> Params:
-        given = prior_of(x, num_components, family, prior)
-        return {name: q.sample() for name, q in factors(posterior(given, counts, sums)).items()}
-
-    return GibbsSteps(init, (draw_z, draw_parameters), ("weights", site))
+    weights = {"weights.concentration": prior.concentration + counts}
+    if prior.inverse_scale is None:
+        return weights | {"probs.concentration": prior.shape + sums}
+    rate = (prior.inverse_scale + counts.unsqueeze(-1)).expand_as(sums)
+    return weights | {"rate.concentration": prior.shape + sums, "rate.rate": rate}
 
 
-def _per_restart(value: Tensor, like: Tensor) -> Tensor:
+def factors(params: Params) -> dict[str, Distribution]:
+    """Return the distributions whose parameters `posterior` returns, by name of the site."""
+    weights = Dirichlet(params["weights.concentration"], validate_args=False)
+    if "rate.rate" in params:
+        return {"weights": weights, "rate": Gamma(params["rate.concentration"], params["rate.rate"], False)}
+    return {"weights": weights, "probs": Dirichlet(params["probs.concentration"], validate_args=False)}
+
+
+def prior_factors(prior: Prior, counts: Tensor, sums: Tensor) -> dict[str, Distribution]:
+    """Return the prior's own distributions, in the shapes that `factors` has for such counts and sums."""
+    return factors(posterior(prior, torch.zeros_like(counts), torch.zeros_like(sums)))
+
+
+def sum_over_sites(value: Tensor, like: Tensor) -> Tensor:
     """Sum over the dimensions that ``like`` does not have."""
     return value.reshape(*like.shape, -1).sum(-1)
-
-
-def _expected(params: Params) -> tuple[Tensor, Tensor, Tensor]:
-    """E log weights, E log rate and E rate under q; for probabilities E log probs, and zero."""
-    weights = _log_dirichlet(params["weights.concentration"])
-    if "probs.concentration" in params:
-        logs = _log_dirichlet(params["probs.concentration"])
-        return weights, logs, torch.zeros_like(logs)
-    shape, inverse_scale = params["rate.concentration"], params["rate.rate"]
-    return weights, shape.digamma() - inverse_scale.log(), shape / inverse_scale
-
-
-def _log_dirichlet(concentration: Tensor) -> Tensor:
-    return concentration.digamma() - concentration.sum(-1, keepdim=True).digamma()

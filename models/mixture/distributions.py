@@ -1,64 +1,20 @@
 """Rows of counts as distributions: independent Poissons, a multinomial with a total for each row, and mixtures of them.
 
 Up to terms without x, both families have log p(x | λ) = Σ_d x_d log λ_d: one matrix product scores all rows under all
-components. The terms without λ, the logarithms of factorials, are worked out once for a tensor of data.
+components. The terms without λ, the logarithms of factorials, are computed once for a tensor of data.
 """
 
-import functools
 import math
 
 import torch
 from pyro.distributions import TorchDistribution, constraints
 from torch import Generator, Size, Tensor
-from torch.fx.experimental.proxy_tensor import get_proxy_mode
 from torch.types import _size
 
-from .._shared.responsibilities import chunks
+from .._shared.cache import remembered
 
 _LOG_OF_ZERO = -1e30  # finite, so that 0 × log 0 = 0; beyond any sum of counts times logarithms
 IMPOSSIBLE = -1e29  # a log density below this has a count where the intensity is zero
-
-
-class Counts(TorchDistribution):
-    """A row of counts from one component: what ``Poisson(intensity).to_event(1)`` is, or a multinomial.
-
-    Parameters
-    ----------
-    intensity : Tensor, shape (…, d)
-        Rates of the Poissons; with ``total_count`` probabilities, which sum to one.
-    total_count : Tensor, shape (…), optional
-        The total of each row, where the row is multinomial. (Pyro's Multinomial takes one total for all rows.)
-    """
-
-    def __init__(self, intensity: Tensor, total_count: Tensor | None = None, validate_args: bool | None = None) -> None:
-        self.intensity, self.total_count = intensity, total_count
-        batch = torch.broadcast_shapes(intensity.shape[:-1], _batch(total_count))
-        super().__init__(batch, intensity.shape[-1:], validate_args=validate_args)
-
-    @property
-    def arg_constraints(self) -> dict[str, constraints.Constraint]:
-        """What the parameters must be."""
-        return {"intensity": constraints.independent(constraints.nonnegative, 1)} | _constraint(self.total_count)
-
-    @property
-    def support(self) -> constraints.Constraint:
-        """Whole numbers from zero up, of the given total."""
-        return _Rows(self.total_count)
-
-    def log_prob(self, value: Tensor) -> Tensor:
-        """Log density of rows (…, d), in nats, all constants in."""
-        if self._validate_args:
-            self._validate_sample(value)
-        density = _log_product("...d,...d->...", value, self.intensity)
-        density = density if self.total_count is not None else density - self.intensity.sum(-1)
-        density = density + log_coefficient(value, self.total_count is not None)
-        return density.expand(torch.broadcast_shapes(self.batch_shape, density.shape))
-
-    def sample(self, sample_shape: _size = ()) -> Tensor:
-        """Rows, shape (*sample_shape, …, d)."""
-        shape = Size(sample_shape) + self.batch_shape
-        with torch.no_grad():
-            return draw_counts(self.intensity.expand(shape + self.event_shape), self.total_count)
 
 
 class CountMixture(TorchDistribution):
@@ -69,41 +25,41 @@ class CountMixture(TorchDistribution):
     weights : Tensor, shape (…, k)
         Probabilities of the components.
     intensity : Tensor, shape (…, k, d)
-        As for `Counts`, of each component.
+        Rates of the Poissons; probabilities, which sum to one, if there is a ``total_count``.
     total_count : Tensor, shape (…), optional
-        As for `Counts`.
+        Totals of multinomial rows.
     """
 
     def __init__(
-        self,
-        weights: Tensor,
-        intensity: Tensor,
-        total_count: Tensor | None = None,
-        validate_args: bool | None = None,
+        self, weights: Tensor, intensity: Tensor, total_count: Tensor | None = None, validate_args: bool | None = None
     ) -> None:
         self.weights, self.intensity, self.total_count = weights, intensity, total_count
-        batch = torch.broadcast_shapes(weights.shape[:-1], intensity.shape[:-2], _batch(total_count))
+        of_totals = () if total_count is None else total_count.shape
+        batch = torch.broadcast_shapes(weights.shape[:-1], intensity.shape[:-2], of_totals)
         super().__init__(batch, intensity.shape[-1:], validate_args=validate_args)
 
     @property
     def arg_constraints(self) -> dict[str, constraints.Constraint]:
         """What the parameters must be."""
-        own = {"weights": constraints.simplex, "intensity": constraints.independent(constraints.nonnegative, 2)}
-        return own | _constraint(self.total_count)
+        own: dict[str, constraints.Constraint] = {
+            "weights": constraints.simplex,
+            "intensity": constraints.independent(constraints.nonnegative, 2),
+        }
+        return own if self.total_count is None else own | {"total_count": constraints.nonnegative_integer}
 
     @property
     def support(self) -> constraints.Constraint:
-        """Whole numbers from zero up, of the given total."""
+        """Whole numbers from zero up, with the given total."""
         return _Rows(self.total_count)
 
     def log_joint(self, value: Tensor) -> Tensor:
         """Logarithm of p(row, component), shape (…, k), for rows (…, d)."""
-        joint = _log_product("...d,...kd->...k", value, self.intensity) + self.weights.log()
+        joint = _log_product(value, self.intensity) + self.weights.log()
         joint = joint if self.total_count is not None else joint - self.intensity.sum(-1)
-        return joint + log_coefficient(value, self.total_count is not None).unsqueeze(-1)
+        return joint + _log_coefficient(value, self.total_count is not None).unsqueeze(-1)
 
     def log_prob(self, value: Tensor) -> Tensor:
-        """Log density of rows (…, d), in nats, all constants in."""
+        """Log density of rows (…, d), in nats, with all constants."""
         if self._validate_args:
             self._validate_sample(value)
         density = self.log_joint(value).logsumexp(-1)
@@ -114,6 +70,20 @@ class CountMixture(TorchDistribution):
         shape = Size(sample_shape) + self.batch_shape
         with torch.no_grad():
             return draw_rows(self.weights, self.intensity, self.total_count, shape)
+
+
+class Counts(CountMixture):
+    """A row of counts from one component: ``Poisson(intensity).to_event(1)``, or a multinomial.
+
+    Parameters
+    ----------
+    intensity : Tensor, shape (…, d)
+    total_count : Tensor, shape (…), optional
+        As for `CountMixture`. (Pyro's Multinomial takes one total for all rows.)
+    """
+
+    def __init__(self, intensity: Tensor, total_count: Tensor | None = None, validate_args: bool | None = None) -> None:
+        super().__init__(intensity.new_ones(1), intensity.unsqueeze(-2), total_count, validate_args)
 
 
 class _Rows(constraints.Constraint):
@@ -134,7 +104,7 @@ class _Rows(constraints.Constraint):
 def draw_rows(
     weights: Tensor, intensity: Tensor, totals: Tensor | None, shape: Size, generator: Generator | None = None
 ) -> Tensor:
-    """Rows of a mixture, (*shape, d): weights (…, k) and intensity (…, k, d), of which … expands to ``shape``."""
+    """Rows of a mixture, (*shape, d), with weights (…, k) and intensity (…, k, d), where … expands to ``shape``."""
     uniform = torch.rand(shape, generator=generator, dtype=weights.dtype, device=weights.device)
     component = (uniform.unsqueeze(-1) > weights.cumsum(-1)[..., :-1]).sum(-1)
     index = component[..., None, None].expand(*shape, 1, intensity.shape[-1])
@@ -143,10 +113,10 @@ def draw_rows(
 
 
 def draw_counts(intensity: Tensor, totals: Tensor | None, generator: Generator | None = None) -> Tensor:
-    """Counts (…, d): Poisson, or multinomial as binomials one after the other, each of what is left of the total."""
+    """Counts (…, d): Poisson, or multinomial as successive binomials, each of what remains of the total."""
     if totals is None:
         return torch.poisson(intensity, generator)
-    share = (intensity / intensity.flip(-1).cumsum(-1).flip(-1)).nan_to_num(0.0)  # of what this and later columns have
+    share = (intensity / intensity.flip(-1).cumsum(-1).flip(-1)).nan_to_num(0.0)  # of this and later columns
     left = totals.to(intensity).expand(intensity.shape[:-1])
     columns = []
     for column in share.unbind(-1):
@@ -155,17 +125,9 @@ def draw_counts(intensity: Tensor, totals: Tensor | None, generator: Generator |
     return torch.stack(columns, -1)
 
 
-def _batch(totals: Tensor | None) -> Size:
-    return Size() if totals is None else totals.shape
-
-
-def _constraint(totals: Tensor | None) -> dict[str, constraints.Constraint]:
-    return {} if totals is None else {"total_count": constraints.nonnegative_integer}
-
-
-def _log_product(equation: str, value: Tensor, intensity: Tensor) -> Tensor:
+def _log_product(value: Tensor, intensity: Tensor) -> Tensor:
     """Σ_d x_d log λ_d: 0 log 0 is 0, and a count where the intensity is zero gives -inf."""
-    product = torch.einsum(equation, value, finite_log(intensity))
+    product = torch.einsum("...d,...kd->...k", value, finite_log(intensity))
     return torch.where(product < IMPOSSIBLE, -math.inf, product)
 
 
@@ -175,30 +137,10 @@ def finite_log(intensity: Tensor) -> Tensor:
     return torch.where(zero, _LOG_OF_ZERO, torch.where(zero, 1.0, intensity).log())
 
 
-def sum_of_coefficients(value: Tensor, multinomial: bool) -> Tensor:
-    """`log_coefficient` summed over all rows, in float64, worked out once for a tensor."""
-    return _remembered_sum(value, value._version, multinomial)
-
-
-@functools.lru_cache(maxsize=4)
-def _remembered_sum(value: Tensor, version: int, multinomial: bool) -> Tensor:
-    return torch.stack([_work_out_coefficient(part, multinomial).sum() for part in chunks(value, value.shape[1])]).sum()
-
-
-def log_coefficient(value: Tensor, multinomial: bool) -> Tensor:
-    """-Σ_d log x_d!, and log(Σ_d x_d)! on top for a multinomial, shape (…)."""
-    mode = get_proxy_mode()
-    if mode is not None and value in mode.tracer.tensor_tracker:  # an argument of the graph being traced, no constant
-        return _work_out_coefficient(value, multinomial)
-    return _remembered_coefficient(value, value._version, multinomial)
-
-
-@functools.lru_cache(maxsize=4)
-def _remembered_coefficient(value: Tensor, version: int, multinomial: bool) -> Tensor:
-    """Worked out once for a tensor, as a model runs often; ``version`` counts the tensor's changes."""
-    return _work_out_coefficient(value, multinomial)
-
-
-def _work_out_coefficient(value: Tensor, multinomial: bool) -> Tensor:
+def coefficient(value: Tensor, multinomial: bool) -> Tensor:
+    """-Σ_d log x_d!, plus log(Σ_d x_d)! for a multinomial, shape (…)."""
     factorials = (value + 1).lgamma().sum(-1)
     return (value.sum(-1) + 1).lgamma() - factorials if multinomial else -factorials
+
+
+_log_coefficient = remembered(coefficient)

@@ -1,19 +1,18 @@
 """The Pyro models of a mixture of counts, and data simulated from it."""
 
-from typing import Any
+import functools
 
 import numpy as np
 import pyro
 import pyro.distributions as dist
 import torch
-from jaxtyping import Float
 from pyro.ops.indexing import Vindex
-from pyro.poutine.runtime import InferDict
 from torch import Tensor
 
-from .._shared.steps import Params
-from .distributions import CountMixture, Counts, draw_rows
-from .prior import Family, Prior, check, check_prior, cluster, distributions, factors, posterior, prior_of, site_name
+from .._shared.init import init
+from .distributions import CountMixture, Counts
+from .prior import Family, Prior, check, check_prior, remembered_prior
+from .start import start_values
 
 
 def model(
@@ -24,23 +23,26 @@ def model(
     prior: Prior | None = None,
     num_rows: int | None = None,
     totals: Tensor | float | None = None,
+    marginal: bool = True,
 ) -> Tensor:
     """Pyro model of rows of counts from a mixture, the component's index summed out.
 
     Parameters
     ----------
     x : Tensor, shape (n, d), optional
-        The counts. Drawn from the model where left out; ``num_rows`` and ``prior`` must be given then.
+        The counts. Default: drawn from the model, which needs ``num_rows`` and ``prior``.
     num_components : int
         K.
     family : {"poisson", "multinomial"}
-        Independent Poissons, or a multinomial of the row's own total.
+        Independent Poissons, or a multinomial given the row's total.
     prior : Prior, optional
-        `default_prior` of the data where left out.
+        Default: `default_prior` of the data.
     num_rows : int, optional
-        How many rows to draw where ``x`` is left out.
+        How many rows to draw if there is no ``x``.
     totals : Tensor, shape (num_rows,), or float, optional
-        Totals of the multinomial rows to draw; those of ``x`` where it is given.
+        Totals of the multinomial rows to draw; default: those of ``x``.
+    marginal : bool
+        Whether to sum the component's index out; else it is a site, as in `latent_model`.
 
     Returns
     -------
@@ -53,60 +55,29 @@ def model(
         For an unknown family, more components than rows, a prior of the other family, or data that are no counts
         (which the default prior finds).
     """
-    prior, rows, totals = _read(x, num_components, family, prior, num_rows, totals)
-    weights, intensity = _sample_globals(x, num_components, family, prior)
-    with pyro.plate("rows", rows, dim=-1):
-        return pyro.sample("x", CountMixture(weights, intensity, totals), obs=x)
+    prior, num_rows, totals = _resolve(x, num_components, family, prior, num_rows, totals)
+    start = init(None if x is None else lambda: start_values(x, num_components, family, prior))
 
+    # Globals.
+    concentration = (prior.shape if x is None else x).new_full((num_components,), prior.concentration)
+    weights = pyro.sample("weights", dist.Dirichlet(concentration), infer=start("weights"))
+    if prior.inverse_scale is not None:  # Poisson
+        rate = dist.Gamma(prior.shape, prior.inverse_scale).expand_by([num_components]).to_event(2)
+        intensity = pyro.sample("rate", rate, infer=start("rate"))
+    else:
+        probs = dist.Dirichlet(prior.shape).expand_by([num_components]).to_event(1)
+        intensity = pyro.sample("probs", probs, infer=start("probs"))
 
-def latent_model(
-    x: Tensor | None = None,
-    *,
-    num_components: int = 4,
-    family: Family = "poisson",
-    prior: Prior | None = None,
-    num_rows: int | None = None,
-    totals: Tensor | float | None = None,
-) -> Tensor:
-    """The same with the component of each row as a site, ``z``; arguments, result and errors as for `model`."""
-    prior, rows, totals = _read(x, num_components, family, prior, num_rows, totals)
-    weights, intensity = _sample_globals(x, num_components, family, prior)
-    with pyro.plate("rows", rows, dim=-1):
+    # Locals.
+    with pyro.plate("rows", num_rows, dim=-1):
+        if marginal:
+            return pyro.sample("x", CountMixture(weights, intensity, totals), obs=x)
         z = pyro.sample("z", dist.Categorical(weights))
         return pyro.sample("x", Counts(Vindex(intensity)[..., z, :], totals), obs=x)
 
 
-def posterior_predictive(
-    sites: Params, rows: int | Float[Tensor, "n d"], *, totals: Tensor | None = None, seed: int = 0
-) -> Float[Tensor, "*batch n d"]:
-    """One simulated data set for each draw of the sites.
-
-    Parameters
-    ----------
-    sites : dict
-        ``weights`` and ``rate`` or ``probs``, with any dimensions on the left.
-    rows : int or Tensor
-        How many rows, or the data themselves, whose rows (and totals) the simulated ones share.
-    totals : Tensor, shape (n,), optional
-        Totals of multinomial rows where ``rows`` is a number.
-    seed : int
-
-    Raises
-    ------
-    ValueError
-        If multinomial rows are asked for without totals.
-    """
-    weights, intensity = sites["weights"], sites["rate"] if "rate" in sites else sites["probs"]
-    num_rows = rows if isinstance(rows, int) else len(rows)
-    if "rate" in sites:
-        totals = None
-    elif not isinstance(rows, int):
-        totals = rows.sum(-1).to(weights.device)
-    elif totals is None:
-        raise ValueError("mixture: multinomial rows need their totals: give the data, or totals=")
-    generator = torch.Generator(weights.device).manual_seed(seed)
-    shape = torch.Size([*weights.shape[:-1], num_rows])
-    return draw_rows(weights.unsqueeze(-2), intensity.unsqueeze(-3), totals, shape, generator)
+latent_model = functools.partial(model, marginal=False)
+"""`model` with each row's component explicit, as site ``z``, shape (n): for enumeration."""
 
 
 def simulate(
@@ -119,7 +90,7 @@ def simulate(
     contrast: float = 6.0,
     seed: int = 0,
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """Purchases of customers from segments with tastes of their own; float64.
+    """Simulate purchases of customers from segments with different tastes; float64.
 
     Parameters
     ----------
@@ -130,7 +101,7 @@ def simulate(
     num_features : int
         Products. Product d is a favourite of segment d mod K.
     mean_total : float
-        Expected number of purchases of a customer, at least 1; every multinomial row has one at least.
+        Expected number of purchases per customer, at least 1; every multinomial row has at least one.
     contrast : float
         How many times more often a segment buys its favourites.
 
@@ -159,7 +130,7 @@ def simulate(
     return torch.tensor(x, dtype=torch.float64), {key: torch.tensor(array) for key, array in truth.items()}
 
 
-def _read(
+def _resolve(
     x: Tensor | None,
     num_components: int,
     family: Family,
@@ -167,35 +138,14 @@ def _read(
     num_rows: int | None,
     totals: Tensor | float | None,
 ) -> tuple[Prior, int, Tensor | None]:
-    """The prior, the number of rows and, if they are multinomial, their totals."""
+    """The prior, the number of rows and, if they are multinomial, their totals: given, or those of the data."""
+    multinomial = family == "multinomial"
     if x is not None:
-        totals = x.sum(-1) if family == "multinomial" else None
-        return prior_of(x, num_components, family, prior), len(x), totals
-    if prior is None or num_rows is None or (family == "multinomial" and totals is None):
-        needed = "prior=, num_rows= and totals=" if family == "multinomial" else "prior= and num_rows="
+        num_rows, totals = len(x), x.sum(-1)
+    elif prior is None or num_rows is None or (multinomial and totals is None):
+        needed = "prior=, num_rows= and totals=" if multinomial else "prior= and num_rows="
         raise ValueError(f"mixture: to draw data, give {needed}")
     check(num_components, family, num_rows)
+    prior = prior or remembered_prior(x, num_components, family)
     check_prior(prior, family)
-    if family == "poisson":
-        return prior, num_rows, None
-    return prior, num_rows, torch.as_tensor(totals).to(prior.shape).expand(num_rows)
-
-
-def _sample_globals(x: Tensor | None, num_components: int, family: Family, prior: Prior) -> tuple[Tensor, Tensor]:
-    of_weights, of_components = distributions(prior, num_components, prior.shape if x is None else x)
-    even: Any = {"init": lambda: torch.full_like(of_weights.mean, 1 / num_components)}
-    weights = pyro.sample("weights", of_weights, infer=even)  # a start with few rows to one component may lose it
-    start = _start(x, num_components, family, prior)
-    return weights, pyro.sample(site_name(prior), of_components, infer=start)
-
-
-def _start(x: Tensor | None, num_components: int, family: Family, prior: Prior) -> InferDict:
-    """Where a fit to data may start, as a site's ``infer``: the posterior mean where rows are clustered by k-means."""
-    if x is None:
-        return {}
-
-    def value() -> Tensor:
-        counts, sums = (found.to(x) for found in cluster(x, num_components, family, tries=10))
-        return factors(posterior(prior, counts, sums))[site_name(prior)].mean
-
-    return {"init": value}  # pyright: ignore[reportReturnType] (Pyro passes keys on that InferDict does not list)
+    return prior, num_rows, torch.as_tensor(totals).to(prior.shape).expand(num_rows) if multinomial else None

@@ -1,14 +1,14 @@
 """Variational autoencoder: rows decoded by a network from a few normal factors each.
 
-    z[n]        ~ Normal(0, I)                                       (q factors, drawn: there is no sum over them)
+    z[n]        ~ Normal(0, I)                                       (q factors, which cannot be integrated out)
     x[n] | z[n] ~ Bernoulli(sigmoid(f(z[n])))                        likelihood="bernoulli"
     x[n] | z[n] ~ Normal(f(z[n]), diag(v(z[n])))                     likelihood="gaussian"
     x[n] | z[n] ~ Normal(f(z[n]), σ² I)                              the same with shared_variance=True
 
-f and v are two heads of one network, the decoder, whose weights are parameters of the model: `guidebook.inference.svi`
-fits them together with the guide (`guidebook.guides.vae`), which is the variational autoencoder. A linear decoder with
-one variance is probabilistic PCA, exactly. What a fit has learned, `Posterior.params`, says by names and shapes what
-networks they belong to, and so is all that `decode`, `generate`, `log_likelihood` and the others need.
+f and v are two heads of one network, the decoder, whose weights are parameters of the model. `guidebook.inference.svi`
+fits them together with those of a guide (`guidebook.guides.vae`): that is the variational autoencoder. A linear decoder
+with one variance is exactly probabilistic PCA. The names and shapes in `Posterior.params` describe the networks, so
+that `decode`, `generate`, `log_likelihood` and the others need nothing else.
 
 ======  ======================  ===========  ==============================================================
 symbol  name                    shape        what
@@ -17,7 +17,7 @@ z       site ``z``              (n, q)       real
 x       site ``x``              (n, d)       {0, 1}, or real
 f       ``decoder.logits.*``    (d, h), (d)  weight and bias of the last layer; Bernoulli
 f       ``decoder.mean.*``      (d, h), (d)  likewise; Gaussian
-v       ``decoder.variance.*``  (d, h), (d)  likewise, before softplus; a variance a column and row
+v       ``decoder.variance.*``  (d, h), (d)  likewise, before softplus; one variance per column and row
 σ²      ``decoder.noise``       ()           positive; with ``shared_variance``
         ``decoder.i.*``                      weight and bias of the hidden layer i, from z outwards
 ======  ======================  ===========  ==============================================================
@@ -31,33 +31,37 @@ References
 4. Tipping and Bishop (1999), Probabilistic principal component analysis, JRSS B 61.
 """
 
-from . import linear_1d
 from .bounds import elbo, kl_per_unit, log_likelihood
-from .maps import Moments, decode, encode, generate, generated_moments, identify, interpolate, manifold, reconstruct
+from .maps import Moments, decode, encode, generate, generated_moments, identify, manifold, reconstruct
 from .model import latent_model, model, simulate
-from .networks import latent_dim_of
-from .pixels import binarise, dequantise, redrawn, with_intensity
+from .networks import encoded, features, latent_dim_of, normal
+from .parameters import Head, Hidden, Network, encoder_start, glorot
+from .pixels import binarise, dequantise
 
 __all__ = [
+    "Head",
+    "Hidden",
     "Moments",
+    "Network",
     "binarise",
     "decode",
     "dequantise",
     "elbo",
     "encode",
+    "encoded",
+    "encoder_start",
+    "features",
     "generate",
     "generated_moments",
+    "glorot",
     "identify",
-    "interpolate",
     "kl_per_unit",
     "latent_dim_of",
     "latent_model",
-    "linear_1d",
     "log_likelihood",
     "manifold",
     "model",
+    "normal",
     "reconstruct",
-    "redrawn",
     "simulate",
-    "with_intensity",
 ]

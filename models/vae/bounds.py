@@ -1,7 +1,8 @@
 """How well an autoencoder describes each row: the ELBO, the log likelihood by importance sampling, and units in use.
 
-With weights w[k] = p(x, z[k]) / q(z[k] | x) at draws from q, E[mean log w] is the ELBO and E[log mean w] rises with the
-number of draws from there to log p(x); both equal it, without noise, where q is the exact posterior.
+With weights w[k] = p(x, z[k]) / q(z[k] | x) at draws from q, E[mean log w] is the ELBO. E[log mean w] rises with the
+number of draws from there to log p(x). If q is the exact posterior, both equal log p(x) without noise. For any model,
+not only this one, see `guidebook.inference.evidence`.
 
 References
 ----------
@@ -19,9 +20,7 @@ from jaxtyping import Float
 from pyro import poutine
 from torch import Tensor
 
-from .networks import decoder_of, encoded, observation
-
-MOST_NUMBERS = 5_000_000  # that a layer puts out at once
+from .networks import MOST_NUMBERS, decoder_of, encoded, observation, widest
 
 
 @torch.no_grad()
@@ -29,14 +28,14 @@ def log_likelihood(
     params: Mapping[str, Tensor],
     x: Float[Tensor, "n d"],
     *,
-    num_samples: int = 1000,
+    num_draws: int = 1000,
     guide: Callable | None = None,
     seed: int = 0,
 ) -> Float[Tensor, " n"]:
-    """Estimate of log p(x[n]) by importance sampling with the encoder, in nats: in expectation a lower bound.
+    """Estimate log p(x[n]) by importance sampling with the encoder, in nats: in expectation a lower bound.
 
-    It rises with ``num_samples`` (Burda et al. 2016, equation 8 and theorem 1). Samples are made and weighed in parts,
-    so that memory does not grow with their number.
+    It rises with ``num_draws`` (Burda et al. 2016, equation 8 and theorem 1). Draws are made and weighed in parts, so
+    that memory does not grow with their number.
 
     Parameters
     ----------
@@ -44,23 +43,22 @@ def log_likelihood(
         `Posterior.params` of a fit.
     x : Tensor, shape (n, d)
         Rows, of the fit or new.
-    num_samples : int
-        k: draws of q for each row.
+    num_draws : int
+        k: draws of q per row.
     guide : callable, optional
-        The guide that the parameters belong to; needed unless it is ``guides.vae.encoder`` or
-        ``full_covariance_encoder``.
+        The guide with these parameters. Default: ``guides.vae.encoder`` or ``full_covariance_encoder``, as fitted.
     seed : int
-        The global generators are left as they were.
+        The global generators keep their state.
 
     Raises
     ------
     ValueError
-        If ``num_samples`` is out of range, or the parameters lack a decoder or what q needs.
+        If ``num_draws`` is out of range, or the parameters hold no decoder or encoder.
     """
     total = x.new_full((len(x),), -math.inf)
-    for weights in _log_weights(params, x, num_samples, guide, seed):
+    for weights in _log_weights(params, x, num_draws, guide, seed):
         total = torch.logaddexp(total, weights.logsumexp(0))
-    return total - math.log(num_samples)
+    return total - math.log(num_draws)
 
 
 @torch.no_grad()
@@ -68,22 +66,22 @@ def elbo(
     params: Mapping[str, Tensor],
     x: Float[Tensor, "n d"],
     *,
-    num_samples: int = 100,
+    num_draws: int = 100,
     guide: Callable | None = None,
     seed: int = 0,
 ) -> Float[Tensor, " n"]:
-    """E_q[log p(x[n], z) - log q(z | x[n])] by Monte Carlo, in nats; arguments and errors as for `log_likelihood`."""
+    """Estimate E_q[log p(x[n], z) - log q(z | x[n])] by draws, in nats; arguments as for `log_likelihood`."""
     total = x.new_zeros(len(x))
-    for weights in _log_weights(params, x, num_samples, guide, seed):
+    for weights in _log_weights(params, x, num_draws, guide, seed):
         total = total + weights.sum(0)
-    return total / num_samples
+    return total / num_draws
 
 
 def kl_per_unit(params: Mapping[str, Tensor], x: Float[Tensor, "n d"]) -> Float[Tensor, " q"]:
-    """KL(q(z[j] | x) ‖ p(z[j])) of each factor, averaged over the rows, in nats: near zero for units not in use.
+    """Return KL(q(z[j] | x) ‖ p(z[j])) of each factor, averaged over the rows, in nats: near zero for unused units.
 
-    ½ (μ² + σ² - 1 - log σ²) by Kingma and Welling (2014), appendix B. Of a full-covariance encoder it is the divergence
-    of each factor's own marginal, and the factors' sum falls short of the whole.
+    ½ (μ² + σ² - 1 - log σ²) by Kingma and Welling (2014), appendix B. For a full-covariance encoder it is the
+    divergence of each factor's marginal; their sum is less than the joint divergence.
 
     Parameters
     ----------
@@ -94,26 +92,24 @@ def kl_per_unit(params: Mapping[str, Tensor], x: Float[Tensor, "n d"]) -> Float[
     Raises
     ------
     ValueError
-        If there is no encoder of normals.
+        If the parameters hold no encoder of normals.
     """
     z = encoded(params, x)
     return 0.5 * (z.mean.square() + z.variance - 1 - z.variance.log()).mean(0)
 
 
 def _log_weights(
-    params: Mapping[str, Tensor], x: Tensor, num_samples: int, guide: Callable | None, seed: int
+    params: Mapping[str, Tensor], x: Tensor, num_draws: int, guide: Callable | None, seed: int
 ) -> Iterator[Tensor]:
-    """Parts of log w, shape (part, n), of ``num_samples`` in all."""
-    if num_samples < 1:
-        raise ValueError(f"vae: num_samples must be at least 1, got {num_samples}")
+    """Parts of log w, shape (part, n), of ``num_draws`` in all."""
+    if num_draws < 1:
+        raise ValueError(f"vae: num_draws must be at least 1, got {num_draws}")
     decoder = decoder_of(params)
-    widest = max(value.numel() for name, value in decoder.items() if name.endswith(".bias"))
-    part = max(1, MOST_NUMBERS // (len(x) * widest))
+    part = max(1, MOST_NUMBERS // (len(x) * widest(decoder)))
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        sizes = [min(part, num_samples - start) for start in range(0, num_samples, part)]
-        for size in sizes:
-            z, log_q = _propose(params, x, size, guide)
+        for done in range(0, num_draws, part):
+            z, log_q = _propose(params, x, min(part, num_draws - done), guide)
             prior = -0.5 * (z.square().sum(-1) + z.shape[-1] * math.log(2 * math.pi))
             yield prior + observation(decoder, z).log_prob(x) - log_q
 
@@ -125,9 +121,9 @@ def _propose(params: Mapping[str, Tensor], x: Tensor, size: int, guide: Callable
         z = proposal.sample((size,))
         return z, proposal.log_prob(z)
     store = pyro.get_param_store()
-    with store.scope(), pyro.plate("samples", size, dim=-2):
+    with store.scope(), pyro.plate("draws", size, dim=-2):
         for name, value in params.items():
-            store[name] = value.detach()  # the store would ask for gradients of the caller's own tensor
+            store[name] = value.detach()  # the store would require gradients of the caller's tensor
         trace = poutine.trace(guide).get_trace(x)
     trace.compute_log_prob()
     site: dict[str, Any] = dict(trace.nodes["z"])

@@ -1,6 +1,5 @@
-"""From factors to rows and back, by what a fit has learned."""
+"""From factors to rows and back, by the parameters of a fit."""
 
-import math
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -9,13 +8,13 @@ from jaxtyping import Float
 from torch import Tensor
 
 from .model import draw
-from .networks import decoder_of, encoded, latent_dim_of, observation
+from .networks import MOST_NUMBERS, decoder_of, encoded, latent_dim_of, observation, widest
 
 ParamMap = Mapping[str, Tensor]
 
 
 class Moments(NamedTuple):
-    """Mean and standard deviation, entry by entry, of one of the two conditional distributions.
+    """Mean and standard deviation of each entry of x given z, or of z given x.
 
     Attributes
     ----------
@@ -28,12 +27,12 @@ class Moments(NamedTuple):
 
 
 def decode(params: ParamMap, z: Float[Tensor, "*batch q"]) -> Moments:
-    """Moments of p(x | z); of a Bernoulli decoder the mean is the probability of a one.
+    """Return the moments of p(x | z); of a Bernoulli decoder the mean is the probability of a one.
 
     Parameters
     ----------
     params : mapping
-        `Posterior.params` of a fit; the decoder's are looked at.
+        `Posterior.params` of a fit, the decoder's at least.
     z : Tensor, shape (..., q)
 
     Returns
@@ -44,14 +43,14 @@ def decode(params: ParamMap, z: Float[Tensor, "*batch q"]) -> Moments:
     Raises
     ------
     ValueError
-        If there is no decoder among the parameters.
+        If the parameters hold no decoder.
     """
     rows = observation(decoder_of(params), z)
     return Moments(rows.mean, rows.variance.sqrt())
 
 
 def encode(params: ParamMap, x: Float[Tensor, "*batch d"]) -> Moments:
-    """Moments of q(z | x), where the guide was ``guides.vae.encoder`` or ``full_covariance_encoder``.
+    """Return the moments of q(z | x) of ``guides.vae.encoder`` or ``full_covariance_encoder``.
 
     Parameters
     ----------
@@ -62,108 +61,77 @@ def encode(params: ParamMap, x: Float[Tensor, "*batch d"]) -> Moments:
     Returns
     -------
     Moments
-        Of shape (..., q); the scales are those of each factor by itself.
+        Of shape (..., q); the scales are marginal.
 
     Raises
     ------
     ValueError
-        If there is no encoder of normals among the parameters.
+        If the parameters hold no encoder of normals.
     """
     z = encoded(params, x)
     return Moments(z.mean, z.variance.sqrt())
 
 
 def reconstruct(params: ParamMap, x: Float[Tensor, "*batch d"]) -> Float[Tensor, "*batch d"]:
-    """Mean of p(x | z) at the mean of q(z | x). Arguments and errors as for `encode`."""
+    """Return the mean of p(x | z) at the mean of q(z | x). Arguments and errors as for `encode`."""
     return decode(params, encode(params, x).mean).mean
 
 
 def generate(params: ParamMap, num_rows: int, *, noise: bool = True, seed: int = 0) -> Float[Tensor, "n d"]:
-    """New rows, from the prior of the factors through the decoder.
+    """Return new rows, decoded from draws of the factors' prior.
 
     Parameters
     ----------
     params : mapping
-        `Posterior.params` of a fit; the decoder's are looked at.
+        As for `decode`.
     num_rows : int
         n.
     noise : bool
-        Whether to draw from p(x | z), rather than to return its mean, which is what images are often shown as.
+        Whether to draw from p(x | z) rather than return its mean, as is often done to show images.
     seed : int
-        Of a generator of its own.
+        The global generator is not used.
     """
-    decoder = decoder_of(params)
-    like = next(iter(decoder.values()))
-    generator = torch.Generator(like.device).manual_seed(seed)
-    shape = (num_rows, latent_dim_of(decoder))
-    z = torch.randn(shape, generator=generator, dtype=like.dtype, device=like.device)
-    rows = observation(decoder, z)
+    z, generator = _prior_draws(params, num_rows, seed)
+    rows = observation(decoder_of(params), z)
     return draw(rows, generator) if noise else rows.mean
 
 
-def generated_moments(params: ParamMap, *, num_samples: int = 4096, seed: int = 0) -> dict[str, Tensor]:
-    """Mean and standard deviation of each column of a generated row: what two decoders can be compared by.
+def generated_moments(params: ParamMap, *, num_draws: int = 4096, seed: int = 0) -> dict[str, Tensor]:
+    """Return the mean and standard deviation of each column of generated rows, to compare decoders by.
 
-    Factors mean nothing from one fit to the next, and a turn of them changes nothing here. The moments of p(x | z) are
-    averaged over draws of z, the same for every decoder with as many factors.
+    The factors of two fits cannot be compared, but a rotation of them does not change these moments. They are averages
+    over draws of z, which are the same for every decoder with as many factors.
 
     Parameters
     ----------
     params : mapping
-        `Posterior.params` of a fit; the decoder's are looked at.
-    num_samples : int
+        As for `decode`.
+    num_draws : int
         Draws of z from the prior.
     seed : int
-        Of a generator of its own.
+        The global generator is not used.
 
     Returns
     -------
     dict
         ``x_mean`` (d) and ``x_sd`` (d).
     """
-    decoder = decoder_of(params)
-    like = next(iter(decoder.values()))
-    generator = torch.Generator(like.device).manual_seed(seed)
-    shape = (num_samples, latent_dim_of(decoder))
-    mean, scale = decode(decoder, torch.randn(shape, generator=generator, dtype=like.dtype, device=like.device))
+    mean, scale = decode(params, _prior_draws(params, num_draws, seed)[0])
     return {"x_mean": mean.mean(0), "x_sd": (mean.var(0, correction=0) + scale.square().mean(0)).sqrt()}
 
 
-def interpolate(
-    params: ParamMap, x_a: Float[Tensor, "*batch d"], x_b: Float[Tensor, "*batch d"], num_steps: int = 8
-) -> Float[Tensor, "*batch steps d"]:
-    """Decoded means along the straight line between the encoded means of two rows, both ends included.
-
-    Parameters
-    ----------
-    params : mapping
-        As for `encode`.
-    x_a, x_b : Tensor, shape (..., d)
-    num_steps : int
-        Two or more.
-
-    Raises
-    ------
-    ValueError
-        If there are fewer steps, or no encoder of normals.
-    """
-    if num_steps < 2:
-        raise ValueError(f"vae: num_steps must be at least 2, got {num_steps}")
-    start, end = (encode(params, x).mean.unsqueeze(-2) for x in (x_a, x_b))
-    share = torch.linspace(0, 1, num_steps, dtype=start.dtype, device=start.device).unsqueeze(-1)
-    return decode(params, start + share * (end - start)).mean
-
-
 def manifold(params: ParamMap, grid: int = 15) -> Float[Tensor, "rows columns d"]:
-    """Decoded means over the plane of two factors, at the quantiles of their prior (Kingma and Welling 2014, figure 4).
+    """Return decoded means over the plane of two factors, at quantiles of their prior.
+
+    Kingma and Welling (2014), figure 4.
 
     Parameters
     ----------
     params : mapping
         `Posterior.params` of a fit with ``latent_dim=2``.
     grid : int
-        Points a side, at the probabilities (i + ½) / grid. The first factor grows from left to right, the second from
-        bottom to top.
+        Points per side, at the probabilities (i + ½) / grid. The first factor grows from left to right, the second
+        from bottom to top.
 
     Raises
     ------
@@ -180,17 +148,17 @@ def manifold(params: ParamMap, grid: int = 15) -> Float[Tensor, "rows columns d"
 
 
 def identify(draws: ParamMap, anchor: ParamMap | None = None) -> dict[str, Tensor]:
-    """What the factors say about the data: they themselves mean nothing from one fit to the next.
+    """Return decoded means: the factors themselves cannot be compared between fits.
 
-    A turn or a bend of the factors that the decoder undoes changes nothing. Decoded means are free of it.
+    A rotation or bend of the factors that the decoder undoes does not change the decoded means.
 
     Parameters
     ----------
     draws : mapping
-        Draws of ``z``, shape (..., n, q), and beside them the decoder's parameters as in `Posterior.params`, without
-        leading dimensions: ``{**posterior.draws, **posterior.params}``.
+        Draws of ``z``, shape (..., n, q), and the decoder's parameters without leading dimensions:
+        ``{**posterior.draws, **posterior.params}``.
     anchor : mapping, optional
-        Not needed: columns of the data are in order.
+        Not used: the columns of the data are in order.
 
     Returns
     -------
@@ -200,11 +168,20 @@ def identify(draws: ParamMap, anchor: ParamMap | None = None) -> dict[str, Tenso
     Raises
     ------
     ValueError
-        If there is no decoder beside the draws.
+        If the draws hold no decoder.
     """
     decoder = decoder_of(draws)
     z = draws["z"]
-    size = max(1, 10_000_000 // (math.prod(z.shape[-2:-1]) * max(value.numel() for value in decoder.values())))
+    size = max(1, MOST_NUMBERS // (z.shape[-2] * widest(decoder)))
     rows = z.reshape(-1, *z.shape[-2:]).split(size)
     means = torch.cat([decode(decoder, part).mean for part in rows])
     return {"x_mean": means.reshape(*z.shape[:-1], -1)}
+
+
+def _prior_draws(params: ParamMap, count: int, seed: int) -> tuple[Tensor, torch.Generator]:
+    """Factors from their prior, (count, q), and the generator that drew them."""
+    decoder = decoder_of(params)
+    like = next(iter(decoder.values()))
+    generator = torch.Generator(like.device).manual_seed(seed)
+    shape = (count, latent_dim_of(decoder))
+    return torch.randn(shape, generator=generator, dtype=like.dtype, device=like.device), generator

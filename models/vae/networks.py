@@ -1,13 +1,12 @@
-"""The networks of an autoencoder as functions of a dictionary of tensors, whose names and shapes say what they are.
+"""The networks of an autoencoder as functions of a dictionary of tensors, whose names and shapes describe them.
 
-Layers keep images flat, so that all have one form: act(h · weight + bias), with a convolution of stride 2 for the
-product where ``weight`` has four dimensions. A bias has an entry for each unit, pixels of a channel included. Hidden
-layers end in tanh.
+Images stay flat between layers, so that all layers have one form: act(h · weight + bias), or a convolution of stride 2
+for the product if ``weight`` has four dimensions. A bias has one entry per unit, pixels of a channel included. Hidden
+layers end in tanh. The encoder sees rows minus ``encoder.centre``, divided by ``encoder.spread``.
 """
 
 import math
 from collections.abc import Callable, Mapping
-from itertools import pairwise
 
 import pyro.distributions as dist
 import torch
@@ -17,54 +16,11 @@ from torch.nn import functional
 
 from .._shared.steps import Params
 
-KERNEL = 4  # of the convolutions, with stride 2 and a border of 1, which halve or double a side
-DEFAULT_HIDDEN = {"mlp": (64,), "conv": (16, 32), "linear": ()}
-
-
-def decoder_shapes(
-    network: str, hidden: tuple[int, ...], latent_dim: int, columns: int, heads: tuple[str, ...]
-) -> dict[str, tuple[int, ...]]:
-    """Names and shapes of a decoder's weights and biases, in the order of the layers.
-
-    Parameters
-    ----------
-    network : {"mlp", "conv", "linear"}
-    hidden : tuple of int
-        Units, or channels, of the hidden layers from the data to the factors: the decoder has them the other way round.
-    latent_dim : int
-        q.
-    columns : int
-        d; for "conv" the square of a side.
-    heads : tuple of str
-        Names of the last layers, side by side.
-    """
-    units, shapes = latent_dim, {}
-    outwards = tuple(reversed(hidden))
-    if network != "conv":
-        for layer, width in enumerate(outwards):
-            shapes |= {f"{layer}.weight": (width, units), f"{layer}.bias": (width,)}
-            units = width
-        last = (columns, units)
-    else:
-        side = math.isqrt(columns) >> len(hidden)
-        shapes = {"0.weight": (outwards[0] * side**2, units), "0.bias": (outwards[0] * side**2,)}
-        for layer, (above, below) in enumerate(pairwise(outwards), 1):
-            side *= 2
-            shapes |= {f"{layer}.weight": (above, below, KERNEL, KERNEL), f"{layer}.bias": (below * side**2,)}
-        last = (outwards[-1], 1, KERNEL, KERNEL)
-    for head in heads:
-        shapes |= {f"{head}.weight": last, f"{head}.bias": (columns,)}
-    return {f"decoder.{name}": shape for name, shape in shapes.items()}
-
-
-def glorot(shape: tuple[int, ...], like: Tensor) -> Tensor:
-    """Uniform weights that keep the spread of what passes through them: Glorot and Bengio (2010)."""
-    bound = math.sqrt(6 / ((shape[0] + shape[1]) * (KERNEL if len(shape) == 4 else 1)))
-    return torch.empty(shape, dtype=like.dtype, device=like.device).uniform_(-bound, bound)
+MOST_NUMBERS = 5_000_000  # that a layer computes at once, for many draws
 
 
 def observation(params: Mapping[str, Tensor], z: Tensor) -> dist.Independent:
-    """p(x | z), a distribution over rows; z is (..., q)."""
+    """Return p(x | z), a distribution over rows; z is (..., q)."""
     h = _hidden(params, "decoder", z, functional.conv_transpose2d)
     if "decoder.logits.weight" in params:
         logits = _layer(params, "decoder.logits", h, functional.conv_transpose2d)
@@ -76,27 +32,39 @@ def observation(params: Mapping[str, Tensor], z: Tensor) -> dist.Independent:
     return dist.Normal(mean, (params["decoder.variance_floor"] + functional.softplus(raw)).sqrt()).to_event(1)
 
 
+def features(params: Mapping[str, Tensor], x: Tensor) -> Tensor:
+    """Return the encoder's last hidden layer, shape (..., h); x is (..., d)."""
+    return _hidden(params, "encoder", (x - params["encoder.centre"]) / params["encoder.spread"], functional.conv2d)
+
+
 def encoded(params: Mapping[str, Tensor], x: Tensor) -> Distribution:
-    """q(z | x) of an encoder of normals, a distribution over rows; x is (..., d).
+    """Return q(z | x) of an encoder of normals, a distribution over rows; x is (..., d).
 
     Raises
     ------
     ValueError
-        If the parameters are not those of a diagonal or full normal encoder.
+        If the parameters are not those of ``guides.vae.encoder`` or ``full_covariance_encoder``.
     """
-    full = "encoder.mean_scale_tril.weight" in params
-    name = "encoder.mean_scale_tril" if full else "encoder.mean_scale"
-    if f"{name}.weight" not in params or any(name.startswith("encoder.flow.") for name in params):
+    if any(name.startswith("encoder.flow.") for name in params) or not _heads(params):
         raise ValueError("vae: the parameters hold no encoder of normals: give what was fitted as guide=")
-    h = (x - params["encoder.centre"]) / params["encoder.spread"]
-    h = _hidden(params, "encoder", h, functional.conv2d)
-    out = _layer(params, name, h, functional.conv2d)
+    return normal(params, features(params, x))
+
+
+def normal(params: Mapping[str, Tensor], h: Tensor) -> Distribution:
+    """Return the normal distribution of the factors that the encoder's last layer makes of its hidden one."""
+    head = _heads(params)[0]
+    out = _layer(params, head, h, functional.conv2d)
     units = out.shape[-1]
-    size = (math.isqrt(9 + 8 * units) - 3) // 2 if full else units // 2
+    if head == "encoder.mean_scale":
+        mean, raw = out.split(units // 2, -1)
+        return dist.Normal(mean, functional.softplus(raw)).to_event(1)
+    size = (math.isqrt(9 + 8 * units) - 3) // 2
     mean, raw = out.split([size, units - size], -1)
-    if full:
-        return dist.MultivariateNormal(mean, scale_tril=_lower_triangle(raw, size))
-    return dist.Normal(mean, functional.softplus(raw)).to_event(1)
+    return dist.MultivariateNormal(mean, scale_tril=_lower_triangle(raw, size))
+
+
+def _heads(params: Mapping[str, Tensor]) -> list[str]:
+    return [h for h in ("encoder.mean_scale_tril", "encoder.mean_scale") if f"{h}.weight" in params]
 
 
 def _lower_triangle(raw: Tensor, size: int) -> Tensor:
@@ -108,23 +76,22 @@ def _lower_triangle(raw: Tensor, size: int) -> Tensor:
 
 
 def latent_dim_of(params: Mapping[str, Tensor]) -> int:
-    """q: what the decoder's first layer takes."""
+    """Return q, the number of inputs of the decoder's first layer."""
     first = next(f"decoder.{name}.weight" for name in ("0", "logits", "mean") if f"decoder.{name}.weight" in params)
     return params[first].shape[1]
 
 
 def decoder_of(params: Mapping[str, Tensor]) -> Params:
-    """The decoder's entries alone.
-
-    Raises
-    ------
-    ValueError
-        If there are none.
-    """
+    """Return the decoder's entries; ValueError if there are none."""
     found = {name: value for name, value in params.items() if name.startswith("decoder.")}
     if not found:
         raise ValueError("vae: the parameters hold no decoder: give those of a fit, Posterior.params")
     return found
+
+
+def widest(decoder: Mapping[str, Tensor]) -> int:
+    """Return the largest number of units of a layer."""
+    return max(value.numel() for name, value in decoder.items() if name.endswith(".bias"))
 
 
 def _hidden(params: Mapping[str, Tensor], prefix: str, h: Tensor, convolve: Callable[..., Tensor]) -> Tensor:

@@ -1,12 +1,9 @@
-"""The command ``guidebook``: list, run, compare. Nothing heavy is imported before a command needs it."""
+"""The command ``guidebook``: list, run, compare, index. Heavy modules are imported inside the commands."""
 
 import itertools
 import json
 import sys
-import tempfile
 import warnings
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,33 +13,41 @@ app = typer.Typer(
     add_completion=False,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    help="Probabilistic models in Pyro: fit them in every way, and ask whether the fast answer is good enough.",
+    help="Probabilistic models in Pyro: fit them by many methods and ask whether the fast answer is good enough.",
 )
 
 Model = Annotated[str, typer.Argument(help="A model's name; see `guidebook list`.", show_default=False)]
 Data = Annotated[
     str | None,
-    typer.Option(metavar="NAME|FILE", help="A bundled data set, or a .csv, .npy or .npz file.", show_default="its own"),
+    typer.Option(
+        metavar="NAME|FILE", help="A bundled data set, or a .csv, .npy or .npz file.", show_default="the model's"
+    ),
 ]
 Set = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="OPTION=VALUE", help="An option of the model or the method; repeat for more."),
+    typer.Option("--set", metavar="OPTION=VALUE", help="Set an option of the model or the method; repeatable."),
 ]
 Steps = Annotated[
-    int | None, typer.Option(min=1, help="Iterations of optimisers and of EM.", show_default="the method's")
+    int | None,
+    typer.Option(min=1, help="Iterations of optimisers and of EM-like methods.", show_default="the method's"),
 ]
-Draws = Annotated[int | None, typer.Option(min=1, help="Draws a chain, for samplers.", show_default="the method's")]
-Warmup = Annotated[int | None, typer.Option(min=1, help="Adaptation steps a chain.", show_default="the method's")]
-Chains = Annotated[int | None, typer.Option(min=1, help="Chains, for samplers.", show_default="the method's")]
-Seed = Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Same seed, same machine, same numbers.")]
-Device = Annotated[str | None, typer.Option(metavar="cpu|cuda", help="Where to fit.", show_default="cpu")]
-Out = Annotated[Path | None, typer.Option(metavar="DIR", help="Folder for the results.", show_default=False)]
-Json = Annotated[Path | None, typer.Option("--json", metavar="FILE|-", help="Write JSON; - for standard output.")]
+Draws = Annotated[int | None, typer.Option(min=1, help="Draws per chain, for samplers.", show_default="the method's")]
+Warmup = Annotated[int | None, typer.Option(min=1, help="Warm-up iterations per chain.", show_default="the method's")]
+Chains = Annotated[int | None, typer.Option(min=1, help="Number of chains, for samplers.", show_default="the method's")]
+Seed = Annotated[
+    int,
+    typer.Option(min=0, max=2**32 - 1, help="Random seed; the same seed on the same machine gives the same numbers."),
+]
+Device = Annotated[str | None, typer.Option(metavar="cpu|cuda", help="Device to fit on.", show_default="cpu")]
+Out = Annotated[Path | None, typer.Option(metavar="DIR", help="Folder to write the results to.", show_default=False)]
+Json = Annotated[
+    Path | None, typer.Option("--json", metavar="FILE|-", help="File to write JSON to; - for standard output.")
+]
 
 
 @app.command("list")
 def list_models(json_file: Json = None) -> None:
-    """Show the models, with their guides, methods and data; empty cells say why."""
+    """Show the models with their guides, methods and data, and why cells are empty."""
     from guidebook.catalog.grid import grid_json, print_grid
 
     if json_file is None:
@@ -55,7 +60,7 @@ def list_models(json_file: Json = None) -> None:
 def run(
     model: Model,
     method: Annotated[str, typer.Option(help="svi, nuts, em, …, or svi:GUIDE.")] = "svi",
-    guide: Annotated[str | None, typer.Option(help="Guide of svi.", show_default="mean_field")] = None,
+    guide: Annotated[str | None, typer.Option(help="Guide for svi.", show_default="the model's")] = None,
     data: Data = None,
     settings: Set = None,
     steps: Steps = None,
@@ -68,27 +73,24 @@ def run(
     json_file: Json = None,
 ) -> None:
     """Fit one model by one method."""
-    from guidebook.workflow import output as results
-    from guidebook.workflow import resolve as cells
-    from guidebook.workflow.fit import fit, problem
+    from guidebook.workflow import output
+    from guidebook.workflow.files import drafted
+    from guidebook.workflow.fit import fit, load_task
+    from guidebook.workflow.resolve import find_row, split_method
 
-    row = cells.row(model)
-    method, guide = cells.split_method(row, method, guide)
-    task = problem(model, data, settings, (method, guide))
-    _check_device(device)
-    with ExitStack() as stack:
-        folder = stack.enter_context(_folder(out))
-        _check_writable(json_file)
-        options: dict[str, Any] = {"steps": steps, "draws": draws, "warmup": warmup, "chains": chains}
-        posterior = fit(task, method, guide, **options, seed=seed, device=device, progress=sys.stderr.isatty())
-        record = results.run_json(task, posterior)
-        if folder:
-            posterior.save(folder / "posterior.safetensors")
-            _write_json(record, folder / "result.json")
-        if json_file:
-            _write_json(record, json_file)
-        if str(json_file) != "-":
-            results.print_run(record)
+    method, guide = split_method(find_row(model), method, guide)
+    task = load_task(model, data, settings, (method, guide))
+    _check(device, out, json_file)
+    counts = {"steps": steps, "draws": draws, "warmup": warmup, "chains": chains}
+    posterior = fit(task, method, guide, **counts, seed=seed, device=device, progress=sys.stderr.isatty())
+    record = output.run_json(task, posterior)
+    if out:
+        with drafted(out) as draft:
+            posterior.save(draft / "posterior.safetensors")
+            _write_json(record, draft / "result.json")
+    _write_json(record, json_file)
+    if str(json_file) != "-":
+        output.print_run(record)
 
 
 @app.command()
@@ -97,10 +99,12 @@ def compare(
     methods: Annotated[
         str | None,
         typer.Option(
-            metavar="METHOD,…", help="What to fit, such as nuts,svi:mean_field,em.", show_default="the model's"
+            metavar="METHOD,…", help="Methods to fit, such as nuts,svi:mean_field,em.", show_default="the model's"
         ),
     ] = None,
-    reference: Annotated[str | None, typer.Option(help="Which of them judges the others.", show_default="nuts")] = None,
+    reference: Annotated[
+        str | None, typer.Option(help="The method that the others are judged by.", show_default="nuts, else the first")
+    ] = None,
     data: Data = None,
     settings: Set = None,
     steps: Steps = None,
@@ -115,54 +119,43 @@ def compare(
     """Fit one model by several methods and say which answers are good enough."""
     from guidebook.inference import compare as compare_posteriors
     from guidebook.report import write_html
-    from guidebook.workflow import output as results
-    from guidebook.workflow import resolve as cells
-    from guidebook.workflow.fit import fit, problem
+    from guidebook.workflow import output
+    from guidebook.workflow.files import drafted
+    from guidebook.workflow.fit import fit, load_task
+    from guidebook.workflow.resolve import find_row, split_methods
 
-    row = cells.row(model)
-    names, reference = cells.split_methods(row, methods, reference)
-    task = problem(model, data, settings, itertools.chain(*names.values()))
-    _check_device(device)
-    with ExitStack() as stack:
-        folder = stack.enter_context(_folder(out))
-        _check_writable(json_file)
-        posteriors = {}
-        for name, (method, guide) in names.items():
-            options: dict[str, Any] = {"steps": steps, "draws": draws, "warmup": warmup, "chains": chains}
-            print(f"fitting {model} by {name} …", file=sys.stderr, flush=True)
-            posteriors[name] = fit(
-                task, method, guide, **options, seed=seed, device=device, progress=sys.stderr.isatty()
-            )
-        order = [reference, *(name for name in posteriors if name != reference)]
-        comparison = compare_posteriors(*(posteriors[n] for n in order), identify=task.identify, names=order)
-        record = results.comparison_json(task, comparison)
-        if folder:
+    row = find_row(model)
+    names, reference = split_methods(row, methods, reference)
+    task = load_task(model, data, settings, itertools.chain(*names.values()))
+    _check(device, out, json_file)
+    counts = {"steps": steps, "draws": draws, "warmup": warmup, "chains": chains}
+    posteriors = {}
+    for name, (method, guide) in names.items():
+        print(f"fitting {model} by {name} …", file=sys.stderr, flush=True)
+        posteriors[name] = fit(task, method, guide, **counts, seed=seed, device=device, progress=sys.stderr.isatty())
+    order = [reference, *(name for name in posteriors if name != reference)]
+    comparison = compare_posteriors(*(posteriors[name] for name in order), identify=task.identify, names=order)
+    record = output.comparison_json(task, comparison)
+    if out:
+        with drafted(out) as draft:
             for name, posterior in posteriors.items():
-                posterior.save(folder / f"{name.replace(':', '-')}.safetensors")
-            _write_json(record, folder / "comparison.json")
-            title = f"{row.title} on {task.data.name}"
-            write_html(
-                comparison,
-                folder / "report.html",
-                model=task.model,
-                data=task.args,
-                columns=task.data.columns,
-                title=title,
-            )
-        if json_file:
-            _write_json(record, json_file)
-        if str(json_file) != "-":
-            print(comparison)
-            if out:
-                print(f"\nreport: {out / 'report.html'}")
+                posterior.save(draft / f"{name.replace(':', '-')}.safetensors")
+            _write_json(record, draft / "comparison.json")
+            page = {"columns": task.data.columns, "title": f"{row.title} on {task.data.name}"}
+            write_html(comparison, draft / "report.html", model=task.model, data=task.args, **page)
+    _write_json(record, json_file)
+    if str(json_file) != "-":
+        print(comparison)
+        if out:
+            print(f"\nreport: {out / 'report.html'}")
 
 
 @app.command("index")
 def index_reports(
-    folders: Annotated[list[Path], typer.Argument(help="Folders that `guidebook compare --out` wrote.")],
-    out: Annotated[Path, typer.Option(metavar="FILE", help="The page to write.")] = Path("reports/index.html"),
+    folders: Annotated[list[Path], typer.Argument(help="Folders written by `guidebook compare --out`.")],
+    out: Annotated[Path, typer.Option(metavar="FILE", help="Page to write.")] = Path("reports/index.html"),
 ) -> None:
-    """Write one page that gathers the verdicts of several comparisons and links to their reports."""
+    """Write one page with the verdicts of several comparisons and links to their reports."""
     from guidebook.report import write_index
     from guidebook.workflow.output import read_reports
 
@@ -174,7 +167,7 @@ def index_reports(
 def version(
     show: Annotated[bool, typer.Option("--version", help="Print the version and stop.", is_eager=True)] = False,
 ) -> None:
-    """Print the version where asked to."""
+    """Print the version if asked to."""
     if show:
         from guidebook import __version__
 
@@ -183,10 +176,10 @@ def version(
 
 
 def main() -> None:
-    """Run the command; a user's mistake ends in one sentence and exit status 2, a failed fit in one and status 1."""
+    """Run the command. User errors exit with status 2, failed fits with status 1; both print one sentence."""
     warnings.showwarning = _show_warning
     warnings.filterwarnings("ignore")
-    warnings.filterwarnings("always", r"(svi|nuts|hmc|metropolis|em|cavi|gibbs|mcem): ")  # ours; they tell what to do
+    warnings.filterwarnings("always", r"[a-z]+: ", UserWarning, r"guidebook\.")  # ours begin with a method's name
     try:
         status = app(standalone_mode=False)
     except (ValueError, OSError) as error:
@@ -196,7 +189,7 @@ def main() -> None:
     except KeyboardInterrupt:
         status = _fail("interrupted", 130)
     except Exception as error:
-        if not hasattr(error, "format_message"):  # typer's own usage errors have it; anything else is a defect
+        if not hasattr(error, "format_message"):  # typer's usage errors have it; anything else is a defect
             raise
         status = _fail(error.format_message(), 2)  # pyright: ignore[reportAttributeAccessIssue]
     sys.exit(status)
@@ -217,54 +210,32 @@ def _show_warning(message: Warning | str, *_: Any) -> None:
     print(f"guidebook: warning: {message}", file=sys.stderr)
 
 
-def _check_device(device: str | None) -> None:
+def _check(device: str | None, out: Path | None, json_file: Path | None) -> None:
+    """Refuse a device or a file that would only fail after a long fit."""
     import torch
 
-    if device is None or device == "cpu":
-        return
-    if device.partition(":")[0] != "cuda":
-        raise ValueError(f"--device must be cpu or cuda, got {device!r}")
-    if not torch.cuda.is_available():
-        raise ValueError("--device cuda: torch finds no CUDA device here")
+    from guidebook.workflow.files import check_writable
+
+    if device not in (None, "cpu"):
+        if device.partition(":")[0] != "cuda":
+            raise ValueError(f"--device must be cpu or cuda, got {device!r}")
+        if not torch.cuda.is_available():
+            raise ValueError("--device cuda: torch finds no CUDA device here")
+    if out is not None:
+        check_writable(out)
+    if json_file is not None and str(json_file) != "-":
+        if json_file.is_dir():
+            raise ValueError(f"--json: {json_file} is a folder")
+        if not json_file.parent.is_dir():
+            raise ValueError(f"--json: there is no folder {json_file.parent}")
+        check_writable(json_file.parent)
 
 
-@contextmanager
-def _folder(path: Path | None) -> Iterator[Path | None]:
-    """A temporary folder whose files move to ``path`` if all goes well; a path that cannot be written fails at once."""
-    if path is None:
-        yield None
-        return
-    created = [p for p in (path, *path.parents) if not p.exists()]
-    path.mkdir(parents=True, exist_ok=True)
-    try:
-        with tempfile.TemporaryDirectory(dir=path, prefix=".guidebook-") as draft:
-            yield Path(draft)
-            for file in Path(draft).iterdir():
-                file.replace(path / file.name)
-    except BaseException:
-        for folder in created:
-            folder.rmdir()
-        raise
+def _write_json(record: Any, file: Path | None) -> None:
+    from guidebook.workflow.files import atomic_write
 
-
-def _check_writable(file: Path | None) -> None:
-    """Fail before a long fit, not after it, where its JSON cannot be written."""
-    if file is None or str(file) == "-":
-        return
-    if file.is_dir():
-        raise ValueError(f"--json: {file} is a folder")
-    if not file.parent.is_dir():
-        raise ValueError(f"--json: there is no folder {file.parent}")
-    with tempfile.TemporaryFile(dir=file.parent):
-        pass
-
-
-def _write_json(record: Any, file: Path) -> None:
     text = json.dumps(record, indent=2, ensure_ascii=False, allow_nan=False)
     if str(file) == "-":
         print(text)
-        return
-    _check_writable(file)
-    draft = file.with_name(f".{file.name}.draft")
-    draft.write_text(text + "\n", encoding="utf-8")
-    draft.replace(file)
+    elif file is not None:
+        atomic_write(file, text + "\n")

@@ -1,6 +1,5 @@
 """Stochastic variational inference at compiled speed: (model, guide, optimiser) as one step of machine code."""
 
-from .descend import fit_compiled
-from .optimisers import RULES
+from .fit import fit_compiled
 
-__all__ = ["RULES", "fit_compiled"]
+__all__ = ["fit_compiled"]

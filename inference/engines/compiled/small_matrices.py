@@ -1,62 +1,59 @@
-"""Products, triangular systems and Cholesky factors of small matrices, as C++ with all sizes known to the compiler.
+"""Products, triangular systems and Cholesky factors of small matrices, as C++ with all sizes known at compile time.
 
-A matrix is a place in memory and its strides; all come in batches.
+A matrix is an address and its strides; all come in batches. Each function returns the C++ call in three parts: the
+function with its template arguments, the tensors whose addresses it takes, and its scalar arguments.
 """
 
 from torch import Tensor
 
-LARGEST = 300_000  # multiplications, above which torch's own routines are faster
+MAX_MULTIPLICATIONS = 300_000  # torch's own routines are faster above this
+Call = tuple[str, list[Tensor], str]
 
 
-class TooLarge(Exception):  # noqa: N818 (a finding, which the caller answers)
-    """Better left to torch."""
+class Unsupported(Exception):  # noqa: N818 (the caller takes another way)
+    """Something that a C++ loop cannot do, or not fast."""
 
 
-def product(c: Tensor, a: Tensor, b: Tensor, out: Tensor, alpha: float, beta: float) -> tuple[str, list[Tensor], str]:
-    """``out = alpha a b + beta c`` as name with template arguments, tensors, and further arguments."""
+def product(c: Tensor, a: Tensor, b: Tensor, out: Tensor, alpha: float, beta: float) -> Call:
+    """``out = alpha a b + beta c``."""
     c = c.expand_as(out)
     rows, inner, columns = *a.shape[-2:], b.shape[-1]
-    _small(out.numel() * inner)
-    room = out.new_empty((inner + 1) * max(rows, columns))
-    return _call("product", [rows, inner, columns], [c, a, b, out]), [c, a, b, out, room], f", {alpha}, {beta}"
+    _check_size(out.numel() * inner)
+    workspace = out.new_empty((inner + 1) * max(rows, columns))
+    name = _with_sizes("product", [rows, inner, columns], [c, a, b, out])
+    return name, [c, a, b, out, workspace], f", {alpha}, {beta}"
 
 
-def solution(
-    a: Tensor, b: Tensor, out: Tensor, *, upper: bool, left: bool = True, unitriangular: bool = False
-) -> tuple[str, list[Tensor], str]:
-    """The solution of ``a out = b``, or of ``out a = b``, with a triangular matrix."""
+def solution(a: Tensor, b: Tensor, out: Tensor, *, upper: bool, left: bool = True, unitriangular: bool = False) -> Call:
+    """Solve ``a out = b``, or ``out a = b``, for a triangular matrix ``a``."""
     if not left:
         return solution(a.mT, b.mT, out.mT, upper=not upper, unitriangular=unitriangular)
     a, b = a.expand(*out.shape[:-2], *a.shape[-2:]), b.expand_as(out)
-    _small(out.numel() * a.shape[-1])
+    _check_size(out.numel() * a.shape[-1])
     size, columns = out.shape[-2:]
-    room = out.new_empty(size * (size + columns))
-    return _call("solve", [size, columns, int(upper), int(unitriangular)], [a, b, out]), [a, b, out, room], ""
+    workspace = out.new_empty(size * (size + columns))
+    name = _with_sizes("solve", [size, columns, int(upper), int(unitriangular)], [a, b, out])
+    return name, [a, b, out, workspace], ""
 
 
-def factor(a: Tensor, out: Tensor) -> tuple[str, list[Tensor], str]:
-    """The lower Cholesky factor; nan where a matrix is not positive definite."""
-    _small(a.numel() * a.shape[-1])
-    return _call("cholesky", [a.shape[-1]], [a, out]), [a, out], ""
+def factor(a: Tensor, out: Tensor) -> Call:
+    """Lower Cholesky factor; nan if a matrix is not positive definite."""
+    _check_size(a.numel() * a.shape[-1])
+    return _with_sizes("cholesky", [a.shape[-1]], [a, out]), [a, out], ""
 
 
-def _small(multiplications: int) -> None:
-    if multiplications > LARGEST:
-        raise TooLarge("it has large matrices")
+def _check_size(multiplications: int) -> None:
+    if multiplications > MAX_MULTIPLICATIONS:
+        raise Unsupported("it has large matrices")
 
 
-def _call(name: str, sizes: list[int], matrices: list[Tensor]) -> str:
-    batched = [_batch(matrix) for matrix in matrices]
+def _with_sizes(name: str, sizes: list[int], matrices: list[Tensor]) -> str:
+    try:
+        batched = [matrix.view(-1, *matrix.shape[-2:]) for matrix in matrices]  # (batch, row, column), the same memory
+    except RuntimeError:
+        raise Unsupported("its batches are not evenly spaced in memory") from None
     numbers = [len(batched[0]), *sizes, *(stride for matrix in batched for stride in matrix.stride())]
     return f"{name}<{', '.join(map(str, numbers))}>"
-
-
-def _batch(matrix: Tensor) -> Tensor:
-    """As (batch, row, column), in the same memory."""
-    try:
-        return matrix.view(-1, *matrix.shape[-2:])
-    except RuntimeError:
-        raise TooLarge("its batches lie in memory in an order of their own") from None
 
 
 SOURCE = r"""
@@ -65,17 +62,17 @@ SOURCE = r"""
 #pragma GCC push_options
 #pragma GCC optimize("tree-loop-vectorize")  // which Inductor switches off
 
-constexpr int few = 8;  // rows and columns of a product, below which it is summed up along the third dimension
+constexpr int few = 8;  // a product with fewer rows and columns is summed along its inner dimension
 
-// out = alpha a b + beta c; of rows and columns whatever is longest lies innermost.
+// out = alpha a b + beta c; the longer of rows and columns is the inner loop.
 template <int Z, int M, int K, int N, int cz, int ci, int cj, int az, int ai, int ak, int bz, int bk, int bj,
           int oz, int oi, int oj>
-static inline void product(const number* c, const number* a, const number* b, number* out, number* __restrict__ room,
-                           number alpha, number beta) {
+static inline void product(const number* c, const number* a, const number* b, number* out,
+                           number* __restrict__ workspace, number alpha, number beta) {
   if constexpr (M > N) {
-    product<Z, N, K, M, cz, cj, ci, bz, bj, bk, az, ak, ai, oz, oj, oi>(c, b, a, out, room, alpha, beta);
+    product<Z, N, K, M, cz, cj, ci, bz, bj, bk, az, ak, ai, oz, oj, oi>(c, b, a, out, workspace, alpha, beta);
   } else if constexpr (N >= few) {
-    number *__restrict__ sum = room, *__restrict__ packed = room + N;
+    number *__restrict__ sum = workspace, *__restrict__ packed = workspace + N;
     for (int z = 0; z < Z; ++z) {
       const number* right = b + z * bz;
       if constexpr (bj != 1) {
@@ -128,8 +125,8 @@ static inline void product(const number* c, const number* a, const number* b, nu
 // a x = b with a triangular (S, S) matrix and R columns.
 template <int Z, int S, int R, int upper, int unit, int az, int ai, int aj, int bz, int bi, int bj,
           int oz, int oi, int oj>
-static inline void solve(const number* a, const number* b, number* out, number* __restrict__ room) {
-  number *__restrict__ m = room, *__restrict__ x = room + S * S;
+static inline void solve(const number* a, const number* b, number* out, number* __restrict__ workspace) {
+  number *__restrict__ m = workspace, *__restrict__ x = workspace + S * S;
   for (int z = 0; z < Z; ++z) {
     for (int i = 0; i < S; ++i)
       for (int j = 0; j < S; ++j) m[i * S + j] = a[z * az + i * ai + j * aj];

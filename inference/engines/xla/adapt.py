@@ -1,9 +1,9 @@
-"""What warm-up learns: a step size, and a mass matrix from draws and from gradients at them, so that few draws do.
+"""Warm-up: adapt the step size, and a mass matrix to draws and to the gradients at them, so that few draws suffice.
 
-For a normal posterior with covariance Σ the gradients have covariance Σ⁻¹, and the Σ that turns the one covariance
-into the other is found exactly as soon as there are more draws than dimensions. For others it is the linear map that
-brings the gradients nearest to those of a standard normal, in Fisher divergence. NumPyro's own rule looks at the draws
-alone: after its first 25 of them a dense matrix is so far off that each draw of the next 50 takes 500 steps.
+For a normal posterior with covariance Σ the gradients have covariance Σ⁻¹, and the Σ that maps one covariance to the
+other is exact as soon as there are more draws than dimensions. For others it is the linear map that brings the
+gradients closest to those of a standard normal, in Fisher divergence. NumPyro's own rule uses the draws alone: after
+its first 25 draws a dense matrix is so far off that each of the next 50 takes 500 steps.
 
 References
 ----------
@@ -18,27 +18,26 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 from jax.scipy.linalg import solve_triangular
-from numpyro.infer.hmc_util import dual_averaging
 
-FIRST = 20  # iterations before the first renewal of the matrix
-GROWTH = 1.5  # of the iterations from one to the next
-LAST = 50  # iterations at the end that are left to the step size
-RIDGE = 1e-2  # added to both covariances, in units that make their diagonals alike
-FIRST_STEP = 0.01  # small, so that chains that start high do not fly over into other modes
-OVERSHOOT = 2.0  # step sizes are first sought around this multiple of the last one
+from .numpyro_private import init_averaging, matrix, update_averaging, with_matrix, with_step
 
-_begin_averaging, _update_averaging = dual_averaging()
+FIRST = 20  # iterations in the first window
+GROWTH = 1.5  # length of a window relative to the one before
+LAST = 50  # iterations after the last window, for the step size alone
+RIDGE = 1e-2  # added to both covariances, in units that make their diagonals equal
+FIRST_STEP = 0.01  # small, so that chains that start at high energy do not jump to other modes
+OVERSHOOT = 2.0  # after a window, step sizes are sought around this multiple of the last one
 
 
 class Moments(NamedTuple):
-    """Running moments of positions and of gradients, one above the other.
+    """Running moments of positions and of gradients, stacked.
 
     Attributes
     ----------
     number : Array, scalar
         Draws so far.
     mean : Array, shape (2, d)
-    spread : Array, shape (2, d, d), or (2, d) where only variances count
+    spread : Array, shape (2, d, d), or (2, d) for variances alone
         Sums of products of deviations from the mean.
     """
 
@@ -47,45 +46,44 @@ class Moments(NamedTuple):
     spread: Array
 
 
-class Learnt(NamedTuple):
-    """State of the adaptation: moments since the matrix was renewed, and dual averaging of the step size."""
+class AdaptState(NamedTuple):
+    """Moments of the current window, and dual averaging of the step size."""
 
     moments: Moments
     averaging: Any
 
 
-def nothing(dim: int, dense: bool, step_size: float | Array = FIRST_STEP) -> Learnt:
-    """What is known before the first draw."""
+def init(dim: int, dense: bool, step_size: float | Array = FIRST_STEP) -> AdaptState:
+    """Return the state before the first draw of a window."""
     spread = jnp.zeros((2, dim, dim) if dense else (2, dim))
     centre: Any = jnp.log(OVERSHOOT * step_size)
-    return Learnt(Moments(jnp.zeros(()), jnp.zeros((2, dim)), spread), _begin_averaging(centre))
+    return AdaptState(Moments(jnp.zeros(()), jnp.zeros((2, dim)), spread), init_averaging(centre))
 
 
-def adaptation(num_warmup: int, target_accept: float) -> Callable[[Array, Any, Learnt], tuple[Any, Learnt]]:
-    """``(iteration, state, learnt) -> (state, learnt)``: what to do with NumPyro's state after each iteration."""
-    due = np.isin(np.arange(num_warmup) + 1, renewals(num_warmup))
+def adaptation(num_warmup: int, target_accept: float) -> Callable[[Array, Any, AdaptState], tuple[Any, AdaptState]]:
+    """Return ``(iteration, state, adapt) -> (state, adapt)``, which adapts NumPyro's state after each iteration."""
+    ends = np.isin(np.arange(num_warmup) + 1, window_ends(num_warmup))
 
-    def warm(iteration: Array, state: Any, learnt: Learnt) -> tuple[Any, Learnt]:
-        averaging = _update_averaging(target_accept - state.accept_prob, learnt.averaging)
+    def warm_up(iteration: Array, state: Any, adapt: AdaptState) -> tuple[Any, AdaptState]:
+        averaging = update_averaging(target_accept - state.accept_prob, adapt.averaging)
         log_step, log_average = averaging[:2]
         limits = jnp.finfo(log_step.dtype)
-        step = jnp.exp(jnp.where(iteration == num_warmup - 1, log_average, log_step))
-        kernel = state.adapt_state._replace(step_size=jnp.clip(step, limits.tiny, limits.max))
-        moments = _with_draw(learnt.moments, state.z, state.z_grad)
-        kernel, learnt = lax.cond(
-            jnp.asarray(due)[iteration],
-            lambda: (_renewed(kernel, moments), _afresh(moments, kernel.step_size)),
-            lambda: (kernel, Learnt(moments, averaging)),
+        step_size = jnp.exp(jnp.where(iteration == num_warmup - 1, log_average, log_step))
+        state = with_step(state, jnp.clip(step_size, limits.tiny, limits.max))
+        moments = _with_draw(adapt.moments, state.z, state.z_grad)
+        return lax.cond(
+            jnp.asarray(ends)[iteration],
+            lambda: (_with_matrix_of(moments, state), reset(moments, state.adapt_state.step_size)),
+            lambda: (state, AdaptState(moments, averaging)),
         )
-        return state._replace(adapt_state=kernel), learnt
 
-    return lambda iteration, state, learnt: lax.cond(
-        iteration < num_warmup, warm, lambda _, *same: same, iteration, state, learnt
+    return lambda iteration, state, adapt: lax.cond(
+        iteration < num_warmup, warm_up, lambda _, *same: same, iteration, state, adapt
     )
 
 
-def renewals(num_warmup: int) -> list[int]:
-    """Iterations after which the matrix is renewed, each time from the draws since the last."""
+def window_ends(num_warmup: int) -> list[int]:
+    """Return the iterations after which the matrix is set, each time from the draws of the window that ends."""
     last = num_warmup - min(LAST, num_warmup // 5)
     times, time = [], FIRST
     while time < 0.8 * last:
@@ -94,12 +92,13 @@ def renewals(num_warmup: int) -> list[int]:
     return [*times, last] if last >= FIRST else times
 
 
-def _afresh(moments: Moments, step_size: Array) -> Learnt:
-    return nothing(moments.mean.shape[-1], moments.spread.ndim == 3, step_size)
+def reset(moments: Moments, step_size: Array) -> AdaptState:
+    """Return the state at the start of a window."""
+    return init(moments.mean.shape[-1], moments.spread.ndim == 3, step_size)
 
 
 def _with_draw(moments: Moments, position: Array, gradient: Array) -> Moments:
-    """Moments with one draw more, by Welford's recursion."""
+    """Add a draw, by Welford's recursion."""
     number, mean, spread = moments
     draw = jnp.stack([position, gradient])
     before = draw - mean
@@ -109,26 +108,26 @@ def _with_draw(moments: Moments, position: Array, gradient: Array) -> Moments:
     return Moments(number + 1, mean, spread + product)
 
 
-def _renewed(kernel: Any, moments: Moments) -> Any:
-    """NumPyro's adaptation state with the matrix of these moments; as it was where they do not give one."""
+def _with_matrix_of(moments: Moments, state: Any) -> Any:
+    """Return NumPyro's state with the matrix of these moments; unchanged if that is not finite."""
     positions, gradients = moments.spread / (moments.number - 1)
     if positions.ndim == 1:
         inverse_mass = jnp.sqrt(positions / gradients)
         factor = jnp.sqrt(inverse_mass)
         root = 1 / factor
-    else:  # in the units of the matrix that there was, which stays where few draws say nothing
-        factor, root = kernel.mass_matrix_sqrt_inv, kernel.mass_matrix_sqrt
+    else:  # in units of the previous matrix, which is kept in directions that few draws inform
+        _, root, factor = matrix(state)
         inverse_mass = factor.T @ _balance(root.T @ positions @ root, factor @ gradients @ factor.T) @ factor
         inverse_mass = 0.5 * (inverse_mass + inverse_mass.T)
         factor = jnp.linalg.cholesky(inverse_mass[::-1, ::-1])[::-1, ::-1].T
         root = solve_triangular(factor, jnp.eye(len(factor)), lower=True)
-    found = {"inverse_mass_matrix": inverse_mass, "mass_matrix_sqrt": root, "mass_matrix_sqrt_inv": factor}
     good = jnp.isfinite(factor).all() & jnp.isfinite(root).all()
-    return kernel._replace(**{name: jnp.where(good, value, getattr(kernel, name)) for name, value in found.items()})
+    found = zip((inverse_mass, root, factor), matrix(state), strict=True)
+    return with_matrix(state, *(jnp.where(good, new, old) for new, old in found))
 
 
 def _balance(positions: Array, gradients: Array) -> Array:
-    """The Σ with Σ G Σ = C, for the covariances C of the positions and G of the gradients."""
+    """Return the Σ with Σ G Σ = C, for covariances C of the positions and G of the gradients."""
     scale = (jnp.diagonal(positions) / jnp.diagonal(gradients)) ** 0.25
     ridge = RIDGE * jnp.eye(len(scale))
     root, inverse = _roots(gradients * scale * scale[:, None] + ridge)
@@ -137,7 +136,7 @@ def _balance(positions: Array, gradients: Array) -> Array:
 
 
 def _roots(matrix: Array) -> tuple[Array, Array]:
-    """The square root of a positive definite matrix, and its inverse."""
+    """Return the square root of a positive definite matrix, and its inverse."""
     values, vectors = jnp.linalg.eigh(matrix)
     roots = jnp.sqrt(jnp.maximum(values, jnp.finfo(values.dtype).tiny))
     return (vectors * roots) @ vectors.T, (vectors / roots) @ vectors.T

@@ -1,4 +1,4 @@
-"""Chains of NUTS on any Pyro model, its potential translated to JAX: what `chains.run_chains` is for Pyro's kernels."""
+"""Chains of NUTS on any Pyro model, its potential translated to JAX, as `mcmc.chains` runs Pyro's kernels."""
 
 import threading
 import time
@@ -14,62 +14,58 @@ from pyro.infer.mcmc.util import initialize_model
 from torch import Size, Tensor
 
 from ...diagnostics import of_sites
-from ...hmc import is_dense
-from ...mcmc.chains import Chains, Sites, chain_seeds, on_device
+from ...mcmc.chains import ChainOptions, Chains, on_device
+from ...mcmc.hamiltonian import is_dense
+from ...mcmc.vectors import Sites, as_sites, as_vector
 from ...progress import Progress
 from ...traces.draws import add_deterministic
 from ...traces.init import init_to_site
 from ...traces.isolate import isolated
 from ..graph import CannotCompile, Potential, functional
-from .sampler import Options, Program, Run, Start, program, run, setting, visited
+from .sampler import Options, Program, Run, Start, compile_program, probe, run, setting
 from .translate import as_jax, knows
 
 
 def xla_chains(
     model: Callable,
     data: tuple,
-    *,
-    num_draws: int,
-    num_warmup: int,
-    num_chains: int,
+    options: ChainOptions,
     target_accept: float,
     dense_mass: bool | None,
-    seed: int,
-    device: str | torch.device | None,
-    progress: bool,
 ) -> Chains:
-    """Run NUTS; options as in `nuts`.
+    """Run NUTS; options as for `nuts`.
 
     Returns
     -------
     Chains
-        ``figures`` are those of `hamiltonian_chains`, ``energy`` and ``tree_depth``.
+        ``sample_stats`` are those of `hamiltonian_chains`, ``energy`` (nats) and ``tree_depth``.
 
     Raises
     ------
     CannotCompile
-        If the model cannot be translated, or the translation does not agree with it.
+        If the model cannot be translated, or the translation disagrees with it.
     """
-    seeds = chain_seeds(seed, num_chains)
-    data, kind = on_device(data, device)
+    seeds = options.seeds()
+    data, kind = on_device(data, options.device)
     platform = _platform(kind)
-    begin, total = time.perf_counter(), num_chains * (num_warmup + num_draws)
-    with Progress("nuts", total, progress) as bar, warnings.catch_warnings():
+    begin, total = time.perf_counter(), options.num_chains * options.iterations
+    with Progress("nuts", total, options.progress) as bar, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         found = [_initialised(model, data, one) for one in seeds]
-        places = [_flat(sites) for sites, _, _ in found]
+        places = [as_vector(sites) for sites, _, _ in found]
         sites, potential, transforms = found[0]
         shapes = {name: value.shape for name, value in sites.items()}
         if not len(places[0]):
             raise CannotCompile("the model has no continuous latent variables")
-        options = Options(num_draws, num_warmup, target_accept, is_dense(dense_mass, len(places[0])))
+        dense = is_dense(dense_mass, len(places[0]))
+        chain = Options(options.num_draws, options.num_warmup, target_accept, dense)
         with isolated(seeds[0]):
-            starts, compiled_program = _prepared(potential, shapes, places, seeds, options, platform)
-        runs = run(compiled_program, starts, options, platform, _counter(bar))
+            starts, program = _prepared(potential, shapes, places, seeds, chain, platform)
+        runs = run(program, starts, chain, platform, _counter(bar))
         with isolated(seeds[0]):
             draws = _constrained(model, data, transforms, shapes, torch.as_tensor(np.stack([r.draws for r in runs])))
     seconds = time.perf_counter() - begin
-    return Chains(draws, _figures(runs), *of_sites(draws), seconds)
+    return Chains(draws, _sample_stats(runs), *of_sites(draws), seconds)
 
 
 def _platform(kind: str) -> str:
@@ -83,20 +79,10 @@ def _platform(kind: str) -> str:
 
 
 def _initialised(model: Callable, data: tuple, seed: int) -> tuple[Sites, Potential, dict[str, Any]]:
-    """A start, the potential and the sites' transforms."""
+    """Return a start, the potential and the sites' transforms."""
     with isolated(seed):
         sites, potential, transforms, _ = initialize_model(model, data, init_strategy=init_to_site)
     return sites, potential, transforms
-
-
-def _flat(sites: Sites) -> Tensor:
-    return torch.cat([value.detach().reshape(-1) for value in sites.values()]) if sites else torch.zeros(0)
-
-
-def _sites(flat: Tensor, shapes: dict[str, Size]) -> Sites:
-    """Sites (…, *site) of vectors (…, d)."""
-    parts = flat.split([shape.numel() for shape in shapes.values()], -1)
-    return {n: part.reshape(flat.shape[:-1] + shape) for part, (n, shape) in zip(parts, shapes.items(), strict=True)}
 
 
 def _prepared(
@@ -107,28 +93,29 @@ def _prepared(
     options: Options,
     platform: str,
 ) -> tuple[list[Start], Program]:
-    """The starts of the chains and the compiled program, once it has been found to agree with the potential."""
+    """Return the starts of the chains and the compiled program, checked against the potential."""
 
     def over_vectors(at: Tensor) -> Tensor:
-        return potential(_sites(at, shapes))
+        return potential(as_sites(at, shapes))
 
     translation, constants = as_jax(functional(over_vectors, places[0], knows))
     starts = [Start(*_at(over_vectors, place), seed) for place, seed in zip(places, seeds, strict=True)]
     try:
         with setting(starts[0].at.dtype, platform):
-            compiled = program(translation, [jax.device_put(value) for value in constants], starts[0].at, options)
-    except Exception as error:
+            arrays = [jax.device_put(value) for value in constants]
+            program = compile_program(translation, arrays, starts[0].at, options)
+        points = [[np.asarray(part) for part in point] for point in probe(program, starts[0], platform)]
+    except Exception as error:  # user models, and releases of JAX and NumPyro, can fail in any way
         first = str(error).strip().split("\n")[0][:200]
-        raise CannotCompile(f"JAX does not take the translation: {type(error).__name__}: {first}") from error
-    points = [[np.asarray(part) for part in point] for point in visited(compiled, starts[0], platform)]
+        raise CannotCompile(f"JAX rejects the translation: {type(error).__name__}: {first}") from error
     moved = [point for point in points if (point[0] != starts[0].at).any()]
     if not moved or not all(_agree(point, _at(over_vectors, torch.tensor(point[0]).to(places[0]))) for point in moved):
-        raise CannotCompile("the translation does not agree with the model")
-    return starts, compiled
+        raise CannotCompile("the translation disagrees with the model")
+    return starts, program
 
 
 def _at(potential: Callable[[Tensor], Tensor], place: Tensor) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """A place, the potential there and its gradient."""
+    """Return a place, the potential there and its gradient."""
     with pyro.validation_enabled(False):
         leaf = place.clone().requires_grad_()
         value = potential(leaf)
@@ -137,7 +124,7 @@ def _at(potential: Callable[[Tensor], Tensor], place: Tensor) -> tuple[np.ndarra
 
 
 def _agree(ours: list[np.ndarray], eager: tuple[np.ndarray, ...]) -> bool:
-    tolerance = 1e-6 if eager[0].dtype == np.float64 else 1e-2  # a wrong translation is farther off
+    tolerance = 1e-6 if eager[0].dtype == np.float64 else 1e-2  # a wrong translation is further off
     return all(
         a.dtype == b.dtype and np.abs(a - b).max() <= tolerance * max(1.0, np.abs(b).max())
         for a, b in zip(ours, eager, strict=True)
@@ -159,21 +146,20 @@ def _counter(bar: Progress) -> Callable[[int], None]:
 def _constrained(
     model: Callable, data: tuple, transforms: dict[str, Any], shapes: dict[str, Size], flat: Tensor
 ) -> Sites:
-    """The model's latent and deterministic sites, shape (chain, draw, *site), on the CPU."""
+    """Return the model's latent and deterministic sites, shape (chain, draw, *site), on the CPU."""
     device = next((value.device for value in data if isinstance(value, Tensor)), None)
     with torch.no_grad():
-        rows = _sites(flat.flatten(0, 1).to(device), shapes)
+        rows = as_sites(flat.flatten(0, 1).to(device), shapes)
         latent = {name: transforms[name].inv(value) for name, value in rows.items()}
     draws = add_deterministic(model, latent, data)
     return {name: value.cpu().unflatten(0, flat.shape[:2]) for name, value in draws.items()}
 
 
-def _figures(runs: list[Run]) -> dict[str, Tensor]:
+def _sample_stats(runs: list[Run]) -> dict[str, Tensor]:
     leapfrogs = torch.as_tensor(np.stack([r.leapfrogs for r in runs]))
-    moved = [(np.diff(r.draws, axis=0) != 0).any(-1) for r in runs]
     return {
         "divergences": torch.tensor([int(r.diverging.sum()) for r in runs]),
-        "accept_rate": torch.tensor([float(m.mean()) if len(m) else 1.0 for m in moved]),
+        "accept_rate": torch.tensor([r.accept_rate for r in runs]),
         "step_size": torch.tensor([r.step_size for r in runs]),
         "energy": torch.as_tensor(np.stack([r.energy for r in runs])),
         "tree_depth": leapfrogs.double().log2().floor().int() + 1,

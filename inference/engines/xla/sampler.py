@@ -1,11 +1,11 @@
-"""NumPyro's NUTS over a vector: compiled once, then a chain after the other on each core.
+"""NumPyro's NUTS over a vector: compiled once, then run chain by chain on each core.
 
-The compiled program advances one chain by a block of iterations, so that a run can say how far it is and be stopped.
-Chains side by side in one program would all wait at every draw for the one with the deepest tree; in threads, which
-compiled code does not hold up, they do not.
+The compiled program advances one chain by a block of iterations, so that a run can report progress and be interrupted.
+Chains vectorised in one program would all wait at every draw for the one with the deepest tree; threads need not wait,
+since compiled code releases the interpreter's lock.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from threading import Event
@@ -16,19 +16,16 @@ import jax.numpy as jnp
 import joblib
 import numpy as np
 from jax import Array, lax
-from numpyro.infer.hmc import hmc
-from numpyro.infer.util import ParamInfo
 
-from .adapt import FIRST_STEP, adaptation, nothing
+from .adapt import FIRST_STEP, adaptation, init
+from .numpyro_private import compile_fast, nuts_kernel, state_at, state_template
 
-BLOCK = 50  # iterations a call
-VISITS = (2, 3, 5)  # iterations between the points where a program is checked
-# Compiles in six tenths of the time, and what it makes is as fast.
-QUICK: dict[str, str | bool] = {"xla_cpu_use_fusion_emitters": False}
+BLOCK = 50  # iterations per call
+PROBES = (2, 3, 5)  # iterations between the points where a program is checked
 
 
 class Start(NamedTuple):
-    """Where a chain begins.
+    """Start of a chain.
 
     Attributes
     ----------
@@ -52,11 +49,13 @@ class Run(NamedTuple):
     ----------
     draws : ndarray, shape (draw, d)
     energy : ndarray, shape (draw,)
-        Potential and kinetic, in nats, at the end of each trajectory.
+        Potential and kinetic energy, in nats, at the end of each trajectory.
     leapfrogs : ndarray, shape (draw,)
-        Steps of each trajectory.
+        Number of leapfrog steps of each trajectory.
     diverging : ndarray, shape (draw,)
     step_size : float
+    accept_rate : float
+        Mean acceptance probability.
     """
 
     draws: np.ndarray
@@ -64,10 +63,11 @@ class Run(NamedTuple):
     leapfrogs: np.ndarray
     diverging: np.ndarray
     step_size: float
+    accept_rate: float
 
 
 class Options(NamedTuple):
-    """What a run is to do: draws kept and warm-up a chain, acceptance aimed at, dense matrix or diagonal one."""
+    """Draws and warm-up iterations per chain, target acceptance probability, dense or diagonal mass matrix."""
 
     num_draws: int
     num_warmup: int
@@ -77,27 +77,26 @@ class Options(NamedTuple):
 
 @contextmanager
 def setting(dtype: Any, platform: str) -> Iterator[None]:
-    """JAX in this precision and on this platform, in this thread alone and for as long as the block runs."""
+    """Run the block with JAX in this precision and on this platform, in this thread alone."""
     with jax.enable_x64(np.dtype(dtype) == np.float64), jax.default_device(jax.local_devices(backend=platform)[0]):
         yield
 
 
 class Program(NamedTuple):
-    """The compiled block of iterations, something of the shape of the state that it carries, and its constants."""
+    """A compiled block of iterations, a template of the state that it carries, and the data that it takes."""
 
     advance: Callable
-    blank: Any
+    template: Any
     constants: list[Array]
 
 
-def visited(program: Program, start: Start, platform: str) -> Iterator[tuple[Array, Array, Array]]:
-    """Positions of a chain, a few iterations apart, each with the potential and gradient that the program has there."""
+def probe(program: Program, start: Start, platform: str) -> Iterator[tuple[Array, Array, Array]]:
+    """Yield positions of a chain, a few iterations apart, with the program's potential and gradient there."""
     done = 0
     with setting(start.at.dtype, platform):
-        carried = _begun(program.blank, start)
-        for count in VISITS:
-            now = np.int32(done), np.int32(count)
-            carried, _ = program.advance(carried, *now, *program.constants)
+        carried = _init_state(program.template, start)
+        for count in PROBES:
+            carried, _ = program.advance(carried, np.int32(done), np.int32(count), *program.constants)
             state = carried[0]
             yield state.z, state.potential_energy, state.z_grad
             done += count
@@ -106,57 +105,52 @@ def visited(program: Program, start: Start, platform: str) -> Iterator[tuple[Arr
 def run(
     program: Program, starts: list[Start], options: Options, platform: str, report: Callable[[int], None]
 ) -> list[Run]:
-    """Run all chains, each on whichever thread is free; ``report`` hears of every block's iterations from any."""
+    """Run all chains, each on whichever thread is free; each thread reports the iterations of its blocks."""
     total, dtype = options.num_warmup + options.num_draws, starts[0].at.dtype
     stopped = Event()
 
     def chain(start: Start) -> Run:
         done, blocks = 0, []
         with setting(dtype, platform):
-            carried = _begun(program.blank, start)
+            carried = _init_state(program.template, start)
             while done < total and not stopped.is_set():
                 end = options.num_warmup if done < options.num_warmup else total
                 count = min(BLOCK, end - done)
-                now = np.int32(done), np.int32(count)
-                carried, kept = program.advance(carried, *now, *program.constants)
+                carried, kept = program.advance(carried, np.int32(done), np.int32(count), *program.constants)
                 kept = [np.asarray(values)[:count] for values in kept]
                 if done >= options.num_warmup:
                     blocks.append(kept)
                 done += count
                 report(count)
-            step_size = float(carried[0].adapt_state.step_size)
+            state = carried[0]
+            rates = float(state.adapt_state.step_size), float(state.mean_accept_prob)
         draws, energy, leapfrogs, diverging = (np.concatenate(values) for values in zip(*blocks, strict=True))
-        return Run(draws, energy, leapfrogs, diverging, step_size)
+        return Run(draws, energy, leapfrogs, diverging, *rates)
 
     with ThreadPoolExecutor(min(len(starts), joblib.cpu_count())) as pool:
         try:
             return list(pool.map(chain, starts))
         finally:
-            stopped.set()  # the others end with their block where one was interrupted
+            stopped.set()  # if one chain fails, the others end with their block
 
 
-def program(potential: Callable[..., Array], constants: list[Array], at: np.ndarray, options: Options) -> Program:
-    """Compile for ``potential(position, *constants)``, a scalar, and positions like this one."""
+def compile_program(
+    potential: Callable[..., Array], constants: list[Array], at: np.ndarray, options: Options
+) -> Program:
+    """Compile for ``potential(position, *constants)``, a scalar, and positions shaped like ``at``."""
     adapt = adaptation(options.num_warmup, options.target_accept)
 
-    def kernel_for(constants: tuple[Array, ...]) -> tuple[Callable, Any]:
-        init, kernel = hmc(lambda position: potential(position, *constants), kinetic_fn=_kinetic, algo="NUTS")
-
-        def begin(at: Array, key: Array) -> Any:
-            known = ParamInfo(at, at.sum(), at)  # without a potential to evaluate
-            quiet = {"adapt_step_size": False, "adapt_mass_matrix": False}  # `adapt` does both
-            return init(known, options.num_warmup, FIRST_STEP, **quiet, dense_mass=options.dense, rng_key=key)
-
-        return kernel, jax.eval_shape(begin, at, _key(0))  # which the kernel cannot do without
+    def kernel_for(constants: Sequence[Array]) -> tuple[Callable, Any]:
+        return nuts_kernel(lambda position: potential(position, *constants), at, options.num_warmup, options.dense)
 
     def block(carried: tuple, first: Array, count: Array, *constants: Array) -> tuple[tuple, tuple]:
         kernel, _ = kernel_for(constants)
 
         def iterate(index: Array, both: tuple) -> tuple:
-            (state, learnt), kept = both
-            state, learnt = adapt(first + index, kernel(state), learnt)
+            (state, adapt_state), kept = both
+            state, adapt_state = adapt(first + index, kernel(state), adapt_state)
             values = state.z, state.energy, state.num_steps.astype(jnp.int32), state.diverging
-            return (state, learnt), tuple(old.at[index].set(new) for old, new in zip(kept, values, strict=True))
+            return (state, adapt_state), tuple(old.at[index].set(new) for old, new in zip(kept, values, strict=True))
 
         kept = (
             jnp.zeros((BLOCK, *at.shape)),
@@ -166,47 +160,12 @@ def program(potential: Callable[..., Array], constants: list[Array], at: np.ndar
         )
         return lax.fori_loop(0, count, iterate, (carried, kept))
 
-    blank = jax.tree.map(_blank, kernel_for(tuple(constants))[1]), nothing(len(at), options.dense)
-    lowered = jax.jit(block).lower(blank, np.int32(0), np.int32(0), *constants)
-    try:
-        advance = lowered.compile(compiler_options=QUICK)
-    except jax.errors.JaxRuntimeError:  # an XLA without this option
-        advance = lowered.compile()
-    return Program(advance, blank, constants)
+    template = state_template(kernel_for(constants)[1]), init(len(at), options.dense)
+    lowered = jax.jit(block).lower(template, np.int32(0), np.int32(0), *constants)
+    return Program(compile_fast(lowered), template, constants)
 
 
-def _begun(blank: tuple, start: Start) -> tuple:
-    """What a program carries at the start of a chain."""
-    state, learnt = blank
-    unit = np.ones_like(start.at) if state.adapt_state.inverse_mass_matrix.ndim == 1 else np.eye(len(start.at))
-    unit = unit.astype(start.at.dtype)
-    kernel = state.adapt_state._replace(
-        step_size=np.asarray(FIRST_STEP, start.at.dtype),
-        inverse_mass_matrix=unit,
-        mass_matrix_sqrt=unit,
-        mass_matrix_sqrt_inv=unit,
-    )
-    place = {"z": start.at, "z_grad": start.gradient, "potential_energy": start.energy}
-    return state._replace(**place, adapt_state=kernel, rng_key=_key(start.seed)), learnt
-
-
-def _key(seed: int) -> Array:
-    return jax.random.wrap_key_data(jnp.array([0, seed], jnp.uint32), impl="threefry2x32")
-
-
-def _blank(like: Any) -> Any:
-    is_key = jnp.issubdtype(like.dtype, jax.dtypes.prng_key)
-    return _key(0) if is_key else np.zeros(like.shape, like.dtype)
-
-
-def _kinetic(inverse_mass: Array, momentum: Array) -> Array:
-    """Kinetic energy; infinite where the product is out of range, of which NumPyro's own can make minus infinity."""
-    energy = 0.5 * jnp.dot(momentum, _velocity(inverse_mass, momentum))
-    return jnp.where(energy >= 0, energy, jnp.inf)
-
-
-def _velocity(inverse_mass: Array, momentum: Array) -> Array:
-    return inverse_mass @ momentum if inverse_mass.ndim == 2 else inverse_mass * momentum
-
-
-_kinetic._kinetic_grad = _velocity  # pyright: ignore[reportFunctionMemberAccess] (where NumPyro looks for it)
+def _init_state(template: tuple, start: Start) -> tuple:
+    """Return what a program carries at the start of a chain."""
+    state, adapt_state = template
+    return state_at(state, start.at, start.energy, start.gradient, FIRST_STEP, start.seed), adapt_state

@@ -1,8 +1,8 @@
-"""ATen operations as functions of JAX arrays: the one place where the two meet, a line an operation.
+"""ATen operations as functions of JAX arrays: the one place where the two meet, one line per operation.
 
-A function takes what the operation takes, without the arguments that say where a result is stored (device, layout and
-the like); what it returns is cast to the dtype that torch gave the result. Operations that draw random numbers, or
-whose result's shape depends on values, have no place here.
+A function takes the arguments of the operation, except those that say where a result is stored (device, layout and so
+on); its result is cast to the dtype of torch's result. A name without overload stands for the default, tensor and
+scalar overloads. Operations that draw random numbers, or whose result's shape depends on values, do not belong here.
 """
 
 import math
@@ -18,7 +18,7 @@ Axes = int | Sequence[int] | None
 
 
 def _axes(dims: Axes) -> Any:
-    """Torch's dimensions to reduce over, of which none stands for all, as JAX's."""
+    """Return torch's dimensions to reduce over as JAX's; none means all."""
     return None if dims is None or dims == [] else dims if isinstance(dims, int) else tuple(dims)
 
 
@@ -33,7 +33,7 @@ def _divide(a: Any, b: Any, rounding_mode: str | None) -> Array:
 
 def _power(a: Any, exponent: Any) -> Array:
     whole = isinstance(exponent, float) and exponent.is_integer()
-    return jnp.power(a, int(exponent) if whole else exponent)  # whole: by multiplication
+    return jnp.power(a, int(exponent) if whole else exponent)  # by multiplication
 
 
 def _log_sigmoid(a: Array) -> tuple[Array, Array]:
@@ -58,8 +58,8 @@ def _bce_with_logits(a: Array, target: Any, weight: Any = None, pos_weight: Any 
 
 
 def _x_log_y(a: Any, b: Any) -> Array:
-    nothing = jnp.equal(a, 0) & jnp.less_equal(b, 0)  # here torch takes the gradient for zero, too
-    return jnp.where(nothing, 0, a * jnp.log(jnp.where(nothing, 1, b)))
+    zero = jnp.equal(a, 0) & jnp.less_equal(b, 0)  # torch's gradient is zero here, too
+    return jnp.where(zero, 0, a * jnp.log(jnp.where(zero, 1, b)))
 
 
 def _clamp(a: Array, low: Any = None, high: Any = None) -> Array:
@@ -89,7 +89,7 @@ def _distances(a: Array, b: Array, order: float, mode: int | None = None) -> Arr
     if order != 2:
         return _norm(gap, order, -1)
     square = jnp.sum(gap * gap, -1)
-    apart = square > 0  # where they are not, torch takes the gradient for zero
+    apart = square > 0  # torch's gradient is zero elsewhere
     return jnp.where(apart, jnp.sqrt(jnp.where(apart, square, 1)), 0)
 
 
@@ -113,10 +113,6 @@ def _extreme(index_of: Callable) -> Callable:
         return (value, index) if keepdim else (jnp.squeeze(value, dim), jnp.squeeze(index, dim))
 
     return run
-
-
-def _index_of(index_of: Callable) -> Callable:
-    return lambda a, dim=None, keepdim=False: index_of(a, dim, keepdims=keepdim)
 
 
 def _log_cumulative_sum(a: Array, dim: int) -> Array:
@@ -215,7 +211,7 @@ def _at(indices: Sequence[Array | None]) -> tuple:
 
 def _put(a: Array, indices: Sequence[Array | None], values: Array, accumulate: bool = False) -> Array:
     mask = indices[0]
-    if len(indices) == 1 and mask is not None and mask.dtype == bool and jnp.size(values) == 1:  # its size is open
+    if len(indices) == 1 and mask is not None and mask.dtype == bool and jnp.size(values) == 1:  # its size is unknown
         chosen = jnp.reshape(mask, mask.shape + (1,) * (a.ndim - mask.ndim))
         return jnp.where(chosen, values + a if accumulate else values, a)
     place = a.at[_at(indices)]
@@ -223,7 +219,7 @@ def _put(a: Array, indices: Sequence[Array | None], values: Array, accumulate: b
 
 
 def _along(a: Array, dim: int, index: Array) -> tuple[Array, ...]:
-    """What to index with, so that ``index`` counts along ``dim`` and every other dimension goes with its own place."""
+    """Return the indices of elements ``index`` along ``dim``, at their own positions along every other dimension."""
     grid = [lax.broadcasted_iota(index.dtype, index.shape, axis) for axis in range(index.ndim)]
     grid[dim % a.ndim] = index
     return tuple(grid)
@@ -312,7 +308,7 @@ def _convolution(
     spatial = range(2, weight.ndim)
     reach = [(weight.shape[axis] - 1) * step for axis, step in zip(spatial, dilation, strict=True)]
     options: dict[str, Any] = {"rhs_dilation": dilation, "feature_group_count": groups}
-    if transposed:  # the gradient of a convolution: kernel turned around, input spread out
+    if transposed:  # the gradient of a convolution: flipped kernel, dilated input
         fan_in, fan_out = weight.shape[0] // groups, weight.shape[1]
         weight = jnp.flip(weight, tuple(spatial)).reshape(groups, fan_in, fan_out, *weight.shape[2:])
         weight = jnp.swapaxes(weight, 1, 2).reshape(groups * fan_out, fan_in, *weight.shape[3:])
@@ -375,8 +371,6 @@ TABLE: dict[str, Callable] = {
     "softplus": _softplus,
     "special_entr": special.entr,
     "special_i0e": special.i0e,
-    "special_i1": special.i1,
-    "special_i1e": special.i1e,
     "special_log_ndtr": special.log_ndtr,
     "special_ndtri": special.ndtri,
     "i0": special.i0,
@@ -385,72 +379,50 @@ TABLE: dict[str, Callable] = {
     "tanh": jnp.tanh,
     "trunc": jnp.trunc,
     # two or three
-    "add.Scalar": _scaled(jnp.add),
-    "add.Tensor": _scaled(jnp.add),
+    "add": _scaled(jnp.add),
     "addcdiv": lambda a, over, under, value=1: a + value * over / under,
     "addcmul": lambda a, left, right, value=1: a + value * left * right,
     "atan2": jnp.arctan2,
     "binary_cross_entropy_with_logits": _bce_with_logits,
-    "bitwise_and.Tensor": jnp.bitwise_and,
-    "bitwise_or.Tensor": jnp.bitwise_or,
-    "bitwise_xor.Tensor": jnp.bitwise_xor,
+    "bitwise_and": jnp.bitwise_and,
+    "bitwise_or": jnp.bitwise_or,
     "clamp": _clamp,
-    "clamp.Tensor": _clamp,
     "clamp_max": jnp.minimum,
-    "clamp_max.Tensor": jnp.minimum,
     "clamp_min": jnp.maximum,
-    "clamp_min.Tensor": jnp.maximum,
-    "copysign.Tensor": jnp.copysign,
-    "div.Scalar": jnp.divide,
+    "div": jnp.divide,
     "div.Scalar_mode": lambda a, b, *, rounding_mode: _divide(a, b, rounding_mode),
-    "div.Tensor": jnp.divide,
     "div.Tensor_mode": lambda a, b, *, rounding_mode: _divide(a, b, rounding_mode),
-    "eq.Scalar": jnp.equal,
-    "eq.Tensor": jnp.equal,
+    "eq": jnp.equal,
     "floor_divide": jnp.floor_divide,
-    "fmod.Scalar": jnp.fmod,
-    "fmod.Tensor": jnp.fmod,
-    "ge.Scalar": jnp.greater_equal,
-    "ge.Tensor": jnp.greater_equal,
-    "gt.Scalar": jnp.greater,
-    "gt.Tensor": jnp.greater,
+    "fmod": jnp.fmod,
+    "ge": jnp.greater_equal,
+    "gt": jnp.greater,
     "hypot": jnp.hypot,
     "igamma": special.gammainc,
     "igammac": special.gammaincc,
-    "le.Scalar": jnp.less_equal,
-    "le.Tensor": jnp.less_equal,
-    "lerp.Scalar": lambda a, b, weight: a + weight * (b - a),
-    "lerp.Tensor": lambda a, b, weight: a + weight * (b - a),
+    "le": jnp.less_equal,
+    "lerp": lambda a, b, weight: a + weight * (b - a),
     "logaddexp": jnp.logaddexp,
-    "logaddexp2": jnp.logaddexp2,
     "logical_and": jnp.logical_and,
     "logical_or": jnp.logical_or,
-    "logical_xor": jnp.logical_xor,
-    "lt.Scalar": jnp.less,
-    "lt.Tensor": jnp.less,
-    "masked_fill.Scalar": lambda a, mask, value: jnp.where(mask, value, a),
-    "masked_fill.Tensor": lambda a, mask, value: jnp.where(mask, value, a),
+    "lt": jnp.less,
+    "masked_fill": lambda a, mask, value: jnp.where(mask, value, a),
     "maximum": jnp.maximum,
     "minimum": jnp.minimum,
-    "mul.Scalar": jnp.multiply,
-    "mul.Tensor": jnp.multiply,
-    "ne.Scalar": jnp.not_equal,
-    "ne.Tensor": jnp.not_equal,
-    "pow.Scalar": _power,
+    "mul": jnp.multiply,
+    "ne": jnp.not_equal,
+    "pow": _power,
     "pow.Tensor_Scalar": _power,
     "pow.Tensor_Tensor": _power,
-    "remainder.Scalar": jnp.remainder,
-    "remainder.Tensor": jnp.remainder,
-    "rsub.Scalar": lambda a, b, alpha=1: b - alpha * a,
-    "rsub.Tensor": lambda a, b, alpha=1: b - alpha * a,
+    "remainder": jnp.remainder,
+    "rsub": lambda a, b, alpha=1: b - alpha * a,
     "special_xlog1py": special.xlog1py,
     "special_zeta": special.zeta,
-    "sub.Scalar": _scaled(jnp.subtract),
-    "sub.Tensor": _scaled(jnp.subtract),
+    "sub": _scaled(jnp.subtract),
     "where.self": jnp.where,
     "xlogy.Scalar_Other": _x_log_y,
     "xlogy.Scalar_Self": _x_log_y,
-    "xlogy.Tensor": _x_log_y,
+    "xlogy": _x_log_y,
     # reductions and scans
     "_cdist_forward": _distances,
     "_log_softmax": lambda a, dim, half_to_float=False: jax.nn.log_softmax(a, dim),
@@ -463,8 +435,6 @@ TABLE: dict[str, Callable] = {
     "any": jnp.any,
     "any.dim": lambda a, dim, keepdim=False: jnp.any(a, dim, keepdims=keepdim),
     "any.dims": lambda a, dims=None, keepdim=False: jnp.any(a, _axes(dims), keepdims=keepdim),
-    "argmax": _index_of(jnp.argmax),
-    "argmin": _index_of(jnp.argmin),
     "cumprod": _cumulative(jnp.cumprod),
     "cumsum": _cumulative(jnp.cumsum),
     "linalg_vector_norm": _norm,
@@ -505,7 +475,7 @@ TABLE: dict[str, Callable] = {
     "expand": _expand,
     "flip": _flip,
     "gather": _gather,
-    "index.Tensor": lambda a, indices: a[_at(indices)],
+    "index": lambda a, indices: a[_at(indices)],
     "index_add": _index_add,
     "index_put": _put,
     "index_select": lambda a, dim, index: jnp.take(a, index, dim),
@@ -517,11 +487,11 @@ TABLE: dict[str, Callable] = {
     "scatter_add": _scatter_add,
     "select.int": lambda a, dim, index: a[_window(a, dim, index)],
     "select_scatter": lambda a, part, dim, index: a.at[_window(a, dim, index)].set(part),
-    "slice.Tensor": _slice,
+    "slice": _slice,
     "slice_scatter": lambda a, part, dim=0, start=None, end=None, step=1: a.at[
         _window(a, dim, slice(start, end, step))
     ].set(part),
-    "split.Tensor": _split,
+    "split": _split,
     "split_with_sizes": _split,
     "squeeze": _squeeze,
     "squeeze.dim": _squeeze,
@@ -537,8 +507,7 @@ TABLE: dict[str, Callable] = {
     "view": jnp.reshape,
     # new tensors, of which only those shaped like another reach the table: the rest are constants
     "empty_like": lambda a, dtype=None: jnp.zeros_like(a, dtype),
-    "fill.Scalar": jnp.full_like,
-    "fill.Tensor": jnp.full_like,
+    "fill": jnp.full_like,
     "full_like": lambda a, value, dtype=None: jnp.full_like(a, value, dtype),
     "new_empty": lambda a, size, dtype=None: jnp.zeros(size, dtype or a.dtype),
     "new_full": lambda a, size, value, dtype=None: jnp.full(size, value, dtype or a.dtype),

@@ -14,31 +14,32 @@ from torch.fx.node import map_arg
 from ..graph import dependent, is_operation
 from .table import TABLE
 
-MOST_OF_A_MASK = 100_000  # entries that are compiled in
-_PLACES = ("device", "layout", "memory_format", "non_blocking", "pin_memory")  # where a result is stored
+MAX_MASK = 100_000  # entries of a mask that is compiled into the program
+_STORAGE = ("device", "layout", "memory_format", "non_blocking", "pin_memory")  # arguments that JAX has no need of
 
 
 def knows(operation: Any) -> bool:
-    """Whether `TABLE` has an operation."""
+    """Return whether `TABLE` has an operation."""
     return name_of(operation) in TABLE
 
 
 def name_of(operation: Any) -> str:
-    """Name of an operation as `TABLE` has it: ``mul.Tensor``, ``exp``."""
-    return str(operation).removeprefix("aten.").removesuffix(".default")
+    """Return the name of an operation in `TABLE`: ``exp``, ``mul`` (of ``mul.Tensor``), ``max.dim``."""
+    packet, overload = str(operation).removeprefix("aten.").split(".")
+    return packet if overload in ("default", "Tensor", "Scalar") else f"{packet}.{overload}"
 
 
 def as_jax(graph: GraphModule) -> tuple[Callable[..., Array], list[np.ndarray]]:
-    """The function that a graph of one input and one output is, and the constants that it takes after the input.
+    """Return a graph of one input and one output as a function, and the constants that it takes after the input.
 
-    What does not depend on the input is worked out here, by torch. Constants with one value along a dimension are
-    kept without that dimension, and single numbers are written into the program; the others are arguments, so that
-    large data are not compiled into it.
+    What does not depend on the input is computed here, by torch. A dimension along which a constant does not vary
+    gets length one, and single numbers are written into the program; other constants are arguments, so that large
+    data are not compiled into it.
 
     Parameters
     ----------
     graph : GraphModule
-        Operations on the input all in `TABLE`; nothing written in place.
+        Its operations on the input are in `TABLE`; none writes in place.
 
     Returns
     -------
@@ -47,12 +48,12 @@ def as_jax(graph: GraphModule) -> tuple[Callable[..., Array], list[np.ndarray]]:
     constants : list of ndarray
     """
     dynamic = dependent(graph)
-    fixed = _worked_out(graph, dynamic)
+    fixed = _computed(graph, dynamic)
     arguments: list[np.ndarray] = []
     constants: dict[Node, Callable[[tuple], Any]] = {}
     for node in dict.fromkeys(n for user in graph.graph.nodes if user in dynamic for n in user.all_input_nodes):
         if node not in dynamic:
-            constants[node] = _handed_over(fixed[node], arguments)
+            constants[node] = _constant(fixed[node], arguments)
 
     def run(at: Array, *given: Array) -> Array:
         values: dict[Node, Any] = {node: constant(given) for node, constant in constants.items()}
@@ -62,7 +63,7 @@ def as_jax(graph: GraphModule) -> tuple[Callable[..., Array], list[np.ndarray]]:
             elif node.op == "output":
                 return values[node.args[0]]
             elif node in dynamic:
-                args, kwargs = _given(node, values)
+                args, kwargs = _arguments(node, values)
                 values[node] = apply(node.target, *args, like=node.meta.get("val"), **kwargs)
         raise AssertionError("a graph without an output")
 
@@ -70,16 +71,16 @@ def as_jax(graph: GraphModule) -> tuple[Callable[..., Array], list[np.ndarray]]:
 
 
 def apply(operation: Any, *args: Any, like: Any = None, **kwargs: Any) -> Any:
-    """An operation on JAX arrays, results cast to the dtypes of torch's in ``like``."""
+    """Run an operation on JAX arrays; results are cast to the dtypes of torch's in ``like``."""
     if not is_operation(operation):
         return operation(*args, **kwargs)
     args = tuple(_dtype(value) for value in args)
-    kwargs = {key: _dtype(value) for key, value in kwargs.items() if key not in _PLACES}
+    kwargs = {key: _dtype(value) for key, value in kwargs.items() if key not in _STORAGE}
     return _cast(TABLE[name_of(operation)](*args, **kwargs), like)
 
 
-def _given(node: Node, values: dict[Node, Any]) -> tuple[tuple, dict[str, Any]]:
-    """What a node is called with."""
+def _arguments(node: Node, values: dict[Node, Any]) -> tuple[tuple, dict[str, Any]]:
+    """Return the arguments that a node is called with."""
     return map_arg(node.args, values.__getitem__), map_arg(node.kwargs, values.__getitem__)  # pyright: ignore[reportReturnType]
 
 
@@ -95,23 +96,23 @@ def _cast(value: Any, like: Any) -> Any:
     return value
 
 
-def _worked_out(graph: GraphModule, dynamic: set[Node]) -> dict[Node, Any]:
-    """Values of the nodes that do not depend on the inputs."""
+def _computed(graph: GraphModule, dynamic: set[Node]) -> dict[Node, Any]:
+    """Return the values of the nodes that do not depend on the inputs."""
     values: dict[Node, Any] = {}
     with torch.no_grad():
         for node in graph.graph.nodes:
             if node.op == "get_attr":
                 values[node] = getattr(graph, node.target)
             elif node.op == "call_function" and node not in dynamic:
-                args, kwargs = _given(node, values)
+                args, kwargs = _arguments(node, values)
                 values[node] = node.target(*args, **kwargs)
     return values
 
 
-def _handed_over(value: Any, arguments: list[np.ndarray]) -> Callable[[tuple], Any]:
-    """How to get at a constant among the arguments given, to which it is added if need be."""
+def _constant(value: Any, arguments: list[np.ndarray]) -> Callable[[tuple], Any]:
+    """Return how to read a constant from the arguments given; append it to them unless it is compiled in."""
     if isinstance(value, (tuple, list)):
-        parts = [_handed_over(part, arguments) for part in value]
+        parts = [_constant(part, arguments) for part in value]
         return lambda given: [part(given) for part in parts]
     if not isinstance(value, Tensor):
         return lambda given: value
@@ -120,8 +121,8 @@ def _handed_over(value: Any, arguments: list[np.ndarray]) -> Callable[[tuple], A
         first = slim.narrow(dim, 0, min(1, slim.shape[dim]))
         slim = first if bool((slim == first).all()) else slim
     array = slim.cpu().numpy()
-    if array.dtype == bool and value.numel() <= MOST_OF_A_MASK:
-        return lambda given: np.broadcast_to(array, shape)  # JAX can index with it while it is no part of the program
+    if array.dtype == bool and value.numel() <= MAX_MASK:
+        return lambda given: np.broadcast_to(array, shape)  # a constant at compile time, so JAX can index with it
     if array.size <= 1:
         return lambda given: jnp.broadcast_to(array, shape)
     arguments.append(np.ascontiguousarray(array))

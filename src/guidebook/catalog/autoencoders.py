@@ -1,4 +1,4 @@
-"""Rows of the autoencoders."""
+"""Row of the variational autoencoder."""
 
 import math
 from typing import Any
@@ -7,22 +7,22 @@ import torch
 from torch import Tensor
 
 from guidebook import guides
-from guidebook.catalog.entry import Empty, Row
+from guidebook.catalog.entry import Data, Guide, Row, Unavailable, figures
 from guidebook.models import vae
 from guidebook.workflow.options import Option
 
-_NO_DECODER = "the decoder is a network: no step over it has a closed form"
+_NO_DECODER = "the decoder is a network, so no step over it has a closed form"
 _MANY_FACTORS = "it would be one distribution over the factors of all rows together"
-_MEMORISES = Empty(
+_MEMORISES = Unavailable(
     "points for the factors let the decoder memorise the rows; prior_scale gives the weights' MAP", "svi"
 )
 
 
 def _pixels(x: Tensor, options: dict[str, Any]) -> Tensor:
-    """Ones and zeros for a Bernoulli decoder, values without gaps for a Gaussian one."""
-    whole = bool((x == x.floor()).all()) and float(x.min()) >= 0
+    """Return zeros and ones for a Bernoulli decoder, dequantised values for a Gaussian one."""
+    is_whole = bool((x == x.floor()).all()) and float(x.min()) >= 0
     if options["likelihood"] == "gaussian":
-        return vae.dequantise(x, int(x.max()) + 1) if whole else x
+        return vae.dequantise(x, int(x.max()) + 1) if is_whole else x
     if float(x.min()) < 0:
         raise ValueError(
             "vae: the Bernoulli likelihood takes intensities from 0 up; --set likelihood=gaussian takes any"
@@ -31,10 +31,10 @@ def _pixels(x: Tensor, options: dict[str, Any]) -> Tensor:
     return vae.binarise(x / top if top > 0 else x, options["binarise"])
 
 
-def _decoded_likelihood(params: dict[str, Tensor], x: Tensor) -> Tensor:
-    """Importance-sampled log likelihood of each row with the encoder as proposal; NaN where there is none."""
+def _log_likelihood(params: dict[str, Tensor], x: Tensor) -> Tensor:
+    """Return each row's log likelihood, importance-sampled from the encoder; NaN if there is no encoder."""
     try:
-        return vae.log_likelihood(params, x, num_samples=200)
+        return vae.log_likelihood(params, x, num_draws=200)
     except ValueError:
         return torch.full((1,), math.nan)
 
@@ -43,46 +43,44 @@ VAE = Row(
     name="vae",
     title="variational autoencoder",
     model=vae.model,
-    data="digits",
-    supervised=False,
-    standardize=False,
+    data=Data("digits", preprocess=_pixels),
     options={
         "latent_dim": Option(int, 2, "number of factors", 1),
         "likelihood": Option(str, "bernoulli", "of a row given its factors", choices=("bernoulli", "gaussian")),
         "network": Option(str, "mlp", "kind of decoder and encoder", choices=("mlp", "conv", "linear")),
         "hidden": Option(int, None, "units of the hidden layer", 1),
-        "shared_variance": Option(bool, False, "whether one variance serves all columns of gaussian"),
+        "shared_variance": Option(bool, False, "whether all columns of gaussian share one variance"),
         "prior_scale": Option(float, None, "prior standard deviation of the decoder's weights", 0, False),
         "binarise": Option(str, "threshold", "how grey becomes 0 or 1", choices=("threshold", "fixed")),
     },
-    guides={},
+    guides={
+        "encoder": Guide(guides.vae.encoder, latent=True, minibatch=True),
+        "full_covariance_encoder": Guide(guides.vae.full_covariance_encoder, latent=True, minibatch=True),
+        "flow_encoder": Guide(guides.vae.flow_encoder, latent=True, minibatch=True),
+        "semi_amortised": Guide(guides.vae.semi_amortised, latent=True, minibatch=True),
+        "factors": Guide(guides.vae.factors, latent=True),
+    },
     identify=lambda draws, anchor=None: {name: draws[name] for name in ("x_mean", "x_sd")},
-    log_likelihood=_decoded_likelihood,
-    compared=("svi:encoder", "svi:full_covariance_encoder", "svi:flow_encoder"),
-    empty={
-        "em": Empty(_NO_DECODER, "mcem"),
-        "closed_form": Empty("only a linear decoder has one, and that is ppca", "svi"),
-        "cavi": Empty(_NO_DECODER, "svi"),
-        "gibbs": Empty(_NO_DECODER, "mcem"),
-        **dict.fromkeys(("nuts", "hmc", "metropolis"), Empty("its weights are parameters without a prior", "mcem")),
+    log_likelihood=_log_likelihood,
+    default_methods=("svi:encoder", "svi:full_covariance_encoder", "svi:flow_encoder"),
+    unavailable={
+        "em": Unavailable(_NO_DECODER, "mcem"),
+        "closed_form": Unavailable("only a linear decoder has one, and that is ppca", "svi"),
+        "cavi": Unavailable(_NO_DECODER, "svi"),
+        "gibbs": Unavailable(_NO_DECODER, "mcem"),
+        **dict.fromkeys(
+            ("nuts", "hmc", "metropolis"), Unavailable("its weights are parameters without a prior", "mcem")
+        ),
         "map": _MEMORISES,
         "map_point": _MEMORISES._replace(nearest="encoder"),
-        "laplace": Empty(_MANY_FACTORS, "svi"),
-        **dict.fromkeys(("low_rank", "full_rank", "flow"), Empty(_MANY_FACTORS, "full_covariance_encoder")),
-        "mean_field": Empty("the autoguide cannot be fitted in minibatches", "factors"),
+        "laplace": Unavailable(_MANY_FACTORS, "svi"),
+        **dict.fromkeys(("low_rank", "full_rank", "flow"), Unavailable(_MANY_FACTORS, "full_covariance_encoder")),
+        "mean_field": Unavailable("the autoguide cannot be fitted in minibatches", "factors"),
     },
     steps={},
-    latent_guides={
-        "encoder": guides.vae.encoder,
-        "full_covariance_encoder": guides.vae.full_covariance_encoder,
-        "flow_encoder": guides.vae.flow_encoder,
-        "semi_amortised": guides.vae.semi_amortised,
-        "factors": guides.vae.factors,
-    },
     latent_model=vae.model,
-    prepare=_pixels,
-    derive=vae.generated_moments,
+    add_quantities=vae.generated_moments,
+    figures=figures("vae"),
     default_guide="encoder",
     num_draws=200,
-    amortised=("encoder", "full_covariance_encoder", "flow_encoder", "semi_amortised"),
 )

@@ -1,6 +1,7 @@
-"""What a row of the catalogue says of a model."""
+"""The record of a model in the catalogue, and the records it is put together from."""
 
 from collections.abc import Callable, Mapping
+from importlib import import_module
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -9,28 +10,67 @@ from guidebook.workflow.options import Option
 NO_CLOSED_FORM = "the likelihood has no maximum in closed form"
 
 
-class Empty(NamedTuple):
-    """An empty cell: why, and the nearest cell that is not."""
+class Unavailable(NamedTuple):
+    """Why a model lacks a method or a guide, and the nearest one it has."""
 
     reason: str
     nearest: str
 
 
-class Small(NamedTuple):
-    """Default data of some cells of a row.
-
-    Attributes
-    ----------
-    cells : tuple of str
-        Methods and guides.
-    data : str
-    options : dict
-        Defaults that go with them.
-    """
+class SmallData(NamedTuple):
+    """Default data of the methods and guides in ``cells``, with the options that go with them."""
 
     cells: tuple[str, ...]
     data: str
     options: dict[str, Any]
+
+
+class Data(NamedTuple):
+    """The data of a model.
+
+    Attributes
+    ----------
+    name : str
+        Default data set.
+    supervised : bool
+        Whether the model takes ``(x, y)`` rather than ``(x,)``.
+    standardize : bool
+        Whether features are z-scored by default.
+    validate : callable or None
+        ``(x)``: raises ValueError for data that the model cannot have generated.
+    preprocess : callable or None
+        ``(x, options) -> x``: turns data into what the model takes.
+    small : SmallData or None
+        For methods and guides for which the default data are too large.
+    """
+
+    name: str
+    supervised: bool = False
+    standardize: bool = False
+    validate: Callable | None = None
+    preprocess: Callable | None = None
+    small: SmallData | None = None
+
+
+class Guide(NamedTuple):
+    """A guide of a model.
+
+    Attributes
+    ----------
+    function : callable
+        The guide or guide family. A hand-written guide takes those of the model's options that it names.
+    latent : bool
+        Whether it guides ``latent_model`` rather than ``model``.
+    loss : str
+        Default loss.
+    minibatch : bool
+        Whether it computes each row's latent variables from the row, and so is fitted in minibatches by default.
+    """
+
+    function: Callable
+    latent: bool = False
+    loss: str = "trace"
+    minibatch: bool = False
 
 
 class Row(NamedTuple):
@@ -40,83 +80,66 @@ class Row(NamedTuple):
     ----------
     model : callable
         The Pyro function; options are bound with ``functools.partial``.
-    data : str
-        Default data set.
-    supervised : bool
-        Whether the data are ``(x, y)`` rather than ``(x,)``.
-    standardize : bool
-        Whether features are z-scored unless told otherwise.
     options : dict of Option
-        The model's own.
-    guides : dict
-        Name → guide, or guide family; hand-written guides of a model with options take the same options.
+        The model's keyword options.
     identify : callable
-        ``(draws, anchor=None) -> quantities`` free of symmetries.
+        ``(draws, anchor=None) -> quantities`` without the model's symmetries.
     log_likelihood : callable
         ``(sites, *data) -> (..., n)``, in nats.
-    compared : tuple of str
-        What ``guidebook compare`` fits where ``--methods`` is left out.
-    empty : dict of Empty
+    default_methods : tuple of str
+        What ``guidebook compare`` fits by default.
+    unavailable : dict of Unavailable
         By method or guide.
-    steps : dict
-        Name of a method that iterates steps → function that makes them from the model's options.
-    latent_guides : dict
-        Name → hand-written guide of ``latent_model``.
+    steps : dict of callable
+        Method → function of the model's options that makes its steps; for "closed_form", the solution itself.
     latent_model : callable or None
-        The Pyro function with the rows' latent variables explicit; for ``latent_guides`` and Monte Carlo EM.
-    losses : dict of str
-        Guide → name of the loss that it is trained by unless told otherwise, where that is not "trace".
-    closed_form : callable or None
-        ``(x, …) -> params``: maximum likelihood without iteration.
+        The Pyro function with each row's latent variables explicit.
     prior : callable or None
-        ``(x, options) -> prior``, where the default prior follows the data: minibatches need it fixed.
-    check : callable or None
-        ``(x)``: raises ValueError for data that the model cannot have made.
-    prepare : callable or None
-        ``(x, options) -> x``: brings data to what the model takes.
-    derive : callable or None
-        ``(params) -> quantities``, where the model's own sites mean nothing from one fit to the next: joined to the
-        draws of every fit, for ``identify``.
-    overview : callable or None
-        ``(x) -> identify``: what to compare instead of ``identify``'s quantities on data of this size.
-    small : Small or None
-        Data and options of those cells for which the default data are too large.
-    counts : dict of int
-        ``steps`` of svi, ``draws`` and ``warmup`` of samplers, and options of methods, on the default data, where the
-        methods' own do not suit.
+        ``(x, options) -> prior``, if the default prior depends on the data: minibatches must share it.
+    add_quantities : callable or None
+        ``(params) -> quantities`` added to the draws of every fit, for ``identify``; for models whose own sites mean
+        nothing from one fit to the next.
+    summarise : callable or None
+        ``(x) -> identify``: replaces ``identify`` where it would give too many quantities for data of this size.
+    figures : callable or None
+        ``(comparison, x, columns) -> list of Section``: what a report shows of this model alone. ``x`` and ``columns``
+        may be None.
+    column_sites : tuple of str
+        Sites whose last index runs over the columns of the data, perhaps after a bias.
+    default_options : dict of dict
+        Method → keyword arguments, on the default data, where the method's own defaults do not suit.
     default_guide : str
-        What svi takes where none is named.
     num_draws : int
-        From a fitted guide; with a tenth of ten thousand a perfect fit looks shifted by noise alone, but where every
-        row has a site of its own that many are dear.
-    amortised : tuple of str
-        Guides that compute the rows' own sites from the rows: those are fitted in minibatches unless told otherwise.
+        Draws from a fitted guide. 1,000 are too noisy to call a perfect fit good; use fewer only for models with sites
+        per row.
     """
 
     name: str
     title: str
     model: Callable
-    data: str
-    supervised: bool
-    standardize: bool
+    data: Data
     options: dict[str, Option]
-    guides: dict[str, Callable]
+    guides: dict[str, Guide]
     identify: Callable
     log_likelihood: Callable
-    compared: tuple[str, ...]
-    empty: dict[str, Empty]
+    default_methods: tuple[str, ...]
+    unavailable: dict[str, Unavailable]
     steps: dict[str, Callable]
-    latent_guides: dict[str, Callable]
     latent_model: Callable | None = None
-    closed_form: Callable | None = None
     prior: Callable | None = None
-    check: Callable | None = None
-    prepare: Callable | None = None
-    derive: Callable | None = None
-    overview: Callable | None = None
-    small: Small | None = None
-    losses: Mapping[str, str] = MappingProxyType({})
-    counts: Mapping[str, int] = MappingProxyType({})
+    add_quantities: Callable | None = None
+    summarise: Callable | None = None
+    figures: Callable | None = None
+    column_sites: tuple[str, ...] = ()
+    default_options: Mapping[str, dict[str, Any]] = MappingProxyType({})
     default_guide: str = "mean_field"
     num_draws: int = 10_000
-    amortised: tuple[str, ...] = ()
+
+
+def figures(module: str) -> Callable[..., Any]:
+    """Return ``sections`` of a module in `guidebook.plots.models`, imported when called: matplotlib is slow to load."""
+
+    def sections(*arguments: Any) -> Any:
+        return import_module(f"guidebook.plots.models.{module}").sections(*arguments)
+
+    return sections

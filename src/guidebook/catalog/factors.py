@@ -1,15 +1,19 @@
 """Rows of the factor models."""
 
 from guidebook import guides
-from guidebook.catalog.entry import Empty, Row
+from guidebook.catalog.entry import Data, Guide, Row, Unavailable, figures
 from guidebook.catalog.methods import FAMILIES
 from guidebook.models import factor_analysis, ppca
 from guidebook.workflow.options import Option
 
-_NO_CONDITIONALS = Empty("with the factors summed out, W has no conditional in closed form", "nuts")
-_FLAT = Empty("turning the factors changes no density, so that there is no curvature along a turn", "map")
-_NO_LAPLACE = {name: family for name, family in FAMILIES.items() if name != "laplace"}
-_FACTORS = {
+_NO_CONDITIONALS = Unavailable("with the factors summed out, W has no conditional in closed form", "nuts")
+_UNAVAILABLE = {
+    "cavi": _NO_CONDITIONALS,
+    "gibbs": _NO_CONDITIONALS,
+    "laplace": Unavailable("the density is flat along rotations of the factors, so it has no curvature there", "map"),
+}
+_FAMILIES = {name: family for name, family in FAMILIES.items() if name != "laplace"}
+_OPTIONS = {
     "latent_dim": Option(int, 2, "number of factors", 1),
     "prior_scale": Option(float, 1.0, "prior standard deviation of the loadings", 0, False),
 }
@@ -18,43 +22,42 @@ PPCA = Row(
     name="ppca",
     title="probabilistic PCA",
     model=ppca.model,
-    data="wine",
-    supervised=False,
-    standardize=True,
-    options=_FACTORS,
-    guides=_NO_LAPLACE | {"mean_field_by_hand": guides.ppca.mean_field},
+    data=Data("wine", standardize=True),
+    options=_OPTIONS,
+    guides=_FAMILIES
+    | {
+        "mean_field_by_hand": Guide(guides.ppca.mean_field),
+        "linear_encoder": Guide(guides.ppca.linear_encoder, latent=True),
+        "factors": Guide(guides.ppca.factors, latent=True),
+    },
     identify=ppca.identify,
     log_likelihood=ppca.log_likelihood,
-    compared=("nuts", "closed_form", "em", "svi:linear_encoder", "svi:mean_field", "svi:full_rank"),
-    empty={"cavi": _NO_CONDITIONALS, "gibbs": _NO_CONDITIONALS, "laplace": _FLAT},
-    steps={"em": ppca.em_steps},
-    latent_guides={"linear_encoder": guides.ppca.linear_encoder, "factors": guides.ppca.factors},
+    default_methods=("nuts", "closed_form", "em", "svi:linear_encoder", "svi:mean_field", "svi:full_rank"),
+    unavailable=_UNAVAILABLE,
+    steps={"em": ppca.em_steps, "closed_form": ppca.maximum_likelihood},
     latent_model=ppca.latent_model,
-    closed_form=ppca.maximum_likelihood,
+    figures=figures("factors"),
+    column_sites=("loc",),
 )
 
 FACTOR_ANALYSIS = Row(
     name="factor_analysis",
     title="factor analysis",
     model=factor_analysis.model,
-    data="wine",
-    supervised=False,
-    standardize=True,
-    options=_FACTORS,
-    guides=_NO_LAPLACE | {"mean_field_by_hand": guides.factor_analysis.mean_field},
+    data=Data("wine", standardize=True),
+    options=_OPTIONS,
+    guides=_FAMILIES
+    | {
+        "mean_field_by_hand": Guide(guides.factor_analysis.mean_field),
+        "linear_encoder": Guide(guides.factor_analysis.linear_encoder, latent=True),
+        "factors": Guide(guides.factor_analysis.factors, latent=True),
+    },
     identify=factor_analysis.identify,
     log_likelihood=factor_analysis.log_likelihood,
-    compared=("nuts", "em", "svi:linear_encoder", "svi:mean_field", "svi:full_rank"),
-    empty={
-        "cavi": _NO_CONDITIONALS,
-        "gibbs": _NO_CONDITIONALS,
-        "closed_form": Empty("only equal noise variances have one", "em"),
-        "laplace": _FLAT,
-    },
+    default_methods=("nuts", "em", "svi:linear_encoder", "svi:mean_field", "svi:full_rank"),
+    unavailable=_UNAVAILABLE | {"closed_form": Unavailable("only equal noise variances have one", "em")},
     steps={"em": factor_analysis.em_steps},
-    latent_guides={
-        "linear_encoder": guides.factor_analysis.linear_encoder,
-        "factors": guides.factor_analysis.factors,
-    },
     latent_model=factor_analysis.latent_model,
+    figures=figures("factors"),
+    column_sites=("loc",),
 )

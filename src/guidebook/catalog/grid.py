@@ -1,25 +1,22 @@
-"""The catalogue as a grid: for a terminal, as JSON, and as Markdown for the README."""
+"""The catalogue as a grid: for a terminal, as JSON, and as Markdown for the documents."""
 
-from collections.abc import Iterable
 from typing import Any
 
-from guidebook.catalog import FAMILIES, METHODS, ROWS, SHORT
-from guidebook.workflow.resolve import guides_of, methods_of, options_of
-
-MARK = "●"
+from guidebook.catalog import ALIASES, FAMILIES, METHODS, ROWS
+from guidebook.workflow.resolve import methods_of, options_of
 
 
 def grid_json() -> list[dict[str, Any]]:
-    """A record a model: what it is, its guides, methods, options, default data, and the reasons for empty cells."""
+    """Return one record per model: its methods, guides, options and default data, and reasons for empty cells."""
     return [
         {
             "model": row.name,
             "title": row.title,
-            "data": row.data,
+            "data": row.data.name,
             "methods": methods_of(row),
-            "guides": guides_of(row),
+            "guides": list(row.guides),
             "options": {name: {"default": o.default, "help": o.help} for name, o in options_of(row).items()},
-            "empty": {cell: empty._asdict() for cell, empty in row.empty.items()},
+            "empty": {cell: empty._asdict() for cell, empty in row.unavailable.items()},
         }
         for row in ROWS.values()
     ]
@@ -31,57 +28,60 @@ def print_grid() -> None:
     from rich.table import Table
 
     console = Console()
-    for title, names, of in (("Methods", [*METHODS, *SHORT], methods_of), ("Guides of svi", _guides(), guides_of)):
+    for title, cells in (("Methods", _methods()), ("Guides of svi", _guides())):
         table = Table(title=title, title_justify="left")
-        table.add_column("", no_wrap=True, min_width=max(map(len, names)))
+        table.add_column("", no_wrap=True, min_width=max(map(len, cells)))
         for row in ROWS.values():
             table.add_column(row.name, justify="center")
-        for name, cells in _cells(names, of):
-            table.add_row(name, *cells)
+        for name, marks in cells.items():
+            table.add_row(name, *marks)
         console.print(table)
     for row in ROWS.values():
-        console.print(f"\n[bold]{row.name}[/bold]: {row.title}; by default on {row.data}", highlight=False)
+        console.print(f"\n[bold]{row.name}[/bold]: {row.title}; default data: {row.data.name}", highlight=False)
         options = ", ".join(f"{k}={_text(o.default)}" for k, o in row.options.items())
         console.print(f"  options: {options}", highlight=False)
-        for cell, (reason, nearest) in row.empty.items():
+        for cell, (reason, nearest) in row.unavailable.items():
             console.print(f"  no {cell}: {reason}; nearest is {nearest}", highlight=False)
     console.print()
-    for method, options in METHODS.items():
-        if options:
-            console.print(f"options of {method}: {', '.join(options)}", highlight=False)
-    console.print(f"map and laplace are short for svi with the guide {' or '.join(SHORT.values())}.", highlight=False)
+    for name, method in METHODS.items():
+        if method.options:
+            console.print(f"options of {name}: {', '.join(method.options)}", highlight=False)
+    console.print(f"map and laplace are svi with the guides {' and '.join(ALIASES.values())}.", highlight=False)
 
 
 def grid_markdown() -> str:
-    """The grid as the README shows it; a test holds the two together."""
+    """Return the grid as a Markdown table."""
     heads = " | ".join(f"`{name}`" for name in ROWS)
     lines = [f"| | {heads} |", "|---|" + ":-:|" * len(ROWS)]
     lines.append(f"| | {' | '.join(row.title for row in ROWS.values())} |")
-    lines.append(f"| default data | {' | '.join(row.data for row in ROWS.values())} |")
-    lines += [f"| `{name}` | {' | '.join(cells)} |" for name, cells in _cells([*METHODS, *SHORT], methods_of)]
-    lines += [f"| guide `{name}` | {' | '.join(cells)} |" for name, cells in _cells(_guides(), guides_of)]
+    lines.append(f"| default data | {' | '.join(row.data.name for row in ROWS.values())} |")
+    lines += [f"| `{name}` | {' | '.join(marks)} |" for name, marks in _methods().items()]
+    lines += [f"| guide `{name}` | {' | '.join(marks)} |" for name, marks in _guides().items()]
     return "\n".join(lines)
 
 
 def empty_markdown() -> str:
-    """Why each empty cell is empty, and the nearest one that is not, as a table."""
+    """Return a Markdown table: why each empty cell is empty, and the nearest one that is not."""
     lines = ["| model | cell | reason | nearest |", "|---|---|---|---|"]
     lines += [
         f"| `{row.name}` | `{cell}` | {reason} | `{nearest}` |"
         for row in ROWS.values()
-        for cell, (reason, nearest) in row.empty.items()
+        for cell, (reason, nearest) in row.unavailable.items()
     ]
     return "\n".join(lines)
 
 
-def _guides() -> list[str]:
-    """Guides of all models, families first, each once."""
-    return list(dict.fromkeys([*FAMILIES, *(guide for row in ROWS.values() for guide in guides_of(row))]))
+def _methods() -> dict[str, list[str]]:
+    return {name: [_mark(name not in row.unavailable) for row in ROWS.values()] for name in (*METHODS, *ALIASES)}
 
 
-def _cells(names: Iterable[str], of: Any) -> Iterable[tuple[str, list[str]]]:
-    for name in names:
-        yield name, [MARK if name in of(row) else "–" for row in ROWS.values()]
+def _guides() -> dict[str, list[str]]:
+    names = dict.fromkeys([*FAMILIES, *(guide for row in ROWS.values() for guide in row.guides)])
+    return {name: [_mark(name in row.guides) for row in ROWS.values()] for name in names}
+
+
+def _mark(has: bool) -> str:
+    return "●" if has else "–"
 
 
 def _text(value: Any) -> str:

@@ -1,68 +1,119 @@
-"""Methods with their options, guide families and optimisers, by the names that a user gives."""
+"""Inference methods with their options, guide families and optimisers, by name."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 import torch
 
-from guidebook import guides
+from guidebook import guides, inference
+from guidebook.catalog.entry import Guide
 from guidebook.inference.mcmc.kernels import KERNELS
 from guidebook.inference.optim.losses import LOSSES
 from guidebook.workflow.options import Option
 
-FAMILIES: dict[str, Callable] = {
-    "mean_field": guides.mean_field,
-    "low_rank": guides.low_rank,
-    "full_rank": guides.full_rank,
-    "flow": guides.flow,
-    "laplace": guides.laplace,
-    "map_point": guides.map_point,
+FAMILIES: dict[str, Guide] = {
+    "mean_field": Guide(guides.mean_field),
+    "low_rank": Guide(guides.low_rank),
+    "full_rank": Guide(guides.full_rank),
+    "flow": Guide(guides.flow),
+    "laplace": Guide(guides.laplace),
+    "map_point": Guide(guides.map_point),
 }
-
-_LR = Option(float, None, "step size of the optimiser", 0, False)
-_TARGET = Option(float, None, "acceptance probability that the step size aims at", 0, False)
-_RESTARTS = Option(int, None, "starts, of which the best wins", 1)
-_TOL = Option(float, None, "distance to the limit, in nats, at which a restart stops", 0, False)
-_THIN = Option(int, None, "iterations a draw", 1)
-
+ALIASES = {"map": "map_point", "laplace": "laplace"}  # methods that are svi with a guide
 OPTIMISERS: dict[str, type[torch.optim.Optimizer]] = {
     "adam": torch.optim.Adam,
     "rmsprop": torch.optim.RMSprop,
     "sgd": torch.optim.SGD,
 }
 
-METHODS: dict[str, dict[str, Option]] = {
-    "svi": {
-        "lr": _LR,
-        "loss": Option(str, None, "what is minimised", choices=tuple(LOSSES)),
-        "num_particles": Option(int, None, "draws of the guide a step", 1),
-        "renyi_order": Option(float, None, "order of the loss renyi"),
-        "batch_size": Option(int, None, "rows a step; all of them where left out", 1),
-        "alternate": Option(int, None, "gradient steps a half-step of variational EM", 1),
-        "optim": Option(str, None, "optimiser", choices=tuple(OPTIMISERS)),
-        "warm_up": Option(int, None, "steps over which the rows' divergence from their prior comes in", 1),
-    },
-    "nuts": {
-        "target_accept": _TARGET,
-        "engine": Option(str, None, "who samples", choices=("auto", "pyro", "xla")),
-    },
-    "hmc": {
-        "target_accept": _TARGET,
-        "trajectory_length": Option(float, None, "length of a trajectory, in the adapted metric", 0, False),
-    },
-    "metropolis": {"thin": _THIN},
-    "em": {
-        "num_restarts": _RESTARTS,
-        "tol": _TOL,
-        "map": Option(bool, False, "whether to maximise the joint density with the prior"),
-        "accelerate": Option(bool, None, "whether to extrapolate"),
-    },
-    "closed_form": {},
-    "cavi": {"num_restarts": _RESTARTS, "tol": _TOL},
-    "gibbs": {"thin": _THIN},
-    "mcem": {
-        "lr": _LR,
-        "kernel": Option(str, None, "how the E-step's chain moves", choices=tuple(KERNELS)),
-        "num_transitions": Option(int, None, "transitions an E-step", 1),
-    },
+
+class Method(NamedTuple):
+    """An inference method.
+
+    Attributes
+    ----------
+    function : callable
+        ``(*what it takes, *data, **options) -> Posterior``.
+    takes : {"guide", "model", "latent_model", "steps", "solution"}
+        What goes before the data: a model and its guide, a model, one with explicit latent variables, the steps or
+        the solution that the model's row makes.
+    options : dict of Option
+        Those that ``--set`` may give. One that the row's steps name goes to them.
+    counts : tuple of str
+        Keywords for ``--steps``, ``--draws``, ``--warmup`` and ``--chains``, as far as it has them.
+    defaults : dict
+        Keyword arguments other than the function's own defaults.
+    """
+
+    function: Callable
+    takes: str
+    options: dict[str, Option]
+    counts: tuple[str, ...] = ()
+    defaults: Mapping[str, Any] = MappingProxyType({})
+
+
+_STEPS, _CHAINS = ("num_steps",), ("num_draws", "num_warmup", "num_chains")
+_LR = {"lr": Option(float, None, "step size of the optimiser", 0, False)}
+_TARGET = {"target_accept": Option(float, None, "acceptance probability to adapt the step size to", 0, False)}
+_RESTARTS = {
+    "num_restarts": Option(int, None, "number of starts; the best wins", 1),
+    "tol": Option(float, None, "distance to the limit, in nats, at which a restart stops", 0, False),
 }
-SHORT = {"map": "map_point", "laplace": "laplace"}  # methods that are short for svi with a guide
+_THIN = {"thin": Option(int, None, "iterations per draw", 1)}
+
+METHODS: dict[str, Method] = {
+    "svi": Method(
+        inference.svi,
+        "guide",
+        _LR
+        | {
+            "loss": Option(str, None, "loss to minimise", choices=tuple(LOSSES)),
+            "num_particles": Option(int, None, "draws of the guide per step", 1),
+            "renyi_order": Option(float, None, "order of the loss renyi"),
+            "batch_size": Option(int, None, "rows per step; default: all", 1),
+            "alternate": Option(int, None, "gradient steps per half-step of variational EM", 1),
+            "optim": Option(str, None, "optimiser", choices=tuple(OPTIMISERS)),
+            "warm_up": Option(int, None, "steps over which the divergence from the prior is annealed in", 1),
+        },
+        _STEPS,
+        {"local_draws": False},
+    ),
+    "nuts": Method(
+        inference.nuts,
+        "model",
+        _TARGET | {"engine": Option(str, None, "sampling engine", choices=("auto", "pyro", "xla"))},
+        _CHAINS,
+    ),
+    "hmc": Method(
+        inference.hmc,
+        "model",
+        _TARGET | {"trajectory_length": Option(float, None, "length of a trajectory, in the adapted metric", 0, False)},
+        _CHAINS,
+    ),
+    "metropolis": Method(inference.metropolis, "model", _THIN, _CHAINS),
+    "em": Method(
+        inference.em,
+        "steps",
+        _RESTARTS
+        | {
+            "map": Option(bool, False, "whether to maximise the joint density with the prior"),
+            "accelerate": Option(bool, None, "whether to extrapolate"),
+        },
+        _STEPS,
+    ),
+    "closed_form": Method(inference.closed_form, "solution", {}),
+    "cavi": Method(inference.cavi, "steps", _RESTARTS, _STEPS),
+    # Gibbs sweeps are cheap and successive ones are similar.
+    "gibbs": Method(inference.gibbs, "steps", _THIN, _CHAINS, {"thin": 5}),
+    "mcem": Method(
+        inference.mcem,
+        "latent_model",
+        _LR
+        | {
+            "kernel": Option(str, None, "kernel of the E-step's chain", choices=tuple(KERNELS)),
+            "num_transitions": Option(int, None, "transitions per E-step", 1),
+        },
+        _STEPS,
+    ),
+}

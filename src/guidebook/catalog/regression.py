@@ -1,7 +1,7 @@
-"""Rows of the regressions."""
+"""Row of logistic regression."""
 
 from guidebook import guides
-from guidebook.catalog.entry import NO_CLOSED_FORM, Empty, Row
+from guidebook.catalog.entry import NO_CLOSED_FORM, Data, Guide, Row, Unavailable
 from guidebook.catalog.methods import FAMILIES
 from guidebook.models import logistic
 from guidebook.workflow.options import Option
@@ -10,19 +10,21 @@ LOGISTIC = Row(
     name="logistic",
     title="Bayesian logistic regression",
     model=logistic.model,
-    data="breast_cancer",
-    supervised=True,
-    standardize=True,
+    data=Data("breast_cancer", supervised=True, standardize=True),
     options={"prior_scale": Option(float, 1.0, "prior standard deviation of every weight", 0, False)},
-    guides=FAMILIES | {"mean_field_by_hand": guides.logistic.mean_field, "cholesky_by_hand": guides.logistic.cholesky},
+    guides=FAMILIES
+    | {
+        "mean_field_by_hand": Guide(guides.logistic.mean_field),
+        "cholesky_by_hand": Guide(guides.logistic.cholesky),
+    },
     identify=logistic.identify,
     log_likelihood=logistic.log_likelihood,
-    compared=("nuts", "svi:mean_field", "svi:low_rank", "svi:full_rank", "laplace", "gibbs", "cavi"),
-    empty={
-        "em": Empty("the posterior of the weights has no closed-form E-step", "cavi"),
-        "closed_form": Empty(NO_CLOSED_FORM, "map"),
-        "mcem": Empty("there is no latent variable a row to take expectations over", "gibbs"),
+    default_methods=("nuts", "svi:mean_field", "svi:low_rank", "svi:full_rank", "laplace", "gibbs", "cavi"),
+    unavailable={
+        "em": Unavailable("the posterior of the weights has no closed-form E-step", "cavi"),
+        "closed_form": Unavailable(NO_CLOSED_FORM, "map"),
+        "mcem": Unavailable("no row has a latent variable to take expectations over", "gibbs"),
     },
     steps={"cavi": logistic.cavi_steps, "gibbs": logistic.gibbs_steps},
-    latent_guides={},
+    column_sites=("w",),
 )

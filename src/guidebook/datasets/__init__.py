@@ -17,10 +17,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .bundled import THREE_DOCUMENTS, reuters
-from .idx import read_idx
-from .mnist import mnist
-from .purchases import CATEGORIES, SEGMENTS, purchases
+from .bundled import CATEGORIES, SEGMENTS, THREE_DOCUMENTS, purchases, reuters
+from .mnist import mnist, read_idx
 from .readers.csv import read_csv
 from .readers.numpy import read_npy, read_npz
 from .readers.sparse import read_mtx, read_vocabulary
@@ -40,13 +38,13 @@ class Dataset(NamedTuple):
     name : str
         Name of a bundled set, or the file's path as given.
     x : Tensor, shape (n, d), float64
-        Rows of features, in the units of the source, or in standard deviations where ``standardized``.
+        Rows of features, in the units of the source, or in standard deviations if ``standardized``.
     y : Tensor, shape (n,), float64, or None
-        Labels, 0 or 1; None where the data were not asked for as supervised.
+        Labels, 0 or 1; None unless asked for by ``supervised``.
     columns : tuple of str, length d
-        Names of the columns of ``x``; "x0", "x1", … by position in the source where it names none.
+        Names of the columns of ``x``; "x0", "x1", … by position if the source names none.
     classes : tuple of two str, or None
-        What label 0 and label 1 are called in the source; None where ``y`` is.
+        What label 0 and label 1 are called in the source; None if ``y`` is.
     standardized : bool
         Whether every column of ``x`` was brought to mean 0 and population standard deviation 1.
     """
@@ -83,14 +81,14 @@ def load(
         ``scipy.sparse.save_npz`` writes it, or of a Matrix Market .mtx.
     target : str, optional
         Where a file has its labels: the name of a column, its index as text ("-1" is the last), or the name of an
-        array in a .npz (``y`` where left out). They are kept out of ``x``, and looked at only if ``supervised``.
+        array in a .npz (default: ``y``). They are kept out of ``x``, and looked at only if ``supervised``.
     supervised : bool
-        Whether to give labels too. They must be of two classes; the lesser one, by value or by alphabet, is 0.
+        Whether to return labels too. They must be of two classes; the lesser one, by value or by alphabet, is 0.
     standardize : bool
         Whether to bring each column of ``x`` to mean 0 and standard deviation 1 (with n in the denominator); a
         constant one becomes zeros.
     vocabulary : str, optional
-        Path of a text file with the names of a file's columns, one a line.
+        Path of a text file with the names of a file's columns, one per line.
 
     Returns
     -------
@@ -109,9 +107,9 @@ def load(
     where = shown(source)
     if source in _BUNDLED + _FETCHED:
         if target is not None:
-            raise ValueError(f"{where}: brings its own labels, the target is to be named for files only")
+            raise ValueError(f"{where}: has labels already: give a target for files only")
         if vocabulary is not None:
-            raise ValueError(f"{where}: brings its own names of columns, a vocabulary is to be given for files only")
+            raise ValueError(f"{where}: has names of columns already: give a vocabulary for files only")
         table = _bundled(source, supervised)
     else:
         read = _reader(source)
@@ -139,7 +137,7 @@ def _bundled(name: str, supervised: bool) -> Table:
         )
     if name in ("reuters", "three_documents", "mnist"):
         return _without_labels(name, supervised)
-    from sklearn import datasets  # here, so that reading a file does not pay for it
+    from sklearn import datasets  # slow to import
 
     bunch: Any = getattr(datasets, f"load_{name}")()
     x, columns = np.array(bunch.data, dtype=np.float64), [str(column) for column in bunch.feature_names]
@@ -161,7 +159,7 @@ def _without_labels(name: str, supervised: bool) -> Table:
 
 
 def _labels(where: str, table: Table) -> tuple[Tensor, tuple[str, str]]:
-    """Labels as 0.0 and 1.0, and what the two are called. Text counts as numbers where all of it can."""
+    """Labels as 0.0 and 1.0, and what the two are called. Text counts as numbers if all of it can."""
     values = np.asarray(table.labels)
     if values.dtype.kind == "U":
         texts = [str(text).strip() for text in values]
@@ -187,7 +185,7 @@ def _standardized(where: str, x: np.ndarray, columns: list[str]) -> np.ndarray:
 
 
 def _reader(source: str) -> Callable[[str, BinaryIO, str | None, bool], Table]:
-    """The function that reads this file, which is there and is of a kind that can be read."""
+    """Return the function that reads this file; raise if it is missing or of another kind."""
     where, suffix = shown(source), Path(source).suffix.lower()
     readers = {".csv": read_csv, ".npy": read_npy, ".npz": read_npz, ".mtx": read_mtx}
     try:

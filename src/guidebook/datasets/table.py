@@ -1,4 +1,4 @@
-"""What every reader hands on, how a target is named, and how a sentence quotes what it found."""
+"""What every reader returns, how a target is looked up, and how error messages quote what they found."""
 
 import difflib
 import math
@@ -23,9 +23,9 @@ class Table(NamedTuple):
     labels : sequence of str or ndarray, shape (n,), optional
         Labels as they stand.
     target : str
-        What the labels are called, to speak of them.
+        What to call the labels in error messages.
     classes : sequence of str, optional
-        Names of labels 0, 1, …; the labels name themselves where left out.
+        Names of labels 0, 1, …; default: the labels themselves.
     """
 
     x: np.ndarray
@@ -36,7 +36,7 @@ class Table(NamedTuple):
 
 
 def target_column(where: str, target: str | None, columns: list[str], supervised: bool) -> int | None:
-    """Index of the column that ``target`` names, None where it may be left out."""
+    """Index of the column that ``target`` names, None if there is none."""
     if target is None:
         if supervised:
             raise ValueError(
@@ -55,14 +55,14 @@ def target_column(where: str, target: str | None, columns: list[str], supervised
 
 
 def place(text: str | None, length: int) -> int | None:
-    """``text`` as an index into ``length`` things, counted from 0, None where it is not one."""
+    """``text`` as an index into ``length`` things, counted from 0; None if it is not one."""
     if text is None or not re.fullmatch(r"\s*[+-]?\d{1,9}\s*", text) or not -length <= int(text) < length:
         return None
     return int(text) % length
 
 
 def shown(text: str) -> str:
-    """Text that stays on one line."""
+    """Text on one line."""
     return text if text.isprintable() else repr(text)[1:-1]
 
 
@@ -72,12 +72,12 @@ def short(text: str) -> str:
 
 
 def quoted(text: str) -> str:
-    """A text as a sentence quotes it."""
+    """A text as error messages quote it."""
     return repr(short(text.strip()))
 
 
 def listed(texts: Sequence[str], most: int = 12) -> str:
-    """Texts in a row, the first ``most`` of them."""
+    """The first ``most`` texts, separated by commas."""
     return ", ".join([shown(short(text)) for text in texts[:most]] + ["…"] * (len(texts) > most))
 
 

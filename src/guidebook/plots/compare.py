@@ -1,4 +1,4 @@
-"""Marginal posterior densities over one another."""
+"""Posteriors over one another: marginal densities, and two quantities jointly."""
 
 import io
 import math
@@ -13,11 +13,11 @@ from scipy.stats import gaussian_kde
 
 from ..inference.compare import Comparison
 from ..inference.verdict import USABLE_RATIO, USABLE_SHIFT
-from .style import REFERENCE_LINE, Look, looks, panel, style, thin
+from .style import GREY, REFERENCE_LINE, Look, ellipse, looks, panel, style, thin
 
 
 class ComparisonFigure(Figure):
-    """A figure that notebooks show although pyplot does not know it."""
+    """A figure that notebooks display although it is not pyplot's."""
 
     def _repr_png_(self) -> bytes:
         with style():
@@ -26,9 +26,9 @@ class ComparisonFigure(Figure):
 
 
 def worst_first(comparison: Comparison) -> list[str]:
-    """The quantities compared, those first on which some posterior is farthest from the reference.
+    """Return the quantities, those first in which some posterior is farthest from the reference.
 
-    Shift and ratio count in multiples of what is still usable, as they do for `Comparison.worst`.
+    Shifts and ratios count in multiples of what is still usable, as in `Comparison.worst`.
     """
     distances = []
     for frame in comparison.quantities.values():
@@ -40,23 +40,22 @@ def worst_first(comparison: Comparison) -> list[str]:
 
 
 def plot_comparison(comparison: Comparison, *, quantities: Sequence[str] | None = None) -> Figure:
-    """Posterior densities over one another, a panel a quantity; points as vertical lines.
+    """Plot posterior densities, one panel per quantity; points as vertical lines.
 
     Parameters
     ----------
     comparison : Comparison
     quantities : sequence of str, optional
-        Labels to show, as in ``comparison.quantities``; the twelve on which posteriors differ most where left out.
+        Labels as in ``comparison.quantities``; default: the twelve in which posteriors differ most.
 
     Returns
     -------
-    Figure
-        Of matplotlib; ``.savefig(path)`` writes it.
+    matplotlib.figure.Figure
 
     Raises
     ------
     ValueError
-        If a label is not one of the quantities compared.
+        If a label is not among the quantities compared.
     """
     known = comparison.draws[comparison.reference]
     chosen = list(quantities or worst_first(comparison)[:12])
@@ -84,15 +83,44 @@ def plot_comparison(comparison: Comparison, *, quantities: Sequence[str] | None 
 
 
 def plot_quantity(comparison: Comparison, label: str, title: str) -> Figure:
-    """One panel of `plot_comparison`, with a title of its own and no legend."""
+    """Plot one panel of `plot_comparison`, without a legend."""
     with panel(height=2.0) as (figure, ax):
         _overlay(ax, comparison, label)
         ax.set_title(title)
     return figure
 
 
+def companion(comparison: Comparison, label: str) -> str | None:
+    """Return the quantity most correlated with ``label`` under the reference; None if there is no other."""
+    draws = pd.DataFrame({name: value.flatten() for name, value in comparison.draws[comparison.reference].items()})
+    others = draws.drop(columns=label)
+    alike = others.corrwith(draws[label]).abs().dropna()  # constants have no correlation
+    return None if alike.empty else str(alike.idxmax())
+
+
+def plot_pair(comparison: Comparison, first: str, second: str) -> Figure:
+    """Plot two quantities: the reference's draws as dots, each posterior's 90 % normal ellipse, points as crosses."""
+    with panel(4.6, 3.7) as (figure, ax):
+        for name, look in looks(comparison).items():
+            points = np.stack([comparison.draws[name][label].flatten().numpy() for label in (first, second)], -1)
+            colour = look.colour
+            if name == comparison.reference:
+                dots, colour = points[thin(len(points), 500)], REFERENCE_LINE
+                ax.plot(*dots.T, linestyle="none", marker="o", markersize=2, markeredgewidth=0, color=GREY, alpha=0.6)
+            centre = points.mean(0)
+            if len(points) > 2:
+                ax.add_patch(ellipse(centre, np.cov(points.T), edgecolor=colour, linestyle=look.dash, linewidth=1.6))
+                ax.plot(*centre, marker="+", color=colour, markersize=7)
+            else:
+                ax.plot(*centre, marker="X", color=colour, markersize=7, markeredgewidth=0)
+        ax.autoscale_view()
+        ax.set_xlabel(first)
+        ax.set_ylabel(second)
+    return figure
+
+
 def _overlay(ax: Axes, comparison: Comparison, label: str) -> None:
-    """Densities of one quantity; what lies beyond the frame is named at its edge."""
+    """Draw the densities of one quantity; posteriors beyond the frame are named at its edge."""
     draws = {name: sites[label].flatten().numpy() for name, sites in comparison.draws.items()}
     draws = {name: values[np.isfinite(values)] for name, values in draws.items()}
     low, high = _range(draws, comparison.reference)
@@ -131,7 +159,7 @@ def _overlay(ax: Axes, comparison: Comparison, label: str) -> None:
 
 
 def _range(draws: Mapping[str, np.ndarray], reference: str) -> tuple[float, float]:
-    """Where to draw densities: over the reference, and over the others unless they are far away."""
+    """Return the frame's limits: the reference and the others, but at most 7 sd from the reference's mean."""
     ends = [np.quantile(v, [0.01, 0.99] if n != reference else [0.002, 0.998]) for n, v in draws.items() if len(v)]
     low, high = min((e[0] for e in ends), default=0.0), max((e[1] for e in ends), default=1.0)
     base = draws[reference]

@@ -1,4 +1,4 @@
-"""How a run went: what gradient steps and alternating updates raise, step by step."""
+"""How a run went: the objective of gradient steps and of alternating updates, step by step."""
 
 import numpy as np
 import pandas as pd
@@ -11,32 +11,30 @@ from .style import INK, Look, panel, thin
 
 
 def plot_losses(name: str, info: SviInfo | McemInfo, look: Look) -> Figure:
-    """The negative loss of a run by gradient steps: single steps faint, their running mean as a line."""
+    """Plot the negative loss of gradient steps: single steps faint, their running mean as a line."""
     values = -info.losses.detach().cpu().double().numpy()
     values[~np.isfinite(values)] = np.nan
     mean = np.asarray(pd.Series(values).rolling(max(1, len(values) // 50), min_periods=1).mean())
     shown = thin(len(values), 500)
-    to_point = (
-        isinstance(info, McemInfo) or info.is_point or "laplace" in (info.guide or "").lower()
-    )  # a normal at a point
+    at_point = info.is_point or "laplace" in (info.guide or "").lower()  # its loss is a log joint density
     with panel() as (figure, ax):
         ax.plot(shown + 1, values[shown], color=look.colour, alpha=0.25, linewidth=0.6)
         ax.plot(shown + 1, mean[shown], color=look.colour, linewidth=1.6)
         framed = [*mean[len(mean) // 20 :], pd.Series(values[len(values) // 2 :]).quantile(0.98)]
         title = name
-        if isinstance(info, SviInfo) and info.elbo is not None and not to_point:
+        if isinstance(info, SviInfo) and info.elbo is not None and not at_point:
             framed.append(info.elbo)
             ax.axhline(info.elbo, color=INK, linewidth=0.8, linestyle=":")
             title += f": ELBO {info.elbo:,.1f} at the end".replace("-", "−")
         _frame(ax, np.array(framed))
         ax.set_title(title)
         ax.set_xlabel("step")
-        ax.set_ylabel("log joint density, nats" if to_point else "ELBO estimate, nats")
+        ax.set_ylabel("log joint density, nats" if at_point else "ELBO estimate, nats")
     return figure
 
 
 def plot_objective(name: str, info: EmInfo | CaviInfo, look: Look) -> Figure:
-    """The objective after each iteration of the best restart, and where the other sound restarts ended."""
+    """Plot the objective of the best restart after each iteration, and where the other valid restarts ended."""
     values = info.objective.detach().cpu().double().numpy()
     shown = thin(len(values), 500)
     with panel() as (figure, ax):

@@ -1,4 +1,4 @@
-"""What all figures share: colours and lines, panels, ellipses, and the way into a page."""
+"""What all figures share: colours and lines, panels, ellipses, and conversion to SVG."""
 
 import io
 import itertools
@@ -20,7 +20,7 @@ from matplotlib.ticker import MaxNLocator
 from ..inference.compare import Comparison
 
 INK, SOFT, GREY = "#27313c", "#52606d", "#aab4c0"
-REFERENCE_LINE = "#616e7c"  # where the reference is a line and its grey too faint
+REFERENCE_LINE = "#616e7c"  # for a reference drawn as a line, for which GREY is too faint
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#b0568c", "#c48a00", "#3d9bd1")  # Okabe and Ito's, darkened for lines
 _DASHES: tuple[Any, ...] = ("-", (0, (5, 2)), (0, (6, 2, 1.5, 2)), (0, (1.5, 1.5)), (0, (9, 2)), (0, (3, 1)))
 _SETTINGS: Any = {
@@ -37,7 +37,7 @@ _SETTINGS: Any = {
     "svg.fonttype": "none",
     "svg.hashsalt": "guidebook",
     "text.color": INK,
-    "text.parse_math": False,  # a "$" in a name is a dollar
+    "text.parse_math": False,  # a "$" in a name is a dollar sign
     "xtick.color": SOFT,
     "xtick.labelsize": 7.5,
     "ytick.color": SOFT,
@@ -46,22 +46,14 @@ _SETTINGS: Any = {
 
 
 class Look(NamedTuple):
-    """How a posterior is drawn, the same in every figure.
-
-    Attributes
-    ----------
-    colour : str
-        Of its line; of its area, for the reference.
-    dash : str or tuple
-        Matplotlib's line style.
-    """
+    """Colour and matplotlib line style of a posterior, the same in every figure."""
 
     colour: str
     dash: Any
 
 
 def looks(comparison: Comparison) -> dict[str, Look]:
-    """Colour and line style of every posterior: grey for the reference."""
+    """Return the look of every posterior: grey for the reference."""
     reference, *others = comparison.posteriors
     cycle = map(Look, itertools.cycle(COLOURS), itertools.cycle(_DASHES))
     return {reference: Look(GREY, "-")} | dict(zip(others, cycle, strict=False))
@@ -69,14 +61,14 @@ def looks(comparison: Comparison) -> dict[str, Look]:
 
 @contextmanager
 def style() -> Iterator[None]:
-    """Draw within it; matplotlib's settings are put back afterwards."""
+    """Draw with these settings; matplotlib's own are restored afterwards."""
     with mpl.rc_context(_SETTINGS):
         yield
 
 
 @contextmanager
 def panel(width: float = 3.5, height: float = 2.5) -> Iterator[tuple[Figure, Axes]]:
-    """A figure of one panel, in inches, with few ticks."""
+    """Give a figure of one panel with few ticks; sizes in inches."""
     with style():
         figure = Figure(figsize=(width, height))
         ax = figure.subplots()
@@ -86,12 +78,12 @@ def panel(width: float = 3.5, height: float = 2.5) -> Iterator[tuple[Figure, Axe
 
 
 def thin(length: int, most: int) -> np.ndarray:
-    """Positions of at most ``most`` of ``length`` values, evenly spread, first and last among them."""
+    """Return at most ``most`` evenly spaced positions out of ``length``, the first and the last included."""
     return np.linspace(0, length - 1, min(length, most)).round().astype(int)
 
 
 def ellipse(centre: np.ndarray, covariance: np.ndarray, **look: Any) -> Ellipse:
-    """The ellipse that holds 90 % of a normal in two dimensions."""
+    """Return the ellipse that holds 90 % of a bivariate normal."""
     values, vectors = np.linalg.eigh(covariance)
     minor, major = 2 * np.sqrt(-2 * math.log(0.1) * np.clip(values, 0, None))
     angle = math.degrees(math.atan2(vectors[1, 1], vectors[0, 1]))
@@ -99,10 +91,10 @@ def ellipse(centre: np.ndarray, covariance: np.ndarray, **look: Any) -> Ellipse:
 
 
 def to_svg(figure: Figure, description: str, key: str) -> Markup:
-    """A figure as an ``<svg>`` element to stand in a page: described in words, with ids that start with ``key``."""
+    """Return a figure as an ``<svg>`` element for a page: described in words, with ids that start with ``key``."""
     text = io.StringIO()
     with style(), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Glyph .* missing")  # the browser has fonts of its own
+        warnings.filterwarnings("ignore", message="Glyph .* missing")  # the browser has its own fonts
         figure.savefig(text, format="svg", metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")))
     svg = text.getvalue()
     svg = svg[svg.index("<svg") :]

@@ -1,6 +1,5 @@
 """A comparison as one self-contained page of HTML: verdicts, figures, the runs behind them, and the model's graph."""
 
-import os
 from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -9,8 +8,10 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from torch import Tensor
 
+from ..catalog import row_of
 from ..inference.compare import Comparison
 from ..plots import plot_comparison
+from ..workflow.files import atomic_write
 from . import about, runs, sections
 from .words import COLUMNS, legend, table_row
 
@@ -31,42 +32,40 @@ def write_html(
     Parameters
     ----------
     comparison : Comparison
-        What ``compare`` returned.
+        The result of ``compare``.
     path : str or Path
-        Where to; parent folders are made. The file is replaced whole or not at all.
+        File to write; parent folders are created. An existing file is replaced whole or not at all.
     model : callable, optional
-        The Pyro model, options bound with ``functools.partial``; for its name and graph.
+        The Pyro model, options bound with ``functools.partial``: for its name, its graph and, if it is one of
+        `guidebook.models`, the figures that its row in the catalogue brings.
     data : tuple, optional
-        Its arguments; for the graph and for what is drawn over the data.
+        The model's arguments: for the graph and for figures that show the data.
     columns : sequence of str, optional
-        Names of the columns of the data, for axes.
+        Names of the data's columns.
     title : str, optional
-        The page's; the model and the reference where left out.
+        Title of the page; default: model and reference.
 
     Returns
     -------
     Path
-        Where the file is.
+        The file written.
 
     Raises
     ------
     OSError
         If the path cannot be written.
     ValueError
-        If ``columns`` does not have a name a column of the data.
+        If ``columns`` does not have one name per column of the data.
     """
     data = (data,) if isinstance(data, Tensor) else data
     x = next((value for value in data or () if isinstance(value, Tensor) and value.dim() == 2), None)
     if columns is not None and x is not None and len(columns) != x.shape[1]:
         raise ValueError(f"write_html: {len(columns)} names for {x.shape[1]} columns")
+    row = row_of(model)
     parts = [
-        sections.posteriors(comparison, columns),
+        sections.posteriors(comparison, columns, row.column_sites if row else ()),
         sections.pair(comparison),
-        sections.mixture(comparison, x, columns),
-        sections.profiles(comparison, x, columns),
-        sections.shares(comparison, x, columns),
-        sections.topics(comparison, columns),
-        sections.images(comparison, x),
+        *(row.figures(comparison, x, columns) if row and row.figures else ()),
         runs.losses(comparison),
         runs.objectives(comparison),
         runs.chains(comparison),
@@ -85,11 +84,11 @@ def write_html(
         legend=legend(comparison),
         versions=[(package, version(package)) for package in ("guidebook", "pyro-ppl", "torch")],
     )
-    return _write(Path(path), page)
+    return atomic_write(path, page)
 
 
 def write_index(reports: Sequence[Mapping[str, Any]], path: str | Path) -> Path:
-    """Write a page that lists several reports with their verdicts and links to them.
+    """Write a page that links to several reports and repeats their verdicts.
 
     Parameters
     ----------
@@ -98,12 +97,12 @@ def write_index(reports: Sequence[Mapping[str, Any]], path: str | Path) -> Path:
         sentence (``comparison.verdicts.values()``); and, optionally, ``rows``: mappings with ``method`` and the
         columns of ``comparison.table`` (``comparison.table.reset_index().to_dict("records")``).
     path : str or Path
-        Where to; parent folders are made. The file is replaced whole or not at all.
+        File to write; parent folders are created. An existing file is replaced whole or not at all.
 
     Returns
     -------
     Path
-        Where the file is.
+        The file written.
 
     Raises
     ------
@@ -122,7 +121,7 @@ def write_index(reports: Sequence[Mapping[str, Any]], path: str | Path) -> Path:
         for report in reports
     ]
     page = _render("index.html.j2", title="Posteriors compared", reports=entries, columns=COLUMNS)
-    return _write(Path(path), page)
+    return atomic_write(path, page)
 
 
 def _render(template: str, **values: Any) -> str:
@@ -134,15 +133,3 @@ def _render(template: str, **values: Any) -> str:
         lstrip_blocks=True,
     )
     return environment.get_template(template).render(**values)
-
-
-def _write(path: Path, text: str) -> Path:
-    """Replace a file whole: written beside it first, and renamed."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        part.write_text(text, encoding="utf-8")
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
-    return path

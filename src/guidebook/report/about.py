@@ -1,4 +1,4 @@
-"""What the page says of the model and the data."""
+"""The sections on the model and the data."""
 
 import functools
 import inspect
@@ -10,11 +10,12 @@ from torch import Tensor
 
 from .. import plots
 from ..inference.compare import Comparison
-from .words import Section
+from ..plots import Section
+from ..plots.graphs.figure import MOST_NODES
 
 
 def facts(comparison: Comparison, model: Callable[..., Any] | None, data: tuple | None) -> list[tuple[str, str]]:
-    """Terms and what they are, for the head of the page."""
+    """Return terms and their values for the head of the page."""
     reference, *others = comparison.posteriors
     found = {
         "Model": " ".join(name_and_options(model)).strip(),
@@ -27,7 +28,7 @@ def facts(comparison: Comparison, model: Callable[..., Any] | None, data: tuple 
 
 
 def name_and_options(model: Callable[..., Any] | None) -> tuple[str, str]:
-    """Name of a model, and the options bound to it in parentheses; empty where there are none."""
+    """Return a model's name and, in parentheses, its bound options; empty strings for None."""
     if model is None:
         return "", ""
     options = model.keywords if isinstance(model, functools.partial) else {}
@@ -50,22 +51,22 @@ def _shapes(model: Callable[..., Any] | None, data: tuple) -> str:
 
 
 def graph(model: Callable[..., Any] | None, data: tuple | None) -> Section | None:
-    """The model's graph, or why there is none."""
+    """Show the model's graph, or say why there is none."""
     if model is None or data is None:
         return None
     title = "The model's graph"
     try:
         found = plots.model_graph(model, data)
-    except Exception as error:  # any model may come here, and Pyro's tracing does not take all of them
+    except Exception as error:  # users' models can fail in any way
         return Section(title, f"It could not be traced: {type(error).__name__}: {' '.join(str(error).split())[:200]}")
     if not found.nodes:
         return None
-    if len(found.nodes) > plots.MOST_NODES:
+    if len(found.nodes) > MOST_NODES:
         return Section(title, f"The model has {len(found.nodes)} sites, too many to draw.")
     text = (
-        "Each ellipse is a site with its distribution, and an arrow leads from what a distribution depends on to it. "
-        "Shaded sites are observed, white ones latent, dashed ones computed from others; a box is a plate, whose "
-        "content is repeated as often as it says."
+        "Each ellipse is a site with its distribution; arrows lead to a site from what its distribution depends on. "
+        "Shaded sites are observed, white ones latent, dashed ones computed from others; a box is a plate, repeated as "
+        "often as it says."
     )
     if any(kind == "parameter" for kind, _ in found.nodes.values()):
         text += " Names without an ellipse are parameters."

@@ -1,14 +1,16 @@
-"""The sections on how each method got where it is."""
+"""The sections on how each method ran."""
 
 from .. import plots
 from ..inference.compare import Comparison
+from ..inference.diagnostics import MAX_R_HAT, MIN_ESS
 from ..inference.info import CaviInfo, EmInfo, McemInfo, SviInfo
 from ..inference.verdict import is_sampler
-from .words import Section, Table, nats, number
+from ..plots import Section, Table
+from .words import nats, number
 
 
 def losses(comparison: Comparison) -> Section | None:
-    """What each run of SVI and of Monte Carlo EM gained, step by step."""
+    """Show the loss of each run of SVI and of Monte Carlo EM."""
     looks = plots.looks(comparison)
     figures = [
         plots.to_svg(plots.plot_losses(name, p.info, looks[name]), f"Negative loss of {name} at each step", f"elbo{i}")
@@ -19,17 +21,17 @@ def losses(comparison: Comparison) -> Section | None:
         return None
     return Section(
         "Convergence of gradient steps",
-        "The negative loss against steps of the optimiser: faint, one noisy estimate a step; bold, the running mean "
-        "over a fiftieth of the run. It should have become level. The first steps lie below the frame where they would "
-        "flatten the rest. Dotted, the ELBO at the end, from many draws. A point's loss is a log joint density and not "
-        "a bound; so are that of Laplace's approximation, which is put around a point, and that of Monte Carlo EM, "
-        "which is taken at one draw of the latent variables: do not compare them with an ELBO.",
+        "The negative loss at each optimiser step: faint, one noisy estimate per step; bold, the running mean over a "
+        "fiftieth of the run, which should have levelled off. Early steps that would flatten the rest are cut off. "
+        "Dotted: the final ELBO, from many draws. For points, Laplace approximations (centred on a point) and Monte "
+        "Carlo EM (one draw of the latent variables) the loss is a log joint density, not a bound: do not compare it "
+        "with an ELBO.",
         figures,
     )
 
 
 def objectives(comparison: Comparison) -> Section | None:
-    """What each run of EM and of coordinate ascent gained, and where its restarts ended."""
+    """Show the objective of each run of EM and of coordinate ascent, and where its restarts ended."""
     looks = plots.looks(comparison)
     figures, tables = [], []
     for i, (name, posterior) in enumerate(comparison.posteriors.items()):
@@ -46,73 +48,61 @@ def objectives(comparison: Comparison) -> Section | None:
             ]
             for b in info.optima
         ]
-        tables.append(Table([f"{name} ended at, nats", "restarts", "which is"], rows))
+        tables.append(Table([f"{name}: objective, nats", "restarts", "kind"], rows))
     if not figures:
         return None
     return Section(
         "Convergence of alternating updates",
-        "The objective of the best restart after each iteration, a likelihood for EM and a bound on the evidence for "
-        "coordinate ascent; it never falls. The table says where all restarts "
-        "ended (dotted lines, where they are in the frame): several optima mean that a single start would not have "
-        "been enough, and a degenerate one is a likelihood without bound, not a better fit.",
+        "The objective of the best restart after each iteration: a likelihood for EM, a bound on the evidence for "
+        "coordinate ascent. It never falls. The table lists where all restarts ended (dotted lines, if within the "
+        "frame). Several optima mean that a single start would not have been enough; a degenerate optimum is an "
+        "unbounded likelihood, not a better fit.",
         figures,
         tables,
     )
 
 
 def chains(comparison: Comparison) -> Section | None:
-    """Diagnostics of each run of a sampler."""
+    """Show the diagnostics of each sampler's chains."""
     rows = []
     for name, posterior in comparison.posteriors.items():
         info, frame = posterior.info, comparison.quantities[name]
         if not is_sampler(posterior):
             continue
-        number_of_chains, length = next(iter(posterior.draws.values())).shape[:2]
+        num_chains, length = next(iter(posterior.draws.values())).shape[:2]
         accepted, divergences = getattr(info, "accept_rate", None), info.divergences
-        rows.append(
-            [
-                name,
-                f"{number_of_chains} × {length}",
-                str(getattr(info, "num_warmup", "–")),
-                f"{frame['r_hat'].max():.4f}",
-                number(frame["ess"].min()),
-                number(frame["ess"].min() / info.seconds),
-                "–" if divergences is None else str(int(divergences.sum())),
-                "–" if accepted is None else number(float(accepted.mean())),
-                ", ".join(number(float(size)) for size in getattr(info, "step_size", ())) or "–",
-            ]
-        )
+        row = {
+            "method": name,
+            "chains × draws": f"{num_chains} × {length}",
+            "warm-up": str(getattr(info, "num_warmup", "–")),
+            "worst R̂": f"{frame['r_hat'].max():.4f}",
+            "least ESS": number(frame["ess"].min()),
+            "least ESS per second": number(frame["ess"].min() / info.seconds),
+            "divergences": "–" if divergences is None else str(int(divergences.sum())),
+            "share moved": "–" if accepted is None else number(float(accepted.mean())),
+            "step sizes": ", ".join(number(float(size)) for size in getattr(info, "step_size", ())) or "–",
+        }
+        rows.append(row)
     if not rows:
         return None
-    heads = [
-        "method",
-        "chains × draws",
-        "warm-up",
-        "worst R̂",
-        "least ESS",
-        "least ESS a second",
-        "divergences",
-        "share moved",
-        "step sizes",
-    ]
     return Section(
         "Chains of the samplers",
-        "R̂ compares the variance between chains with that within them and should be at most 1.01 for every quantity; "
-        "ESS, the bulk effective sample size, should be at least 400 in all. Both are taken on the quantities "
-        "compared, not on raw sites, whose order of components may differ between chains. A divergence marks a region "
-        "that a Hamiltonian sampler could not enter.",
-        tables=[Table(heads, rows)],
+        "R̂ compares the variance between chains with that within them; it should be at most "
+        f"{MAX_R_HAT} for every quantity. ESS, the bulk effective sample size over all chains, should be at least "
+        f"{MIN_ESS}. Both are computed for the quantities compared, not for raw sites, whose order of components may "
+        "differ between chains. A divergence marks a region that a Hamiltonian sampler could not enter.",
+        tables=[Table(list(rows[0]), [list(row.values()) for row in rows])],
     )
 
 
 def endings(comparison: Comparison) -> Section:
-    """Engine, seed, time and end of every run."""
+    """List engine, seed, time and message of every run."""
     rows = [
         [name, p.info.method, p.info.engine, str(p.info.seed), number(p.info.seconds), p.info.message]
         for name, p in comparison.posteriors.items()
     ]
     return Section(
         "How each run went",
-        "The same seed on the same machine and the same versions gives the same figures again.",
+        "The same seed on the same machine with the same versions reproduces these figures.",
         tables=[Table(["method", "kind", "engine", "seed", "seconds", "how it ended"], rows)],
     )

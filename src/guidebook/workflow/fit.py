@@ -1,36 +1,24 @@
-"""One call from names to a fit: what the command line does, without its words."""
+"""From names to a posterior: what the command line does, without printing."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from functools import partial
+from inspect import signature
 from typing import Any, NamedTuple
 
 from torch import Tensor
 
-from guidebook.catalog import METHODS, OPTIMISERS, Row
+from guidebook.catalog import METHODS, OPTIMISERS, Guide, Row
 from guidebook.datasets import Dataset, load
-from guidebook.inference import (
-    Posterior,
-    cavi,
-    closed_form,
-    em,
-    gibbs,
-    hmc,
-    kl_warm_up,
-    mcem,
-    metropolis,
-    nuts,
-    svi,
-)
+from guidebook.inference import Posterior, kl_warm_up
 from guidebook.inference.optim.losses import named_loss
-from guidebook.workflow import resolve as cells
+from guidebook.workflow.resolve import bind, find_row, parse_options
 
-SWEEPS_A_DRAW = 5  # of Gibbs, whose sweeps are cheap and resemble one another
-ROWS_A_STEP = 128  # of guides that compute the rows' own sites from the rows
+BATCH_SIZE = 128  # rows per step, for guides that are fitted in minibatches
 
 
-class Problem(NamedTuple):
-    """A model with its options bound and the data to fit it to.
+class Task(NamedTuple):
+    """A model with its options bound, and the data to fit it to.
 
     Attributes
     ----------
@@ -38,13 +26,11 @@ class Problem(NamedTuple):
         The model's row in the catalogue.
     data : Dataset
     args : tuple of Tensor
-        What the model takes: ``(x,)`` or ``(x, y)``.
+        The model's arguments: ``(x,)`` or ``(x, y)``.
     options : dict
         Every option's value, as `guidebook.workflow.resolve.parse_options` returns them.
-    model : callable
-        The Pyro function with its options in place.
-    latent_model : callable or None
-        The one with the rows' latent variables explicit, likewise.
+    model, latent_model : callable
+        The row's Pyro functions with their options bound; ``latent_model`` is None if it has none.
     identify : callable
         ``(draws, anchor=None) -> quantities`` to compare.
     """
@@ -58,55 +44,51 @@ class Problem(NamedTuple):
     identify: Callable
 
 
-def problem(
-    model: str, data: str | None = None, settings: list[str] | None = None, used: Iterable[str | None] = ()
-) -> Problem:
-    """Look up a model, read its options and load its data; ValueError or OSError with one sentence if that fails.
+def load_task(
+    model: str, data: str | None = None, settings: Iterable[str] | None = None, used: Iterable[str | None] = ()
+) -> Task:
+    """Look up a model, read its options and load its data.
 
-    ``used`` names the methods and guides that it is for: the row may have smaller default data for some.
+    ``used`` names the methods and guides to fit: the row may have smaller default data for some.
+
+    Raises
+    ------
+    ValueError, OSError
+        For an unknown name, a bad option, or data that cannot be read or do not suit the model.
     """
-    row = cells.row(model)
-    small = row.small if row.small is not None and data is None and set(row.small.cells) & {*used} else None
-    options = cells.parse_options(row, settings or [], small.options if small else {})
+    row = find_row(model)
+    small = row.data.small if row.data.small and data is None and {*row.data.small.cells} & {*used} else None
+    options = parse_options(row, settings or [], small.options if small else {})
     dataset = load(
-        data or (small or row).data,
+        data or (small.data if small else row.data.name),
         target=options["target"],
-        supervised=row.supervised,
+        supervised=row.data.supervised,
         standardize=options["standardize"],
         vocabulary=options["vocabulary"],
     )
-    if row.check is not None:
-        row.check(dataset.x)
-    if row.prepare is not None:
-        dataset = dataset._replace(x=row.prepare(dataset.x, options))
+    if row.data.validate:
+        row.data.validate(dataset.x)
+    if row.data.preprocess:
+        dataset = dataset._replace(x=row.data.preprocess(dataset.x, options))
     components = options.get("num_components")
     if components is not None and components > len(dataset.x):
         raise ValueError(f"num_components={components} is more than the {len(dataset.x)} rows of {dataset.name}")
-    args = (dataset.x,) if dataset.y is None else (dataset.x, dataset.y)
-    fixed = {}
-    if row.prior is not None and options["batch_size"] is not None:
-        fixed["prior"] = row.prior(dataset.x, options)
-    bound = [
-        partial(cells.bound(function, row, options), **fixed) if function is not None else None
-        for function in (row.model, row.latent_model)
-    ]
-    identify = row.overview(dataset.x) if row.overview is not None else row.identify
-    return Problem(row, dataset, args, options, bound[0], bound[1], identify)  # pyright: ignore[reportArgumentType]
+    prior = {"prior": row.prior(dataset.x, options)} if row.prior and options["batch_size"] else {}
+    return Task(
+        row,
+        dataset,
+        args=(dataset.x,) if dataset.y is None else (dataset.x, dataset.y),
+        options=options,
+        model=partial(bind(row.model, options, row.options), **prior),
+        latent_model=partial(bind(row.latent_model, options, row.options), **prior) if row.latent_model else None,
+        identify=row.summarise(dataset.x) if row.summarise else row.identify,
+    )
 
 
-def fit(task: Problem, method: str, guide: str | None, **options: Any) -> Posterior:
-    """Fit a problem by a method, and a guide if the method is svi; `run` says what ``options`` may be."""
-    posterior = run(task, method, guide, **options)
-    if task.row.derive is None:
-        return posterior
-    derived = {name: value[None, None] for name, value in task.row.derive(posterior.params).items()}
-    return replace(posterior, draws={**posterior.draws, **derived})
-
-
-def run(
-    task: Problem,
+def fit(
+    task: Task,
     method: str,
-    guide: str | None,
+    guide: str | None = None,
     *,
     steps: int | None = None,
     draws: int | None = None,
@@ -116,57 +98,59 @@ def run(
     device: str | None = None,
     progress: bool = False,
 ) -> Posterior:
-    """Fit; what is None takes the row's default, or else the method's own."""
-    preset = task.row.counts if task.args[0].shape == task.data.x.shape and task.data.name == task.row.data else {}
+    """Fit a task by a method and, for svi, a guide; what is None takes the row's default, or else the method's."""
+    row, how = task.row, METHODS[method]
+    accepted = signature(how.function).parameters
+    counts = _given(num_steps=steps, num_draws=draws, num_warmup=warmup, num_chains=chains)
+    settings = {
+        **({"num_draws": row.num_draws} if method in ("svi", "cavi") else {}),
+        **how.defaults,
+        **(row.default_options.get(method, {}) if task.data.name == row.data.name else {}),
+        **{name: value for name, value in counts.items() if name in how.counts},
+        **_given(**{name: task.options[name] for name in how.options}),
+        **{
+            name: value for name, value in dict(seed=seed, device=device, progress=progress).items() if name in accepted
+        },
+    }
     if method == "svi":
-        steps = steps or preset.get("steps")
-    draws, warmup = draws or preset.get("draws"), warmup or preset.get("warmup")
-    own: dict[str, Any] = {k: v for k, v in preset.items() if k in METHODS[method]}
-    own |= _given(**{name: task.options[name] for name in METHODS[method]})
-    counts = _given(num_draws=draws, num_warmup=warmup, num_chains=chains)
-    run = {"seed": seed, "device": device, "progress": progress}
-    if method == "svi":
-        assert guide is not None
-        is_latent = guide in task.row.latent_guides
-        loss = _loss(task.row.losses.get(guide, "trace"), own)
-        if "optim" in own:
-            own["optim"] = OPTIMISERS[own["optim"]]
-        if guide in task.row.amortised and len(task.args[0]) > ROWS_A_STEP:
-            own.setdefault("batch_size", ROWS_A_STEP)
-        model = task.latent_model if is_latent else task.model
-        assert model is not None
-        bound = cells.bound_guide(task.row, guide, task.options)
-        own |= _given(num_steps=steps)
-        return svi(model, bound, *task.args, **own, loss=loss, num_draws=task.row.num_draws, local_draws=False, **run)
-    if method in ("nuts", "hmc", "metropolis"):
-        sample = {"nuts": nuts, "hmc": hmc, "metropolis": metropolis}[method]
-        return sample(task.model, *task.args, **counts, **own, **run)
-    if method == "mcem":
-        assert task.latent_model is not None
-        return mcem(task.latent_model, *task.args, **_given(num_steps=steps), **own, **run)
-
-    args = tuple(value.to(device) for value in task.args) if device else task.args
-    if method == "closed_form":
-        assert task.row.closed_form is not None
-        return closed_form(cells.bound(task.row.closed_form, task.row, task.options), *args, seed=seed)
-    make = cells.bound(task.row.steps[method], task.row, task.options)
-    if method == "em":
-        return em(make(map=own.pop("map")), *args, **_given(num_steps=steps), **own, seed=seed)
-    if method == "cavi":
-        return cavi(make(), *args, **_given(num_steps=steps), **own, num_draws=task.row.num_draws, seed=seed)
-    own = {"thin": SWEEPS_A_DRAW} | own
-    return gibbs(make(), *args, **counts, **own, seed=seed, progress=progress)
+        settings = _svi_settings(settings, row.guides[guide or row.default_guide], len(task.args[0]))
+    if how.takes == "steps":  # which took some of the options themselves
+        settings = {k: v for k, v in settings.items() if k not in signature(row.steps[method]).parameters}
+    subject = _subject(task, method, guide or row.default_guide)
+    args = task.args if "device" in accepted or not device else tuple(value.to(device) for value in task.args)
+    posterior = how.function(*subject, *args, **settings)
+    if row.add_quantities is None:
+        return posterior
+    added = {name: value[None, None] for name, value in row.add_quantities(posterior.params).items()}
+    return replace(posterior, draws={**posterior.draws, **added})
 
 
-def _loss(default: str, own: dict[str, Any]) -> Any:
-    """What the options of svi, which are taken out of ``own``, say of the loss."""
-    name, particles, alpha = own.pop("loss", default), own.pop("num_particles", 1), own.pop("renyi_order", None)
-    if warm_up := own.pop("warm_up", None):
+def _subject(task: Task, method: str, guide: str) -> tuple[Callable | None, ...]:
+    """Return what a method takes before the data."""
+    row, takes = task.row, METHODS[method].takes
+    if takes == "guide":
+        cell = row.guides[guide]
+        return task.latent_model if cell.latent else task.model, bind(cell.function, task.options, row.options)
+    if takes in ("model", "latent_model"):
+        return (getattr(task, takes),)
+    make = bind(row.steps[method], task.options, [*row.options, *METHODS[method].options])
+    return (make() if takes == "steps" else make,)
+
+
+def _svi_settings(settings: dict[str, Any], guide: Guide, num_rows: int) -> dict[str, Any]:
+    """Turn the names of a loss and an optimiser into what `svi` takes."""
+    name, particles = settings.pop("loss", guide.loss), settings.pop("num_particles", 1)
+    if warm_up := settings.pop("warm_up", None):
         if name != "trace":
             raise ValueError(f"warm_up goes with the loss trace, and loss is {name}")
-        return kl_warm_up(warm_up, num_particles=particles)
-    # One plate: that over the rows.
-    return named_loss(name, particles, **_given(alpha=alpha), vectorize=True, max_plate_nesting=1)
+        loss = kl_warm_up(warm_up, num_particles=particles)
+    else:
+        alpha = _given(alpha=settings.pop("renyi_order", None))
+        loss = named_loss(name, particles, **alpha, vectorize=True, max_plate_nesting=1)  # one plate: over the rows
+    if "optim" in settings:
+        settings["optim"] = OPTIMISERS[settings["optim"]]
+    batch = {"batch_size": BATCH_SIZE} if guide.minibatch and num_rows > BATCH_SIZE else {}
+    return {**batch, **settings, "loss": loss}
 
 
 def _given(**values: Any) -> dict[str, Any]:

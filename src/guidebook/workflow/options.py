@@ -1,4 +1,4 @@
-"""Settings of models and methods: what they may be, and how ``--set name=value`` is read."""
+"""Options of models, methods and data: which values they take, and how ``--set name=value`` is read."""
 
 import difflib
 from collections.abc import Iterable
@@ -6,18 +6,18 @@ from typing import Any, NamedTuple
 
 
 class Option(NamedTuple):
-    """One setting of a model, a method or the data.
+    """One option of a model, a method or the data.
 
     Attributes
     ----------
     kind : type
         int, float, bool or str.
     default : object
-        None where the setting may be left out, and whoever takes it has a default of its own.
+        None leaves the default to the function that takes the option.
     low : float or None
-        Least value allowed, itself only if ``closed``.
+        Lower bound, included if ``closed``.
     choices : tuple of str
-        The values allowed, for a str; empty for any.
+        Values allowed for a str; empty for any.
     """
 
     kind: type
@@ -30,20 +30,20 @@ class Option(NamedTuple):
 
 DATA_OPTIONS = {
     "standardize": Option(bool, None, "whether to z-score the features"),
-    "vocabulary": Option(str, None, "text file with the names of a file's columns, one a line"),
-    "target": Option(str, None, "column of a file that holds the labels, or is to be left out"),
+    "vocabulary": Option(str, None, "text file with the names of a file's columns, one per line"),
+    "target": Option(str, None, "column of a file that holds the labels; it is not used as a feature"),
 }
 
 
 def parse(settings: Iterable[str], known: dict[str, Option], of: str) -> dict[str, Any]:
-    """Read ``option=value`` texts into values, defaults filled in.
+    """Read ``option=value`` texts into values; other options get their defaults.
 
     Parameters
     ----------
     settings : iterable of str
     known : dict of Option
     of : str
-        Whose options they are, for error messages.
+        The model's name, for error messages.
 
     Raises
     ------
@@ -62,7 +62,7 @@ def parse(settings: Iterable[str], known: dict[str, Option], of: str) -> dict[st
 
 
 def unknown(kind: str, name: str, known: Iterable[str]) -> str:
-    """A sentence that says a name is not known, which come nearest, and which there are."""
+    """Return a sentence: the name is unknown, these are the nearest, and these there are."""
     known = list(known)
     nearest = difflib.get_close_matches(name, known, n=2)
     hint = f"did you mean {' or '.join(nearest)}? " if nearest else ""

@@ -1,4 +1,4 @@
-"""Posteriors and comparisons as plain JSON, in the form that the command line promises."""
+"""Posteriors and comparisons as JSON and as tables for a person."""
 
 import itertools
 import json
@@ -9,24 +9,21 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from torch import Tensor
 
 from guidebook.inference import Comparison, Posterior
 from guidebook.inference.diagnostics import MAX_R_HAT, ess, r_hat
-from guidebook.workflow.fit import Problem
+from guidebook.inference.info import Info
+from guidebook.workflow.fit import Task
 
-MOST_ROWS = 100  # of a site that a person is shown
+MOST_ROWS = 100  # printed per site
 
 
-def run_json(task: Problem, posterior: Posterior) -> dict[str, Any]:
-    """What ``guidebook run --json`` prints; likelihoods in nats, in the units fitted."""
+def run_json(task: Task, posterior: Posterior) -> dict[str, Any]:
+    """Return what ``guidebook run --json`` prints; likelihoods in nats, in the units fitted."""
     info = posterior.info
     quantities = task.identify(posterior.draws)
-    parameters = {site: parameter_json(draws) for site, draws in quantities.items()}
-    converged = info.converged
-    if info.r_hat is not None:  # raw sites of a mixture disagree between chains where identified ones do not
-        worst = max(float(r_hat(draws).nan_to_num(1.0).max()) for draws in quantities.values())
-        converged = worst <= MAX_R_HAT and (info.divergences is None or not int(info.divergences.sum()))
     return {
         "model": task.row.name,
         "method": info.method,
@@ -36,17 +33,28 @@ def run_json(task: Problem, posterior: Posterior) -> dict[str, Any]:
         "seed": info.seed,
         "seconds": info.seconds,
         "engine": info.engine,
-        "converged": converged,
+        "converged": has_converged(info, quantities),
         "stopped_because": info.message,
         "log_likelihood": plain(_log_likelihood(task, quantities, posterior)),
         "elbo": plain(info.elbo),
         "k_hat": plain(info.k_hat),
-        "parameters": parameters,
+        "parameters": {site: parameter_json(draws) for site, draws in quantities.items()},
     }
 
 
-def _log_likelihood(task: Problem, quantities: dict[str, Tensor], posterior: Posterior) -> float | None:
-    """Log likelihood in nats, where the parameters are a point."""
+def has_converged(info: Info, quantities: dict[str, Tensor]) -> bool:
+    """Return whether a run converged; for samplers, no divergences and R̂ of all identified quantities low enough.
+
+    R̂ of raw sites will not do: a mixture's chains may agree but for the order of the components.
+    """
+    if info.r_hat is None:
+        return info.converged
+    diverged = info.divergences is not None and int(info.divergences.sum()) > 0
+    return not diverged and all(bool((r_hat(d).nan_to_num(1.0) <= MAX_R_HAT).all()) for d in quantities.values())
+
+
+def _log_likelihood(task: Task, quantities: dict[str, Tensor], posterior: Posterior) -> float | None:
+    """Return the log likelihood in nats, if the parameters are a point."""
     if not all(_is_constant(draws) for draws in quantities.values()):
         return None
     point = {**posterior.params, **{site: draws[0, 0] for site, draws in posterior.draws.items()}}
@@ -60,7 +68,7 @@ def _is_constant(draws: Tensor) -> bool:
 
 
 def parameter_json(draws: Tensor) -> dict[str, Any]:
-    """Mean, sd, R̂ and effective sample size of draws shaped (chain, draw, *site), as nested lists."""
+    """Return mean, sd, R̂ and effective sample size of draws shaped (chain, draw, *site), as nested lists."""
     flat = draws.double().flatten(0, 1)
     single = _is_constant(draws)
     return {
@@ -71,14 +79,13 @@ def parameter_json(draws: Tensor) -> dict[str, Any]:
     }
 
 
-def comparison_json(task: Problem, comparison: Comparison) -> dict[str, Any]:
-    """What ``guidebook compare --json`` prints."""
+def comparison_json(task: Task, comparison: Comparison) -> dict[str, Any]:
+    """Return what ``guidebook compare --json`` prints."""
     methods = []
     for name, verdict in comparison.verdicts.items():
         info, frame = comparison.posteriors[name].info, comparison.quantities[name]
         worst = comparison.worst(name)
-        figures = ["mean_shift_in_sd", "sd_ratio", "mcse_in_sd"]
-        shown = ["mean_shift_in_sd", "sd_ratio", "wasserstein_in_sd"]
+        farthest = _figures(frame, "mean_shift_in_sd", "sd_ratio", "wasserstein_in_sd")[worst]
         methods.append(
             {
                 "name": name,
@@ -87,11 +94,8 @@ def comparison_json(task: Problem, comparison: Comparison) -> dict[str, Any]:
                 "k_hat": plain(info.k_hat),
                 "judgement": verdict.judgement,
                 "verdict": verdict.sentence,
-                "worst": {"quantity": worst} | {f: plain(float(frame.loc[worst, f])) for f in shown},
-                "quantities": {
-                    str(quantity): {f: plain(float(frame.loc[quantity, f])) for f in figures}
-                    for quantity in frame.index
-                },
+                "worst": {"quantity": worst} | farthest,
+                "quantities": _figures(frame, "mean_shift_in_sd", "sd_ratio", "mcse_in_sd"),
             }
         )
     return {
@@ -103,8 +107,13 @@ def comparison_json(task: Problem, comparison: Comparison) -> dict[str, Any]:
     }
 
 
+def _figures(frame: pd.DataFrame, *columns: str) -> dict[str, dict[str, Any]]:
+    rows = frame.filter(columns).to_dict("index")
+    return {str(label): {column: plain(value) for column, value in row.items()} for label, row in rows.items()}
+
+
 def plain(value: Any) -> Any:
-    """Tensors as nested lists; None for what is missing or not finite, which JSON cannot say."""
+    """Return tensors as nested lists, and None for what is not finite, which JSON cannot hold."""
     if isinstance(value, Tensor):
         return plain(value.tolist())
     if isinstance(value, list):
@@ -115,7 +124,7 @@ def plain(value: Any) -> Any:
 
 
 def print_run(record: dict[str, Any]) -> None:
-    """Print what `run_json` returned as a table for a person."""
+    """Print what `run_json` returned as a table."""
     from rich.console import Console
     from rich.table import Table
 
@@ -126,9 +135,10 @@ def print_run(record: dict[str, Any]) -> None:
         table.add_column(column, justify="right")
     for site, figures in record["parameters"].items():
         shape = np.shape(figures["mean"])
+        columns = [np.broadcast_to(np.array(figures[c], float), shape) for c in ("mean", "sd", "r_hat", "ess")]
         for index in itertools.islice(np.ndindex(shape), MOST_ROWS):
             label = f"{site}[{','.join(map(str, index))}]" if index else site
-            table.add_row(label, *(_cell(figures[c], index) for c in ("mean", "sd", "r_hat", "ess")))
+            table.add_row(label, *("–" if np.isnan(c[index]) else f"{c[index]:.4g}" for c in columns))
         if (left := math.prod(shape) - MOST_ROWS) > 0:
             table.add_row(f"{site}: {left:,} more, in --json", "", "", "", "")
     Console().print(table)
@@ -138,14 +148,8 @@ def print_run(record: dict[str, Any]) -> None:
     print(f"{record['seconds']:.1f} s; {record['stopped_because']}")
 
 
-def _cell(values: Any, index: tuple[int, ...]) -> str:
-    for i in index:
-        values = None if values is None else values[i]
-    return "–" if values is None else f"{values:.4g}"
-
-
 def read_reports(folders: Sequence[Path], beside: Path) -> list[dict[str, Any]]:
-    """What `guidebook.report.write_index` needs of the folders that ``guidebook compare --out`` wrote.
+    """Read what `guidebook.report.write_index` needs from folders that ``guidebook compare --out`` wrote.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Comma-separated text, read so that every complaint has its line and column."""
+"""Comma-separated text; every error names the line and the column."""
 
 import csv
 import io
@@ -14,7 +14,7 @@ from ..table import HINT, Table, flaw_of, listed, number, place, quoted, target_
 
 
 def read_csv(where: str, file: BinaryIO, target: str | None, supervised: bool) -> Table:
-    """Read a .csv; ``where`` is how sentences call it."""
+    """Read a .csv; ``where``: name used in error messages."""
     text = _decoded(where, file.read())
     records = _records(where, text, _delimiter(text))
     line, first = next(records, (0, []))

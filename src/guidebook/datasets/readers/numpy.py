@@ -10,14 +10,14 @@ from .sparse import is_scipy, read_scipy
 
 
 def read_npy(where: str, file: BinaryIO, target: str | None, supervised: bool) -> Table:
-    """Read a .npy; ``where`` is how sentences call it."""
+    """Read a .npy; ``where``: name used in error messages."""
     _check_kind(where, file, ".npy")
     values = _array(where, lambda: np.load(file, allow_pickle=False))
     return _split(where, where, values, target, supervised)
 
 
 def read_npz(where: str, file: BinaryIO, target: str | None, supervised: bool) -> Table:
-    """Read a .npz; ``where`` is how sentences call it."""
+    """Read a .npz; ``where``: name used in error messages."""
     _check_kind(where, file, ".npz")
     with _attempt(where, lambda: np.load(file, allow_pickle=False)) as archive:
         found: list[str] = archive.files

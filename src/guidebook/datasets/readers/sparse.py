@@ -1,4 +1,4 @@
-"""Sparse matrices of counts: Matrix Market's .mtx, and scipy's .npz; and the words that their columns stand for."""
+"""Sparse matrices of counts (Matrix Market's .mtx, SciPy's .npz), and the words of their columns."""
 
 from typing import Any, BinaryIO
 
@@ -6,12 +6,12 @@ import numpy as np
 
 from ..table import Table, quoted, shown
 
-MOST_CELLS = 200_000_000  # 1.6 GB of float64: rows times columns that are still spelt out
+MOST_CELLS = 200_000_000  # 1.6 GB of float64: the largest matrix that is made dense
 
 
 def read_mtx(where: str, file: BinaryIO, target: str | None, supervised: bool) -> Table:
-    """Read a Matrix Market file, coordinates or array; ``where`` is how sentences call it."""
-    from scipy import io  # here, so that other files do not pay for it
+    """Read a Matrix Market file, coordinates or array; ``where``: name used in error messages."""
+    from scipy import io  # slow to import
 
     _check_unsupervised(where, target, supervised)
     if not file.read(14).startswith(b"%%MatrixMarket"):
@@ -43,13 +43,13 @@ def read_scipy(where: str, file: BinaryIO, target: str | None, supervised: bool)
 
 
 def read_vocabulary(source: str, columns: int) -> list[str]:
-    """Names of columns, one a line; ValueError with a sentence where they do not go with the data."""
+    """Names of columns, one per line; ValueError if they do not fit the data."""
     where = shown(source)
     try:
         with open(source, encoding="utf-8") as file:
             words = [" ".join(line.split()) for line in file.read().splitlines()]
     except UnicodeDecodeError as error:
-        raise ValueError(f"{where}: this is not UTF-8 text, and the vocabulary is one word a line") from error
+        raise ValueError(f"{where}: this is not UTF-8 text, and a vocabulary has one word per line") from error
     except OSError as error:
         raise type(error)(f"{where}: cannot be read: {error.strerror or error}") from error
     if len(words) != columns:
@@ -77,7 +77,7 @@ def _dense(where: str, matrix: Any) -> Table:
     rows, columns = matrix.shape
     if rows * columns > MOST_CELLS:
         raise ValueError(
-            f"{where}: {rows} × {columns} is more than {MOST_CELLS:,} cells, which are spelt out here: "
+            f"{where}: {rows} × {columns} is more than {MOST_CELLS:,} cells, too many to make dense: "
             "leave out rare words, or give the sparse matrix to the model in Python"
         )
     x = np.asarray(matrix.todense() if hasattr(matrix, "todense") else matrix, dtype=np.float64)

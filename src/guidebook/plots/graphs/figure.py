@@ -1,58 +1,61 @@
 """The drawing of a model's graph."""
 
-import itertools
-from collections.abc import Hashable
+from typing import Any
 
+import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.patches import Ellipse, FancyArrowPatch, FancyBboxPatch
-from matplotlib.path import Path
 
 from ..style import GREY, INK, SOFT, style
 from .graph import Graph
-from .layout import Layout
+from .layout import Box, around, lay_out
 
-MOST_NODES = 40  # of a model's graph that a page can show
+ARROW: Any = {"arrowstyle": "-|>", "shrinkA": 0, "shrinkB": 1, "mutation_scale": 9, "color": SOFT, "linewidth": 1}
+MOST_NODES = 40  # that fit on a page
+BENDS = sorted(np.linspace(0.9, -0.9, 13).round(2), key=abs)  # of arrows: straight, then left, away from the labels
 
 
 def plot_graph(graph: Graph) -> Figure:
-    """A model's graph, parents above children: observed sites shaded, deterministic ones dashed, plates as boxes."""
-    layout = Layout(graph)
-    left, bottom, right, top = layout.extent()
+    """Draw a model's graph, parents above children: observed sites shaded, deterministic ones dashed, plates boxed."""
+    layout = lay_out(graph)
+    left, bottom, right, top = around([*layout.nodes.values(), *layout.plates.values()])
     with style():
-        figure = Figure(figsize=(right - left, top - bottom))
+        figure = Figure(figsize=(right - left + 0.2, top - bottom + 0.2))
         figure.set_layout_engine("none")
-        ax = figure.add_axes((0, 0, 1, 1), xlim=(left, right), ylim=(bottom, top))
+        ax = figure.add_axes((0, 0, 1, 1), xlim=(left - 0.1, right + 0.1), ylim=(bottom - 0.1, top + 0.1))
         ax.set_axis_off()
-        for plate in graph.plates:
-            x0, y0, x1, y1 = layout.box(plate)
+        for plate, (x0, y0, x1, y1) in layout.plates.items():
             shape = "round,pad=0,rounding_size=0.12"
             ax.add_patch(FancyBboxPatch((x0, y0), x1 - x0, y1 - y0, boxstyle=shape, facecolor="none", edgecolor=GREY))
-            ax.text(x1 - 0.1, y0 + 0.07, plate.rstrip(), ha="right", va="bottom", fontsize=7.5, color=SOFT)
-        for chain in layout.chains:
-            path = _curve(layout, chain)
-            ax.add_patch(FancyArrowPatch(path=path, arrowstyle="-|>", mutation_scale=9, color=SOFT, linewidth=1))
+            ax.text(x1 - 0.1, y0 + 0.07, plate, ha="right", va="bottom", fontsize=7.5, color=SOFT)
+        ellipses = {}
         for name, (kind, distribution) in graph.nodes.items():
-            x, y = layout.x[name], layout.y(name)
-            if kind != "parameter":
-                fill = "#d3dbe4" if kind == "observed" else "white"
-                dash = (0, (4, 2)) if kind == "deterministic" else "-"
-                size = 2 * layout.half_width(name), 2 * layout.HALF_HEIGHT
-                ax.add_patch(Ellipse((x, y), *size, facecolor=fill, edgecolor=INK, linestyle=dash))
+            x0, y0, x1, y1 = layout.nodes[name]
+            x, y = (x0 + x1) / 2, (y0 + y1) / 2
+            fill = "#d3dbe4" if kind == "observed" else "white"
+            line = (0, (4, 2)) if kind == "deterministic" else "-"
+            edge = "none" if kind == "parameter" else INK
+            size = (x1 - x0, y1 - y0) if kind != "parameter" else (x1 - x0, 0.24)
+            ellipses[name] = Ellipse((x, y), *size, facecolor=fill, edgecolor=edge, linestyle=line)
+            ax.add_patch(ellipses[name])
             lift = 0.075 if distribution else 0.0
             ax.text(x, y + lift, name, ha="center", va="center", fontsize=8.5)
             ax.text(x, y - 0.105, distribution, ha="center", va="center", fontsize=6.5, color=SOFT)
+        for parent, child in graph.edges:
+            others = [box for name, box in layout.nodes.items() if name not in (parent, child)]
+            start, end = ellipses[parent].center, ellipses[child].center
+            bend = min(BENDS, key=lambda bend: num_crossed(start, end, bend, others))
+            ends = {"patchA": ellipses[parent], "patchB": ellipses[child], "connectionstyle": f"arc3,rad={bend}"}
+            arrow = FancyArrowPatch(start, end, **ends, **ARROW)
+            ax.add_patch(arrow)
     return figure
 
 
-def _curve(layout: Layout, chain: list[Hashable]) -> Path:
-    """A smooth line through the bends of an edge, upright where it meets them."""
-    points = [(layout.x[n], layout.y(n)) for n in chain]
-    foot = 0.1 if layout.graph.nodes[str(chain[0])][0] == "parameter" else layout.HALF_HEIGHT
-    points[0] = (points[0][0], points[0][1] - foot)
-    points[-1] = (points[-1][0], points[-1][1] + layout.HALF_HEIGHT + 0.02)
-    vertices, codes = [points[0]], [Path.MOVETO]
-    for (x0, y0), (x1, y1) in itertools.pairwise(points):
-        middle = (y0 + y1) / 2
-        vertices += [(x0, middle), (x1, middle), (x1, y1)]
-        codes += [Path.CURVE4] * 3
-    return Path(vertices, codes)
+def num_crossed(start: tuple[float, float], end: tuple[float, float], bend: float, boxes: list[Box]) -> int:
+    """Return through how many boxes an arc (matplotlib's arc3) runs."""
+    (x0, y0), (x1, y1) = start, end
+    middle = (x0 + x1) / 2 + bend * (y1 - y0), (y0 + y1) / 2 - bend * (x1 - x0)
+    t = np.linspace(0, 1, 60)[:, None]
+    path = (1 - t) ** 2 * start + 2 * t * (1 - t) * np.array(middle) + t**2 * np.array(end)
+    x, y = path.T
+    return sum(bool(np.any((a < x) & (x < c) & (b < y) & (y < d))) for a, b, c, d in boxes)

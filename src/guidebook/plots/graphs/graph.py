@@ -1,4 +1,4 @@
-"""The graph of a Pyro model: its sites, what depends on what, and its plates."""
+"""The graph of a Pyro model: its sites, their dependencies and its plates."""
 
 import itertools
 from collections.abc import Callable, Mapping
@@ -33,10 +33,9 @@ class Graph(NamedTuple):
 
 
 def model_graph(model: Callable[..., Any], data: tuple) -> Graph:
-    """Sites of a Pyro model, what depends on what, and its plates.
+    """Return the sites of a Pyro model, their dependencies and its plates.
 
-    Pyro follows values through a model, but loses sight of one that is written into part of another tensor; what
-    gradients find is added to what Pyro finds.
+    Pyro loses track of a value that is written into part of another tensor; gradients find those dependencies.
 
     Parameters
     ----------
@@ -64,16 +63,15 @@ def model_graph(model: Callable[..., Any], data: tuple) -> Graph:
                 nodes.setdefault(parent, ("parameter", ""))
             edges.append((parent, name))
     sizes = {f.name: f.size for site in sites.values() for f in site.get("cond_indep_stack", ())}
-    plates = {}
+    plates: dict[str, set[str]] = {}
     for plate, members in relations["plate_sample"].items():
-        plate = plate.split("__CLONE")[0]
-        label = f"{plate}: {sizes[plate]}" if plate in sizes else plate
-        plates[label + " " * sum(label == taken.rstrip() for taken in plates)] = set(members)
+        plate = plate.split("__CLONE")[0]  # a plate entered a second time
+        plates.setdefault(f"{plate}: {sizes[plate]}" if plate in sizes else plate, set()).update(members)
     return Graph(nodes, list(dict.fromkeys(edges)), plates)
 
 
 class _Cut(Messenger):
-    """Makes every sampled value a leaf of the autograd graph, so that gradients reach direct parents only."""
+    """Make every sampled value a leaf of the autograd graph, so that gradients reach direct parents only."""
 
     def _pyro_post_sample(self, msg: dict[str, Any]) -> None:
         value = msg["value"]
@@ -82,7 +80,7 @@ class _Cut(Messenger):
 
 
 def _parents_by_gradient(sites: Mapping[str, Any], name: str) -> list[str]:
-    """Sites and parameters that the density at a site, or a deterministic site's value, has a gradient in."""
+    """Return the sites and parameters on which the density at a site, or a deterministic value, depends."""
     site = sites[name]
     above = {}
     for other, node in itertools.takewhile(lambda item: item[0] != name, sites.items()):

@@ -1,4 +1,4 @@
-"""Small grey images side by side: data and reconstructions, samples, the plane of two factors, paths between images."""
+"""Small grey images side by side: data and reconstructions, samples, the plane of two factors."""
 
 import math
 from collections.abc import Sequence
@@ -10,31 +10,30 @@ from numpy.typing import ArrayLike
 
 from ..style import SOFT, style
 
-GAP = 0.12  # between two images, as a share of the shorter side
-INCHES = 0.42  # width of an image
-WIDEST = 7.2  # inches
+GAP = 0.12  # between two images, as a fraction of the shorter side
+INCHES, WIDEST = 0.42, 7.2  # width of an image, and of a figure at most
 
 
 def plot_reconstructions(
     x: ArrayLike, reconstructed: ArrayLike, *, shape: tuple[int, int] | None = None, names: Sequence[str] = ()
 ) -> Figure:
-    """Images above, and below each its reconstructions.
+    """Plot images, and below each its reconstructions.
 
     Parameters
     ----------
     x : array, shape (n, d)
         Images, flat, from 0 (white) to 1 (black).
     reconstructed : array, shape (n, d) or (m, n, d)
-        Of the same images; m lines for m models.
+        Reconstructions of these images by one model or by m.
     shape : (int, int), optional
-        Rows and columns of an image; square where left out.
+        Height and width of an image in pixels; default: square.
     names : sequence of str, optional
-        Of the m lines of reconstructions.
+        Names of the m models.
 
     Raises
     ------
     ValueError
-        If the sizes do not match, or rows of d pixels are no square images and no shape is given.
+        If the sizes do not match, or d pixels do not make a square and no shape is given.
     """
     top, below = np.asarray(x), np.asarray(reconstructed)
     below = below[None] if below.ndim == 2 else below
@@ -47,14 +46,14 @@ def plot_reconstructions(
 
 
 def plot_samples(images: ArrayLike, *, columns: int = 10, shape: tuple[int, int] | None = None) -> Figure:
-    """Images line by line, such as `guidebook.models.vae.generate` returns.
+    """Plot images line by line, as `guidebook.models.vae.generate` returns them.
 
     Parameters
     ----------
     images : array, shape (n, d)
         From 0 (white) to 1 (black); blank tiles fill the last line.
     columns : int
-        Images a line.
+        Images per line.
     shape : (int, int), optional
         As for `plot_reconstructions`.
     """
@@ -67,7 +66,7 @@ def plot_samples(images: ArrayLike, *, columns: int = 10, shape: tuple[int, int]
 
 
 def plot_manifold(images: ArrayLike, *, shape: tuple[int, int] | None = None) -> Figure:
-    """Decoded means over the plane of two factors, as `guidebook.models.vae.manifold` returns them.
+    """Plot decoded means over the plane of two factors, as `guidebook.models.vae.manifold` returns them.
 
     Parameters
     ----------
@@ -82,22 +81,8 @@ def plot_manifold(images: ArrayLike, *, shape: tuple[int, int] | None = None) ->
     return figure
 
 
-def plot_interpolation(images: ArrayLike, *, shape: tuple[int, int] | None = None) -> Figure:
-    """Paths from the image on the left to the one on the right, a line each.
-
-    Parameters
-    ----------
-    images : array, shape (steps, d) or (paths, steps, d)
-        As `guidebook.models.vae.interpolate` returns them.
-    shape : (int, int), optional
-        As for `plot_reconstructions`.
-    """
-    paths = np.asarray(images)
-    return _draw(paths[None] if paths.ndim == 2 else paths, shape)[0]
-
-
 def _draw(images: np.ndarray, shape: tuple[int, int] | None) -> tuple[Figure, Axes, tuple[int, int]]:
-    """One picture of all images, (line, column, d), without ticks; also the sides of an image."""
+    """Draw images (line, column, d) as one picture without ticks; also return an image's height and width."""
     lines, columns, pixels = images.shape
     side = math.isqrt(pixels)
     height, width = shape or (side, side)
@@ -105,13 +90,9 @@ def _draw(images: np.ndarray, shape: tuple[int, int] | None) -> tuple[Figure, Ax
         raise ValueError(f"images: {pixels} pixels do not make an image of {height} × {width}: give its shape")
     fine = 8  # sub-pixels, so that gaps need not be whole pixels
     gap = max(1, round(GAP * min(height, width) * fine))
-    step = (height * fine + gap, width * fine + gap)
-    canvas = np.full((lines * step[0] - gap, columns * step[1] - gap), np.nan)
     tiles = images.reshape(lines, columns, height, width).repeat(fine, 2).repeat(fine, 3)
-    for line in range(lines):
-        for column in range(columns):
-            top, left = line * step[0], column * step[1]
-            canvas[top : top + height * fine, left : left + width * fine] = tiles[line, column]
+    framed = np.pad(tiles, ((0, 0), (0, 0), (0, gap), (0, gap)), constant_values=np.nan).swapaxes(1, 2)
+    canvas = framed.reshape(lines * framed.shape[1], columns * framed.shape[3])[:-gap, :-gap]
     inches = min(INCHES, WIDEST / columns)
     with style():
         figure = Figure(figsize=(columns * inches + 1.1, lines * inches * height / width * (1 + GAP) + 0.35))

@@ -1,4 +1,4 @@
-"""Normals of the rows' own: by gradient steps from where the encoder starts them, or as parameters."""
+"""The family of semi-amortised guides: normals refined row by row, from where an encoder starts them."""
 
 from collections.abc import Callable
 from typing import Any
@@ -8,12 +8,13 @@ import pyro.distributions as dist
 import torch
 from pyro import poutine
 from torch import Tensor
-from torch.distributions import constraints
 
+from ...models import vae
+from ...models.vae import Hidden, Network
 from ..families import guide_family
-from .networks import Hidden, Network, features, loc_scale
+from .encoders import encoder_params
 
-MOST_POINTS = 16  # at which `semi_amortised` looks at a row's bound; exact for quadratics of fewer factors than that
+MOST_POINTS = 16  # at which a row's bound is evaluated; exact for quadratics of fewer factors than that
 
 
 @guide_family
@@ -27,30 +28,36 @@ def semi_amortised(
     lr: float = 0.5,
     differentiable: bool = False,
 ) -> Callable[..., None]:
-    """`encoder`'s normals after a few gradient steps on each row's own bound: Kim et al. (2018).
+    """Take a few gradient steps from `encoder`'s normals, on each row's bound: Kim et al. (2018).
 
-    The steps follow the natural gradient, σ² ∂/∂μ and ½ ∂/∂log σ, so that one step size serves all scales, and none
-    goes farther than σ, or changes σ by more than a factor √e. The bound is averaged over fixed points μ ± σ, signs
-    from a Hadamard matrix, so that the guide has no noise but its draws.
+    A family, unlike the other guides of this package: the bound needs the model. The steps follow the natural gradient,
+    σ² ∂/∂μ and ½ ∂/∂log σ, so that one step size suits all scales; none moves farther than σ, or changes σ by more than
+    a factor √e. The bound is averaged over fixed points μ ± σ, with signs from a Hadamard matrix, so that only the
+    guide's draws are random.
 
     Parameters
     ----------
     model : callable
-        A model of rows ``x`` with one normal site ``z`` a row, such as ``models.vae.model``.
+        A model of rows ``x`` with one normal site ``z`` per row, such as ``models.vae.model``.
     latent_dim, network, hidden
         As for `encoder`.
     num_steps : int
-        Gradient steps; each costs a pass through the decoder and back for each point, q + 1 or a few more.
+        Gradient steps; each costs a pass through the decoder and back per point, for q + 1 points or a few more.
     lr : float
-        Size of a step; at 1 the mean of a single factor under a normal posterior arrives in one, once σ has settled.
+        Step size; with 1, the mean of a single factor under a normal posterior is reached in one step once σ is right.
     differentiable : bool
-        Whether the encoder's gradient is taken through the steps, as in the paper. Where not, it is taken at the point
-        they reach as if they had added a constant, which is cheaper.
+        Whether to differentiate through the steps, as in the paper. Otherwise the encoder's gradient treats what the
+        steps add as a constant, which is cheaper.
 
     Returns
     -------
     callable
         A guide of the model.
+
+    Raises
+    ------
+    ValueError
+        If ``num_steps`` or ``lr`` is not positive, or as for `encoder`.
     """
     if num_steps < 1 or not lr > 0:
         raise ValueError(f"semi_amortised: num_steps and lr must be positive, got {num_steps} and {lr}")
@@ -66,9 +73,8 @@ def semi_amortised(
         return joint.mean(0).sum() + log_scale.sum()
 
     def guide(x: Tensor) -> None:
-        start, scale = loc_scale(features(x, network, hidden), latent_dim)
-        loc, log_scale = start, scale.log()
-        begin = (loc, log_scale)
+        q: Any = vae.encoded(encoder_params(x, latent_dim, network, hidden), x)
+        loc, log_scale = begin = (q.base_dist.loc, q.base_dist.scale.log())
         with torch.enable_grad():
             if not differentiable or not loc.requires_grad:
                 loc, log_scale = loc.detach().requires_grad_(), log_scale.detach().requires_grad_()
@@ -85,34 +91,8 @@ def semi_amortised(
     return guide
 
 
-def factors(x: Tensor, *, latent_dim: int = 2) -> None:
-    """Independent normals with a mean and a scale for every factor of every row, and no encoder.
-
-    Parameters
-    ----------
-    x : Tensor, shape (n, d)
-        All rows: a batch would need to say which.
-    latent_dim : int
-        q, as given to the model.
-
-    Raises
-    ------
-    ValueError
-        If the number of rows has changed since the first call.
-    """
-    loc = pyro.param("factors.loc", lambda: 0.1 * torch.randn(len(x), latent_dim).to(x))
-    scale = pyro.param("factors.scale", lambda: x.new_ones(len(x), latent_dim), constraint=constraints.positive)
-    if len(loc) != len(x):
-        raise ValueError(
-            f"factors: the guide has parameters for {len(loc)} rows and was given {len(x)}: "
-            "fit all rows at once, or take an encoder"
-        )
-    with pyro.plate("rows", len(x), dim=-1):
-        pyro.sample("z", dist.Normal(loc, scale).to_event(1))
-
-
 def _signs(size: int) -> Tensor:
-    """Signs of mean zero, no two columns correlated (Hadamard); from `MOST_POINTS` factors on, columns come again."""
+    """Columns of signs, of mean zero and uncorrelated (Hadamard); from `MOST_POINTS` factors on, columns repeat."""
     matrix = torch.ones(1, 1)
     while len(matrix) <= min(size, MOST_POINTS - 1):
         matrix = torch.cat([torch.cat([matrix, matrix], 1), torch.cat([matrix, -matrix], 1)])

@@ -1,4 +1,4 @@
-"""The loop around a compiled step."""
+"""Fit the parameters of guide and model by compiled steps."""
 
 import gc
 from collections.abc import Callable, Iterator, Sequence
@@ -9,18 +9,18 @@ import torch
 from torch import Tensor
 
 from ...optim.minibatch import Batches
+from ...optim.rules import RULES
 from ...optim.sgd import schedule
 from ...progress import Progress
 from ..graph import CannotCompile
-from .optimisers import RULES
-from .program import compiled, no_compiler
-from .record import record
-from .tidy import lean
+from .compile_step import compile_step, no_compiler
+from .functionalise import functionalise
+from .trace_step import trace_step
 
-CHECKS = 3  # draws, and minibatches, at which the graph must give the eager loss and gradient
-LOOK = 200  # steps after which the losses are looked at
-WORK = 20_000_000  # numbers that steps may read, about, before they can be interrupted
-NUMBERS = 1_000_000  # of noise and data, at most, that are made ready for steps to come
+CHECKS = 3  # draws, and minibatches, at which the graph must agree with the eager loss and gradient
+MAX_BLOCK = 200  # steps per call, after which the losses are checked
+MAX_READ = 20_000_000  # numbers that a call may read, so that it can be interrupted soon
+MAX_PREPARED = 1_000_000  # numbers of noise and data that are drawn per call
 
 
 def fit_compiled(
@@ -36,41 +36,45 @@ def fit_compiled(
     num_steps: int,
     bar: Progress,
 ) -> Tensor:
-    """Take gradient steps as `optimise.minimise` does, compiled; leaves the average of the last iterates in ``leaves``.
+    """Take gradient steps as the eager loop of `svi` does; leaves the average of the last iterates in ``leaves``.
 
     Parameters
     ----------
     loss : pyro.infer.ELBO or callable
         The same at every call.
     model, guide : callable
-        With their parameters made.
+        Their parameters exist already.
     leaves : sequence of Tensor
-        Unconstrained parameters, of one type and on one device.
+        Unconstrained parameters, of one dtype and on one device.
     data : tuple
         Arguments of model and guide.
     stream : Batches or None
-        Minibatches; None where every step takes ``data``.
-    optim, lr, num_steps, bar
-        As for `optimise.minimise`; ``optim`` must be one of `optimisers.RULES`.
+        Minibatches; None if every step uses ``data``.
+    optim : type
+        One of `RULES`.
+    lr : float
+        Initial step size, as for `svi`.
+    num_steps : int
+    bar : Progress
 
     Returns
     -------
     Tensor, shape (num_steps,)
-        The losses.
+        The losses, in nats.
 
     Raises
     ------
     CannotCompile
         If the step cannot be recorded or compiled; nothing has changed then.
     FloatingPointError
-        At a loss that is not finite; ``leaves`` hold the parameters of a step shortly before.
+        If a loss is not finite; ``leaves`` hold the parameters of a step shortly before.
     """
     if missing := no_compiler():
         raise CannotCompile(missing)
     if optim not in RULES:
         raise CannotCompile(f"{optim.__name__} is none of {', '.join(rule.__name__ for rule in RULES)}")
     if len({(leaf.dtype, leaf.device) for leaf in leaves}) > 1:
-        raise CannotCompile("its parameters are of several types, or on several devices")
+        raise CannotCompile("its parameters have several dtypes, or are on several devices")
     bar.update(0, "compiling")
     rule = RULES[optim]
     for leaf in leaves:
@@ -78,48 +82,49 @@ def fit_compiled(
     samples = [data if stream is None else next(stream) for _ in range(CHECKS)]
     rows = [] if stream is None else stream.positions
     changing = [samples[0][position] for position in rows]
-    with _without_collecting():
-        graph = record(loss, model, guide, leaves, samples, rows)
-        step = lean(graph, [*(leaf.detach() for leaf in leaves), *changing])
-        steps = compiled(step, rule, leaves, changing)
+    with _without_garbage_collection():
+        graph = trace_step(loss, model, guide, leaves, samples, rows)
+        step = functionalise(graph, [*(leaf.detach() for leaf in leaves), *changing])
+        loop = compile_step(step, rule, leaves, changing)
 
     rates, weights = schedule(lr, num_steps)
-    like = steps.state[0]
+    like = loop.state[0]
     table = torch.stack([*rule.numbers(torch.arange(1, num_steps + 1), rates), weights], 1).to(like)
     fresh = sum(step.noise) + sum(value.numel() for value in changing)
     read = 1 + fresh + sum(value.numel() for value in step.constants)
-    block = max(1, min(LOOK, NUMBERS // (1 + fresh), WORK // read))
+    block = max(1, min(MAX_BLOCK, MAX_PREPARED // (1 + fresh), MAX_READ // read))
     losses = []
     for numbers in table.split(block):
-        count, before = len(numbers), steps.state[0].clone()
+        count, before = len(numbers), loop.state[0].clone()
         normal = like.new_empty(count, step.noise[0]).normal_()
         uniform = like.new_empty(count, step.noise[1]).uniform_()
         with torch.no_grad():
-            found = steps.play([numbers, normal, uniform, *([] if stream is None else stream.take(count))])
+            found = loop.run([numbers, normal, uniform, *([] if stream is None else stream.take(count))])
         losses.append(found.double().cpu())
         done = block * len(losses)
         if not torch.isfinite(losses[-1]).all():
-            _spread(before, leaves)
+            _write(before, leaves)
             bad = int((~torch.isfinite(losses[-1])).nonzero()[0])
             raise FloatingPointError(f"the loss is {float(losses[-1][bad])} at step {done - block + bad}")
         bar.update(min(done, num_steps), f"ELBO {-float(losses[-1].mean()):.2f}")
-    _spread(steps.state[1], leaves)
+    _write(loop.state[1], leaves)
     return torch.cat(losses)
 
 
 @contextmanager
-def _without_collecting() -> Iterator[None]:
-    """Graphs are many small objects, none of which is garbage before all are: the collector would take a third."""
-    was = gc.isenabled()
+def _without_garbage_collection() -> Iterator[None]:
+    """Recording makes many small objects that all live to its end; scanning them would take a third of the time."""
+    was_enabled = gc.isenabled()
     gc.disable()
     try:
         yield
     finally:
-        if was:
+        if was_enabled:
             gc.enable()
 
 
-def _spread(vector: Tensor, leaves: Sequence[Tensor]) -> None:
+def _write(vector: Tensor, leaves: Sequence[Tensor]) -> None:
+    """Copy a vector of all parameters into them, in place."""
     with torch.no_grad():
         for part, leaf in zip(vector.split([leaf.numel() for leaf in leaves]), leaves, strict=True):
             leaf.copy_(part.view(leaf.shape))

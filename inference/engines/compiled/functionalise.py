@@ -1,7 +1,7 @@
-"""What makes a recorded graph lean: noise from outside, constants worked out once, nothing twice.
+"""A recorded step as a pure function: noise and data from outside, constants folded, nothing computed twice.
 
-Noise is an input: drawn for many steps by one call of torch's generator, which is faster than drawing inside, follows
-the seed, and lets the same step be run again.
+Noise is an input: one call of torch's generator draws it for many steps, which is faster than drawing inside, follows
+the seed, and lets a step be repeated.
 """
 
 from collections.abc import Callable, Sequence
@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch._functorch.compile_utils import fx_graph_cse
 from torch.fx import Graph, GraphModule, Interpreter, Node
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.fx.node import map_arg
@@ -17,18 +16,16 @@ from torch.fx.node import map_arg
 from ..graph import CannotCompile
 
 aten = torch.ops.aten
-LARGEST_FOLDED = 10_000_000  # numbers in a constant worked out beforehand
-SHORT = 8  # up to this length cumulative sums and products are written out, which fuses with what is around them
+MAX_FOLDED = 10_000_000  # numbers in a constant that is computed beforehand
+MAX_UNROLLED = 8  # longest cumulative sum or product that is written out, so that it fuses with its neighbours
 
-# What draws standard noise into a new tensor, or over an old one from the two parameters behind it.
-_NORMAL = {aten.normal_.default, aten.randn.default, aten.randn_like.default}
-_UNIFORM = {aten.uniform_.default, aten.rand.default, aten.rand_like.default}
-
-
+# Operations that draw standard noise: into a new tensor, or over an old one, followed by the two parameters.
+NORMAL = {aten.normal_.default, aten.randn.default, aten.randn_like.default}
+UNIFORM = {aten.uniform_.default, aten.rand.default, aten.rand_like.default}
 _RESHAPES = {aten.view.default, aten._unsafe_view.default, aten.reshape.default, aten.expand.default}
 
 
-class Lean(NamedTuple):
+class PureStep(NamedTuple):
     """A step without Pyro, noise or data in it.
 
     Attributes
@@ -37,7 +34,7 @@ class Lean(NamedTuple):
         (leaves …, changing data …, normal noise, uniform noise, constants …) → (loss, gradients …).
     constants : list of Tensor
     noise : tuple of int
-        How many standard normal and how many uniform numbers a step takes.
+        How many standard normal and how many uniform numbers a step uses.
     """
 
     graph: GraphModule
@@ -45,49 +42,56 @@ class Lean(NamedTuple):
     noise: tuple[int, int]
 
 
-def lean(graph: GraphModule, inputs: Sequence[Tensor]) -> Lean:
-    """Rewrite a graph that `record` made from ``inputs``; raises `CannotCompile` where that changes what it gives."""
+def functionalise(graph: GraphModule, inputs: Sequence[Tensor]) -> PureStep:
+    """Rewrite a graph that `trace_step` recorded at ``inputs``.
+
+    Raises
+    ------
+    CannotCompile
+        If that changes its results.
+    """
     noise = _noise_as_input(graph.graph)
     for node in graph.graph.nodes:
         if node.target is aten.view.default:
-            node.target = aten.reshape.default  # what the rules below return may lie in memory in another order
+            node.target = aten.reshape.default  # the rules below may return tensors with other strides
     graph.recompile()
     run = Interpreter(graph)
 
     def pure(*arguments: Tensor) -> Any:
         return run.run(*arguments, enable_io_processing=False)
 
-    rules = {
-        aten.cumsum.default: _cumsum,
-        aten.cumprod.default: _cumprod,
-    }
-    generator = torch.Generator(inputs[0].device).manual_seed(0)
-    filled = [inputs[0].new_empty(size) for size in noise]
-    filled[0].normal_(generator=generator)
-    filled[1].uniform_(generator=generator)
+    rules = {aten.cumsum.default: _cumsum, aten.cumprod.default: _cumprod}
+    filled = sample_noise(inputs[0], noise)
     with torch.no_grad():
         found = make_fx(torch.func.functionalize(pure, remove="mutations"), decomposition_table=rules)(*inputs, *filled)
     for node in list(found.graph.nodes):
         if node.target is aten._linalg_check_errors.default:
-            found.graph.erase_node(node)  # what it would say, a loss that is not finite says too
+            found.graph.erase_node(node)  # a failed factorisation gives a loss that is not finite
         elif node.target is aten.detach.default or (node.target in _RESHAPES and _shape(node) == _shape(node.args[0])):
             node.replace_all_uses_with(node.args[0])
     _fold(found)
     constants = _constants_as_input(found)
     if not any(_is_random(node) for node in found.graph.nodes):
-        found.graph = fx_graph_cse(found.graph)
+        _merge_duplicates(found.graph)
     found.recompile()
     with torch.no_grad():
         with torch.random.fork_rng():
             before = pure(*inputs, *filled)
         after = Interpreter(found).run(*inputs, *filled, *constants, enable_io_processing=False)
     if not all(close(a, b) for a, b in zip(before, after, strict=True)):
-        raise CannotCompile("made lean, it does not give what it gives step by step")
-    return Lean(found, constants, noise)
+        raise CannotCompile("the step as a pure function disagrees with the recorded one")
+    return PureStep(found, constants, noise)
+
+
+def sample_noise(like: Tensor, noise: tuple[int, int]) -> list[Tensor]:
+    """Return an example of the noise of one step, normal and uniform; torch's generator is not touched."""
+    generator = torch.Generator(like.device).manual_seed(0)
+    normal, uniform = (like.new_empty(size) for size in noise)
+    return [normal.normal_(generator=generator), uniform.uniform_(generator=generator)]
 
 
 def close(a: Tensor, b: Tensor) -> bool:
-    """Whether two tensors are the same up to rounding, relative to the largest entry."""
+    """Return whether two tensors agree up to rounding, relative to the largest entry."""
     tolerance = 1e-8 if a.dtype == torch.float64 else 1e-3
     return torch.allclose(a, b, rtol=tolerance, atol=tolerance * float(a.abs().max()))
 
@@ -101,35 +105,35 @@ def _is_random(node: Node) -> bool:
 
 
 def _noise_as_input(graph: Graph) -> tuple[int, int]:
-    """Replace draws of standard noise by slices of two new inputs; returns how long those are."""
+    """Replace draws of standard noise by slices of two new inputs; returns the lengths of these."""
     last = [node for node in graph.nodes if node.op == "placeholder"][-1]
     with graph.inserting_after(last):
         uniform = graph.placeholder("uniform")
         normal = graph.placeholder("normal")
-    taken = {normal: 0, uniform: 0}
+    used = {normal: 0, uniform: 0}
     for node in list(graph.nodes):
-        source = normal if node.target in _NORMAL else uniform if node.target in _UNIFORM else None
+        source = normal if node.target in NORMAL else uniform if node.target in UNIFORM else None
         if source is None:
             continue
         value = node.meta["val"]
         given = node.args[1:3] if node.target in (aten.normal_.default, aten.uniform_.default) else ()
-        shift, second = (*given, *(0.0, 1.0)[len(given) :])
+        shift, second = (*given, *(0.0, 1.0)[len(given) :])  # mean and sd, or lower and upper bound
         factor = second if source is normal else second - shift
         with graph.inserting_before(node):
-            start = taken[source]
-            taken[source] = start + value.numel()
-            part = graph.call_function(aten.slice.Tensor, (source, 0, start, taken[source]))
+            start = used[source]
+            used[source] = start + value.numel()
+            part = graph.call_function(aten.slice.Tensor, (source, 0, start, used[source]))
             part = graph.call_function(aten.view.default, (part, list(value.shape)))
             if (shift, factor) != (0.0, 1.0):
                 part = graph.call_function(aten.mul.Tensor, (part, factor))
                 part = graph.call_function(aten.add.Tensor, (part, shift))
         node.replace_all_uses_with(part)
         graph.erase_node(node)
-    return taken[normal], taken[uniform]
+    return used[normal], used[uniform]
 
 
 def _fold(graph: GraphModule) -> None:
-    """Work out what depends on constants alone; transposed data get the layout of their new order."""
+    """Compute what depends on constants alone; transposed data become contiguous in their new order."""
     known: dict[Node, Any] = {}
     for node in graph.graph.nodes:
         if node.op == "get_attr":
@@ -140,13 +144,13 @@ def _fold(graph: GraphModule) -> None:
                 args, kwargs = map_arg((node.args, node.kwargs), lambda source: known[source])
                 with torch.no_grad():
                     value = node.target(*args, **kwargs)  # pyright: ignore[reportCallIssue]
-                if not isinstance(value, Tensor) or value.numel() <= LARGEST_FOLDED:
+                if not isinstance(value, Tensor) or value.numel() <= MAX_FOLDED:
                     known[node] = value
     for position, (node, value) in enumerate(known.items()):
         if not isinstance(value, Tensor) or all(user in known for user in node.users):
             continue
         with graph.graph.inserting_before(node):
-            if 0 < value.numel() <= LARGEST_FOLDED and bool((value == value.flatten()[0]).all()):
+            if 0 < value.numel() <= MAX_FOLDED and bool((value == value.flatten()[0]).all()):
                 number = value.flatten()[0].item()
                 options = {"dtype": value.dtype, "device": value.device}
                 constant = graph.graph.call_function(aten.full.default, (list(value.shape), number), options)
@@ -160,7 +164,7 @@ def _fold(graph: GraphModule) -> None:
 
 
 def _constants_as_input(graph: GraphModule) -> list[Tensor]:
-    """Make inputs of the constants that are left, so that no compiled artefact holds data."""
+    """Turn the remaining constants into inputs, so that no compiled artefact holds data."""
     found: dict[str, tuple[Node, Tensor]] = {}
     first = next(node for node in graph.graph.nodes if node.op != "placeholder")
     for node in list(graph.graph.nodes):
@@ -177,6 +181,17 @@ def _constants_as_input(graph: GraphModule) -> list[Tensor]:
     return [value for _, value in found.values()]
 
 
+def _merge_duplicates(graph: Graph) -> None:
+    """Let calls of the same operation on the same arguments share one result; nothing may write in place."""
+    first: dict[tuple, Node] = {}
+    for node in list(graph.nodes):
+        if node.op == "call_function":
+            same = first.setdefault((node.target, repr(node.args), repr(node.kwargs)), node)
+            if same is not node:
+                node.replace_all_uses_with(same)
+                graph.erase_node(node)
+
+
 def _cumsum(x: Tensor, dim: int, *, dtype: torch.dtype | None = None) -> Tensor:
     return _scan(torch.add, x, dim, dtype)
 
@@ -186,7 +201,7 @@ def _cumprod(x: Tensor, dim: int, *, dtype: torch.dtype | None = None) -> Tensor
 
 
 def _scan(step: Callable[..., Tensor], x: Tensor, dim: int, dtype: torch.dtype | None) -> Tensor:
-    if x.dim() == 0 or x.shape[dim] > SHORT:
+    if x.dim() == 0 or x.shape[dim] > MAX_UNROLLED:
         return NotImplemented
     if dtype is None and not x.is_floating_point():
         dtype = torch.int64

@@ -1,8 +1,8 @@
-"""One gradient estimate of an ELBO, model and guide and all, as a graph of tensor operations without Pyro in it.
+"""One gradient estimate of an ELBO, guide and model included, as a graph of tensor operations without Pyro.
 
-Pyro runs once, on stand-ins for the parameters, while ``make_fx`` writes down every operation, those of the gradient
-too. A stand-in takes its parameter's place in every tensor operation, wherever the parameter was kept: in a module, in
-Pyro's store or in a closure.
+Pyro runs once, on stand-ins for the parameters, while ``make_fx`` records every operation, those of the gradient too.
+A stand-in replaces its parameter in every tensor operation, wherever the parameter is kept: in a module, in Pyro's
+store or in a closure.
 """
 
 import sys
@@ -14,18 +14,19 @@ import torch
 from torch import Tensor
 from torch.fx import GraphModule, Interpreter
 from torch.fx.experimental.proxy_tensor import make_fx
+from torch.fx.node import map_aggregate
 from torch.overrides import TorchFunctionMode
-from torch.utils import _pytree as pytree
 
 from ...optim.losses import loss_and_grads
-from ..graph import CannotCompile, words
+from ..graph import CannotCompile, reason
 
-# What Pyro asks of values while a step is recorded: warn_if_nan, whether one is NaN (which is seen when the graph has
-# run), and Dice, whether all probabilities are positive (else it leaves some out, of which 0 times the cost is left).
+# Answers to what Pyro's own modules ask of a value while a step is recorded: `warn_if_nan`, whether it is NaN (each
+# loss is checked after the step instead), and `Dice`, whether all probabilities are positive (else it drops those
+# that are zero, whose terms are zero anyway).
 _ANSWERS = {"pyro.util": False, "pyro.infer.util": True}
 
 
-def record(
+def trace_step(
     loss: Any, model: Callable, guide: Callable, leaves: Sequence[Tensor], samples: Sequence[tuple], rows: list[int]
 ) -> GraphModule:
     """Record loss and gradient as a graph, and check it against Pyro at the same draws.
@@ -33,15 +34,15 @@ def record(
     Parameters
     ----------
     loss : pyro.infer.ELBO or callable
-        As for `svi`; gradient and all are recorded.
+        As for `svi`.
     model, guide : callable
-        With their parameters made.
+        Their parameters exist already.
     leaves : sequence of Tensor
         Unconstrained parameters of both.
     samples : sequence of tuple
         Arguments of model and guide: the graph is recorded at the first and checked at all of them.
     rows : list of int
-        Positions among the arguments of what changes from step to step; the rest become constants.
+        Positions of the arguments that change from step to step; the others become constants.
 
     Returns
     -------
@@ -51,7 +52,7 @@ def record(
     Raises
     ------
     CannotCompile
-        If the model or the guide branches on a value, or the graph does not give what the eager step gives.
+        If the model or the guide branches on a value, or the graph disagrees with the eager step.
     """
 
     def step(*inputs: Tensor) -> tuple[Tensor, ...]:
@@ -71,8 +72,8 @@ def record(
             graph = make_fx(step)(*at, *(samples[0][position] for position in rows))
     except CannotCompile:
         raise
-    except Exception as error:  # whatever the tracer meets in a stranger's model, the eager step still serves
-        raise CannotCompile(words(error)) from None
+    except Exception as error:  # user models can fail in any way; fall back to eager
+        raise CannotCompile(reason(error)) from None
     run = Interpreter(graph)
     for data in samples:
         with torch.random.fork_rng():
@@ -85,23 +86,28 @@ def record(
         tolerance = 1e-9 if at[0].dtype == torch.float64 else 1e-4
         for a, b in zip(eager, ours, strict=True):
             if not torch.allclose(a.to(b.dtype), b, rtol=tolerance, atol=tolerance * (1 + float(b.abs().max()))):
-                raise CannotCompile("recorded, it does not give what it gives step by step")
+                raise CannotCompile("the recorded step disagrees with the eager one")
     return graph
 
 
 class _StandIns(TorchFunctionMode):
-    """Puts stand-ins in the place of tensors, and lets Pyro's losses stay tensors."""
+    """Replace tensors by stand-ins, and let Pyro's losses stay tensors."""
 
     def __init__(self, tensors: Sequence[Tensor], stand_ins: Sequence[Tensor]) -> None:
         super().__init__()
         self._of = {id(tensor): stand_in for tensor, stand_in in zip(tensors, stand_ins, strict=True)}
 
     def __torch_function__(self, func: Callable, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
-        if func is Tensor.item and sys._getframe(1).f_globals["__name__"].startswith("pyro."):
-            return args[0].detach()
-        if func is Tensor.__bool__ and sys._getframe(1).f_globals["__name__"] in _ANSWERS:
-            return _ANSWERS[sys._getframe(1).f_globals["__name__"]]
-        if func is Tensor.register_hook:  # pyro's look for NaN; what changes a gradient is found by the check
+        if func in (Tensor.item, Tensor.__bool__):  # only the caller tells Pyro's questions from the model's branches
+            caller = sys._getframe(1).f_globals["__name__"]
+            if func is Tensor.item and caller.startswith("pyro."):
+                return args[0].detach()
+            if func is Tensor.__bool__ and caller in _ANSWERS:
+                return _ANSWERS[caller]
+        if func is Tensor.register_hook:  # Pyro's search for NaN; a hook that changes a gradient fails the check
             return None
-        given = pytree.tree_map_only(Tensor, lambda value: self._of.get(id(value), value), (args, kwargs or {}))
-        return func(*given[0], **given[1])
+
+        def stand_in(value: Any) -> Any:
+            return self._of.get(id(value), value)
+
+        return func(*map_aggregate(args, stand_in), **map_aggregate(kwargs or {}, stand_in))  # pyright: ignore

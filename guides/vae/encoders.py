@@ -1,0 +1,49 @@
+"""Encoders: one network for all rows, which gives the normal distribution of a row's factors."""
+
+import pyro
+from torch import Tensor
+
+from ...models import vae
+from ...models.vae import Hidden, Network
+
+CONSTANTS = ("encoder.centre", "encoder.spread")
+
+
+def encoder(x: Tensor, *, latent_dim: int = 2, network: Network = "mlp", hidden: Hidden = None) -> None:
+    """Independent normals, whose means and scales a network gives.
+
+    Parameters
+    ----------
+    x : Tensor, shape (n, d)
+        All rows, or a batch of them.
+    latent_dim : int
+        q, as given to the model.
+    network : {"mlp", "conv", "linear"}
+        Layers of tanh units, convolutions over a square image, or a linear map.
+    hidden : int or tuple of int, optional
+        Units of the hidden layers, for "conv" channels, from the data on. Default: 64, and (16, 32) for "conv".
+
+    Raises
+    ------
+    ValueError
+        If a network option is out of range, or "conv" is given rows that are not square images.
+    """
+    params = encoder_params(x, latent_dim, network, hidden)
+    with pyro.plate("rows", len(x), dim=-1):
+        pyro.sample("z", vae.encoded(params, x))  # pyright: ignore[reportArgumentType] (a distribution of Pyro's)
+
+
+def full_covariance_encoder(x: Tensor, *, latent_dim: int = 2, network: Network = "mlp", hidden: Hidden = None) -> None:
+    """Normals with any covariance, whose means and Cholesky factors a network gives; otherwise as `encoder`."""
+    params = encoder_params(x, latent_dim, network, hidden, "mean_scale_tril")
+    with pyro.plate("rows", len(x), dim=-1):
+        pyro.sample("z", vae.encoded(params, x))  # pyright: ignore[reportArgumentType] (a distribution of Pyro's)
+
+
+def encoder_params(
+    x: Tensor, latent_dim: int, network: Network, hidden: Hidden, head: vae.Head = "mean_scale"
+) -> dict[str, Tensor]:
+    """Return an encoder's parameters, by ``pyro.param``; the constants among them are detached."""
+    start = vae.encoder_start(x, latent_dim, network, hidden, head)
+    params = {name: pyro.param(name, value) for name, value in start.items()}
+    return params | {name: params[name].detach() for name in CONSTANTS}

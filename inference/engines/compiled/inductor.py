@@ -1,0 +1,159 @@
+"""Everything private to torch's Inductor, and nothing else: see README.md beside this folder.
+
+Nothing is imported before a step is compiled. A name that a release of torch has moved raises here, and `compile_step`
+turns whatever is raised into `CannotCompile`.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import cached_property
+from types import FunctionType, ModuleType
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.fx import GraphModule
+
+MIN_CHUNK = 16_384  # numbers per thread; smaller loops run on one thread, as waiting for others takes longer
+PREFIX = "#include <torch/csrc/inductor/cpp_prefix.h>"
+# What a generated program may use as it is; anything that computes must be given to `call_with`.
+_HARMLESS = ("assert_size_stride", "assert_alignment", "reinterpret_tensor")
+
+
+class Kernel:
+    """A C++ function that Inductor generated, compiled on its first call unless a loop includes its source.
+
+    Parameters
+    ----------
+    kinds : list of str
+        C++ types of its arguments.
+    code : str
+        Source, with the function ``kernel``.
+    """
+
+    def __init__(self, kinds: list[str], code: str) -> None:
+        self.kinds, self.code = kinds, code
+
+    @cached_property
+    def function(self) -> Callable[..., None]:
+        """The function, compiled on its own."""
+        from torch._inductor.codecache import CppPythonBindingsCodeCache
+
+        return CppPythonBindingsCodeCache.load_pybinding(self.kinds, self.code)
+
+    def __call__(self, *arguments: Any) -> None:
+        """Call the function."""
+        self.function(*arguments)
+
+    def source(self, name: str) -> str:
+        """Return the C++ source as a function of that name, to be included in a file that has `PREFIX`."""
+        body = self.code.replace(PREFIX, "").replace('extern "C"', "static inline", 1)
+        return f"#define kernel {name}\n{body}\n#undef kernel"
+
+
+def compile_graph(
+    graph: GraphModule, examples: list[Any], *, scalar: bool
+) -> tuple[Callable[..., Sequence[Tensor]], ModuleType | None]:
+    """Compile a graph.
+
+    Parameters
+    ----------
+    graph : GraphModule
+    examples : list of Tensor
+        Its arguments; the result serves others of the same shapes.
+    scalar : bool
+        Whether to use no vector instructions.
+
+    Returns
+    -------
+    run : callable
+    program : ModuleType or None
+        The module that Inductor generated, new or from its cache; None if there is not exactly one.
+    """
+    from torch._inductor import config, standalone_compile
+    from torch._inductor.async_compile import AsyncCompile
+    from torch._inductor.codecache import PyCodeCache
+
+    modules, load = [], PyCodeCache.load_by_key_path
+
+    def load_and_keep(*args: Any, **kwargs: Any) -> ModuleType:
+        modules.append(load(*args, **kwargs))
+        return modules[-1]
+
+    options = {"fallback_random": True, "cpp.min_chunk_size": MIN_CHUNK}
+    with (
+        config.patch(options | ({"cpp.simdlen": 1} if scalar else {})),
+        _replaced(PyCodeCache, "load_by_key_path", load_and_keep),
+        _replaced(AsyncCompile, "cpp_pybinding", lambda _, kinds, code: Kernel(kinds, code)),
+    ):
+        run = standalone_compile(graph, examples, dynamic_shapes="from_example_inputs")
+    return run, modules[0] if len(modules) == 1 else None
+
+
+def kernels_of(program: ModuleType) -> dict[str, Kernel]:
+    """Return the kernels of a generated program by name."""
+    return {name: value for name, value in vars(program).items() if isinstance(value, Kernel)}
+
+
+def call_with(program: ModuleType, names: dict[str, Any], inputs: Sequence[Tensor]) -> Sequence[Tensor]:
+    """Call a generated program so that it sees ``names`` in place of its module's, and no other that computes.
+
+    Raises
+    ------
+    NameError
+        If the program uses a name that is not among them.
+    """
+    allowed = {name: getattr(program, name) for name in _HARMLESS}
+    return FunctionType(program.Runner.call.__code__, allowed | names)(None, list(inputs))
+
+
+def load_cpp(source: str) -> Any:
+    """Compile C++ to a shared library, or load it from torch's cache on disk; returns it.
+
+    Raises
+    ------
+    RuntimeError
+        If the compiler rejects it.
+    """
+    from torch._inductor.codecache import CppCodeCache, CppPythonBindingsCodeCache
+
+    class Libraries(CppCodeCache):
+        cache = _LOADED
+        cpp_compile_command_flags = CppPythonBindingsCodeCache.cpp_compile_command_flags  # links nothing of torch
+
+    return Libraries.load(source, needs_vec_isa="at::vec::" in source, extra_flags=("-w",))
+
+
+_LOADED: dict[str, Any] = {}
+
+
+@contextmanager
+def trust_cpuid() -> Iterator[None]:
+    """Skip Inductor's test compile for vector instructions, which takes seconds; trust cpuid."""
+    from torch._inductor import config
+
+    with config.patch(compile_threads=1):
+        from torch._inductor import async_compile, cpu_vec_isa  # noqa: F401 (would start compiler processes otherwise)
+
+    base = {"AVX512": cpu_vec_isa.VecAVX512, "AVX2": cpu_vec_isa.VecAVX2}.get(torch.backends.cpu.get_cpu_capability())
+    if base is None:
+        yield
+        return
+
+    class Trusted(base):
+        def __bool__(self) -> bool:
+            return True
+
+    with _replaced(cpu_vec_isa, "valid_vec_isa_list", lambda: [Trusted()]):
+        yield
+
+
+@contextmanager
+def _replaced(owner: Any, name: str, value: Any) -> Iterator[None]:
+    """Set an attribute that must exist for as long as the block runs."""
+    before = vars(owner)[name]
+    setattr(owner, name, value)
+    try:
+        yield
+    finally:
+        setattr(owner, name, before)

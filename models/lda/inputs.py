@@ -1,0 +1,141 @@
+"""What users pass in, checked: counts of words in whatever holds them, and the options of the models."""
+
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.fx.experimental.proxy_tensor import disable_proxy_modes_tracing
+
+from .._shared.cache import remembered
+from .corpus import Corpus, blocks, chunks
+
+
+def as_counts(x: Any) -> Tensor:
+    """Bring counts to a tensor that the models and methods take.
+
+    Parameters
+    ----------
+    x : Tensor, ndarray, or SciPy sparse matrix or array; shape (n, v)
+        How often each document has each word.
+
+    Returns
+    -------
+    Tensor, shape (n, v)
+        In x's floating-point type, or float64 for whole numbers. Sparse (COO) if ``x`` is sparse.
+
+    Raises
+    ------
+    ValueError
+        If ``x`` is of another kind, or not a matrix.
+    """
+    if hasattr(x, "tocoo"):  # SciPy's
+        coo = x.tocoo()
+        index = torch.as_tensor(np.stack([coo.row, coo.col]).astype(np.int64))
+        x = torch.sparse_coo_tensor(index, torch.as_tensor(coo.data), coo.shape, check_invariants=False)
+    elif isinstance(x, np.ndarray):
+        x = torch.as_tensor(x)
+    if not isinstance(x, Tensor) or x.dim() != 2:
+        shape = f" of shape {tuple(x.shape)}" if hasattr(x, "shape") else ""
+        raise ValueError(f"lda: counts must be a matrix of documents by words, got {type(x).__name__}{shape}")
+    if x.layout not in (torch.strided, torch.sparse_coo):
+        x = x.to_sparse_coo()
+    if x.layout == torch.sparse_coo:
+        x = x.coalesce()
+    return x if x.is_floating_point() else x.double()
+
+
+@remembered
+def read(x: Any) -> Corpus:
+    """Return the nonzero entries of a corpus; the same corpus if it has been read already.
+
+    Raises
+    ------
+    ValueError
+        As `as_counts` and `check_counts`.
+    """
+    if isinstance(x, Corpus):
+        return x
+    with disable_proxy_modes_tracing():  # under a tracer, what is read is a constant of the graph
+        corpus = _entries(as_counts(x))
+        _check(corpus)
+    return corpus
+
+
+def prepare(x: Any) -> tuple[Corpus]:
+    """Read the data once per fit, for `Steps` and `GibbsSteps`."""
+    return (read(x),)
+
+
+def check_counts(x: Any, columns: Sequence[str] | None = None) -> None:
+    """Raise ValueError, naming document and word, unless every entry is a whole number from zero up.
+
+    Parameters
+    ----------
+    x : Tensor, ndarray, or SciPy sparse matrix or array; shape (n, v)
+    columns : sequence of str, optional
+        The vocabulary, for the message; default: numbers from 0.
+    """
+    _check(_entries(as_counts(x)), columns)
+
+
+def check_options(num_topics: int, alpha: float, eta: float = 1.0) -> None:
+    """Raise ValueError unless there is a topic and both concentrations are positive."""
+    if num_topics < 1:
+        raise ValueError(f"lda: num_topics must be at least 1, got {num_topics}")
+    for name, value in (("alpha", alpha), ("eta", eta)):
+        if not value > 0:
+            raise ValueError(f"lda: {name} must be positive, got {value}")
+
+
+def warn_of_gaps(corpus: Corpus) -> None:
+    """Warn of empty documents and unused words, for which the posterior is the prior."""
+    empty, unused = (
+        int((index.bincount(minlength=size) == 0).sum())
+        for index, size in ((corpus.document, corpus.num_rows), (corpus.word, corpus.num_features))
+    )
+    if empty or unused:
+        warnings.warn(
+            f"lda: {empty} of {corpus.num_rows} documents are empty and {unused} of {corpus.num_features} words are "
+            "unused: for these the fit returns the prior",
+            stacklevel=2,
+        )
+
+
+def _entries(x: Tensor) -> Corpus:
+    if x.layout == torch.sparse_coo:
+        nonzero = x.values() != 0
+        (document, word), counts = x.indices()[:, nonzero], x.values()[nonzero]
+        dtype = _index_type(*x.shape, len(counts))
+        return Corpus(document.to(dtype), word.to(dtype), counts, *x.shape)
+    x = x.detach()
+    total = int(x.count_nonzero())
+    document, word = (torch.empty(total, dtype=_index_type(*x.shape, total), device=x.device) for _ in range(2))
+    counts, end = x.new_empty(total), 0
+    for rows in chunks(len(x), 8 * max(1, x.shape[1])):
+        index = x[rows].nonzero(as_tuple=True)
+        here = slice(end, end := end + len(index[0]))
+        document[here], word[here], counts[here] = index[0] + rows.start, index[1], x[rows][index]
+    return Corpus(document, word, counts, *x.shape)
+
+
+def _index_type(*sizes: int) -> torch.dtype:
+    return torch.int32 if max(sizes) < 2**31 else torch.int64
+
+
+def _check(corpus: Corpus, columns: Sequence[str] | None = None) -> None:
+    for entries in blocks(len(corpus.counts), 1):
+        counts = corpus.counts[entries]
+        wrong = ~((counts >= 0) & (counts % 1 == 0))
+        if wrong.any():
+            first = entries.start + int(wrong.nonzero()[0])
+            row, column = int(corpus.document[first]), int(corpus.word[first])
+            name = column if columns is None else repr(columns[column])
+            raise ValueError(
+                f"lda: document {row}, word {name} has {float(corpus.counts[first]):g}, "
+                "but counts are whole numbers from zero up"
+            )
+    if not corpus.num_features:
+        raise ValueError("lda: the corpus has no words")

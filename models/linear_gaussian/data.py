@@ -1,0 +1,50 @@
+"""Checks of options and data, and simulated data, of the linear Gaussian models."""
+
+import torch
+from torch import Tensor
+
+
+def check(name: str, latent_dim: int, num_features: int, prior_scale: float = 1.0) -> None:
+    """Raise ValueError for options impossible with so many columns; the sentence begins with ``name``."""
+    if not 1 <= latent_dim < num_features:
+        raise ValueError(
+            f"{name}: latent_dim must lie between 1 and one less than the number of columns, {num_features}; "
+            f"got {latent_dim}"
+        )
+    if not prior_scale > 0:
+        raise ValueError(f"{name}: prior_scale must be positive, got {prior_scale}")
+
+
+def check_columns(x: Tensor) -> None:
+    """Raise ValueError for a constant column, whose own noise variance would run to zero.
+
+    For the start of a fit: a batch of rows may well have a constant column.
+    """
+    constant = (x == x[0]).all(0)
+    if constant.any():
+        raise ValueError(f"factor_analysis: column {int(constant.nonzero()[0])} is constant: leave it out")
+
+
+def rows_and_columns(name: str, x: Tensor | None, num_rows: int | None, num_features: int | None) -> tuple[int, int]:
+    """Return the size of the data, given or to be drawn; ValueError if neither is known."""
+    if x is not None:
+        return x.shape[0], x.shape[1]
+    if num_rows is None or num_features is None:
+        raise ValueError(f"{name}: to draw data, give num_rows= and num_features=")
+    return num_rows, num_features
+
+
+def simulate(
+    num_rows: int, latent_dim: int, num_features: int, seed: int, *, shared_noise: bool
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """Return rows and the random parameters behind them; see `ppca.simulate`."""
+    generator = torch.Generator().manual_seed(seed)
+
+    def normal(*shape: int) -> Tensor:
+        return torch.randn(*shape, generator=generator, dtype=torch.float64)
+
+    W, loc, z = normal(num_features, latent_dim), normal(num_features), normal(num_rows, latent_dim)
+    shape = [] if shared_noise else [num_features]
+    noise = 0.1 + 0.9 * torch.rand(shape, generator=generator, dtype=torch.float64)
+    x = loc + z @ W.mT + noise.sqrt() * normal(num_rows, num_features)
+    return x, {"W": W, "loc": loc, "noise_variance": noise, "z": z}

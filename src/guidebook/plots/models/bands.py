@@ -1,0 +1,61 @@
+"""Posterior means with 90 % intervals, one line per column of the data."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from ..style import INK, style
+
+MOST_COLUMNS = 40  # drawn as lines of text
+
+
+class Band(NamedTuple):
+    """Posterior mean and the ends of the central 90 % of draws, arrays of one shape."""
+
+    mean: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+
+
+def band(draws: Tensor) -> Band:
+    """Summarise draws shaped (chain, draw, …)."""
+    flat = draws.flatten(0, 1).numpy()
+    low, high = np.quantile(flat, [0.05, 0.95], axis=0)
+    return Band(flat.mean(0), low, high)
+
+
+def column_names(width: int, columns: Sequence[str] | None) -> Sequence[str]:
+    """Return the columns' names, or numbers if they are not given."""
+    return columns if columns is not None and len(columns) == width else [f"column {i}" for i in range(width)]
+
+
+def plot_bands(
+    shown: Band,
+    columns: Sequence[str],
+    series: Sequence[tuple[str, str]],
+    quantity: str,
+    limits: tuple[float, float],
+    width: float,
+) -> Figure:
+    """Plot dots and 90 % intervals: one line per column of the data, one (label, colour) per series."""
+    places = np.arange(len(columns))
+    step = min(0.7 / len(series), 0.16)
+    with style():
+        figure = Figure(figsize=(width, 1.1 + (0.2 + 0.03 * len(series)) * len(columns)))
+        ax = figure.subplots()
+        for i, (label, colour) in enumerate(series):
+            row = places + step * (i - (len(series) - 1) / 2)
+            ax.hlines(row, shown.low[i], shown.high[i], color=colour, linewidth=1.6, alpha=0.45)
+            ax.plot(shown.mean[i], row, "o", markersize=3.6, markeredgewidth=0, color=colour, label=label)
+        ax.set_yticks(places, [name if len(name) <= 28 else name[:27] + "…" for name in columns])
+        ax.set_ylim(len(columns) - 0.4, -0.6)
+        ax.set_xlim(*limits)
+        ax.tick_params(axis="y", length=0, labelcolor=INK)
+        ax.grid(axis="y", color="#e6eaee", linewidth=0.6)
+        ax.set_axisbelow(True)
+        ax.set_xlabel(quantity)
+        figure.legend(loc="outside lower center", ncols=int(width / 1.3))
+    return figure

@@ -1,0 +1,54 @@
+"""Factor models: how much of each column the factors explain."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from torch import Tensor
+
+from ...inference.compare import Comparison
+from ...inference.posterior import Posterior
+from ..section import Section
+from ..style import REFERENCE_LINE, looks, to_svg
+from .bands import MOST_COLUMNS, Band, band, column_names, plot_bands
+
+
+def sections(comparison: Comparison, x: Tensor | None, columns: Sequence[str] | None) -> list[Section]:
+    """Show each column's share of variance explained, all posteriors side by side, the largest shares at the top."""
+    found = shares(comparison.posteriors)
+    if not found:
+        return []
+    first = next(iter(found.values())).mean
+    order = np.argsort(-first, kind="stable")[:MOST_COLUMNS]
+    names = column_names(len(first), columns)
+    joined = Band(*(np.stack([getattr(values, part)[order] for values in found.values()]) for part in Band._fields))
+    colours = {name: look.colour for name, look in looks(comparison).items()} | {comparison.reference: REFERENCE_LINE}
+    figure = plot_bands(
+        joined,
+        [str(names[i]) for i in order.tolist()],
+        [(name, colours[name]) for name in found],
+        "share of the column's variance explained by the factors",
+        (-0.02, 1.02),
+        5.2,
+    )
+    text = (
+        "Share of each column's variance that the factors explain; the rest is noise. Dots are posterior means, bars "
+        "hold 90 % of the posterior; point estimates have no bars. Rotating the factors does not change the "
+        "likelihood, so loadings cannot be compared directly; these shares can."
+    )
+    svg = to_svg(figure, f"Shares of variance explained under {', '.join(found)}", "shares")
+    return [Section("What the factors explain", text, [svg], wide=True)]
+
+
+def shares(posteriors: Mapping[str, Posterior]) -> dict[str, Band]:
+    """Return each column's share of variance explained, diag(W Wᵀ) / diag(W Wᵀ + ψ), which no rotation changes.
+
+    Posteriors without draws of ``W`` and ``noise_variance`` are left out.
+    """
+    found = {}
+    for name, posterior in posteriors.items():
+        if {"W", "noise_variance"} <= posterior.draws.keys():
+            signal = posterior.draws["W"].detach().cpu().double().square().sum(-1)
+            noise = posterior.draws["noise_variance"].detach().cpu().double()
+            noise = noise if noise.dim() == 3 else noise.unsqueeze(-1)  # one per column, or one for all
+            found[name] = band(signal / (signal + noise))
+    return found

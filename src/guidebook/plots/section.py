@@ -1,0 +1,25 @@
+"""The parts of a report's page: sections with figures and tables."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from markupsafe import Markup
+
+
+class Table(NamedTuple):
+    """A table of text, whose first column holds row headings. With a ``summary`` it is folded away under it."""
+
+    columns: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    summary: str = ""
+
+
+class Section(NamedTuple):
+    """A heading, how to read what follows, and figures (side by side unless ``wide``) and tables."""
+
+    title: str
+    text: str
+    figures: Sequence[Markup] = ()
+    tables: Sequence[Table] = ()
+    legend: bool = False
+    wide: bool = False
