@@ -27,24 +27,9 @@ from .translate import as_jax, knows
 
 
 def xla_chains(
-    model: Callable,
-    data: tuple,
-    options: ChainOptions,
-    target_accept: float,
-    dense_mass: bool | None,
+    model: Callable, data: tuple, options: ChainOptions, target_accept: float, dense_mass: bool | None
 ) -> Chains:
-    """Run NUTS; options as for `nuts`.
-
-    Returns
-    -------
-    Chains
-        ``sample_stats`` are those of `hamiltonian_chains`, ``energy`` (nats) and ``tree_depth``.
-
-    Raises
-    ------
-    CannotCompile
-        If the model cannot be translated, or the translation disagrees with it.
-    """
+    """Run NUTS as `hamiltonian_chains` does; ``sample_stats`` also have ``energy`` (nats) and ``tree_depth``."""
     seeds = options.seeds()
     data, kind = on_device(data, options.device)
     platform = _platform(kind)
