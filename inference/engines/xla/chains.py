@@ -29,7 +29,10 @@ from .translate import as_jax, knows
 def xla_chains(
     model: Callable, data: tuple, options: ChainOptions, target_accept: float, dense_mass: bool | None
 ) -> Chains:
-    """Run NUTS as `hamiltonian_chains` does; ``sample_stats`` also have ``energy`` (nats) and ``tree_depth``."""
+    """Run NUTS as `hamiltonian_chains` does; ``sample_stats`` also have ``energy`` (nats) and ``tree_depth``.
+
+    `CannotCompile` if the model cannot be translated, or the translation disagrees with it.
+    """
     seeds = options.seeds()
     data, kind = on_device(data, options.device)
     platform = _platform(kind)

@@ -15,7 +15,7 @@ from ..graph import dependent, is_operation
 from .table import TABLE
 
 MAX_MASK = 100_000  # entries of a mask that is compiled into the program
-# Overloads that a table's entry for the default serves too, unless they have an entry of their own.
+# Overloads that share the entry of the default, unless the table has one for them.
 SHARED = {"default", "Tensor", "Tensor_mode", "Tensor_Scalar", "Tensor_Tensor", "dim", "dims", "dim_int", "dim_IntList"}
 SHARED |= {"Scalar", "Scalar_mode", "Scalar_Other", "Scalar_Self"}
 _STORAGE = ("device", "layout", "memory_format", "non_blocking", "pin_memory")  # arguments that JAX has no need of
