@@ -32,21 +32,9 @@ class CannotCompile(Exception):  # noqa: N818 (the caller takes another way)
 def traced(potential: Potential, at: Params, num_checks: int = 3, *, gradient: bool = True) -> Potential | None:
     """Return the same potential on a graph, differentiable as the eager one; None if it cannot be traced.
 
-    Parameters
-    ----------
-    potential : callable
-        Unconstrained parameters by site → negative log density, a scalar; draws no random numbers.
-    at : dict of Tensor
-        A point of finite density, where the graph is recorded.
-    num_checks : int
-        Points, ``at`` and ones near it, at which value and gradient must equal the eager ones.
-    gradient : bool
-        Whether the graph includes the gradient. Without it a call costs less than half and cannot be differentiated.
-
-    Returns
-    -------
-    callable or None
-        None if the model branches on a drawn value, or the graph disagrees with it.
+    The potential maps unconstrained parameters by site to a negative log density, a scalar; it draws no random numbers.
+    It is recorded at a point of finite density; there, and at points near it, value and gradient must equal the eager
+    ones. Without the gradient a call costs less than half and cannot be differentiated.
     """
     names = list(at)
 
@@ -95,21 +83,10 @@ def traced(potential: Potential, at: Params, num_checks: int = 3, *, gradient: b
 
 
 def functional(function: Callable[[Tensor], Tensor], at: Tensor, known: Callable[[Any], bool]) -> GraphModule:
-    """Return a function of one tensor as a graph of known operations that write nothing in place.
+    """Return a function of one tensor, which draws no random numbers, as a graph that writes nothing in place.
 
-    Parameters
-    ----------
-    function : callable
-        Draws no random numbers.
-    at : Tensor
-        Where it is recorded.
-    known : callable
-        Whether an operation on the tensor may stay whole; torch's core decompositions are tried on the others.
-
-    Raises
-    ------
-    CannotCompile
-        If the function branches on a value, or an operation is unknown even when decomposed.
+    Operations that are not ``known`` are decomposed by torch's core rules; `CannotCompile` if that is not enough, or if
+    the function branches on a value.
     """
     with _quietly():
         try:

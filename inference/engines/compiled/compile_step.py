@@ -18,19 +18,37 @@ from torch import Tensor
 from torch.fx import Graph, GraphModule, Node
 from torch.fx.experimental.proxy_tensor import make_fx
 
-from ...optim.minibatch import RowIndex
+from ...optim.minibatch import RowIndex, gather
 from ...optim.rules import Rule
 from ..graph import CannotCompile
 from .cpp_loop import CppLoop
 from .cuda_loop import CudaGraphLoop
 from .functionalise import PureStep, close, sample_noise
 from .inductor import compile_graph, kernels_of, trust_cpuid
-from .python_loop import PythonLoop
 from .small_matrices import Unsupported
 
 aten = torch.ops.aten
 SMALL = 4096  # numbers in a step's largest tensor; vector instructions cost more than they save below
 COMPILERS = ("g++", "clang++", "c++")
+
+
+class PythonLoop:
+    """Take steps in a row, one call each: for a step that neither a C++ loop nor a CUDA graph can take."""
+
+    def __init__(self, step: Callable, inputs: Sequence[Tensor], states: int, streams: Sequence[int]) -> None:
+        self.state = list(inputs[:states])
+        self._step, self._inputs, self._streams = step, list(inputs), streams
+
+    def run(self, streams: Sequence[Tensor | RowIndex]) -> Tensor:
+        """Take one step per row of the streams; returns the losses (step,)."""
+        losses = []
+        for rows in zip(*map(gather, streams), strict=True):
+            for position, row in zip(self._streams, rows, strict=True):
+                self._inputs[position] = row
+            loss, *self.state = self._step(*self.state, *self._inputs[len(self.state) :])
+            losses.append(loss)
+        return torch.stack(losses)
+
 
 Loop = CppLoop | CudaGraphLoop | PythonLoop
 
@@ -41,28 +59,11 @@ def no_compiler() -> str:
 
 
 def compile_step(step: PureStep, rule: Rule, leaves: Sequence[Tensor], batch: Sequence[Tensor]) -> Loop:
-    """Compile a step.
+    """Compile a step with the rule's update; ``batch`` holds examples of the data that change.
 
-    Parameters
-    ----------
-    step : PureStep
-    rule : Rule
-    leaves : sequence of Tensor
-        The unconstrained parameters.
-    batch : sequence of Tensor
-        Examples of the data that change.
-
-    Returns
-    -------
-    CppLoop, CudaGraphLoop or PythonLoop
-        At its start. Its state is (parameters (p,), average (p,), memory … (p,)), with all parameters in one vector.
-        Its streams are (schedule, normal noise, uniform noise, changing data …). A row of the schedule is the rule's
-        numbers, and the weight of the step's parameters in the average.
-
-    Raises
-    ------
-    CannotCompile
-        If Inductor fails, or its code disagrees with the graph.
+    The loop's state is (parameters (p,), average (p,), memory … (p,)), with all parameters in one vector. Its streams
+    are (schedule, normal noise, uniform noise, changing data …). A row of the schedule is the rule's numbers, and the
+    weight of the step's parameters in the average.
     """
     vector = torch.cat([leaf.detach().reshape(-1) for leaf in leaves])
     memory = [torch.zeros_like(vector) for _ in range(rule.states)]

@@ -13,10 +13,7 @@ WARM_UP = 3  # calls before the captured one: kernels choose their settings, lib
 def cuda_graph(body: Callable[[], None], device: torch.device) -> Callable[[], None]:
     """Capture the kernels that a function launches; returns a function that launches them all at once.
 
-    Raises
-    ------
-    RuntimeError
-        If it does something that cannot be captured, such as waiting for the device.
+    A function that does something that cannot be captured, such as waiting for the device, is a RuntimeError.
     """
     with torch.cuda.device(device):
         side = torch.cuda.Stream()
@@ -35,34 +32,16 @@ class CudaGraphLoop:
     """Take steps in a row, as `CppLoop` does on a CPU.
 
     The inputs of a block of steps lie on the device, and so does the number of the step: the graph selects its rows,
-    stores its loss and increments the number.
-
-    Parameters
-    ----------
-    step : callable
-        The compiled step.
-    inputs : sequence of Tensor
-        Its arguments: the state, then the rest.
-    states : int
-        How many of the arguments are the state, which a step returns after its loss.
-    streams : sequence of int
-        Positions of the arguments that change from step to step.
-    capture : callable
-        `cuda_graph`, or a stand-in for it.
-
-    Raises
-    ------
-    RuntimeError
-        If the step cannot be captured.
+    stores its loss and increments the number. ``capture`` is `cuda_graph`, or a stand-in for it.
     """
 
     def __init__(
         self,
-        step: Callable[..., Sequence[Tensor]],
+        step: Callable,
         inputs: Sequence[Tensor],
         states: int,
         streams: Sequence[int],
-        capture: Callable[[Callable[[], None], torch.device], Callable[[], None]] = cuda_graph,
+        capture: Callable = cuda_graph,
     ) -> None:
         self.state = [value.clone() for value in inputs[:states]]
         self._step, self._rest, self._streams = step, list(inputs[states:]), [at - states for at in streams]

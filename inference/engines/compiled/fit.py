@@ -36,38 +36,11 @@ def fit_compiled(
     num_steps: int,
     bar: Progress,
 ) -> Tensor:
-    """Take gradient steps as the eager loop of `svi` does; leaves the average of the last iterates in ``leaves``.
+    """Take gradient steps as the eager loop of `svi` does; return the losses (num_steps,), in nats.
 
-    Parameters
-    ----------
-    loss : pyro.infer.ELBO or callable
-        The same at every call.
-    model, guide : callable
-        Their parameters exist already.
-    leaves : sequence of Tensor
-        Unconstrained parameters, of one dtype and on one device.
-    data : tuple
-        Arguments of model and guide.
-    stream : Batches or None
-        Minibatches; None if every step uses ``data``.
-    optim : type
-        One of `RULES`.
-    lr : float
-        Initial step size, as for `svi`.
-    num_steps : int
-    bar : Progress
-
-    Returns
-    -------
-    Tensor, shape (num_steps,)
-        The losses, in nats.
-
-    Raises
-    ------
-    CannotCompile
-        If the step cannot be recorded or compiled; nothing has changed then.
-    FloatingPointError
-        If a loss is not finite; ``leaves`` hold the parameters of a step shortly before.
+    The parameters exist already; ``leaves``, the unconstrained ones, get the average of the last iterates. Without a
+    ``stream`` of minibatches every step uses ``data``. After a `CannotCompile` nothing has changed; after a
+    FloatingPointError, for a loss that is not finite, ``leaves`` hold the parameters of a step shortly before.
     """
     if missing := no_compiler():
         raise CannotCompile(missing)

@@ -28,13 +28,8 @@ _RESHAPES = {aten.view.default, aten._unsafe_view.default, aten.reshape.default,
 class PureStep(NamedTuple):
     """A step without Pyro, noise or data in it.
 
-    Attributes
-    ----------
-    graph : GraphModule
-        (leaves …, changing data …, normal noise, uniform noise, constants …) → (loss, gradients …).
-    constants : list of Tensor
-    noise : tuple of int
-        How many standard normal and how many uniform numbers a step uses.
+    The graph is (leaves …, changing data …, normal noise, uniform noise, constants …) → (loss, gradients …); ``noise``
+    says how many standard normal and how many uniform numbers a step uses.
     """
 
     graph: GraphModule
@@ -43,13 +38,7 @@ class PureStep(NamedTuple):
 
 
 def functionalise(graph: GraphModule, inputs: Sequence[Tensor]) -> PureStep:
-    """Rewrite a graph that `trace_step` recorded at ``inputs``.
-
-    Raises
-    ------
-    CannotCompile
-        If that changes its results.
-    """
+    """Rewrite a graph that `trace_step` recorded at ``inputs``; `CannotCompile` if that changes its results."""
     noise = _noise_as_input(graph.graph)
     for node in graph.graph.nodes:
         if node.target is aten.view.default:

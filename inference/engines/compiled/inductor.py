@@ -23,12 +23,7 @@ _HARMLESS = ("assert_size_stride", "assert_alignment", "reinterpret_tensor")
 class Kernel:
     """A C++ function that Inductor generated, compiled on its first call unless a loop includes its source.
 
-    Parameters
-    ----------
-    kinds : list of str
-        C++ types of its arguments.
-    code : str
-        Source, with the function ``kernel``.
+    ``kinds`` are the C++ types of its arguments; in ``code`` its name is ``kernel``.
     """
 
     def __init__(self, kinds: list[str], code: str) -> None:
@@ -54,21 +49,9 @@ class Kernel:
 def compile_graph(
     graph: GraphModule, examples: list[Any], *, scalar: bool
 ) -> tuple[Callable[..., Sequence[Tensor]], ModuleType | None]:
-    """Compile a graph.
+    """Compile a graph for arguments shaped like the examples, without vector instructions if ``scalar``.
 
-    Parameters
-    ----------
-    graph : GraphModule
-    examples : list of Tensor
-        Its arguments; the result serves others of the same shapes.
-    scalar : bool
-        Whether to use no vector instructions.
-
-    Returns
-    -------
-    run : callable
-    program : ModuleType or None
-        The module that Inductor generated, new or from its cache; None if there is not exactly one.
+    With it comes the module that Inductor generated, new or from its cache; None if there is not exactly one.
     """
     from torch._inductor import config, standalone_compile
     from torch._inductor.async_compile import AsyncCompile
@@ -96,25 +79,13 @@ def kernels_of(program: ModuleType) -> dict[str, Kernel]:
 
 
 def call_with(program: ModuleType, names: dict[str, Any], inputs: Sequence[Tensor]) -> Sequence[Tensor]:
-    """Call a generated program so that it sees ``names`` in place of its module's, and no other that computes.
-
-    Raises
-    ------
-    NameError
-        If the program uses a name that is not among them.
-    """
+    """Call a program so that it sees ``names`` for its module's; NameError if it computes with any other."""
     allowed = {name: getattr(program, name) for name in _HARMLESS}
     return FunctionType(program.Runner.call.__code__, allowed | names)(None, list(inputs))
 
 
 def load_cpp(source: str) -> Any:
-    """Compile C++ to a shared library, or load it from torch's cache on disk; returns it.
-
-    Raises
-    ------
-    RuntimeError
-        If the compiler rejects it.
-    """
+    """Compile C++ to a shared library, or load it from torch's cache on disk; returns it."""
     from torch._inductor.codecache import CppCodeCache, CppPythonBindingsCodeCache
 
     class Libraries(CppCodeCache):

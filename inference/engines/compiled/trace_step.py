@@ -29,30 +29,10 @@ _ANSWERS = {"pyro.util": False, "pyro.infer.util": True}
 def trace_step(
     loss: Any, model: Callable, guide: Callable, leaves: Sequence[Tensor], samples: Sequence[tuple], rows: list[int]
 ) -> GraphModule:
-    """Record loss and gradient as a graph, and check it against Pyro at the same draws.
+    """Record (unconstrained parameters …, changing arguments …) → (loss, gradients …); check it against Pyro.
 
-    Parameters
-    ----------
-    loss : pyro.infer.ELBO or callable
-        As for `svi`.
-    model, guide : callable
-        Their parameters exist already.
-    leaves : sequence of Tensor
-        Unconstrained parameters of both.
-    samples : sequence of tuple
-        Arguments of model and guide: the graph is recorded at the first and checked at all of them.
-    rows : list of int
-        Positions of the arguments that change from step to step; the others become constants.
-
-    Returns
-    -------
-    GraphModule
-        (leaves …, changing arguments …) → (loss, gradients …). It draws from torch's generator as the eager step does.
-
-    Raises
-    ------
-    CannotCompile
-        If the model or the guide branches on a value, or the graph disagrees with the eager step.
+    The graph is recorded at the first of the ``samples`` of arguments and checked at all of them, at the same draws: it
+    draws from torch's generator as the eager step does. Arguments at positions not in ``rows`` become constants.
     """
 
     def step(*inputs: Tensor) -> tuple[Tensor, ...]:

@@ -30,20 +30,11 @@ OVERSHOOT = 2.0  # after a window, step sizes are sought around this multiple of
 
 
 class Moments(NamedTuple):
-    """Running moments of positions and of gradients, stacked.
+    """Running moments of positions and of gradients, stacked."""
 
-    Attributes
-    ----------
-    number : Array, scalar
-        Draws so far.
-    mean : Array, shape (2, d)
-    spread : Array, shape (2, d, d), or (2, d) for variances alone
-        Sums of products of deviations from the mean.
-    """
-
-    number: Array
-    mean: Array
-    spread: Array
+    number: Array  # draws so far
+    mean: Array  # (2, d)
+    spread: Array  # sums of products of deviations from the mean, (2, d, d), or (2, d) for variances alone
 
 
 class AdaptState(NamedTuple):

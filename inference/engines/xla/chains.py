@@ -27,23 +27,11 @@ from .translate import as_jax, knows
 
 
 def xla_chains(
-    model: Callable,
-    data: tuple,
-    options: ChainOptions,
-    target_accept: float,
-    dense_mass: bool | None,
+    model: Callable, data: tuple, options: ChainOptions, target_accept: float, dense_mass: bool | None
 ) -> Chains:
-    """Run NUTS; options as for `nuts`.
+    """Run NUTS as `hamiltonian_chains` does; ``sample_stats`` also have ``energy`` (nats) and ``tree_depth``.
 
-    Returns
-    -------
-    Chains
-        ``sample_stats`` are those of `hamiltonian_chains`, ``energy`` (nats) and ``tree_depth``.
-
-    Raises
-    ------
-    CannotCompile
-        If the model cannot be translated, or the translation disagrees with it.
+    `CannotCompile` if the model cannot be translated, or the translation disagrees with it.
     """
     seeds = options.seeds()
     data, kind = on_device(data, options.device)

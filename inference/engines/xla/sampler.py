@@ -25,16 +25,7 @@ PROBES = (2, 3, 5)  # iterations between the points where a program is checked
 
 
 class Start(NamedTuple):
-    """Start of a chain.
-
-    Attributes
-    ----------
-    at : ndarray, shape (d,)
-    energy : ndarray, scalar
-        The potential there, in nats.
-    gradient : ndarray, shape (d,)
-    seed : int
-    """
+    """Start of a chain: a place (d,), potential in nats and gradient (d,) there, and the seed."""
 
     at: np.ndarray
     energy: np.ndarray
@@ -43,27 +34,14 @@ class Start(NamedTuple):
 
 
 class Run(NamedTuple):
-    """One chain after warm-up.
+    """One chain after warm-up; arrays have one entry per draw."""
 
-    Attributes
-    ----------
-    draws : ndarray, shape (draw, d)
-    energy : ndarray, shape (draw,)
-        Potential and kinetic energy, in nats, at the end of each trajectory.
-    leapfrogs : ndarray, shape (draw,)
-        Number of leapfrog steps of each trajectory.
-    diverging : ndarray, shape (draw,)
-    step_size : float
-    accept_rate : float
-        Mean acceptance probability.
-    """
-
-    draws: np.ndarray
-    energy: np.ndarray
-    leapfrogs: np.ndarray
+    draws: np.ndarray  # (draw, d)
+    energy: np.ndarray  # potential and kinetic, in nats, at the end of each trajectory
+    leapfrogs: np.ndarray  # steps of each trajectory
     diverging: np.ndarray
     step_size: float
-    accept_rate: float
+    accept_rate: float  # mean acceptance probability
 
 
 class Options(NamedTuple):

@@ -1,8 +1,8 @@
 """ATen operations as functions of JAX arrays: the one place where the two meet, one line per operation.
 
 A function takes the arguments of the operation, except those that say where a result is stored (device, layout and so
-on); its result is cast to the dtype of torch's result. A name without overload stands for the default, tensor and
-scalar overloads. Operations that draw random numbers, or whose result's shape depends on values, do not belong here.
+on); its result is cast to the dtype of torch's result. A name without overload stands for the overloads in
+`translate.SHARED`. Operations that draw random numbers, or whose result's shape depends on values, do not belong here.
 """
 
 import math
@@ -26,22 +26,18 @@ def _scaled(combine: Callable) -> Callable:
     return lambda a, b, alpha=1: combine(a, b if alpha == 1 else alpha * b)
 
 
-def _divide(a: Any, b: Any, rounding_mode: str | None) -> Array:
+def _reduced(reduce: Callable) -> Callable:
+    return lambda a, dims=None, keepdim=False, **dtype: reduce(a, _axes(dims), keepdims=keepdim, **dtype)
+
+
+def _divide(a: Any, b: Any, *, rounding_mode: str | None = None) -> Array:
     quotient = jnp.divide(a, b)
-    return {None: lambda q: q, "floor": jnp.floor, "trunc": jnp.trunc}[rounding_mode](quotient)
+    return quotient if rounding_mode is None else getattr(jnp, rounding_mode)(quotient)
 
 
 def _power(a: Any, exponent: Any) -> Array:
     whole = isinstance(exponent, float) and exponent.is_integer()
     return jnp.power(a, int(exponent) if whole else exponent)  # by multiplication
-
-
-def _log_sigmoid(a: Array) -> tuple[Array, Array]:
-    return -jax.nn.softplus(-a), jnp.zeros(0, a.dtype)
-
-
-def _softplus(a: Array, beta: float = 1, threshold: float = 20) -> Array:
-    return jnp.where(a * beta > threshold, a, jax.nn.softplus(a * beta) / beta)
 
 
 def _elu(a: Array, alpha: float = 1, scale: float = 1, input_scale: float = 1) -> Array:
@@ -60,14 +56,6 @@ def _bce_with_logits(a: Array, target: Any, weight: Any = None, pos_weight: Any 
 def _x_log_y(a: Any, b: Any) -> Array:
     zero = jnp.equal(a, 0) & jnp.less_equal(b, 0)  # torch's gradient is zero here, too
     return jnp.where(zero, 0, a * jnp.log(jnp.where(zero, 1, b)))
-
-
-def _clamp(a: Array, low: Any = None, high: Any = None) -> Array:
-    return jnp.clip(a, low, high)
-
-
-def _nan_to_num(a: Array, nan: float | None = None, posinf: float | None = None, neginf: float | None = None) -> Array:
-    return jnp.nan_to_num(a, nan=nan or 0.0, posinf=posinf, neginf=neginf)
 
 
 def _variance(a: Array, dims: Axes = None, *, correction: float | None = 1, keepdim: bool = False) -> Array:
@@ -115,10 +103,6 @@ def _extreme(index_of: Callable) -> Callable:
     return run
 
 
-def _log_cumulative_sum(a: Array, dim: int) -> Array:
-    return lax.cumlogsumexp(a, dim % a.ndim) if a.ndim else a
-
-
 def _cumulative(scan: Callable) -> Callable:
     return lambda a, dim, dtype=None: scan(a, dim, dtype=dtype) if a.ndim else a
 
@@ -142,10 +126,6 @@ def _squeeze(a: Array, dims: Axes = None) -> Array:
     return jnp.squeeze(a, tuple(dim for dim in dims if a.ndim and a.shape[dim] == 1))
 
 
-def _slice(a: Array, dim: int = 0, start: int | None = None, end: int | None = None, step: int = 1) -> Array:
-    return a[_window(a, dim, slice(start, end, step))]
-
-
 def _window(a: Array, dim: int, part: Any) -> tuple:
     return (slice(None),) * (dim % a.ndim) + (part,)
 
@@ -155,30 +135,6 @@ def _split(a: Array, size: int | Sequence[int], dim: int = 0) -> list[Array]:
     sizes = [min(size, length - at) for at in range(0, length, size)] if isinstance(size, int) else size
     ends = [sum(sizes[: part + 1]) for part in range(len(sizes))]
     return [lax.slice_in_dim(a, end - size, end, axis=dim) for size, end in zip(sizes, ends, strict=True)]
-
-
-def _unbind(a: Array, dim: int = 0) -> list[Array]:
-    return [jnp.take(a, index, dim) for index in range(a.shape[dim])]
-
-
-def _join(parts: Sequence[Array], dim: int = 0) -> Array:
-    return jnp.concatenate([part for part in parts if part.shape != (0,)], dim)  # torch skips these
-
-
-def _flip(a: Array, dims: Sequence[int]) -> Array:
-    return jnp.flip(a, tuple(dims))
-
-
-def _roll(a: Array, shifts: Sequence[int], dims: Sequence[int] = ()) -> Array:
-    return jnp.roll(a, tuple(shifts), tuple(dims)) if dims else jnp.roll(a, shifts[0])
-
-
-def _repeat(a: Array, times: Sequence[int]) -> Array:
-    return jnp.tile(a, times)
-
-
-def _diagonal_of(a: Array, offset: int = 0, dim1: int = 0, dim2: int = 1) -> Array:
-    return jnp.diagonal(a, offset, dim1, dim2)
 
 
 def _places(size: int, offset: int) -> tuple[Array, Array]:
@@ -225,10 +181,6 @@ def _along(a: Array, dim: int, index: Array) -> tuple[Array, ...]:
     return tuple(grid)
 
 
-def _gather(a: Array, dim: int, index: Array, sparse_grad: bool = False) -> Array:
-    return a[_along(a, dim, index)] if a.ndim else a
-
-
 def _scatter(a: Array, dim: int, index: Array, values: Any) -> Array:
     place = _along(a, dim, index)
     return a.at[place].set(values[tuple(map(slice, index.shape))] if jnp.ndim(values) else values)
@@ -236,10 +188,6 @@ def _scatter(a: Array, dim: int, index: Array, values: Any) -> Array:
 
 def _scatter_add(a: Array, dim: int, index: Array, values: Array) -> Array:
     return a.at[_along(a, dim, index)].add(values[tuple(map(slice, index.shape))])
-
-
-def _index_add(a: Array, dim: int, index: Array, source: Array, *, alpha: float = 1) -> Array:
-    return a.at[_window(a, dim, index)].add(source if alpha == 1 else alpha * source)
 
 
 def _product_plus(a: Array, left: Array, right: Array, *, beta: float = 1, alpha: float = 1) -> Array:
@@ -271,14 +219,6 @@ def _cholesky_solve(b: Array, root: Array, upper: bool = False) -> Array:
     return _solve_triangular(higher, _solve_triangular(lower, b, upper=False), upper=True)
 
 
-def _cholesky_inverse(root: Array, upper: bool = False) -> Array:
-    return _cholesky_solve(jnp.broadcast_to(jnp.eye(root.shape[-1], dtype=root.dtype), root.shape), root, upper)
-
-
-def _inverse(a: Array, *, check_errors: bool = False) -> tuple[Array, Array]:
-    return jnp.linalg.inv(a), jnp.zeros(a.shape[:-2], jnp.int32)
-
-
 def _solve(a: Array, b: Array, *, left: bool = True, check_errors: bool = False) -> tuple[Array, None, None, Array]:
     is_vector = b.ndim == a.ndim - 1 and b.shape == a.shape[:-1]
     columns = b[..., None] if is_vector else b
@@ -287,11 +227,6 @@ def _solve(a: Array, b: Array, *, left: bool = True, check_errors: bool = False)
     else:
         solved = jnp.swapaxes(jnp.linalg.solve(jnp.swapaxes(a, -2, -1), jnp.swapaxes(columns, -2, -1)), -2, -1)
     return solved[..., 0] if is_vector else solved, None, None, jnp.zeros(a.shape[:-2], jnp.int32)
-
-
-def _eigh(a: Array, lower: str = "L", compute_v: bool = True) -> tuple[Array, Array]:
-    values, vectors = jnp.linalg.eigh(a, lower, symmetrize_input=False)
-    return values, vectors
 
 
 def _convolution(
@@ -319,140 +254,83 @@ def _convolution(
     return out if bias is None else out + bias.reshape(-1, *(1 for _ in spatial))
 
 
+# Operations of the same name and arguments in jax.numpy, in jax.scipy.special (also as special_…) and in jax.nn.
+_IN_NUMPY = """
+abs acos acosh asin asinh atan atan2 atanh bitwise_and bitwise_not bitwise_or ceil cos cosh dot exp exp2 expm1 floor
+floor_divide fmod full_like hypot isinf isnan log log10 log1p log2 logaddexp logical_and logical_not logical_or max
+maximum min minimum ones_like reciprocal remainder round sign sin sinh sqrt stack tan tanh tril triu trunc zeros_like
+"""
+_IN_SPECIAL = "digamma erf erfc erfinv i0 polygamma"
+_IN_SPECIAL_AS_THERE = "entr i0e log_ndtr ndtri xlog1py zeta"
+_IN_NN = "relu sigmoid silu"
+
 TABLE: dict[str, Callable] = {
+    **{name: getattr(jnp, name) for name in _IN_NUMPY.split()},
+    **{name: getattr(special, name) for name in _IN_SPECIAL.split()},
+    **{f"special_{name}": getattr(special, name) for name in _IN_SPECIAL_AS_THERE.split()},
+    **{name: getattr(jax.nn, name) for name in _IN_NN.split()},
+    **dict.fromkeys(("addmm", "addmv", "baddbmm"), _product_plus),
+    **dict.fromkeys(("bmm", "mm", "mv"), jnp.matmul),
     # one argument
-    "abs": jnp.abs,
-    "acos": jnp.arccos,
-    "acosh": jnp.arccosh,
-    "asin": jnp.arcsin,
-    "asinh": jnp.arcsinh,
-    "atan": jnp.arctan,
-    "atanh": jnp.arctanh,
-    "bitwise_not": jnp.bitwise_not,
-    "ceil": jnp.ceil,
-    "cos": jnp.cos,
-    "cosh": jnp.cosh,
-    "digamma": special.digamma,
     "elu": _elu,
-    "erf": special.erf,
-    "erfc": special.erfc,
-    "erfinv": special.erfinv,
-    "exp": jnp.exp,
-    "exp2": jnp.exp2,
-    "expm1": jnp.expm1,
-    "floor": jnp.floor,
     "frac": lambda a: a - jnp.trunc(a),
     "gelu": lambda a, approximate="none": jax.nn.gelu(a, approximate == "tanh"),
     "hardtanh": lambda a, low=-1, high=1: jnp.clip(a, low, high),
-    "isinf": jnp.isinf,
-    "isnan": jnp.isnan,
     "leaky_relu": lambda a, slope=0.01: jnp.where(a > 0, a, slope * a),
     "lgamma": special.gammaln,
-    "log": jnp.log,
-    "log10": jnp.log10,
-    "log1p": jnp.log1p,
-    "log2": jnp.log2,
-    "log_sigmoid_forward": _log_sigmoid,
-    "logical_not": jnp.logical_not,
+    "log_sigmoid_forward": lambda a: (-jax.nn.softplus(-a), jnp.zeros(0, a.dtype)),
     "logit": lambda a, eps=None: special.logit(a if eps is None else jnp.clip(a, eps, 1 - eps)),
-    "nan_to_num": _nan_to_num,
+    "nan_to_num": lambda a, nan=None, posinf=None, neginf=None: jnp.nan_to_num(a, True, nan or 0.0, posinf, neginf),
     "neg": jnp.negative,
-    "polygamma": special.polygamma,
-    "reciprocal": jnp.reciprocal,
-    "relu": jax.nn.relu,
-    "round": jnp.round,
     "rsqrt": lax.rsqrt,
     "sgn": jnp.sign,
-    "sigmoid": jax.nn.sigmoid,
-    "sign": jnp.sign,
-    "silu": jax.nn.silu,
-    "sin": jnp.sin,
-    "sinh": jnp.sinh,
-    "softplus": _softplus,
-    "special_entr": special.entr,
-    "special_i0e": special.i0e,
-    "special_log_ndtr": special.log_ndtr,
-    "special_ndtri": special.ndtri,
-    "i0": special.i0,
-    "sqrt": jnp.sqrt,
-    "tan": jnp.tan,
-    "tanh": jnp.tanh,
-    "trunc": jnp.trunc,
+    "softplus": lambda a, beta=1, threshold=20: jnp.where(a * beta > threshold, a, jax.nn.softplus(a * beta) / beta),
     # two or three
     "add": _scaled(jnp.add),
     "addcdiv": lambda a, over, under, value=1: a + value * over / under,
     "addcmul": lambda a, left, right, value=1: a + value * left * right,
-    "atan2": jnp.arctan2,
     "binary_cross_entropy_with_logits": _bce_with_logits,
-    "bitwise_and": jnp.bitwise_and,
-    "bitwise_or": jnp.bitwise_or,
-    "clamp": _clamp,
+    "clamp": jnp.clip,
     "clamp_max": jnp.minimum,
     "clamp_min": jnp.maximum,
-    "div": jnp.divide,
-    "div.Scalar_mode": lambda a, b, *, rounding_mode: _divide(a, b, rounding_mode),
-    "div.Tensor_mode": lambda a, b, *, rounding_mode: _divide(a, b, rounding_mode),
+    "div": _divide,
     "eq": jnp.equal,
-    "floor_divide": jnp.floor_divide,
-    "fmod": jnp.fmod,
     "ge": jnp.greater_equal,
     "gt": jnp.greater,
-    "hypot": jnp.hypot,
     "igamma": special.gammainc,
     "igammac": special.gammaincc,
     "le": jnp.less_equal,
     "lerp": lambda a, b, weight: a + weight * (b - a),
-    "logaddexp": jnp.logaddexp,
-    "logical_and": jnp.logical_and,
-    "logical_or": jnp.logical_or,
     "lt": jnp.less,
     "masked_fill": lambda a, mask, value: jnp.where(mask, value, a),
-    "maximum": jnp.maximum,
-    "minimum": jnp.minimum,
     "mul": jnp.multiply,
     "ne": jnp.not_equal,
     "pow": _power,
-    "pow.Tensor_Scalar": _power,
-    "pow.Tensor_Tensor": _power,
-    "remainder": jnp.remainder,
     "rsub": lambda a, b, alpha=1: b - alpha * a,
-    "special_xlog1py": special.xlog1py,
-    "special_zeta": special.zeta,
     "sub": _scaled(jnp.subtract),
     "where.self": jnp.where,
-    "xlogy.Scalar_Other": _x_log_y,
-    "xlogy.Scalar_Self": _x_log_y,
     "xlogy": _x_log_y,
     # reductions and scans
     "_cdist_forward": _distances,
     "_log_softmax": lambda a, dim, half_to_float=False: jax.nn.log_softmax(a, dim),
     "_softmax": lambda a, dim, half_to_float=False: jax.nn.softmax(a, dim),
-    "all": jnp.all,
-    "all.dim": lambda a, dim, keepdim=False: jnp.all(a, dim, keepdims=keepdim),
-    "all.dims": lambda a, dims=None, keepdim=False: jnp.all(a, _axes(dims), keepdims=keepdim),
-    "amax": lambda a, dims=None, keepdim=False: jnp.max(a, _axes(dims), keepdims=keepdim),
-    "amin": lambda a, dims=None, keepdim=False: jnp.min(a, _axes(dims), keepdims=keepdim),
-    "any": jnp.any,
-    "any.dim": lambda a, dim, keepdim=False: jnp.any(a, dim, keepdims=keepdim),
-    "any.dims": lambda a, dims=None, keepdim=False: jnp.any(a, _axes(dims), keepdims=keepdim),
+    "all": _reduced(jnp.all),
+    "amax": _reduced(jnp.max),
+    "amin": _reduced(jnp.min),
+    "any": _reduced(jnp.any),
     "cumprod": _cumulative(jnp.cumprod),
     "cumsum": _cumulative(jnp.cumsum),
     "linalg_vector_norm": _norm,
-    "logcumsumexp": _log_cumulative_sum,
-    "logsumexp": lambda a, dims, keepdim=False: special.logsumexp(a, _axes(dims), keepdims=keepdim),
-    "max": jnp.max,
+    "logcumsumexp": lambda a, dim: lax.cumlogsumexp(a, dim % a.ndim) if a.ndim else a,
+    "logsumexp": _reduced(special.logsumexp),
     "max.dim": _extreme(jnp.argmax),
-    "mean": lambda a, *, dtype=None: jnp.mean(a, dtype=dtype),
-    "mean.dim": lambda a, dims, keepdim=False, *, dtype=None: jnp.mean(a, _axes(dims), dtype, keepdims=keepdim),
-    "min": jnp.min,
+    "mean": _reduced(jnp.mean),
     "min.dim": _extreme(jnp.argmin),
     "native_layer_norm": _layer_norm,
-    "prod": lambda a, *, dtype=None: jnp.prod(a, dtype=dtype),
-    "prod.dim_int": lambda a, dim, keepdim=False, *, dtype=None: jnp.prod(a, dim, dtype, keepdims=keepdim),
+    "prod": _reduced(jnp.prod),
     "sort": _sort,
     "std.correction": lambda *args, **options: jnp.sqrt(_variance(*args, **options)),
-    "sum": lambda a, *, dtype=None: jnp.sum(a, dtype=dtype),
-    "sum.dim_IntList": lambda a, dims, keepdim=False, *, dtype=None: jnp.sum(a, _axes(dims), dtype, keepdims=keepdim),
+    "sum": _reduced(jnp.sum),
     "topk": _top,
     "var.correction": _variance,
     "var_mean.correction": lambda a, dims=None, *, correction=1, keepdim=False: (
@@ -463,79 +341,66 @@ TABLE: dict[str, Callable] = {
     "_to_copy": lambda a, dtype=None: a,  # every result is cast to its dtype
     "_unsafe_view": jnp.reshape,
     "alias": lambda a: a,
-    "cat": _join,
+    "cat": lambda parts, dim=0: jnp.concatenate([part for part in parts if part.shape != (0,)], dim),  # as in torch
     "clone": lambda a: a,
     "constant_pad_nd": _padded,
     "copy": lambda a, b: jnp.broadcast_to(b, a.shape),
     "detach": lax.stop_gradient,
     "diag_embed": _diagonal_embedded,
-    "diagonal": _diagonal_of,
+    "diagonal": jnp.diagonal,
     "diagonal_scatter": _diagonal_replaced,
     "embedding": lambda weight, index, *_: weight[index],
     "expand": _expand,
-    "flip": _flip,
-    "gather": _gather,
+    "flip": lambda a, dims: jnp.flip(a, tuple(dims)),
+    "gather": lambda a, dim, index, sparse_grad=False: a[_along(a, dim, index)] if a.ndim else a,
     "index": lambda a, indices: a[_at(indices)],
-    "index_add": _index_add,
+    "index_add": lambda a, dim, index, source, *, alpha=1: a.at[_window(a, dim, index)].add(alpha * source),
     "index_put": _put,
     "index_select": lambda a, dim, index: jnp.take(a, index, dim),
     "permute": lambda a, dims: jnp.transpose(a, tuple(dims)),
-    "repeat": _repeat,
-    "roll": _roll,
+    "repeat": jnp.tile,
+    "roll": lambda a, shifts, dims=(): jnp.roll(a, tuple(shifts), tuple(dims)) if dims else jnp.roll(a, shifts[0]),
     "scatter.src": _scatter,
     "scatter.value": _scatter,
     "scatter_add": _scatter_add,
     "select.int": lambda a, dim, index: a[_window(a, dim, index)],
     "select_scatter": lambda a, part, dim, index: a.at[_window(a, dim, index)].set(part),
-    "slice": _slice,
+    "slice": lambda a, dim=0, start=None, end=None, step=1: a[_window(a, dim, slice(start, end, step))],
     "slice_scatter": lambda a, part, dim=0, start=None, end=None, step=1: a.at[
         _window(a, dim, slice(start, end, step))
     ].set(part),
     "split": _split,
     "split_with_sizes": _split,
     "squeeze": _squeeze,
-    "squeeze.dim": _squeeze,
-    "squeeze.dims": _squeeze,
-    "stack": jnp.stack,
     "t": jnp.transpose,
     "transpose.int": jnp.swapaxes,
-    "tril": jnp.tril,
-    "triu": jnp.triu,
-    "unbind.int": _unbind,
+    "unbind.int": lambda a, dim=0: [jnp.take(a, index, dim) for index in range(a.shape[dim])],
     "unfold": _windows,
     "unsqueeze": jnp.expand_dims,
     "view": jnp.reshape,
     # new tensors, of which only those shaped like another reach the table: the rest are constants
-    "empty_like": lambda a, dtype=None: jnp.zeros_like(a, dtype),
+    "empty_like": jnp.zeros_like,
     "fill": jnp.full_like,
-    "full_like": lambda a, value, dtype=None: jnp.full_like(a, value, dtype),
     "new_empty": lambda a, size, dtype=None: jnp.zeros(size, dtype or a.dtype),
     "new_full": lambda a, size, value, dtype=None: jnp.full(size, value, dtype or a.dtype),
     "new_ones": lambda a, size, dtype=None: jnp.ones(size, dtype or a.dtype),
     "new_zeros": lambda a, size, dtype=None: jnp.zeros(size, dtype or a.dtype),
-    "ones_like": lambda a, dtype=None: jnp.ones_like(a, dtype),
-    "zeros_like": lambda a, dtype=None: jnp.zeros_like(a, dtype),
     # linear algebra
     "_linalg_check_errors": lambda *_, **__: None,
     "_linalg_det": lambda a: (jnp.linalg.det(a), None, None),
-    "_linalg_eigh": _eigh,
+    "_linalg_eigh": lambda a, lower="L", compute_v=True: tuple(jnp.linalg.eigh(a, lower, symmetrize_input=False)),
     "_linalg_slogdet": lambda a: (*jnp.linalg.slogdet(a), None, None),
     "_linalg_solve_ex": _solve,
-    "addmm": _product_plus,
-    "addmv": _product_plus,
-    "baddbmm": _product_plus,
-    "bmm": jnp.matmul,
     "cholesky": lambda a, upper=False: _cholesky(a, upper=upper)[0],
-    "cholesky_inverse": _cholesky_inverse,
+    "cholesky_inverse": lambda root, upper=False: _cholesky_solve(
+        jnp.eye(root.shape[-1], dtype=root.dtype), root, upper
+    ),
     "cholesky_solve": _cholesky_solve,
-    "dot": jnp.dot,
     "linalg_cholesky_ex": _cholesky,
     "linalg_cross": lambda a, b, *, dim=-1: jnp.cross(a, b, axis=dim),
-    "linalg_inv_ex": _inverse,
+    "linalg_inv_ex": lambda a, *, check_errors=False: (jnp.linalg.inv(a), jnp.zeros(a.shape[:-2], jnp.int32)),
     "linalg_matrix_exp": linalg.expm,
     "linalg_solve_triangular": _solve_triangular,
-    "mm": jnp.matmul,
-    "mv": jnp.matmul,
     "triangular_solve": _triangular_solve,
     # networks
     "convolution": _convolution,

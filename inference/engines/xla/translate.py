@@ -15,6 +15,9 @@ from ..graph import dependent, is_operation
 from .table import TABLE
 
 MAX_MASK = 100_000  # entries of a mask that is compiled into the program
+# Overloads that share the entry of the default, unless the table has one for them.
+SHARED = {"default", "Tensor", "Tensor_mode", "Tensor_Scalar", "Tensor_Tensor", "dim", "dims", "dim_int", "dim_IntList"}
+SHARED |= {"Scalar", "Scalar_mode", "Scalar_Other", "Scalar_Self"}
 _STORAGE = ("device", "layout", "memory_format", "non_blocking", "pin_memory")  # arguments that JAX has no need of
 
 
@@ -25,8 +28,9 @@ def knows(operation: Any) -> bool:
 
 def name_of(operation: Any) -> str:
     """Return the name of an operation in `TABLE`: ``exp``, ``mul`` (of ``mul.Tensor``), ``max.dim``."""
-    packet, overload = str(operation).removeprefix("aten.").split(".")
-    return packet if overload in ("default", "Tensor", "Scalar") else f"{packet}.{overload}"
+    name = str(operation).removeprefix("aten.")
+    packet, overload = name.split(".")
+    return packet if overload in SHARED and name not in TABLE else name
 
 
 def as_jax(graph: GraphModule) -> tuple[Callable[..., Array], list[np.ndarray]]:
@@ -35,24 +39,13 @@ def as_jax(graph: GraphModule) -> tuple[Callable[..., Array], list[np.ndarray]]:
     What does not depend on the input is computed here, by torch. A dimension along which a constant does not vary
     gets length one, and single numbers are written into the program; other constants are arguments, so that large
     data are not compiled into it.
-
-    Parameters
-    ----------
-    graph : GraphModule
-        Its operations on the input are in `TABLE`; none writes in place.
-
-    Returns
-    -------
-    function : callable
-        ``function(input, *constants)``, scalar.
-    constants : list of ndarray
     """
     dynamic = dependent(graph)
     fixed = _computed(graph, dynamic)
     arguments: list[np.ndarray] = []
     constants: dict[Node, Callable[[tuple], Any]] = {}
     for node in dict.fromkeys(n for user in graph.graph.nodes if user in dynamic for n in user.all_input_nodes):
-        if node not in dynamic:
+        if node in fixed:
             constants[node] = _constant(fixed[node], arguments)
 
     def run(at: Array, *given: Array) -> Array:
