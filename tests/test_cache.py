@@ -124,6 +124,19 @@ def test_a_constant_of_a_graph_is_remembered() -> None:
     assert total.calls == 1
 
 
+@pytest.mark.parametrize("known", [False, True])
+def test_a_constant_of_a_differentiated_graph_is_remembered(known: bool) -> None:
+    """As in a traced potential; the result is a plain tensor, that lives on when the transforms are gone."""
+    total, x = Total(), torch.ones(3)
+    if known:
+        total.of(x)
+    graph = make_fx(torch.func.grad(lambda value: total.of(x) * value**2))(torch.tensor(2.0))
+    assert float(graph(torch.tensor(5.0))) == 30
+    assert not any("sum" in str(node.target) for node in graph.graph.nodes)
+    assert float(total.of(x) + 1) == 4
+    assert total.calls == 1
+
+
 # Data changed through NumPy's memory between two fits
 
 

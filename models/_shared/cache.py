@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
+from torch._C._functorch import is_functorch_wrapped_tensor
 from torch.utils._python_dispatch import _disable_current_modes
 from torch.utils.weak import WeakTensorKeyDictionary
 
@@ -17,32 +18,32 @@ def remembered(function: Callable[..., R]) -> Callable[..., R]:
     """Remember results of ``function(x, *options)`` by the content of tensor ``x`` and by the options.
 
     A result is dropped with its tensor, and worked out again if the numbers have changed in any way: in place, through
-    NumPy's memory, or by ``x.data``. Never remembered are tensors that are traced, vectorised or differentiated.
-    Options must be hashable.
+    NumPy's memory, or by ``x.data``. Never remembered are tensors that are traced, vectorised or differentiated; a
+    constant beside them is. Options must be hashable.
     """
     memory = WeakTensorKeyDictionary()
 
     @functools.wraps(function)
     def call(x: Any, *options: Any) -> R:
-        if type(x) is not Tensor or x.layout is not torch.strided or x.requires_grad or _is_traced(x):
+        if type(x) is not Tensor or x.layout is not torch.strided or x.requires_grad or _is_transformed(x):
             return function(x, *options)
-        try:
+        with torch._C._DisableFuncTorch(), _disable_current_modes():  # also where a graph is recorded beside x
             content = _checksum(x)
-        except RuntimeError:  # no numbers of its own: under torch.vmap, torch.func.grad or a fake tensor mode
-            return function(x, *options)
-        known = memory.get(x)
-        if known is None or known[0] != content:
-            known = memory[x] = (content, {})
-        results = known[1]
-        if options not in results:
-            results[options] = function(x, *options)
+            known = memory.get(x)
+            if known is None or known[0] != content:
+                known = memory[x] = (content, {})
+            results = known[1]
+            if options not in results:
+                results[options] = function(x, *options)
         return results[options]
 
     return call
 
 
-def _is_traced(x: Tensor) -> bool:
-    """Whether ``make_fx`` is recording what becomes of x, so that a result for today's numbers will not do."""
+def _is_transformed(x: Tensor) -> bool:
+    """Whether x is an input of ``torch.vmap``, ``torch.func.grad`` or ``make_fx``, and has no numbers of its own."""
+    if is_functorch_wrapped_tensor(x):
+        return True
     if not torch._C._len_torch_dispatch_stack():
         return False
     from torch.fx.experimental.proxy_tensor import get_proxy_mode
@@ -52,11 +53,10 @@ def _is_traced(x: Tensor) -> bool:
 
 
 def _checksum(x: Tensor) -> tuple:
-    """Shape, type, device and a checksum of the bytes; RuntimeError if there are none to read."""
-    with _disable_current_modes():
-        data = x.detach().contiguous().reshape(-1).view(torch.uint8)
-        if data.device.type == "cpu":
-            total = zlib.crc32(data.numpy().data)
-        else:  # copying would cost more than reading: bytes weighted by their place, modulo 2⁶⁴
-            total = int((data.long() * torch.arange(1, 2 * len(data), 2, device=data.device)).sum())
+    """Shape, type, device and a checksum of the bytes."""
+    data = x.detach().contiguous().reshape(-1).view(torch.uint8)
+    if data.device.type == "cpu":
+        total = zlib.crc32(data.numpy().data)
+    else:  # copying would cost more than reading: bytes weighted by their place, modulo 2⁶⁴
+        total = int((data.long() * torch.arange(1, 2 * len(data), 2, device=data.device)).sum())
     return x.shape, x.dtype, str(x.device), total
