@@ -62,18 +62,12 @@ def mcem(
         Transition of the chain; see `guidebook.inference.mcmc.kernels`.
     num_transitions : int
         Transitions per E-step.
-    lr : float
-        Initial step size; it decays, and the answer is an average of the last iterates
-        (`guidebook.inference.optim.sgd`).
-    optim : type, optional
-        Class of optimiser; default: `torch.optim.Adam`.
+    lr, optim
+        As in `svi`: the step size decays, and the answer is an average of the last iterates.
     num_draws : int
         Draws of the latent sites at the final parameters; none are kept if they have more than ten million entries.
-    seed : int
-    device : str or torch.device, optional
-        Where to fit; default: where the data are.
-    progress : bool
-        Whether to show a bar.
+    seed, device, progress
+        As in `svi`.
 
     Returns
     -------
@@ -114,15 +108,8 @@ def mcem(
             raise ValueError("mcem: the model has no parameters to fit") from None
         with Progress("mcem", num_steps, progress) as bar:
             try:
-                losses = fit_eagerly(
-                    loss_and_grads,
-                    params,
-                    repeat(()),
-                    optim=optim or torch.optim.Adam,
-                    lr=lr,
-                    num_steps=num_steps,
-                    bar=bar,
-                )
+                how = {"optim": optim or torch.optim.Adam, "lr": lr, "num_steps": num_steps, "bar": bar}
+                losses = fit_eagerly(loss_and_grads, params, repeat(()), **how)
             except FloatingPointError as error:
                 raise FloatingPointError(f"mcem: {error}; try a smaller lr") from None
         draws = chain.draw(num_draws)

@@ -49,32 +49,15 @@ def is_sampler(posterior: Posterior) -> bool:
 
 
 def distance(quantities: pd.DataFrame) -> pd.Series:
-    """Return how far each quantity is from the reference: 1 is the limit of "usable".
-
-    The larger of mean shift and log sd ratio, each in multiples of its limit.
-
-    Parameters
-    ----------
-    quantities : DataFrame
-        One row per quantity, with columns ``mean_shift_in_sd`` and ``sd_ratio``.
-    """
-    import pandas as pd  # slow to import
-
+    """Return each quantity's mean shift or log sd ratio, whichever is the larger multiple of its limit of "usable"."""
     shift = quantities["mean_shift_in_sd"].abs() / USABLE_SHIFT
     with np.errstate(divide="ignore"):
         ratio = quantities["sd_ratio"].apply(np.log).abs() / np.log(USABLE_RATIO)
-    return pd.concat([shift, ratio], axis=1).max(axis=1)  # a point has no ratio
+    return np.fmax(shift, ratio)  # a point has no ratio
 
 
 def sampling_problem(posterior: Posterior, quantities: pd.DataFrame) -> str | None:
-    """Return why draws may not represent the distribution they came from, or None; for samplers and guides alike.
-
-    Parameters
-    ----------
-    posterior : Posterior
-    quantities : DataFrame
-        One row per identified quantity, with columns ``r_hat`` and ``ess``.
-    """
+    """Return why draws may not represent the distribution they came from, or None; for samplers and guides alike."""
     problems = []
     if is_sampler(posterior):
         worst, r_hat = _largest(quantities["r_hat"])
@@ -105,16 +88,9 @@ def reference_problem(posterior: Posterior, quantities: pd.DataFrame) -> str | N
 
 
 def judge(name: str, reference: str, posterior: Posterior, quantities: pd.DataFrame) -> Verdict:
-    """Say how good ``posterior`` is beside a reference that is fit to judge.
+    """Say how good ``posterior``, by its name, is beside a reference that is fit to judge.
 
-    Parameters
-    ----------
-    name, reference : str
-        Names of the two.
-    posterior : Posterior
-    quantities : DataFrame
-        One row per identified quantity, with columns ``sd``, ``mean_shift_in_sd``, ``sd_ratio``, ``mcse_in_sd``,
-        ``sd_ratio_error``, ``r_hat``, ``ess``.
+    ``quantities`` are those of `Comparison`: one row per identified quantity.
     """
     shifts = quantities["mean_shift_in_sd"].abs()
     worst_shift, shift = _largest(shifts)
@@ -155,8 +131,10 @@ def judge(name: str, reference: str, posterior: Posterior, quantities: pd.DataFr
     if faults:
         means = "" if off_centre else f" Its means are within {shift:.2f} sd."
         also = f" Moreover {problem}." if problem else ""
-        sentence = f"{name} is bad: {' and '.join(faults)}.{means}{about_k_hat}{also}{_advice(too_narrow, too_wide)}"
-        return Verdict("bad", sentence)
+        advice = ""
+        if too_narrow or too_wide:
+            advice = f" Its intervals are too {'narrow' if too_narrow else 'wide'}: take a richer guide, or NUTS."
+        return Verdict("bad", f"{name} is bad: {' and '.join(faults)}.{means}{about_k_hat}{also}{advice}")
     if problem:
         return Verdict("bad", f"{name} is bad: {problem}.")
 
@@ -181,9 +159,3 @@ def _about_k_hat(k: float | None, faulty: bool) -> str:
     if k > MAX_K_HAT:
         return f" k̂ = {k:.2f} > {MAX_K_HAT} {'agrees' if faulty else 'warns that its joint shape differs'}."
     return f" k̂ = {k:.2f} {'does not see it' if faulty else 'agrees'}."
-
-
-def _advice(too_narrow: int, too_wide: int) -> str:
-    if too_narrow or too_wide:
-        return f" Its intervals are too {'narrow' if too_narrow else 'wide'}: take a richer guide, or NUTS."
-    return ""

@@ -16,19 +16,12 @@ from torch import Tensor
 
 
 class Rule(NamedTuple):
-    """One update.
+    """One update: (parameters, gradient, memory, numbers) → (parameters, memory).
 
-    Attributes
-    ----------
-    states : int
-        Number of vectors of memory, zero at the start.
-    numbers : callable
-        (step counted from 1, step size) → what ``update`` needs of them; tensors give those of many steps.
-    update : callable
-        (parameters, gradient, memory, numbers) → (parameters, memory).
+    The numbers are what it needs of (step counted from 1, step size); tensors give those of many steps.
     """
 
-    states: int
+    states: int  # vectors of memory, zero at the start
     numbers: Callable[[Any, Any], tuple[Any, ...]]
     update: Callable[[Tensor, Tensor, list[Tensor], Any], tuple[Tensor, list[Tensor]]]
 

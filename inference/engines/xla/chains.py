@@ -38,7 +38,7 @@ def xla_chains(
     Returns
     -------
     Chains
-        ``sample_stats`` are those of `hamiltonian_chains`, ``energy`` (nats) and ``tree_depth``.
+        ``sample_stats`` are those of `hamiltonian_chain`, ``energy`` (nats) and ``tree_depth``.
 
     Raises
     ------
