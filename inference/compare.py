@@ -103,8 +103,9 @@ def compare(
     if len(names) != len(posteriors) or len(set(names)) != len(names):
         raise ValueError(f"compare: names must be {len(posteriors)} different ones, the reference first; got {names}")
 
-    anchor = identify(reference.draws) if identify else dict(reference.draws)
-    identified = [anchor, *((identify(p.draws, anchor) if identify else dict(p.draws)) for p in others)]
+    identify = identify or (lambda draws, anchor=None: dict(draws))
+    anchor = identify(reference.draws)
+    identified = [anchor, *(identify(posterior.draws, anchor) for posterior in others)]
     shared = [site for site in anchor if all(site in q for q in identified)]
     for name, q in zip(names, identified, strict=True):
         for site in shared:
@@ -125,11 +126,8 @@ def compare(
     refused = reference_problem(reference, quantities[names[0]])
     verdicts = {names[0]: _reference_verdict(names[0], reference, quantities[names[0]], refused)}
     for name, posterior in zip(names[1:], others, strict=True):
-        verdicts[name] = (
-            Verdict("not judged", f"{name} is not judged: the reference is not fit to.")
-            if refused
-            else judge(name, names[0], posterior, quantities[name])
-        )
+        unjudged = Verdict("not judged", f"{name} is not judged: the reference is not fit to.")
+        verdicts[name] = unjudged if refused else judge(name, names[0], posterior, quantities[name])
     by_name = dict(zip(names, posteriors, strict=True))
     return Comparison(by_name, draws, quantities, _table(by_name, quantities, verdicts), verdicts, refused)
 

@@ -3,11 +3,9 @@
 Fisher's identity makes the gradient of log p(x, z) at a draw from p(z | x) an unbiased gradient of log p(x), so that
 steps of falling size lead to a stationary point of the likelihood.
 
-References
-----------
-1. Wei and Tanner (1990), A Monte Carlo implementation of the EM algorithm, JASA 85.
-2. Gu and Kong (1998), A stochastic approximation algorithm with Markov chain Monte-Carlo method for incomplete data
-   estimation problems, PNAS 95: one chain, one gradient step an iteration.
+Wei and Tanner (1990), A Monte Carlo implementation of the EM algorithm, JASA 85; Gu and Kong (1998), A stochastic
+approximation algorithm with Markov chain Monte-Carlo method for incomplete data estimation problems, PNAS 95: one
+chain, one gradient step per iteration.
 """
 
 import time

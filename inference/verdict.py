@@ -97,18 +97,13 @@ def judge(name: str, reference: str, posterior: Posterior, quantities: pd.DataFr
     signed = quantities.loc[worst_shift, "mean_shift_in_sd"]
     if np.all(quantities["sd"].isna()):
         where = "within a quarter sd of" if shift <= USABLE_SHIFT else f"{shift:.2g} sd off"
-        return Verdict(
-            "point",
-            f"{name} is a point and says nothing of uncertainty; at worst its value is {where} the mean of "
-            f"{reference} ({worst_shift}: {signed:+.2f} sd).",
-        )
+        words = f"{name} is a point and says nothing of uncertainty; at worst its value is {where} the mean of "
+        return Verdict("point", f"{words}{reference} ({worst_shift}: {signed:+.2f} sd).")
     least_known, monte_carlo_error = _largest(quantities["mcse_in_sd"])
     if monte_carlo_error > MAX_MCSE:
-        return Verdict(
-            "too few draws",
-            f"{name} cannot be judged: Monte Carlo error is {monte_carlo_error:.2f} sd at {least_known}; "
-            f"take about {(monte_carlo_error / MAX_MCSE) ** 2 * 2:.0f} times as many draws.",
-        )
+        words = f"{name} cannot be judged: Monte Carlo error is {monte_carlo_error:.2f} sd at {least_known}; take about"
+        times = (monte_carlo_error / MAX_MCSE) ** 2 * 2
+        return Verdict("too few draws", f"{words} {times:.0f} times as many draws.")
 
     certain_shift = shifts - MARGIN * quantities["mcse_in_sd"]
     ratio, error = quantities["sd_ratio"], MARGIN * quantities["sd_ratio_error"]
@@ -127,7 +122,11 @@ def judge(name: str, reference: str, posterior: Posterior, quantities: pd.DataFr
         faults.append(f"too wide ({_of(too_wide, quantities)}; {most})")
     if off_centre:
         faults.append(f"off centre ({_of(off_centre, quantities)}; at {worst_shift} its mean is {signed:+.2f} sd away)")
-    about_k_hat = _about_k_hat(k, bool(faults))
+    too_large, about_k_hat = k is not None and k > MAX_K_HAT, ""
+    if k is not None:
+        about_k_hat = f" k̂ = {k:.2f} {'does not see it' if faults else 'agrees'}."
+    if too_large:
+        about_k_hat = f" k̂ = {k:.2f} > {MAX_K_HAT} {'agrees' if faults else 'warns that its joint shape differs'}."
     if faults:
         means = "" if off_centre else f" Its means are within {shift:.2f} sd."
         also = f" Moreover {problem}." if problem else ""
@@ -140,8 +139,7 @@ def judge(name: str, reference: str, posterior: Posterior, quantities: pd.DataFr
 
     figures = f"means within {shift:.2f} sd of {reference}'s, sds {ratio.min():.2f} to {ratio.max():.2f} of its"
     close = np.all(certain_shift <= GOOD_SHIFT) and np.all(upper >= 1 / GOOD_RATIO) and np.all(lower <= GOOD_RATIO)
-    k_hat_too_large = k is not None and k > MAX_K_HAT
-    judgement = "good" if close and not k_hat_too_large else "usable"
+    judgement = "good" if close and not too_large else "usable"
     return Verdict(judgement, f"{name} is {judgement}: {figures}.{about_k_hat}")
 
 
@@ -151,11 +149,3 @@ def _largest(values: Any) -> tuple[str, float]:
 
 def _of(count: int, quantities: pd.DataFrame) -> str:
     return f"{count} of {len(quantities)} quantities"
-
-
-def _about_k_hat(k: float | None, faulty: bool) -> str:
-    if k is None:
-        return ""
-    if k > MAX_K_HAT:
-        return f" k̂ = {k:.2f} > {MAX_K_HAT} {'agrees' if faulty else 'warns that its joint shape differs'}."
-    return f" k̂ = {k:.2f} {'does not see it' if faulty else 'agrees'}."

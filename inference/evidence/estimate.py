@@ -20,7 +20,7 @@ from ..traces.isolate import check_seed, isolated
 from ..traces.sites import nodes
 from .methods import Draws, annealed, bridged, from_weights, kept_weights, posterior_draws
 from .record import Evidence
-from .weights import fits_rows, guide_weights, prior_weights
+from .weights import fits_rows, guide_weights
 
 METHODS = ("importance", "naive", "iwae", "ais", "reverse_ais", "bridge")
 DEFAULT_DRAWS = {"importance": 10_000, "naive": 10_000, "iwae": 10_000, "ais": 100, "reverse_ais": 100}
@@ -121,10 +121,9 @@ def evidence(
                     betas = schedule(path, num_temperatures)
                     ends = posterior_draws(method, posterior, latents, count) if method == "reverse_ais" else None
                     found = annealed(latents, model, guide, data, ends, count, betas, num_leapfrogs)
-                elif guide is None:
-                    found = from_weights(method, prior_weights(latents, model, data, count), num_particles)
                 else:
-                    found = from_weights(method, guide_weights(latents, model, guide, data, count), num_particles)
+                    weights = guide_weights(latents, model, guide, data, count)
+                    found = from_weights(method, weights, num_particles)
     if not math.isfinite(found["estimate"]):
         raise FloatingPointError(f"{method}: a log density is not a number, or no draw has a density above zero")
     found["per_row"] = found["per_row"] if by_row else None

@@ -79,25 +79,18 @@ def draw_sites(function: Callable, data: tuple, count: int, chunk: int) -> Sites
     return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
 
 
-def prior_weights(latents: LatentVector, model: Callable, data: tuple, count: int) -> Tensor:
-    """Return log likelihoods at draws of the prior; shape (draw, block)."""
+def guide_weights(latents: LatentVector, model: Callable, guide: Callable | None, data: tuple, count: int) -> Tensor:
+    """Return log p(x, z) - log q(z) at draws of the guide, or log p(x | z) at the prior's; shape (draw, block)."""
+    steering = [] if guide is None else guide_sites(guide, latents, data)
 
     def one(draw: Sites) -> Tensor:
-        return latents.by_block(trace_at(model, draw, data), lambda name: name not in latents.names)
-
-    return map_rows(one, draw_sites(model, data, count, latents.chunk), chunk_size=latents.chunk)
-
-
-def guide_weights(latents: LatentVector, model: Callable, guide: Callable, data: tuple, count: int) -> Tensor:
-    """Return log p(x, z) - log q(z) at draws of the guide; shape (draw, block)."""
-    steering = guide_sites(guide, latents, data)
-
-    def one(draw: Sites) -> Tensor:
+        if guide is None:
+            return latents.by_block(trace_at(model, draw, data), lambda name: name not in latents.names)
         of_guide = trace_at(guide, {name: draw[name] for name in steering}, data)
         of_model = trace_at(model, {name: draw[name] for name in latents.names}, data)
         return latents.by_block(of_model) - latents.by_block(of_guide)
 
-    return map_rows(one, draw_sites(guide, data, count, latents.chunk), chunk_size=latents.chunk)
+    return map_rows(one, draw_sites(guide or model, data, count, latents.chunk), chunk_size=latents.chunk)
 
 
 def start_draws(latents: LatentVector, function: Callable, data: tuple, count: int) -> Tensor:

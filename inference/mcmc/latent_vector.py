@@ -16,8 +16,8 @@ from torch.distributions import biject_to
 
 from ..traces.params import trace_at
 from ..traces.sites import is_deterministic, is_latent, is_local, is_plate, nodes
+from .vectors import Sites
 
-Sites = dict[str, Tensor]
 MAX_NUMBERS = 20_000_000  # entries of draws evaluated at once, times the size of the data
 
 

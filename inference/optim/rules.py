@@ -2,10 +2,8 @@
 
 Both kinds of SVI steps take them, compiled and eager: torch's own classes load its compiler, which takes a second.
 
-References
-----------
-1. Kingma and Ba (2015), Adam: a method for stochastic optimization, ICLR, algorithm 1.
-2. Tieleman and Hinton (2012), RMSProp, Coursera: Neural networks for machine learning, lecture 6.5.
+Kingma and Ba (2015), Adam: a method for stochastic optimization, ICLR, algorithm 1; Tieleman and Hinton (2012),
+RMSProp, Coursera: Neural networks for machine learning, lecture 6.5.
 """
 
 from collections.abc import Callable, Sequence
