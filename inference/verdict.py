@@ -53,7 +53,7 @@ def distance(quantities: pd.DataFrame) -> pd.Series:
     shift = quantities["mean_shift_in_sd"].abs() / USABLE_SHIFT
     with np.errstate(divide="ignore"):
         ratio = quantities["sd_ratio"].apply(np.log).abs() / np.log(USABLE_RATIO)
-    return np.fmax(shift, ratio)  # a point has no ratio
+    return np.fmax(shift, ratio)  # pyright: ignore[reportReturnType] (a Series of Series; a point has no ratio)
 
 
 def sampling_problem(posterior: Posterior, quantities: pd.DataFrame) -> str | None:

@@ -1,7 +1,7 @@
 """Importance weights from the prior or a guide, and their diagnostics."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any, NamedTuple
 
@@ -71,9 +71,13 @@ def diagnose(log_weights: Tensor, means: Mean) -> dict[str, Any]:
     }
 
 
+def _is_observed(site: Mapping[str, Any]) -> bool:
+    return site["type"] == "sample" and site["is_observed"]
+
+
 def draw_sites(function: Callable, data: tuple, count: int, chunk: int) -> Sites:
     """Return draws of all unobserved sites of a model or guide, auxiliary ones included; shape (draw, *site)."""
-    hidden = poutine.block(function, hide_fn=lambda site: site["type"] == "sample" and site["is_observed"])
+    hidden = poutine.block(function, hide_fn=_is_observed)
     drawer = function if isinstance(function, AutoGuide) else hidden
     parts = [draw_chunk(drawer, data, min(chunk, count - start))[0] for start in range(0, count, chunk)]
     return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
