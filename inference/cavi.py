@@ -34,17 +34,10 @@ def cavi(
     ----------
     steps : Steps
         As a model's ``cavi_steps(**options)`` returns them; see `guidebook.models.Steps`.
-    *data : Tensor
-        Data that the steps take; floating point is computed in float64.
-    num_steps : int
-        Maximum number of sweeps per restart.
-    tol : float
-        A restart stops when Aitken's extrapolation puts the bound less than this below its limit, in nats.
-    num_restarts : int
-        Number of starts; the highest bound wins.
+    *data, num_steps, tol, num_restarts, seed
+        As in `em`, the bound being the objective and a sweep the iteration.
     num_draws : int
         Number of draws from the best q.
-    seed : int
 
     Returns
     -------

@@ -6,8 +6,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from .data import as_double
 from .info import ClosedFormInfo
+from .options import as_double
 from .posterior import Posterior, point_draws
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -104,8 +103,9 @@ def compare(
     if len(names) != len(posteriors) or len(set(names)) != len(names):
         raise ValueError(f"compare: names must be {len(posteriors)} different ones, the reference first; got {names}")
 
-    anchor = identify(reference.draws) if identify else dict(reference.draws)
-    identified = [anchor, *((identify(p.draws, anchor) if identify else dict(p.draws)) for p in others)]
+    identify = identify or (lambda draws, anchor=None: dict(draws))
+    anchor = identify(reference.draws)
+    identified = [anchor, *(identify(posterior.draws, anchor) for posterior in others)]
     shared = [site for site in anchor if all(site in q for q in identified)]
     for name, q in zip(names, identified, strict=True):
         for site in shared:
@@ -126,23 +126,16 @@ def compare(
     refused = reference_problem(reference, quantities[names[0]])
     verdicts = {names[0]: _reference_verdict(names[0], reference, quantities[names[0]], refused)}
     for name, posterior in zip(names[1:], others, strict=True):
-        verdicts[name] = (
-            Verdict("not judged", f"{name} is not judged: the reference is not fit to.")
-            if refused
-            else judge(name, names[0], posterior, quantities[name])
-        )
+        unjudged = Verdict("not judged", f"{name} is not judged: the reference is not fit to.")
+        verdicts[name] = unjudged if refused else judge(name, names[0], posterior, quantities[name])
     by_name = dict(zip(names, posteriors, strict=True))
     return Comparison(by_name, draws, quantities, _table(by_name, quantities, verdicts), verdicts, refused)
 
 
 def _default_names(posteriors: Sequence[Posterior]) -> list[str]:
-    names: list[str] = []
-    for posterior in posteriors:
-        guide = posterior.info.guide
-        name = f"{posterior.info.method}:{guide}" if guide else posterior.info.method
-        taken = sum(re.fullmatch(re.escape(name) + r"(#\d+)?", other) is not None for other in names)
-        names.append(f"{name}#{taken + 1}" if taken else name)
-    return names
+    names = [":".join(filter(None, (posterior.info.method, posterior.info.guide))) for posterior in posteriors]
+    taken = [names[:position].count(name) for position, name in enumerate(names)]
+    return [f"{name}#{before + 1}" if before else name for name, before in zip(names, taken, strict=True)]
 
 
 def _scalars(sites: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -228,18 +221,8 @@ def _table(
         frame = quantities[name]
         worst = _worst(frame) if position else None
         figures = frame.loc[worst] if worst is not None else {}
-        rows.append(
-            {
-                "judgement": verdicts[name].judgement,
-                "seconds": posterior.info.seconds,
-                "elbo": posterior.info.elbo,
-                "k_hat": posterior.info.k_hat,
-                "worst": worst or "",
-                "mean_shift_in_sd": figures.get("mean_shift_in_sd"),
-                "sd_ratio": figures.get("sd_ratio"),
-                "wasserstein_in_sd": figures.get("wasserstein_in_sd"),
-            }
-        )
-    numeric = [c for c in rows[0] if c not in ("judgement", "worst")]
+        row = {"judgement": verdicts[name].judgement, "seconds": posterior.info.seconds}
+        row |= {"elbo": posterior.info.elbo, "k_hat": posterior.info.k_hat, "worst": worst or ""}
+        rows.append(row | {c: figures.get(c) for c in ("mean_shift_in_sd", "sd_ratio", "wasserstein_in_sd")})
     table = pd.DataFrame(rows, index=pd.Index(list(posteriors), name="method"))
-    return table.astype(dict.fromkeys(numeric, float))
+    return table.astype(dict.fromkeys(table.columns.difference(["judgement", "worst"]), float))

@@ -11,11 +11,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .data import as_double
 from .info import EmInfo
 from .optim.acceleration import squarem
 from .optim.restarts import Params, Restarts, Run, State, optima
-from .options import at_least_one, positive
+from .options import as_double, at_least_one, positive
 from .posterior import Posterior, point_draws
 from .traces.isolate import isolated
 

@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from .data import as_double
 from .diagnostics import MAX_R_HAT, of_sites
 from .info import GibbsInfo
-from .options import at_least_one
+from .options import as_double, at_least_one
 from .posterior import Posterior
 from .progress import Progress
 from .traces.isolate import isolated
@@ -39,16 +38,15 @@ def gibbs(
     steps : GibbsSteps
         As a model's ``gibbs_steps(**options)`` returns them; see `guidebook.models.GibbsSteps`.
     *data : Tensor
-        Data that the steps take; floating point is computed in float64.
+        As in `em`.
     num_draws, num_warmup : int
         Draws kept per chain, and sweeps before the first of them.
     num_chains : int
         Number of chains, run as one batch.
     thin : int
         Sweeps per draw.
-    seed : int
-    progress : bool
-        Whether to show a progress bar.
+    seed, progress
+        As in `nuts`.
 
     Returns
     -------
@@ -77,7 +75,9 @@ def gibbs(
                     values.append(state[name].cpu())
             if sweep % 50 == 0 or sweep == total:
                 bar.update(sweep)
-                _check_finite(state, sweep)
+                for name, value in state.items():
+                    if value.is_floating_point() and not torch.isfinite(value).all():
+                        raise FloatingPointError(f"gibbs: {name!r} is not finite by sweep {sweep}")
     seconds = time.perf_counter() - begin
 
     draws = {name: torch.stack(values, 1) for name, values in kept.items()}
@@ -96,9 +96,3 @@ def gibbs(
         message=message,
     )
     return Posterior(draws=draws, info=info)
-
-
-def _check_finite(state: dict[str, Tensor], sweep: int) -> None:
-    for name, value in state.items():
-        if value.is_floating_point() and not torch.isfinite(value).all():
-            raise FloatingPointError(f"gibbs: {name!r} is not finite by sweep {sweep}")

@@ -35,12 +35,8 @@ def elbo_gradients(
 
     Parameters
     ----------
-    model : callable
-        Any Pyro model. Bind its options with ``functools.partial``.
-    guide : callable
-        A guide of it, which is copied and never changed, or a guide family, ``model -> guide``.
-    *data
-        Arguments of model and guide.
+    model, guide, *data
+        As in `svi`.
     loss : pyro.infer.ELBO or callable, optional
         One of Pyro's losses, or a function ``(model, guide, *data) -> Tensor``; default: ``Trace_ELBO()``. A loss with
         a running baseline starts without one; its estimates are unbiased and uncorrelated from the first.
@@ -67,15 +63,15 @@ def elbo_gradients(
         fitted = as_guide(guide, model)
         leaves = _leaves(model, fitted, data)
         _set_params(leaves, params or {})
-        estimates: list[list[Tensor]] = []
+        estimates: dict[str, list[Tensor]] = {name: [] for name in leaves}
         with pyro.validation_enabled(False):
             for _ in range(num_draws):
-                grads = [torch.zeros_like(leaf) for leaf in leaves.values()]
-                for leaf, grad in zip(leaves.values(), grads, strict=True):
-                    leaf.grad = grad
+                for leaf in leaves.values():
+                    leaf.grad = torch.zeros_like(leaf)
                 loss_and_grads(loss or Trace_ELBO(), model, fitted, data)
-                estimates.append([-grad for grad in grads])
-    return {name: torch.stack(draws) for name, draws in zip(leaves, zip(*estimates, strict=True), strict=True)}
+                for name, leaf in leaves.items():
+                    estimates[name].append(-leaf.grad)  # pyright: ignore[reportOptionalOperand]
+    return {name: torch.stack(draws) for name, draws in estimates.items()}
 
 
 def _leaves(model: Callable, guide: Callable, data: tuple) -> Params:

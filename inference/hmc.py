@@ -1,9 +1,7 @@
 """Hamiltonian Monte Carlo with a given mean trajectory length: Pyro's kernel, any model, one process per chain.
 
-References
-----------
-1. Duane, Kennedy, Pendleton and Roweth (1987), Hybrid Monte Carlo, Physics Letters B 195.
-2. Neal (2011), MCMC using Hamiltonian dynamics, Handbook of Markov Chain Monte Carlo: section 3.2 on random lengths.
+Duane, Kennedy, Pendleton and Roweth (1987), Hybrid Monte Carlo, Physics Letters B 195; Neal (2011), MCMC using
+Hamiltonian dynamics, Handbook of Markov Chain Monte Carlo: section 3.2 on random lengths.
 """
 
 import math
@@ -16,8 +14,8 @@ import torch
 from pyro.infer import HMC
 
 from .info import HmcInfo
-from .mcmc.chains import ChainOptions
-from .mcmc.hamiltonian import check_target_accept, divergence, hamiltonian_chains
+from .mcmc.chains import ChainOptions, run_chains
+from .mcmc.hamiltonian import check_target_accept, divergence, hamiltonian_chain
 from .mcmc.vectors import Sites
 from .posterior import Posterior
 
@@ -69,7 +67,8 @@ def hmc(
     options.check("hmc")
     check_target_accept("hmc", target_accept)
     kernel = partial(_RandomLength, trajectory_length=length)
-    chains = hamiltonian_chains("hmc", kernel, model, data, options, target_accept, dense_mass)
+    sampler = partial(hamiltonian_chain, kernel, options, target_accept, dense_mass)
+    chains = run_chains("hmc", sampler, model, data, options)
     info = HmcInfo(
         **chains.record(options, divergence(chains)),
         divergences=chains.sample_stats["divergences"],

@@ -81,37 +81,45 @@ class SviInfo(Info):
 
 
 @dataclass(frozen=True, kw_only=True)
-class HmcInfo(Info):
-    """Record of Hamiltonian Monte Carlo.
+class ChainsInfo(Info):
+    """What `hmc`, `nuts` and `metropolis` have in common.
 
     Attributes
     ----------
     accept_rate : Tensor, shape (chain,)
-        Mean acceptance probability after warm-up, which ``target_accept`` sets.
+        Mean acceptance probability after warm-up; in Metropolis, the fraction of proposals accepted.
     step_size : Tensor, shape (chain,)
-        Step size at the end of warm-up.
+        Step size at the end of warm-up; in Metropolis, the scale of the proposal relative to the covariance learned.
     num_warmup : int
-        Warm-up iterations per chain, not among the draws.
+        Warm-up iterations per chain, before the first draw.
+    """
+
+    accept_rate: Tensor
+    step_size: Tensor
+    num_warmup: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class HmcInfo(ChainsInfo):
+    """Record of Hamiltonian Monte Carlo.
+
+    Attributes
+    ----------
     trajectory_length : float
         Mean length of a trajectory: step size times number of steps.
     """
 
     method: str = "hmc"
     engine: str = "pyro"
-    accept_rate: Tensor
-    step_size: Tensor
-    num_warmup: int
     trajectory_length: float
 
 
 @dataclass(frozen=True, kw_only=True)
-class NutsInfo(Info):
+class NutsInfo(ChainsInfo):
     """Record of the No-U-Turn sampler.
 
     Attributes
     ----------
-    accept_rate, step_size, num_warmup
-        As in `HmcInfo`.
     energy : Tensor, shape (chain, draw), or None
         Sum of potential and kinetic energy at the end of each trajectory, in nats; None with Pyro's engine.
     tree_depth : Tensor, shape (chain, draw), or None
@@ -120,84 +128,62 @@ class NutsInfo(Info):
 
     method: str = "nuts"
     engine: str = "pyro"
-    accept_rate: Tensor
-    step_size: Tensor
-    num_warmup: int
     energy: Tensor | None = None
     tree_depth: Tensor | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
-class MetropolisInfo(Info):
+class MetropolisInfo(ChainsInfo):
     """Record of random-walk Metropolis.
 
     Attributes
     ----------
-    accept_rate : Tensor, shape (chain,)
-        Fraction of proposals accepted after warm-up.
-    step_size : Tensor, shape (chain,)
-        Scale of the proposal, relative to the covariance learned.
-    num_warmup : int
-        Adaptation iterations per chain, before the first draw.
     thin : int
         Iterations per draw.
     """
 
     method: str = "metropolis"
-    accept_rate: Tensor
-    step_size: Tensor
-    num_warmup: int
     thin: int
 
 
 @dataclass(frozen=True, kw_only=True)
 class GibbsInfo(Info):
-    """Record of a Gibbs sampler.
-
-    Attributes
-    ----------
-    num_warmup : int
-        Sweeps per chain before the first draw.
-    """
+    """Record of a Gibbs sampler; ``num_warmup`` is the number of sweeps per chain before the first draw."""
 
     method: str = "gibbs"
     num_warmup: int
 
 
 @dataclass(frozen=True, kw_only=True)
-class EmInfo(Info):
-    """Record of expectation maximisation.
+class AscentInfo(Info):
+    """What `em` and `cavi` have in common.
 
     Attributes
     ----------
     objective : Tensor, shape (iteration,)
-        Objective after each iteration of the best restart, in nats; ``log_likelihood`` is its last value.
+        Objective after each iteration of the best restart, in nats.
     optima : list of dict
         Optima that restarts reached, best first: ``objective`` in nats; ``restarts``, how many ended there;
         ``degenerate``, None or why it does not count.
     """
 
-    method: str = "em"
-    is_point: bool = True
     objective: Tensor
     optima: list[dict]
 
 
 @dataclass(frozen=True, kw_only=True)
-class CaviInfo(Info):
-    """Record of coordinate ascent variational inference.
+class EmInfo(AscentInfo):
+    """Record of expectation maximisation; ``log_likelihood`` is the last value of ``objective``."""
 
-    Attributes
-    ----------
-    objective : Tensor, shape (sweep,)
-        Bound after each sweep of the best restart, in nats; ``elbo`` is its last value, without Monte Carlo error.
-    optima : list of dict
-        As in `EmInfo`.
-    """
+    method: str = "em"
+    is_point: bool = True
+
+
+@dataclass(frozen=True, kw_only=True)
+class CaviInfo(AscentInfo):
+    """Record of coordinate ascent; ``elbo`` is the last value of ``objective``, without Monte Carlo error."""
 
     method: str = "cavi"
-    objective: Tensor
-    optima: list[dict]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -231,14 +217,5 @@ class ClosedFormInfo(Info):
     message: str = "solved without iteration"
 
 
-INFO_TYPES: dict[str, type[Info]] = {
-    "svi": SviInfo,
-    "nuts": NutsInfo,
-    "hmc": HmcInfo,
-    "metropolis": MetropolisInfo,
-    "em": EmInfo,
-    "cavi": CaviInfo,
-    "gibbs": GibbsInfo,
-    "mcem": McemInfo,
-    "closed_form": ClosedFormInfo,
-}
+_TYPES = (SviInfo, NutsInfo, HmcInfo, MetropolisInfo, EmInfo, CaviInfo, GibbsInfo, McemInfo, ClosedFormInfo)
+INFO_TYPES: dict[str, type[Info]] = {kind.method: kind for kind in _TYPES}

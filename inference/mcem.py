@@ -3,11 +3,9 @@
 Fisher's identity makes the gradient of log p(x, z) at a draw from p(z | x) an unbiased gradient of log p(x), so that
 steps of falling size lead to a stationary point of the likelihood.
 
-References
-----------
-1. Wei and Tanner (1990), A Monte Carlo implementation of the EM algorithm, JASA 85.
-2. Gu and Kong (1998), A stochastic approximation algorithm with Markov chain Monte-Carlo method for incomplete data
-   estimation problems, PNAS 95: one chain, one gradient step an iteration.
+Wei and Tanner (1990), A Monte Carlo implementation of the EM algorithm, JASA 85; Gu and Kong (1998), A stochastic
+approximation algorithm with Markov chain Monte-Carlo method for incomplete data estimation problems, PNAS 95: one
+chain, one gradient step per iteration.
 """
 
 import time
@@ -62,18 +60,12 @@ def mcem(
         Transition of the chain; see `guidebook.inference.mcmc.kernels`.
     num_transitions : int
         Transitions per E-step.
-    lr : float
-        Initial step size; it decays, and the answer is an average of the last iterates
-        (`guidebook.inference.optim.sgd`).
-    optim : type, optional
-        Class of optimiser; default: `torch.optim.Adam`.
+    lr, optim
+        As in `svi`: the step size decays, and the answer is an average of the last iterates.
     num_draws : int
         Draws of the latent sites at the final parameters; none are kept if they have more than ten million entries.
-    seed : int
-    device : str or torch.device, optional
-        Where to fit; default: where the data are.
-    progress : bool
-        Whether to show a bar.
+    seed, device, progress
+        As in `svi`.
 
     Returns
     -------
@@ -114,15 +106,8 @@ def mcem(
             raise ValueError("mcem: the model has no parameters to fit") from None
         with Progress("mcem", num_steps, progress) as bar:
             try:
-                losses = fit_eagerly(
-                    loss_and_grads,
-                    params,
-                    repeat(()),
-                    optim=optim or torch.optim.Adam,
-                    lr=lr,
-                    num_steps=num_steps,
-                    bar=bar,
-                )
+                how = {"optim": optim or torch.optim.Adam, "lr": lr, "num_steps": num_steps, "bar": bar}
+                losses = fit_eagerly(loss_and_grads, params, repeat(()), **how)
             except FloatingPointError as error:
                 raise FloatingPointError(f"mcem: {error}; try a smaller lr") from None
         draws = chain.draw(num_draws)

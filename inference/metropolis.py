@@ -3,11 +3,9 @@
 In d dimensions a random walk needs about 3 d iterations per effective draw even if it suits the posterior. It is the
 method by which to understand the others, and the one for densities without a gradient.
 
-References
-----------
-1. Haario, Saksman and Tamminen (2001), An adaptive Metropolis algorithm, Bernoulli 7: the chain's own covariance.
-2. Roberts and Rosenthal (2009), Examples of adaptive MCMC, JCGS 18: its scale, from the acceptance rate.
-3. Gelman, Roberts and Gilks (1996), Efficient Metropolis jumping rules, Bayesian Statistics 5: 2.38²/d, and .234.
+Haario, Saksman and Tamminen (2001), An adaptive Metropolis algorithm, Bernoulli 7: the chain's own covariance; Roberts
+and Rosenthal (2009), Examples of adaptive MCMC, JCGS 18: its scale, from the acceptance rate; Gelman, Roberts and Gilks
+(1996), Efficient Metropolis jumping rules, Bayesian Statistics 5: 2.38²/d, and .234.
 """
 
 import math

@@ -1,13 +1,12 @@
 """The No-U-Turn sampler for any model: Pyro's, or NumPyro's on the model translated to JAX.
 
-References
-----------
-1. Hoffman and Gelman (2014), The No-U-Turn sampler, JMLR 15.
-2. Betancourt (2017), A conceptual introduction to Hamiltonian Monte Carlo: divergences.
+Hoffman and Gelman (2014), The No-U-Turn sampler, JMLR 15; Betancourt (2017), A conceptual introduction to Hamiltonian
+Monte Carlo: divergences.
 """
 
 import warnings
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -16,8 +15,8 @@ from pyro.infer import NUTS
 from .engines import xla
 from .engines.graph import CannotCompile
 from .info import NutsInfo
-from .mcmc.chains import ChainOptions, Chains
-from .mcmc.hamiltonian import check_target_accept, divergence, hamiltonian_chains
+from .mcmc.chains import ChainOptions, Chains, run_chains
+from .mcmc.hamiltonian import check_target_accept, divergence, hamiltonian_chain
 from .posterior import Posterior
 
 ENGINES = ("auto", "pyro", "xla")
@@ -93,7 +92,8 @@ def nuts(
             if engine == "xla":
                 raise ValueError(f"nuts: engine='xla' cannot be had: {why}") from why
             warnings.warn(f"nuts: Pyro samples, more slowly than compiled code would: {why}", stacklevel=2)
-    chains = compiled or hamiltonian_chains("nuts", NUTS, model, data, options, target_accept, dense_mass)
+    sampler = partial(hamiltonian_chain, NUTS, options, target_accept, dense_mass)
+    chains = compiled or run_chains("nuts", sampler, model, data, options)
     diverged = divergence(chains)
     info = NutsInfo(
         **chains.record(options, diverged),

@@ -1,4 +1,4 @@
-"""Checks of options that several methods share: each raises a ValueError that names the method and the option."""
+"""What methods do with their options and data before they begin; an error names the method and the option."""
 
 from typing import Any
 
@@ -25,3 +25,8 @@ def to_device(data: tuple, device: str | torch.device | None) -> tuple[Any, ...]
     if device is None:
         return data
     return tuple(value.to(device) if isinstance(value, Tensor) else value for value in data)
+
+
+def as_double(data: tuple) -> tuple:
+    """Return floating-point tensors in float64, all others as they are."""
+    return tuple(value.double() if value.is_floating_point() else value for value in data)

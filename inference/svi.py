@@ -3,11 +3,9 @@
 The step stands in `fit_eagerly`. Beside it, `_fit` chooses quicker ways to the same answer: L-BFGS for points, and
 compiled steps for long fits.
 
-References
-----------
-1. Hoffman, Blei, Wang and Paisley (2013), Stochastic variational inference, JMLR 14.
-2. Dhaka, Catalina, Andersen, Magnusson, Huggins and Vehtari (2020), Robust, accurate stochastic optimization for
-   variational inference, NeurIPS: averaged iterates and the k̂ diagnostic.
+Hoffman, Blei, Wang and Paisley (2013), Stochastic variational inference, JMLR 14; Dhaka, Catalina, Andersen, Magnusson,
+Huggins and Vehtari (2020), Robust, accurate stochastic optimization for variational inference, NeurIPS: averaged
+iterates and the k̂ diagnostic.
 """
 
 import math
@@ -33,7 +31,7 @@ from .optim.losses import loss_and_grads, named_loss
 from .optim.minibatch import Batches, example_rows, is_large, row_scale
 from .optim.result import FitResult, gradient_result
 from .optim.rules import RULES, make_optimiser
-from .optim.sgd import Average, schedule, set_lr
+from .optim.sgd import Average, schedule
 from .options import at_least_one, positive, to_device
 from .posterior import Posterior
 from .progress import Progress
@@ -161,20 +159,8 @@ def svi(
             with torch.no_grad():
                 loss.max_plate_nesting = max(map(plate_depth, trace_pair(model, fitted, example)))
         with Progress("svi", num_steps, progress) as bar:
-            fit = _fit(
-                loss,
-                model,
-                fitted,
-                data,
-                example,
-                batch_size=batch_size,
-                alternate=alternate,
-                engine=engine,
-                optim=optim,
-                lr=lr,
-                num_steps=num_steps,
-                bar=bar,
-            )
+            how = {"optim": optim, "lr": lr, "num_steps": num_steps, "bar": bar}
+            fit = _fit(loss, model, fitted, data, example, batch_size, alternate, engine, how)
         with torch.no_grad():
             guide_trace, model_trace = trace_pair(model, fitted, example)
         if isinstance(fitted, AutoLaplaceApproximation):
@@ -194,7 +180,6 @@ def svi(
         warnings.warn(f"svi: {fit.message}", stacklevel=2)
     info = SviInfo(
         guide=display_name(guide),
-        losses=fit.losses,
         elbo=elbo,
         elbo_se=elbo_se,
         k_hat=shape,
@@ -202,10 +187,8 @@ def svi(
         is_point=point,
         seconds=seconds,
         seed=seed,
-        converged=fit.converged,
-        message=fit.message,
         loss=display_name(loss),
-        engine=fit.engine,
+        **fit._asdict(),
     )
     draws = {name: value.cpu()[None] for name, value in drawn.sites.items()}
     length = next(iter(draws.values())).shape[1] if draws else 1
@@ -223,39 +206,17 @@ def fit_eagerly(
     num_steps: int,
     bar: Progress,
 ) -> Tensor:
-    """Take gradient steps, one batch each; on return ``params`` hold the average of the last iterates.
+    """Take gradient steps and return the losses, shape (step,); ``params`` become the average of the last iterates.
 
-    Parameters
-    ----------
-    loss_and_grads : callable
-        Takes a batch, returns the loss and adds its gradient to ``.grad`` of every parameter.
-    params : sequence of Tensor
-        Unconstrained leaves.
-    batches : iterator of tuple
-        The arguments of each step, endless.
-    optim : callable
-        ``(params, lr=…) -> torch.optim.Optimizer``.
-    lr : float
-        Initial step size; it decays to a hundredth.
-    num_steps : int
-    bar : Progress
-        Shows minus the running mean of the loss, usually an ELBO.
-
-    Returns
-    -------
-    Tensor, shape (num_steps,)
-        The losses.
-
-    Raises
-    ------
-    FloatingPointError
-        At a loss that is not finite.
+    ``loss_and_grads`` takes one of the endless ``batches``, returns the loss and adds its gradient to ``.grad`` of each
+    of ``params``, unconstrained leaves. A loss that is not finite raises FloatingPointError.
     """
     optimiser, average = make_optimiser(optim, params, lr), Average(params)
     losses = torch.empty(num_steps, dtype=torch.float64)
     rates, weights = (values.tolist() for values in schedule(lr, num_steps))
     for step, (rate, weight, batch) in enumerate(zip(rates, weights, batches, strict=False)):
-        set_lr(optimiser, rate)
+        for group in optimiser.param_groups:
+            group["lr"] = rate
         optimiser.zero_grad()
         losses[step] = loss = float(loss_and_grads(*batch))
         if not math.isfinite(loss):
@@ -274,16 +235,12 @@ def _fit(
     guide: Callable,
     data: tuple,
     example: tuple,
-    *,
     batch_size: int | None,
     alternate: int | None,
     engine: str,
-    optim: type[torch.optim.Optimizer] | None,
-    lr: float,
-    num_steps: int,
-    bar: Progress,
+    how: dict[str, Any],
 ) -> FitResult:
-    """Fit the parameters of guide and model in place, in the quickest way that suits them; options as of `svi`."""
+    """Fit the parameters of guide and model in place, in the quickest way; ``how`` are options of `fit_eagerly`."""
     guide(*example)  # creates the guide's parameters
     stream, scaled = None, (model, guide)
     if batch_size is not None:
@@ -301,14 +258,14 @@ def _fit(
         with torch.random.fork_rng():
             point = is_point(guide, example)
         with pyro.validation_enabled(False):
-            if point and optim is None and batch_size is None and alternate is None and engine == "auto":
-                fit = fit_lbfgs(partial(estimate, *data), params, num_steps=num_steps, bar=bar)
+            if point and how["optim"] is None and batch_size is None and alternate is None and engine == "auto":
+                fit = fit_lbfgs(partial(estimate, *data), params, num_steps=how["num_steps"], bar=how["bar"])
                 if fit is not None:
                     return fit
-            how = {"optim": optim or torch.optim.Adam, "lr": lr, "num_steps": num_steps, "bar": bar}
-            losses, used = None, "compiled"
+            how = how | {"optim": how["optim"] or torch.optim.Adam}
+            losses, used, long = None, "compiled", how["num_steps"] >= COMPILED_FROM
             try:
-                if engine == "compiled" or (engine == "auto" and alternate is None and num_steps >= COMPILED_FROM):
+                if engine == "compiled" or (engine == "auto" and alternate is None and long):
                     losses = _fit_compiled(loss, *scaled, params, data, stream, required=engine == "compiled", **how)
                 if losses is None:
                     used, step = "eager", estimate

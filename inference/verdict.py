@@ -49,32 +49,15 @@ def is_sampler(posterior: Posterior) -> bool:
 
 
 def distance(quantities: pd.DataFrame) -> pd.Series:
-    """Return how far each quantity is from the reference: 1 is the limit of "usable".
-
-    The larger of mean shift and log sd ratio, each in multiples of its limit.
-
-    Parameters
-    ----------
-    quantities : DataFrame
-        One row per quantity, with columns ``mean_shift_in_sd`` and ``sd_ratio``.
-    """
-    import pandas as pd  # slow to import
-
+    """Return each quantity's mean shift or log sd ratio, whichever is the larger multiple of its limit of "usable"."""
     shift = quantities["mean_shift_in_sd"].abs() / USABLE_SHIFT
     with np.errstate(divide="ignore"):
         ratio = quantities["sd_ratio"].apply(np.log).abs() / np.log(USABLE_RATIO)
-    return pd.concat([shift, ratio], axis=1).max(axis=1)  # a point has no ratio
+    return np.fmax(shift, ratio)  # pyright: ignore[reportReturnType] (a Series of Series; a point has no ratio)
 
 
 def sampling_problem(posterior: Posterior, quantities: pd.DataFrame) -> str | None:
-    """Return why draws may not represent the distribution they came from, or None; for samplers and guides alike.
-
-    Parameters
-    ----------
-    posterior : Posterior
-    quantities : DataFrame
-        One row per identified quantity, with columns ``r_hat`` and ``ess``.
-    """
+    """Return why draws may not represent the distribution they came from, or None; for samplers and guides alike."""
     problems = []
     if is_sampler(posterior):
         worst, r_hat = _largest(quantities["r_hat"])
@@ -105,34 +88,22 @@ def reference_problem(posterior: Posterior, quantities: pd.DataFrame) -> str | N
 
 
 def judge(name: str, reference: str, posterior: Posterior, quantities: pd.DataFrame) -> Verdict:
-    """Say how good ``posterior`` is beside a reference that is fit to judge.
+    """Say how good ``posterior``, by its name, is beside a reference that is fit to judge.
 
-    Parameters
-    ----------
-    name, reference : str
-        Names of the two.
-    posterior : Posterior
-    quantities : DataFrame
-        One row per identified quantity, with columns ``sd``, ``mean_shift_in_sd``, ``sd_ratio``, ``mcse_in_sd``,
-        ``sd_ratio_error``, ``r_hat``, ``ess``.
+    ``quantities`` are those of `Comparison`: one row per identified quantity.
     """
     shifts = quantities["mean_shift_in_sd"].abs()
     worst_shift, shift = _largest(shifts)
     signed = quantities.loc[worst_shift, "mean_shift_in_sd"]
     if np.all(quantities["sd"].isna()):
         where = "within a quarter sd of" if shift <= USABLE_SHIFT else f"{shift:.2g} sd off"
-        return Verdict(
-            "point",
-            f"{name} is a point and says nothing of uncertainty; at worst its value is {where} the mean of "
-            f"{reference} ({worst_shift}: {signed:+.2f} sd).",
-        )
+        words = f"{name} is a point and says nothing of uncertainty; at worst its value is {where} the mean of "
+        return Verdict("point", f"{words}{reference} ({worst_shift}: {signed:+.2f} sd).")
     least_known, monte_carlo_error = _largest(quantities["mcse_in_sd"])
     if monte_carlo_error > MAX_MCSE:
-        return Verdict(
-            "too few draws",
-            f"{name} cannot be judged: Monte Carlo error is {monte_carlo_error:.2f} sd at {least_known}; "
-            f"take about {(monte_carlo_error / MAX_MCSE) ** 2 * 2:.0f} times as many draws.",
-        )
+        words = f"{name} cannot be judged: Monte Carlo error is {monte_carlo_error:.2f} sd at {least_known}; take about"
+        times = (monte_carlo_error / MAX_MCSE) ** 2 * 2
+        return Verdict("too few draws", f"{words} {times:.0f} times as many draws.")
 
     certain_shift = shifts - MARGIN * quantities["mcse_in_sd"]
     ratio, error = quantities["sd_ratio"], MARGIN * quantities["sd_ratio_error"]
@@ -151,19 +122,24 @@ def judge(name: str, reference: str, posterior: Posterior, quantities: pd.DataFr
         faults.append(f"too wide ({_of(too_wide, quantities)}; {most})")
     if off_centre:
         faults.append(f"off centre ({_of(off_centre, quantities)}; at {worst_shift} its mean is {signed:+.2f} sd away)")
-    about_k_hat = _about_k_hat(k, bool(faults))
+    too_large, about_k_hat = k is not None and k > MAX_K_HAT, ""
+    if k is not None:
+        about_k_hat = f" k̂ = {k:.2f} {'does not see it' if faults else 'agrees'}."
+    if too_large:
+        about_k_hat = f" k̂ = {k:.2f} > {MAX_K_HAT} {'agrees' if faults else 'warns that its joint shape differs'}."
     if faults:
         means = "" if off_centre else f" Its means are within {shift:.2f} sd."
         also = f" Moreover {problem}." if problem else ""
-        sentence = f"{name} is bad: {' and '.join(faults)}.{means}{about_k_hat}{also}{_advice(too_narrow, too_wide)}"
-        return Verdict("bad", sentence)
+        advice = ""
+        if too_narrow or too_wide:
+            advice = f" Its intervals are too {'narrow' if too_narrow else 'wide'}: take a richer guide, or NUTS."
+        return Verdict("bad", f"{name} is bad: {' and '.join(faults)}.{means}{about_k_hat}{also}{advice}")
     if problem:
         return Verdict("bad", f"{name} is bad: {problem}.")
 
     figures = f"means within {shift:.2f} sd of {reference}'s, sds {ratio.min():.2f} to {ratio.max():.2f} of its"
     close = np.all(certain_shift <= GOOD_SHIFT) and np.all(upper >= 1 / GOOD_RATIO) and np.all(lower <= GOOD_RATIO)
-    k_hat_too_large = k is not None and k > MAX_K_HAT
-    judgement = "good" if close and not k_hat_too_large else "usable"
+    judgement = "good" if close and not too_large else "usable"
     return Verdict(judgement, f"{name} is {judgement}: {figures}.{about_k_hat}")
 
 
@@ -173,17 +149,3 @@ def _largest(values: Any) -> tuple[str, float]:
 
 def _of(count: int, quantities: pd.DataFrame) -> str:
     return f"{count} of {len(quantities)} quantities"
-
-
-def _about_k_hat(k: float | None, faulty: bool) -> str:
-    if k is None:
-        return ""
-    if k > MAX_K_HAT:
-        return f" k̂ = {k:.2f} > {MAX_K_HAT} {'agrees' if faulty else 'warns that its joint shape differs'}."
-    return f" k̂ = {k:.2f} {'does not see it' if faulty else 'agrees'}."
-
-
-def _advice(too_narrow: int, too_wide: int) -> str:
-    if too_narrow or too_wide:
-        return f" Its intervals are too {'narrow' if too_narrow else 'wide'}: take a richer guide, or NUTS."
-    return ""

@@ -79,7 +79,16 @@ def test_the_top_of_inference_has_methods_and_what_one_does_with_posteriors() ->
     files = {file.stem for file in (ROOT / "inference").glob("*.py")} - {"__init__"}
     methods = set(METHODS)
     assert methods <= files
-    assert files - methods == {"compare", "verdict", "posterior", "info", "diagnostics", "progress", "options"}
+    assert files - methods == {
+        "compare",
+        "verdict",
+        "gradients",
+        "posterior",
+        "info",
+        "diagnostics",
+        "options",
+        "progress",
+    }
 
 
 def sites_in(function: ast.FunctionDef) -> int:

@@ -30,43 +30,20 @@ MAX_ITERATIONS = 1000
 
 
 class Bridged(NamedTuple):
-    """Result of the iteration.
+    """Result of the iteration; tensors have shape (block,)."""
 
-    Attributes
-    ----------
-    estimate : Tensor, shape (block,)
-        In nats.
-    relative_mse : Tensor, shape (block,)
-        Mean squared error over the squared evidence (reference 3), autocorrelation included.
-    posterior_ess : Tensor, shape (block,)
-        Effective size of the second half of the draws, the median over coordinates.
-    iterations : int
-    converged : bool
-    """
-
-    estimate: Tensor
-    relative_mse: Tensor
-    posterior_ess: Tensor
+    estimate: Tensor  # in nats
+    relative_mse: Tensor  # mean squared error over the squared evidence (reference 3), autocorrelation included
+    posterior_ess: Tensor  # effective size of the second half of the draws, the median over coordinates
     iterations: int
     converged: bool
 
 
 def bridge(log_density: Callable[[Tensor], Tensor], draws: Tensor, num_proposals: int | None) -> Bridged:
-    """Estimate the evidence of each block.
+    """Estimate the evidence of each block, given a log density (draw, block, size) → (draw, block) in nats.
 
-    Parameters
-    ----------
-    log_density : callable
-        (draw, block, size) → (draw, block), in nats.
-    draws : Tensor, shape (chain, draw, block, size)
-        From the posterior; the first half of each chain fits the normal.
-    num_proposals : int, optional
-        Draws of the normal; default: as many as in the second half of the posterior's.
-
-    Raises
-    ------
-    ValueError
-        If the draws are too few to fit a normal to.
+    The first half of each chain of ``draws``, shape (chain, draw, block, size), fits the normal. ``num_proposals``
+    draws of the normal are taken; default: as many as in the second half.
     """
     half = draws.shape[1] // 2
     first, second = draws[:, :half].flatten(0, 1), draws[:, half:]

@@ -13,13 +13,14 @@ from torch import Tensor
 
 from ..mcmc.annealing import schedule
 from ..mcmc.latent_vector import latent_vector
+from ..options import at_least_one
 from ..posterior import Posterior
 from ..traces.guides import is_family
 from ..traces.isolate import check_seed, isolated
 from ..traces.sites import nodes
 from .methods import Draws, annealed, bridged, from_weights, kept_weights, posterior_draws
 from .record import Evidence
-from .weights import fits_rows, guide_weights, prior_weights
+from .weights import fits_rows, guide_weights
 
 METHODS = ("importance", "naive", "iwae", "ais", "reverse_ais", "bridge")
 DEFAULT_DRAWS = {"importance": 10_000, "naive": 10_000, "iwae": 10_000, "ais": 100, "reverse_ais": 100}
@@ -90,15 +91,15 @@ def evidence(
     FloatingPointError
         If the estimate is not a finite number.
     """
-    _check(
-        method,
-        num_draws=num_draws,
-        num_particles=num_particles,
-        num_temperatures=num_temperatures,
-        num_leapfrogs=num_leapfrogs,
-    )
+    if method not in METHODS:
+        raise ValueError(f"evidence: unknown method {method!r}: there is {', '.join(METHODS)}")
     if path not in ("sigmoid", "linear"):
         raise ValueError(f"{method}: unknown path {path!r}: there is sigmoid, linear")
+    if num_draws is not None and num_draws < 2:
+        raise ValueError(f"{method}: num_draws must be at least 2, got {num_draws}")
+    at_least_one(method, num_particles=num_particles, num_temperatures=num_temperatures, num_leapfrogs=num_leapfrogs)
+    if method == "iwae" and num_draws is not None and num_draws < 2 * num_particles:
+        raise ValueError(f"iwae: num_draws must be at least twice num_particles, {num_particles}, got {num_draws}")
     check_seed(seed)
     _check_given(method, posterior, guide)
     begin = time.perf_counter()
@@ -107,7 +108,8 @@ def evidence(
         if guide is None and method in ("importance", "iwae"):
             found = from_weights(method, kept_weights(method, posterior, num_draws), num_particles)
         else:
-            model, guide = _with_params(model, guide, params or {}, data)
+            model = _with_params(model, params or {}, data)
+            guide = None if guide is None else _with_params(guide, params or {}, data)
             latents = latent_vector("evidence", model, data)
             if guide is not None and not fits_rows(guide, latents, data):
                 latents = latents.as_one_block()
@@ -119,26 +121,13 @@ def evidence(
                     betas = schedule(path, num_temperatures)
                     ends = posterior_draws(method, posterior, latents, count) if method == "reverse_ais" else None
                     found = annealed(latents, model, guide, data, ends, count, betas, num_leapfrogs)
-                elif guide is None:
-                    found = from_weights(method, prior_weights(latents, model, data, count), num_particles)
                 else:
-                    found = from_weights(method, guide_weights(latents, model, guide, data, count), num_particles)
+                    weights = guide_weights(latents, model, guide, data, count)
+                    found = from_weights(method, weights, num_particles)
     if not math.isfinite(found["estimate"]):
         raise FloatingPointError(f"{method}: a log density is not a number, or no draw has a density above zero")
     found["per_row"] = found["per_row"] if by_row else None
     return Evidence(**found, method=method, seconds=time.perf_counter() - begin, seed=seed)
-
-
-def _check(method: str, **counts: int | None) -> None:
-    if method not in METHODS:
-        raise ValueError(f"evidence: unknown method {method!r}: there is {', '.join(METHODS)}")
-    for name, value in counts.items():
-        least = 2 if name == "num_draws" else 1
-        if value is not None and value < least:
-            raise ValueError(f"{method}: {name} must be at least {least}, got {value}")
-    draws, particles = counts["num_draws"], counts["num_particles"]
-    if method == "iwae" and draws is not None and particles is not None and draws < 2 * particles:
-        raise ValueError(f"iwae: num_draws must be at least twice num_particles, {particles}, got {draws}")
 
 
 def _check_given(method: str, posterior: Draws | None, guide: Callable | None) -> None:
@@ -158,28 +147,14 @@ def _check_given(method: str, posterior: Draws | None, guide: Callable | None) -
             )
 
 
-def _with_params(
-    model: Callable, guide: Callable | None, params: Mapping[str, Tensor], data: tuple
-) -> tuple[Callable, Callable | None]:
-    """Return model and guide with their parameters set to ``params``.
-
-    Raises
-    ------
-    ValueError
-        If a ``pyro.param`` that no module holds has no value, and would start anew.
-    """
-    found = []
-    for function in (model, guide):
-        if function is None:
-            found.append(None)
+def _with_params(function: Callable, params: Mapping[str, Tensor], data: tuple) -> Callable:
+    """Return a model or guide with its parameters set to ``params``, which must have all that no module holds."""
+    given = {}
+    for name, node in nodes(poutine.trace(function).get_trace(*data)).items():
+        if node["type"] != "param":
             continue
-        sites = {n: node for n, node in nodes(poutine.trace(function).get_trace(*data)).items()}
-        names = [name for name, node in sites.items() if node["type"] == "param"]
-        for name in names:
-            args = sites[name]["args"]
-            begins = len(args) > 1 and not isinstance(args[1], torch.nn.Parameter)
-            if begins and name not in params:
-                raise ValueError(f"evidence: parameter {name!r} has no value: give it in params")
-        given = {name: params[name] for name in names if name in params}
-        found.append(poutine.substitute(function, data=given) if given else function)
-    return found[0], found[1]
+        if name in params:
+            given[name] = params[name]
+        elif len(node["args"]) > 1 and not isinstance(node["args"][1], torch.nn.Parameter):  # it would start anew
+            raise ValueError(f"evidence: parameter {name!r} has no value: give it in params")
+    return poutine.substitute(function, data=given) if given else function

@@ -29,18 +29,16 @@ def kept_weights(method: str, posterior: Draws | None, count: int | None) -> Ten
 
 def from_weights(method: str, log_weights: Tensor, particles: int) -> dict[str, Any]:
     """Return the fields of an `Evidence` from independent weights, shape (draw, row)."""
-    if method != "iwae":
-        means = independent(log_weights)
-        estimate, error = means.estimate, means.error
-        diagnostics: dict[str, Any] = dict(diagnose(log_weights, means))
-    else:
+    means = independent(log_weights)
+    estimate, error = means.estimate, means.error
+    diagnostics = diagnose(log_weights, means)
+    if method == "iwae":
         groups = len(log_weights) // particles
         if groups < 2:
             raise ValueError(f"iwae: {len(log_weights)} weights are fewer than two groups of {particles}")
         grouped = log_weights[: groups * particles].double().reshape(groups, particles, -1)
         bounds = grouped.logsumexp(1) - math.log(particles)
         estimate, error = bounds.mean(0), bounds.std(0) / groups**0.5
-        diagnostics = dict(diagnose(log_weights, independent(log_weights)))
         diagnostics["num_particles"] = particles
         del diagnostics["bias"]
     return _fields(estimate, error, "lower", diagnostics)
@@ -69,9 +67,8 @@ def posterior_draws(method: str, posterior: Draws | None, latents: LatentVector,
             raise ValueError(f"{method}: num_draws is {count}, and the posterior has {chains * length} draws")
         kept = torch.linspace(0, length - 1, max(1, count // chains)).round().long()
         sites = {name: value[:, kept] for name, value in sites.items()}
-    matrix = map_rows(
-        latents.matrix, {name: value.flatten(0, 1) for name, value in sites.items()}, chunk_size=latents.chunk
-    )
+    sites = {name: value.flatten(0, 1) for name, value in sites.items()}
+    matrix = map_rows(latents.matrix, sites, chunk_size=latents.chunk)
     if not torch.isfinite(matrix).all():
         raise ValueError(f"{method}: a draw of the posterior lies on the edge of its site's support, or outside it")
     return matrix.unflatten(0, (chains, -1))
@@ -125,9 +122,9 @@ def annealed(
     else:
         run = anneal(evaluate, ends.flatten(0, 1), betas, moves, num_leapfrogs, reverse=True)
         means, sign, bound = log_mean(run.log_weights.unflatten(0, ends.shape[:2])), -1, "upper"
-    diagnostics: dict[str, Any] = dict(diagnose(run.log_weights, means))
-    for name in ("mean_log_weight", "bias"):
-        diagnostics[name] *= sign
+    diagnostics = diagnose(run.log_weights, means)
+    diagnostics["mean_log_weight"] *= sign
+    diagnostics["bias"] *= sign
     tenths = [float(part.mean()) for part in run.accept_rates.chunk(10) if len(part)] or [1.0]
     diagnostics |= {
         "num_temperatures": len(betas) - 1,

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 import torch
@@ -13,6 +14,7 @@ from ..diagnostics import ess, k_hat
 from ..mcmc.latent_vector import LatentVector, has_density, is_by_row
 from ..traces.draws import Sites, draw_chunk
 from ..traces.guides import is_point
+from ..traces.params import trace_at
 from ..traces.sites import nodes
 from ..traces.vmap import map_rows
 
@@ -20,19 +22,11 @@ MIN_FOR_K_HAT = 100  # weights
 
 
 class Mean(NamedTuple):
-    """The logarithm of a mean of weights, block by block.
+    """The logarithm of a mean of weights, per block."""
 
-    Attributes
-    ----------
-    estimate, error : Tensor, shape (block,)
-        Log of the mean weight, and its standard error by the delta method, in nats.
-    ess : Tensor, shape (block,)
-        (Σ w)² / Σ w².
-    """
-
-    estimate: Tensor
-    error: Tensor
-    ess: Tensor
+    estimate: Tensor  # log of the mean weight, in nats
+    error: Tensor  # its standard error by the delta method, in nats
+    ess: Tensor  # (Σ w)² / Σ w²
 
 
 def log_mean(log_weights: Tensor) -> Mean:
@@ -59,68 +53,48 @@ def independent(log_weights: Tensor) -> Mean:
     return log_mean(log_weights.unsqueeze(1))
 
 
-def diagnose(log_weights: Tensor, means: Mean) -> dict[str, float | None]:
+def diagnose(log_weights: Tensor, means: Mean) -> dict[str, Any]:
     """Return the effective sample size and k̂ of the worst block, the mean log weight, and the estimate's bias.
 
-    Parameters
-    ----------
-    log_weights : Tensor, shape (draw, block)
-    means : Mean
-        Their `log_mean`.
+    ``log_weights`` have shape (draw, block), and ``means`` is their `log_mean`.
     """
     worst = int(means.ess.argmin())
+    shape = None
+    if len(log_weights) >= MIN_FOR_K_HAT:
+        with suppress(ValueError):  # all weights are the same
+            shape = k_hat(log_weights[:, worst])
     return {
         "ess": float(means.ess[worst]),
-        "k_hat": _tail(log_weights[:, worst]),
+        "k_hat": shape,
         "mean_log_weight": float(log_weights.double().mean(0).sum()),
         "bias": -0.5 * float(means.error.square().sum()),
     }
-
-
-def draw_sites(function: Callable, data: tuple, count: int, chunk: int) -> Sites:
-    """Return draws of all unobserved sites of a model or guide, auxiliary ones included; shape (draw, *site)."""
-    drawer = function if isinstance(function, AutoGuide) else poutine.block(function, hide_fn=_is_observed)
-    parts = [draw_chunk(drawer, data, min(chunk, count - start))[0] for start in range(0, count, chunk)]
-    return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
 
 
 def _is_observed(site: Mapping[str, Any]) -> bool:
     return site["type"] == "sample" and site["is_observed"]
 
 
-def _tail(log_weights: Tensor) -> float | None:
-    """Return k̂, or None if the weights are few or all the same."""
-    try:
-        return k_hat(log_weights) if len(log_weights) >= MIN_FOR_K_HAT else None
-    except ValueError:
-        return None
+def draw_sites(function: Callable, data: tuple, count: int, chunk: int) -> Sites:
+    """Return draws of all unobserved sites of a model or guide, auxiliary ones included; shape (draw, *site)."""
+    hidden = poutine.block(function, hide_fn=_is_observed)
+    drawer = function if isinstance(function, AutoGuide) else hidden
+    parts = [draw_chunk(drawer, data, min(chunk, count - start))[0] for start in range(0, count, chunk)]
+    return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
 
 
-def prior_weights(latents: LatentVector, model: Callable, data: tuple, count: int) -> Tensor:
-    """Return log likelihoods at draws of the prior; shape (draw, block)."""
-
-    def one(draw: Sites) -> Tensor:
-        trace = poutine.trace(poutine.condition(model, data=draw)).get_trace(*data)
-        trace.compute_log_prob()
-        return latents.by_block(trace, lambda name: name not in latents.names)
-
-    return map_rows(one, draw_sites(model, data, count, latents.chunk), chunk_size=latents.chunk)
-
-
-def guide_weights(latents: LatentVector, model: Callable, guide: Callable, data: tuple, count: int) -> Tensor:
-    """Return log p(x, z) - log q(z) at draws of the guide; shape (draw, block)."""
-    steering = guide_sites(guide, latents, data)
+def guide_weights(latents: LatentVector, model: Callable, guide: Callable | None, data: tuple, count: int) -> Tensor:
+    """Return log p(x, z) - log q(z) at draws of the guide, or log p(x | z) at the prior's; shape (draw, block)."""
+    steering = [] if guide is None else guide_sites(guide, latents, data)
 
     def one(draw: Sites) -> Tensor:
-        of_guide, of_model = (
-            poutine.trace(poutine.condition(function, data={name: draw[name] for name in names})).get_trace(*data)
-            for function, names in ((guide, steering), (model, latents.names))
-        )
-        of_guide.compute_log_prob()
-        of_model.compute_log_prob()
+        if guide is None:
+            return latents.by_block(trace_at(model, draw, data), lambda name: name not in latents.names)
+        of_guide = trace_at(guide, {name: draw[name] for name in steering}, data)
+        of_model = trace_at(model, {name: draw[name] for name in latents.names}, data)
         return latents.by_block(of_model) - latents.by_block(of_guide)
 
-    return map_rows(one, draw_sites(guide, data, count, latents.chunk), chunk_size=latents.chunk)
+    return map_rows(one, draw_sites(guide or model, data, count, latents.chunk), chunk_size=latents.chunk)
 
 
 def start_draws(latents: LatentVector, function: Callable, data: tuple, count: int) -> Tensor:
@@ -130,13 +104,7 @@ def start_draws(latents: LatentVector, function: Callable, data: tuple, count: i
 
 
 def fits_rows(guide: Callable, latents: LatentVector, data: tuple) -> bool:
-    """Whether the guide is a product over the rows as well.
-
-    Raises
-    ------
-    ValueError
-        If the guide lacks a latent site of the model, or is a point.
-    """
+    """Whether the guide, which must cover all latent sites and be no point, is a product over the rows as well."""
     trace = poutine.trace(guide).get_trace(*data)
     for name in latents.names:
         if name not in trace.nodes:
@@ -149,10 +117,7 @@ def fits_rows(guide: Callable, latents: LatentVector, data: tuple) -> bool:
 def guide_sites(guide: Callable, latents: LatentVector, data: tuple) -> list[str]:
     """Return the random sites of a guide: the model's own, or the auxiliary ones of an autoguide that determine them.
 
-    Raises
-    ------
-    ValueError
-        If the guide has further random sites, so that its density is an integral.
+    With further random sites its density is an integral: that is a ValueError.
     """
     trace = poutine.trace(guide).get_trace(*data)
     extra = [name for name, node in nodes(trace).items() if has_density(node) and name not in latents.names]
@@ -177,9 +142,7 @@ def guide_density(guide: Callable, latents: LatentVector, data: tuple) -> Callab
         else:
             behind = {f"{name}_unconstrained": value for name, value in latents.unconstrained(matrix).items()}
             given = {name: value for name, value in (latents.sites(matrix) | behind).items() if name in steering}
-        at = poutine.trace(poutine.condition(guide, data=given)).get_trace(*data)
-        at.compute_log_prob()
-        return latents.by_block(at) + latents.log_jacobian(matrix)
+        return latents.by_block(trace_at(guide, given, data)) + latents.log_jacobian(matrix)
 
     return log_q
 

@@ -27,7 +27,8 @@ from ..engines.graph import Potential, traced
 from .kernels import hamiltonian_move
 
 LogTerms = Callable[[Tensor], Tensor]  # (particle, block, size) → (2, particle, block): log f_0, and log f_1 - log f_0
-Evaluate = Callable[[Tensor, float], tuple[Tensor, Tensor, Tensor]]
+Point = tuple[Tensor, Tensor, Tensor]  # at a state and a β: log f_β, its gradient, and log f_1 - log f_0
+Evaluate = Callable[[Tensor, float], Point]
 
 PILOT_STEPS = 50  # temperatures of the pilot run
 PILOT_MOVES = 3  # its transitions at each temperature
@@ -40,33 +41,17 @@ STEEPNESS = 4.0  # of the sigmoid schedule (reference 2)
 
 
 class Moves(NamedTuple):
-    """Leapfrog steps, as a pilot run has adapted them.
+    """Leapfrog steps that a pilot run has adapted."""
 
-    Attributes
-    ----------
-    steps : Tensor, shape (temperature,)
-        Step size in units of ``scales``.
-    scales : Tensor, shape (temperature, size)
-        Standard deviation of each coordinate.
-    """
-
-    steps: Tensor
-    scales: Tensor
+    steps: Tensor  # (temperature,), in units of the scales
+    scales: Tensor  # (temperature, size): standard deviation of each coordinate
 
 
 class Annealed(NamedTuple):
-    """Particles at the end of their path.
+    """Particles at the end of their path."""
 
-    Attributes
-    ----------
-    log_weights : Tensor, shape (particle, block)
-        In nats.
-    accept_rates : Tensor, shape (temperature,)
-        Mean acceptance probability at each temperature between the ends.
-    """
-
-    log_weights: Tensor
-    accept_rates: Tensor
+    log_weights: Tensor  # (particle, block), in nats
+    accept_rates: Tensor  # (temperature,): mean acceptance probability at each one between the ends
 
 
 def schedule(name: str, count: int) -> Tensor:
@@ -79,14 +64,13 @@ def schedule(name: str, count: int) -> Tensor:
 
 
 def evaluator(log_terms: LogTerms, state: Tensor, evaluations: int) -> Evaluate:
-    """Return a function (state, β) → (log f_0, log f_1 - log f_0, ∇ log f_β), traced if that pays.
+    """Return a function (state, β) → (log f_β, ∇ log f_β, log f_1 - log f_0), traced if that pays.
 
     One backward pass gives all three: the terms are the derivatives in their own coefficients.
     """
 
     def potential(params: dict[str, Tensor]) -> Tensor:
-        terms = log_terms(params["state"])
-        return (params["coefficients"] * terms).sum()
+        return (params["coefficients"] * log_terms(params["state"])).sum()
 
     coefficients = state.new_ones(2, *state.shape[:2])
     value: Potential = potential
@@ -94,34 +78,21 @@ def evaluator(log_terms: LogTerms, state: Tensor, evaluations: int) -> Evaluate:
         with torch.enable_grad():
             value = traced(potential, {"state": state, "coefficients": coefficients}) or potential
 
-    def evaluate(at: Tensor, beta: float) -> tuple[Tensor, Tensor, Tensor]:
+    def evaluate(at: Tensor, beta: float) -> Point:
         weights = coefficients.clone()
         weights[1] = beta
         leaves = {"state": at.detach().requires_grad_(), "coefficients": weights.requires_grad_()}
         with torch.enable_grad():
             gradient, terms = torch.autograd.grad(value(leaves), list(leaves.values()))
-        return terms[0], terms[1], gradient
+        return terms[0] + beta * terms[1], gradient, terms[1]
 
     return evaluate
 
 
 def pilot(evaluate: Evaluate, start: Tensor, betas: Tensor, num_leapfrogs: int) -> Moves:
-    """Run up a shortened path to adapt step sizes to the acceptance rate, and scales to the particles' spread.
+    """Adapt step sizes to the acceptance rate, and scales to the particles' spread, on a shortened path up.
 
-    Parameters
-    ----------
-    evaluate : callable
-        As `evaluator` returns it.
-    start : Tensor, shape (particle, block, size)
-        Draws of f_0.
-    betas : Tensor, shape (temperature + 1,)
-        The whole path.
-    num_leapfrogs : int
-
-    Returns
-    -------
-    Moves
-        For the temperatures ``betas[1:]``.
+    ``start`` are draws of f_0, shape (particle, block, size); the moves are for the temperatures ``betas[1:]``.
     """
     count = len(betas) - 1
     stops = min(count, PILOT_STEPS)
@@ -131,9 +102,8 @@ def pilot(evaluate: Evaluate, start: Tensor, betas: Tensor, num_leapfrogs: int) 
     for stop in range(1, stops + 1):
         beta = float(betas[stop * count // stops])
         for _ in range(PILOT_MOVES if stop > 1 else FIRST_MOVES):
-            scale = _spread(state)
-            point = evaluate(state, beta)
-            state, accepted = _move(evaluate, state, point, beta, math.exp(log_step) * scale, num_leapfrogs)
+            step = math.exp(log_step) * _spread(state)
+            state, accepted = _move(evaluate, state, evaluate(state, beta), beta, step, num_leapfrogs)
             log_step += GAIN * (accepted - TARGET)
             smooth = MEMORY * smooth + (1 - MEMORY) * log_step
         steps.append(smooth)
@@ -147,20 +117,8 @@ def anneal(
 ) -> Annealed:
     """Move particles along the path, with one Hamiltonian transition per temperature.
 
-    Parameters
-    ----------
-    evaluate : callable
-        As `evaluator` returns it.
-    start : Tensor, shape (particle, block, size)
-        Independent draws of f_0, or of f_1 if ``reverse``.
-    betas : Tensor, shape (temperature + 1,)
-        From 0 to 1.
-    moves : Moves
-        As `pilot` returns them, from other particles.
-    num_leapfrogs : int
-        Leapfrog steps per transition.
-    reverse : bool
-        Whether to go down from f_1 to f_0: the weights then estimate the inverse of the integral.
+    ``start`` are independent draws of f_0, shape (particle, block, size), and ``moves`` come from other particles. If
+    ``reverse``, the path leads from draws of f_1 down to f_0, and the weights estimate the inverse of the integral.
     """
     order = list(range(len(betas)))[:: -1 if reverse else 1]
     state, rates = start, []
@@ -168,7 +126,7 @@ def anneal(
     for last, this in pairwise(order):
         beta = float(betas[this])
         point = evaluate(state, beta)
-        log_weights = log_weights + float(betas[this] - betas[last]) * point[1]
+        log_weights = log_weights + float(betas[this] - betas[last]) * point[2]
         if this == order[-1]:
             break
         step = float(moves.steps[this - 1]) * moves.scales[this - 1]
@@ -183,20 +141,8 @@ def _spread(state: Tensor) -> Tensor:
 
 
 def _move(
-    evaluate: Evaluate,
-    state: Tensor,
-    point: tuple[Tensor, Tensor, Tensor],
-    beta: float,
-    step: Tensor,
-    num_leapfrogs: int,
+    evaluate: Evaluate, state: Tensor, point: Point, beta: float, step: Tensor, num_leapfrogs: int
 ) -> tuple[Tensor, float]:
     """Make one Hamiltonian move (reference 3) at β; ``point`` is what ``evaluate`` returns at ``state``."""
-
-    def value_and_grad(at: Tensor) -> tuple[Tensor, Tensor]:
-        return tempered(evaluate(at, beta))
-
-    def tempered(terms: tuple[Tensor, Tensor, Tensor]) -> tuple[Tensor, Tensor]:
-        return terms[0] + beta * terms[1], terms[2]
-
     step = step * float(torch.empty(()).uniform_(0.6, 1.0))  # jittered, to avoid periodic trajectories
-    return hamiltonian_move(value_and_grad, state, *tempered(point), step, num_leapfrogs)
+    return hamiltonian_move(lambda at: evaluate(at, beta)[:2], state, *point[:2], step, num_leapfrogs)

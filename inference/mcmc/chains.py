@@ -18,6 +18,7 @@ from torch import Tensor
 
 from ..diagnostics import MAX_R_HAT, of_sites
 from ..engines.graph import Potential
+from ..options import at_least_one, to_device
 from ..progress import Progress
 from ..traces.draws import add_deterministic
 from ..traces.init import init_to_site
@@ -26,15 +27,10 @@ from .vectors import Sites
 
 
 class Target(NamedTuple):
-    """The density that a kernel draws from.
+    """The density that a kernel draws from, on the unconstrained scale.
 
-    Attributes
-    ----------
-    start : dict of Tensor
-        Unconstrained values of the latent sites, at which the density is finite.
-    potential : callable
-        Unconstrained values by site → negative log density in nats, a scalar: log determinants of the transforms
-        included, discrete sites summed out.
+    ``start`` are values of the latent sites at which it is finite; ``potential`` maps such values to the negative log
+    density in nats, a scalar: log determinants of the transforms included, discrete sites summed out.
     """
 
     start: Sites
@@ -62,9 +58,8 @@ class ChainOptions(NamedTuple):
 
     def check(self, method: str) -> None:
         """Raise ValueError, in the method's name, for an option out of range."""
-        for name in ("num_draws", "num_warmup", "num_chains", "thin"):
-            if (value := getattr(self, name)) < 1:
-                raise ValueError(f"{method}: {name} must be at least 1, got {value}")
+        counts = ("num_draws", "num_warmup", "num_chains", "thin")
+        at_least_one(method, **{name: getattr(self, name) for name in counts})
         check_seed(self.seed)
 
     def seeds(self) -> list[int]:
@@ -73,32 +68,19 @@ class ChainOptions(NamedTuple):
 
 
 class Chains(NamedTuple):
-    """Draws of all chains of a run.
+    """Draws of all chains of a run."""
 
-    Attributes
-    ----------
-    draws : dict of Tensor
-        Shape (chain, draw, *site): constrained latent sites, and deterministic ones.
-    sample_stats : dict of Tensor
-        Shape (chain,), or (chain, draw): what the kernel reports, at least ``accept_rate`` and ``step_size``.
-    r_hat, ess : dict of Tensor
-        Rank-normalised split R̂ and bulk effective sample size of each entry of each site, shape (*site).
-    seconds : float
-        Wall time of sampling.
-    """
-
-    draws: Sites
-    sample_stats: dict[str, Tensor]
-    r_hat: Sites
-    ess: Sites
+    draws: Sites  # (chain, draw, *site): constrained latent sites, and deterministic ones
+    sample_stats: dict[str, Tensor]  # (chain,), or (chain, draw): at least ``accept_rate`` and ``step_size``
+    r_hat: Sites  # (*site)
+    ess: Sites  # (*site)
     seconds: float
 
     @property
     def disagreement(self) -> str:
         """Why the chains do not represent one distribution; empty if nothing indicates that."""
-        moved = [
-            (value[:, 1:] != value[:, :-1]).flatten(1).any(1) for value in self.draws.values() if value.shape[1] > 1
-        ]
+        several = [value for value in self.draws.values() if value.shape[1] > 1]
+        moved = [(value[:, 1:] != value[:, :-1]).flatten(1).any(1) for value in several]
         if moved and (stuck := int((~torch.stack(moved).any(0)).sum())):
             return f"{stuck} of {len(moved[0])} chains never moved"
         largest, site = max(
@@ -130,8 +112,7 @@ class Chains(NamedTuple):
 
 def on_device(data: tuple, device: str | torch.device | None) -> tuple[tuple, str]:
     """Move the data to the device, unless it is None; return them and the kind of device they are on."""
-    if device is not None:
-        data = tuple(value.to(device) if isinstance(value, Tensor) else value for value in data)
+    data = to_device(data, device)
     kinds = {value.device.type for value in data if isinstance(value, Tensor)} - {"cpu"}
     return data, min(kinds, default="cpu")
 
@@ -139,17 +120,8 @@ def on_device(data: tuple, device: str | torch.device | None) -> tuple[tuple, st
 def run_chains(method: str, sampler: Sampler, model: Callable, data: tuple, options: ChainOptions) -> Chains:
     """Run a kernel from several starts, on as many cores as there are (one after another on an accelerator).
 
-    Parameters
-    ----------
-    method : str
-        Title of the progress bar.
-    sampler : callable
-        ``(target, report) -> (draws, sample_stats)``: runs one chain. Its draws are unconstrained, shape
-        (draw, *site); its statistics are numbers by name. It calls ``report`` with the number of iterations done.
-        Random numbers come from torch's generator.
-    model, data
-        Any Pyro model and its arguments; discrete latent sites are enumerated and summed out.
-    options : ChainOptions
+    ``sampler(target, report)`` runs one chain with torch's generator. It returns unconstrained draws, shape
+    (draw, *site), and statistics, numbers by name, and calls ``report`` with the number of iterations done.
     """
     import joblib  # slow to import
 

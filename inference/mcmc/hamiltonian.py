@@ -1,35 +1,15 @@
 """Chains of Pyro's HMC or NUTS kernel, and what all Hamiltonian samplers share: options, mass matrix, divergences."""
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 from pyro.infer import HMC, MCMC
 
 from ..engines.graph import traced
-from .chains import ChainOptions, Chains, Sites, Target, run_chains
+from .chains import ChainOptions, Chains, Sites, Target
 
 MAX_DENSE = 100  # latent dimensions up to which a full mass matrix is adapted by default
 WORTH_TRACING = 100  # iterations per chain from which recording the graph, a second or two, pays
-
-
-def hamiltonian_chains(
-    method: str,
-    kernel: Callable[..., HMC],
-    model: Callable,
-    data: tuple,
-    options: ChainOptions,
-    target_accept: float,
-    dense_mass: bool | None,
-) -> Chains:
-    """Run chains of Pyro's HMC kernel, or of one derived from it.
-
-    Returns
-    -------
-    Chains
-        ``sample_stats`` are ``divergences``, ``accept_rate`` and ``step_size``, as in `HmcInfo`.
-    """
-    return run_chains(method, partial(_sample, kernel, options, target_accept, dense_mass), model, data, options)
 
 
 def check_target_accept(method: str, target_accept: float) -> None:
@@ -54,7 +34,7 @@ def divergence(chains: Chains) -> str:
     )
 
 
-def _sample(
+def hamiltonian_chain(
     kernel: Callable[..., HMC],
     options: ChainOptions,
     target_accept: float,
@@ -62,6 +42,7 @@ def _sample(
     target: Target,
     report: Callable[[int], object],
 ) -> tuple[Sites, dict[str, float]]:
+    """Run one chain of Pyro's HMC kernel, or of one derived from it: a `Sampler` once the first options are bound."""
     done, stats = 0, {}
 
     def count(running: HMC, *_: Any) -> None:

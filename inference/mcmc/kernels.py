@@ -27,14 +27,9 @@ MAX_STEPS = 100  # by which a slice's end steps out, so that an improper density
 
 
 def metropolis(moves: int = 10, target: float = 0.35) -> Kernel:
-    """Random-walk Metropolis (reference 1): isotropic normal steps, their size adapted to an acceptance rate.
+    """Random-walk Metropolis (reference 1), ``moves`` isotropic proposals per transition, their size adapted.
 
-    Parameters
-    ----------
-    moves : int
-        Proposals per transition.
-    target : float
-        Acceptance rate to adapt to.
+    ``target`` is the acceptance rate to adapt to.
     """
     log_step = 0.0
 
@@ -58,12 +53,7 @@ def metropolis(moves: int = 10, target: float = 0.35) -> Kernel:
 def hmc(leapfrogs: int = 5, target: float = 0.8) -> Kernel:
     """Hamiltonian Monte Carlo (reference 2) with a fixed number of leapfrog steps, their size jittered by a fifth.
 
-    Parameters
-    ----------
-    leapfrogs : int
-        Leapfrog steps per trajectory.
-    target : float
-        Acceptance rate to adapt to.
+    ``target`` is the acceptance rate to adapt to.
     """
     log_step = math.log(0.3)
 
@@ -91,24 +81,10 @@ def hamiltonian_move(
     step: float | Tensor,
     leapfrogs: int,
 ) -> tuple[Tensor, float]:
-    """Move every block along one trajectory (reference 2), accepted or rejected by itself.
+    """Move every block along one trajectory (reference 2), and accept or reject it by itself.
 
-    Parameters
-    ----------
-    value_and_grad : callable
-        (..., block, size) → log density (..., block), and its gradient.
-    state, value, gradient : Tensor
-        Where the blocks are, and what ``value_and_grad`` returns there.
-    step : float or Tensor
-        Size of a leapfrog step, per coordinate or of all.
-    leapfrogs : int
-        Number of leapfrog steps.
-
-    Returns
-    -------
-    state : Tensor
-    accept_rate : float
-        Mean acceptance probability.
+    ``value_and_grad`` maps a state (…, block, size) to its log density (…, block) and the gradient; ``value`` and
+    ``gradient`` are those at ``state``. Returns the new state and the mean acceptance probability.
     """
     momentum = torch.randn_like(state)
     before, proposed = value - 0.5 * momentum.square().sum(-1), state
@@ -125,12 +101,8 @@ def hamiltonian_move(
 def gibbs(width: float = 2.0) -> Kernel:
     """Each coordinate in turn from its full conditional, by slice sampling (reference 3, sections 4 and 5).
 
-    Exact for any density; each coordinate costs a handful of evaluations, and nothing is rejected.
-
-    Parameters
-    ----------
-    width : float
-        Initial guess of a conditional's width, on the unconstrained scale.
+    Exact for any density; each coordinate costs a handful of evaluations, and nothing is rejected. ``width`` is the
+    initial guess of a conditional's width, on the unconstrained scale.
     """
 
     def transition(state: Tensor, log_density: LogDensity, count: int) -> tuple[Tensor, float]:
@@ -176,13 +148,7 @@ def _slice(state: Tensor, column: int, log_density: LogDensity, width: float) ->
 
 
 def nuts(warmup: int = 200) -> Kernel:
-    """Pyro's No-U-Turn sampler, with all blocks as one.
-
-    Parameters
-    ----------
-    warmup : int
-        Transitions that adapt the step size.
-    """
+    """Pyro's No-U-Turn sampler, with all blocks as one; ``warmup`` transitions adapt the step size."""
     kernel: NUTS | None = None
     density: LogDensity
 

@@ -14,9 +14,10 @@ from pyro.poutine import Trace
 from torch import Tensor
 from torch.distributions import biject_to
 
+from ..traces.params import trace_at
 from ..traces.sites import is_deterministic, is_latent, is_local, is_plate, nodes
+from .vectors import Sites
 
-Sites = dict[str, Tensor]
 MAX_NUMBERS = 20_000_000  # entries of draws evaluated at once, times the size of the data
 
 
@@ -30,23 +31,8 @@ class _Site(NamedTuple):
 class LatentVector:
     """Unconstrained latent variables, shape (block, size), and their log density, shape (block,).
 
-    Parameters
-    ----------
-    model : callable
-        Any Pyro model with continuous latent sites.
-    data : tuple
-        Its arguments.
-    trace : Trace
-        Of the model, run on the data.
-    by_row : bool
-        Whether a block is a row of the data; else there is one block.
-
-    Attributes
-    ----------
-    start : Tensor, shape (block, size)
-        Latent variables of the trace.
-    chunk : int
-        Number of draws to evaluate at once.
+    ``start`` are those of the trace, which is of the model, run on the data. A block is a row of the data if
+    ``by_row``; otherwise there is one block. ``chunk`` is the number of draws to evaluate at once.
     """
 
     def __init__(self, model: Callable, data: tuple, trace: Trace, *, by_row: bool) -> None:
@@ -57,7 +43,8 @@ class LatentVector:
             if is_latent(site):
                 transform = biject_to(site["fn"].support)
                 value = transform.inv(site["value"])
-                row_dim = self._row_dim(site) + len(site["fn"].batch_shape) if by_row else None
+                row_dim = self._row_dim(site)
+                row_dim = None if row_dim is None else row_dim + len(site["fn"].batch_shape)
                 self._sites.append(_Site(name, transform, value.shape, row_dim))
                 columns.append(self._as_matrix(value, row_dim))
         self.names = [site.name for site in self._sites]
@@ -88,8 +75,7 @@ class LatentVector:
 
     def log_terms(self, matrix: Tensor) -> Tensor:
         """Return log p(z) on the unconstrained scale, Jacobians included, and log p(x | z); shape (2, block)."""
-        trace = poutine.trace(poutine.condition(self.model, data=self.sites(matrix))).get_trace(*self.data)
-        trace.compute_log_prob()
+        trace = trace_at(self.model, self.sites(matrix), self.data)
         prior = self.by_block(trace, lambda name: name in self.names) + self.log_jacobian(matrix)
         return torch.stack([prior, self.by_block(trace, lambda name: name not in self.names)])
 
@@ -98,7 +84,7 @@ class LatentVector:
         total = self.start.new_zeros(self._rows)
         for name, node in nodes(trace).items():
             if has_density(node) and wanted(name):
-                total = total + self._sum(node["log_prob"], node)
+                total = total + self._as_matrix(node["log_prob"], self._row_dim(node)).sum(1)
         return total
 
     def log_jacobian(self, matrix: Tensor) -> Tensor:
@@ -109,8 +95,10 @@ class LatentVector:
             total = total + self._as_matrix(terms, site.row_dim).sum(1)
         return total
 
-    def _row_dim(self, node: Any) -> int:
-        """Return the batch dimension, counted from the end, of the plate over the rows."""
+    def _row_dim(self, node: Any) -> int | None:
+        """Return the batch dimension, counted from the end, of the plate over the rows; None if there is one block."""
+        if not self.by_row:
+            return None
         return next(frame.dim for frame in node["cond_indep_stack"] if frame.size == self._rows)
 
     def _as_matrix(self, value: Tensor, row_dim: int | None) -> Tensor:
@@ -118,36 +106,26 @@ class LatentVector:
 
     def _split(self, matrix: Tensor) -> list[tuple[_Site, Tensor]]:
         parts = matrix.split([site.shape.numel() // self._rows for site in self._sites], 1)
-        return [(site, self._as_site(site, part)) for site, part in zip(self._sites, parts, strict=True)]
+        return [(site, self._as_site(part, site)) for site, part in zip(self._sites, parts, strict=True)]
 
-    def _as_site(self, site: _Site, part: Tensor) -> Tensor:
+    def _as_site(self, part: Tensor, site: _Site) -> Tensor:
         if site.row_dim is None:
             return part.reshape(site.shape)
         others = [size for dim, size in enumerate(site.shape) if dim != site.row_dim]
         return part.reshape(self._rows, *others).movedim(0, site.row_dim)
 
-    def _sum(self, terms: Tensor, node: Any) -> Tensor:
-        if not self.by_row:
-            return terms.sum().reshape(1)
-        return terms.movedim(self._row_dim(node), 0).reshape(self._rows, -1).sum(1)
-
 
 def latent_vector(method: str, model: Callable, data: tuple) -> LatentVector:
     """Return the model's latent variables, by row if each row's density depends on its own latent variables alone.
 
-    Raises
-    ------
-    ValueError
-        If a latent site is discrete, there is none, or a plate is subsampled. ``method`` is for the message.
+    A ValueError, in the method's name, says if there is no latent site, one is discrete, or a plate is subsampled.
     """
     trace = poutine.trace(model).get_trace(*data)
-    latent = {name: node for name, node in nodes(trace).items() if is_latent(node)}
-    if not latent:
+    if not any(is_latent(node) for node in nodes(trace).values()):
         raise ValueError(f"{method}: the model has no latent site")
-    for name, node in latent.items():
-        if node["fn"].support.is_discrete:
-            raise ValueError(f"{method}: site {name!r} is discrete: give the model with that site summed out")
     for name, node in nodes(trace).items():
+        if is_latent(node) and node["fn"].support.is_discrete:
+            raise ValueError(f"{method}: site {name!r} is discrete: give the model with that site summed out")
         if is_plate(node) and (node["fn"].subsample_size or node["fn"].size) < node["fn"].size:
             raise ValueError(f"{method}: plate {name!r} subsamples its rows: {method} needs all of them")
     with pyro.validation_enabled(False):

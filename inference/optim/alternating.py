@@ -14,13 +14,7 @@ from ..traces.sites import nodes
 def alternating_gradients(
     loss_and_grads: Callable[..., Any], every: int, model: Callable, model_trace: Trace, params: list[Tensor]
 ) -> Callable[..., Any]:
-    """Return ``loss_and_grads`` with gradients for the guide ``every`` times, then for the model ``every`` times.
-
-    Raises
-    ------
-    ValueError
-        If the guide or the model has no parameters.
-    """
+    """Return ``loss_and_grads`` with gradients for the guide ``every`` times, then for the model ``every`` times."""
     values = [site["value"] for site in nodes(model_trace).values() if site["type"] == "param"]
     leaves = {id(getattr(value, "unconstrained", lambda value=value: value)()) for value in values}
     if isinstance(model, torch.nn.Module):

@@ -12,21 +12,7 @@ HESSIAN_ROWS = 64  # computed in one backward pass
 def laplace_normal(guide: AutoLaplaceApproximation, data: tuple) -> AutoMultivariateNormal:
     """Return the normal guide at the mode that ``guide`` has found, its precision minus the log joint's Hessian.
 
-    Parameters
-    ----------
-    guide : AutoLaplaceApproximation
-        Fitted: its ``loc`` is the mode on the unconstrained scale.
-    data : tuple
-        Arguments of the model.
-
-    Raises
-    ------
-    ArithmeticError
-        If the Hessian is not negative definite: the point is no mode.
-
-    References
-    ----------
-    1. Bishop (2006), Pattern Recognition and Machine Learning, section 4.4, equations 4.131 to 4.134.
+    Bishop (2006), Pattern Recognition and Machine Learning, section 4.4, equations 4.131 to 4.134.
     """
     at_mode, model = trace_pair(guide.model, guide, data)
     precision = hessian(torch.as_tensor(at_mode.log_prob_sum() - model.log_prob_sum()), guide.loc)

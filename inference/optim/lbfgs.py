@@ -20,23 +20,10 @@ MAX_GRADIENT = 1e-4  # largest entry at a stationary point, relative to 1 + |los
 def fit_lbfgs(
     loss_and_grads: Callable[[], Any], params: Sequence[Tensor], *, num_steps: int, bar: Progress
 ) -> FitResult | None:
-    """Minimise by L-BFGS; on success ``params`` hold the minimiser, otherwise they are restored.
+    """Minimise a loss as `fit_eagerly` takes it by L-BFGS; on success ``params`` hold the minimiser.
 
-    Parameters
-    ----------
-    loss_and_grads : callable
-        Returns the loss and adds its gradient to ``.grad`` of every parameter.
-    params : sequence of Tensor
-        Unconstrained leaves.
-    num_steps : int
-        Maximum number of iterations.
-    bar : Progress
-
-    Returns
-    -------
-    FitResult or None
-        None if the loss is noisy (it changes from call to call) or not finite at the start, or if the line search
-        fails away from a stationary point.
+    Otherwise they are restored and the result is None: the loss is noisy (it changes from call to call) or not finite
+    at the start, or the line search fails away from a stationary point.
     """
     from scipy.optimize import minimize  # slow to import
 

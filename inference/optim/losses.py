@@ -13,11 +13,10 @@ from collections.abc import Callable
 from typing import Any
 
 from pyro.infer import ELBO, RenyiELBO, Trace_ELBO, TraceEnum_ELBO, TraceGraph_ELBO, TraceMeanField_ELBO
-from pyro.poutine.messenger import Messenger
 from torch import Tensor
 
 from ..options import at_least_one
-from ..traces.sites import is_latent, is_local
+from ..traces.sites import Scale, is_latent, is_local
 
 LOSSES: dict[str, Callable[..., ELBO]] = {
     "trace": Trace_ELBO,
@@ -122,21 +121,10 @@ def kl_warm_up(num_steps: int, *, start: float = 0.0, num_particles: int = 1) ->
 
     def kl_warm_up(model: Callable, guide: Callable, *data: Any) -> Tensor:
         nonlocal calls
-        scaled = LocalScale(data, start + (1 - start) * min(1.0, calls / num_steps))
+        beta = start + (1 - start) * min(1.0, calls / num_steps)
+        scaled = Scale(lambda site: is_latent(site) and is_local(site, data), beta)
         calls += 1
         return loss.differentiable_loss(scaled(model), scaled(guide), *data)
 
     kl_warm_up.changes = True  # pyright: ignore[reportFunctionMemberAccess] (from call to call: never compiled)
     return kl_warm_up
-
-
-class LocalScale(Messenger):
-    """Multiplies the log density of every latent site in a plate over the rows of the data."""
-
-    def __init__(self, data: tuple, scale: float) -> None:
-        super().__init__()
-        self.data, self.scale = data, scale
-
-    def _pyro_sample(self, msg: dict[str, Any]) -> None:
-        if is_latent(msg) and is_local(msg, self.data):
-            msg["scale"] = msg["scale"] * self.scale

@@ -1,41 +1,26 @@
 """Minibatches for any model with a plate over its rows: batches of rows, and the scale that makes up for the rest."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from itertools import islice
 from typing import Any, NamedTuple
 
 import torch
 from pyro import poutine
 from pyro.poutine import Trace
-from pyro.poutine.messenger import Messenger
 from torch import Tensor
 
-from ..traces.sites import is_latent, nodes
+from ..traces.params import trace_at
+from ..traces.sites import Scale, is_latent, nodes
 
 MAX_ROWS = 1_000_000  # that are gone through in epochs; of more rows, only batches and an example are ever read
 
 
-class RowScale(Messenger):
-    """Multiplies the log density of every site within the given plates, so that a batch stands for all rows."""
-
-    def __init__(self, plates: set[str], scale: float) -> None:
-        super().__init__()
-        self.plates, self.scale = plates, scale
-
-    def _pyro_sample(self, msg: dict[str, Any]) -> None:
-        if any(frame.name in self.plates for frame in msg["cond_indep_stack"]):
-            msg["scale"] = msg["scale"] * self.scale
+def _is_within(plates: set[str], site: Mapping[str, Any]) -> bool:
+    return any(frame.name in plates for frame in site["cond_indep_stack"])
 
 
-def row_scale(model: Callable, data: tuple, batch_size: int, *, autoguide: bool) -> RowScale:
-    """Find the model's plates over the rows of ``data``, and check that batches of rows can stand for all of them.
-
-    Raises
-    ------
-    ValueError
-        If ``batch_size`` is out of range, no plate has as many entries as the data has rows, an autoguide would
-        need parameters for every row, or the prior itself depends on the data.
-    """
+def row_scale(model: Callable, data: tuple, batch_size: int, *, autoguide: bool) -> Scale:
+    """Return the scale of all that is in plates over the rows of ``data``, if batches can stand for all rows."""
     rows = len(data[0])
     if not 1 <= batch_size <= rows:
         raise ValueError(f"svi: batch_size must lie between 1 and the number of rows, {rows}; got {batch_size}")
@@ -46,16 +31,15 @@ def row_scale(model: Callable, data: tuple, batch_size: int, *, autoguide: bool)
     if not plates:
         raise ValueError(f"svi: batch_size needs a pyro.plate over the {rows} rows of the data, and the model has none")
     latent = {name: site for name, site in nodes(trace).items() if is_latent(site)}
-    local = [n for n, site in latent.items() if any(f.name in plates for f in site["cond_indep_stack"])]
+    local = [name for name, site in latent.items() if _is_within(plates, site)]
     if local and autoguide:
         raise ValueError(
             f"svi: site {local[0]!r} has a value for each row, so an autoguide cannot be fitted in minibatches: "
             "leave batch_size out, or write a guide that computes it from the row"
         )
     values = {name: site["value"] for name, site in latent.items() if name not in local}
-    again = poutine.trace(poutine.condition(model, data=values)).get_trace(*_first(data, batch_size))
+    again = trace_at(model, values, _first(data, batch_size))
     trace.compute_log_prob()
-    again.compute_log_prob()
     for name in values:
         before, after = nodes(trace)[name]["log_prob_sum"], nodes(again)[name]["log_prob_sum"]
         if not torch.allclose(before, after, rtol=1e-4):
@@ -63,7 +47,7 @@ def row_scale(model: Callable, data: tuple, batch_size: int, *, autoguide: bool)
                 f"svi: the prior of {name!r} changes with the rows given, so minibatches would fit another model: "
                 "give the prior explicitly"
             )
-    return RowScale(plates, rows / batch_size)
+    return Scale(lambda site: _is_within(plates, site), rows / batch_size)
 
 
 def is_large(data: tuple, batch_size: int | None) -> bool:
@@ -83,17 +67,10 @@ def is_row_data(value: Any, rows: int) -> bool:
 
 
 class RowIndex(NamedTuple):
-    """Batches of one tensor's rows that have not been gathered yet.
+    """Batches of one tensor's rows that have not been gathered yet."""
 
-    Attributes
-    ----------
-    data : Tensor, shape (n, …)
-    rows : Tensor, shape (count, batch)
-        Indices of the rows.
-    """
-
-    data: Tensor
-    rows: Tensor
+    data: Tensor  # (n, …)
+    rows: Tensor  # (count, batch): indices
 
 
 def gather(values: Tensor | RowIndex) -> Tensor:
@@ -108,11 +85,7 @@ class Batches:
     """Endless batches: shuffled epochs; the last incomplete batch is dropped.
 
     Batches of more than `MAX_ROWS` rows are drawn independently, so that cost and memory do not grow with the rows.
-
-    Attributes
-    ----------
-    positions : list of int
-        Which of the data have one entry per row; the others are the same in every batch.
+    ``positions`` are those of the data that have one entry per row; the others are the same in every batch.
     """
 
     def __init__(self, data: tuple, batch_size: int) -> None:

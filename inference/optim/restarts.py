@@ -61,19 +61,9 @@ class Restarts:
     def record(self, state: State, previous: State | None, *, may_stop: bool, must_stop: bool) -> list[int]:
         """Check and note the objective after an E-step, end restarts that are level, and return which go on.
 
-        Parameters
-        ----------
-        state, previous : State
-            After this E-step and, if it was kept, after the one before.
-        may_stop : bool
-            Whether a curve's last three values come from successive iterations, without a jump in between.
-        must_stop : bool
-            Whether to end all of them.
-
-        Raises
-        ------
-        ArithmeticError
-            If the objective fell. Next to a singularity, where it loses its digits, its restart ends instead.
+        ``previous`` is the state after the E-step before, if it was kept; ``may_stop`` says that a curve's last three
+        values come from successive iterations, without a jump in between; ``must_stop`` ends all of them. An objective
+        that falls is an ArithmeticError, but next to a singularity, where it loses its digits, ends its restart.
         """
         going, values = [], state.objective.reshape(-1).tolist()
         for index, (restart, before, value) in enumerate(zip(self.running, self.values, values, strict=True)):

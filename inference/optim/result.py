@@ -9,21 +9,10 @@ from .sgd import CONSTANT
 
 
 class FitResult(NamedTuple):
-    """How a fit of parameters went; the parameters themselves were changed in place.
-
-    Attributes
-    ----------
-    losses : Tensor, shape (step,)
-        In nats.
-    engine : str
-        "compiled", "eager" or "L-BFGS".
-    converged : bool
-    message : str
-        Why it stopped, and what to do if it has not converged.
-    """
+    """How a fit of parameters went, as in `SviInfo`; the parameters themselves were changed in place."""
 
     losses: Tensor
-    engine: str
+    engine: str  # "compiled", "eager" or "L-BFGS"
     converged: bool
     message: str
 

@@ -2,10 +2,8 @@
 
 Both kinds of SVI steps take them, compiled and eager: torch's own classes load its compiler, which takes a second.
 
-References
-----------
-1. Kingma and Ba (2015), Adam: a method for stochastic optimization, ICLR, algorithm 1.
-2. Tieleman and Hinton (2012), RMSProp, Coursera: Neural networks for machine learning, lecture 6.5.
+Kingma and Ba (2015), Adam: a method for stochastic optimization, ICLR, algorithm 1; Tieleman and Hinton (2012),
+RMSProp, Coursera: Neural networks for machine learning, lecture 6.5.
 """
 
 from collections.abc import Callable, Sequence
@@ -16,19 +14,12 @@ from torch import Tensor
 
 
 class Rule(NamedTuple):
-    """One update.
+    """One update: (parameters, gradient, memory, numbers) → (parameters, memory).
 
-    Attributes
-    ----------
-    states : int
-        Number of vectors of memory, zero at the start.
-    numbers : callable
-        (step counted from 1, step size) → what ``update`` needs of them; tensors give those of many steps.
-    update : callable
-        (parameters, gradient, memory, numbers) → (parameters, memory).
+    The numbers are what it needs of (step counted from 1, step size); tensors give those of many steps.
     """
 
-    states: int
+    states: int  # vectors of memory, zero at the start
     numbers: Callable[[Any, Any], tuple[Any, ...]]
     update: Callable[[Tensor, Tensor, list[Tensor], Any], tuple[Tensor, list[Tensor]]]
 

@@ -24,12 +24,6 @@ def schedule(lr: float, num_steps: int) -> tuple[Tensor, Tensor]:
     return lr * FINAL**decay, torch.where(since >= 0, 1 / (since + 1).clamp(min=1), 0.0)
 
 
-def set_lr(optimiser: torch.optim.Optimizer, lr: float) -> None:
-    """Set the step size of every parameter group."""
-    for group in optimiser.param_groups:
-        group["lr"] = lr
-
-
 class Average:
     """Running average of parameters."""
 

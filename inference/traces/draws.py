@@ -15,6 +15,7 @@ from pyro.infer.autoguide import AutoGuide
 from pyro.poutine import Trace
 from torch import Tensor
 
+from .params import trace_pair
 from .sites import is_deterministic, is_latent, is_local, is_plate, nodes, plate_depth
 from .vmap import UNMAPPABLE, map_rows
 
@@ -23,37 +24,20 @@ MAX_LOCAL = 10_000_000  # numbers that draws of local sites may have and still b
 
 
 class GuideDraws(NamedTuple):
-    """Draws of a guide, replayed through the model.
+    """Draws of a guide, replayed through the model."""
 
-    Attributes
-    ----------
-    sites : dict of Tensor
-        Shape (draw, *site): latent and deterministic sites of the model.
-    log_weights : Tensor, shape (draw,), or None
-        log p(x, z) - log q(z), in nats; None if the guide lacks some of the model's latent sites.
-    """
-
-    sites: Sites
-    log_weights: Tensor | None
+    sites: Sites  # (draw, *site): latent and deterministic sites of the model
+    log_weights: Tensor | None  # log p(x, z) - log q(z) in nats; None if the guide lacks some latent site of the model
 
 
 def draw_guide(model: Callable, guide: Callable, data: tuple, num_draws: int, local: bool | None = True) -> GuideDraws:
     """Draw from a fitted guide and weigh each draw by the model.
 
-    Parameters
-    ----------
-    model, guide : callable
-        Any Pyro model and a guide of it, with their parameters in place.
-    data : tuple
-        Arguments of both.
-    num_draws : int
-    local : bool, optional
-        Whether to keep local sites, those with one value per row, which count towards the weights either way;
-        default: only if they have at most `MAX_LOCAL` numbers.
+    ``local`` says whether to keep local sites, those with one value per row, which count towards the weights either
+    way; default: only if they have at most `MAX_LOCAL` numbers.
     """
     with torch.no_grad(), pyro.validation_enabled(False):
-        guide_trace = poutine.trace(guide).get_trace(*data)
-        model_trace = poutine.trace(poutine.replay(model, trace=guide_trace)).get_trace(*data)
+        guide_trace, model_trace = trace_pair(model, guide, data)
     sites = nodes(model_trace)
     latent = {name for name, site in sites.items() if is_latent(site)}
     covered = latent <= set(guide_trace.nodes)

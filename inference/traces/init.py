@@ -4,7 +4,6 @@ The function takes no arguments and returns a value that expands to the site's s
 looks for a start, so it may be slow (k-means, say) and may draw random numbers.
 """
 
-from collections.abc import Callable
 from typing import Any
 
 from pyro.infer.autoguide.initialization import init_to_uniform
@@ -23,7 +22,7 @@ class InitMessenger(Messenger):
 
 def init_to_site(site: dict[str, Any]) -> Tensor:
     """Return the model's own initial value; without one, uniform within (-2, 2) on the unconstrained scale."""
-    init: Callable[[], Tensor] | None = site["infer"].get("init")
+    init = site["infer"].get("init")
     if init is None:
         return init_to_uniform(site)  # pyright: ignore[reportReturnType] (a partial only if no site is given)
     return init().expand(site["fn"].shape()).clone()

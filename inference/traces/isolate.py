@@ -15,11 +15,6 @@ def isolated(seed: int) -> Iterator[None]:
 
     Two guides of one class share parameter names in Pyro's store: a store that is not empty would pass the values of
     one fit on to the next.
-
-    Raises
-    ------
-    ValueError
-        If ``seed`` does not lie between 0 and 2³² - 1.
     """
     check_seed(seed)
     python_state, numpy_state = random.getstate(), np.random.get_state()  # noqa: NPY002

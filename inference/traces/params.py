@@ -17,22 +17,20 @@ def trace_pair(model: Callable, guide: Callable, data: tuple) -> tuple[Trace, Tr
     return guide_trace, poutine.trace(poutine.replay(model, trace=guide_trace)).get_trace(*data)
 
 
-def unconstrained_params(*functions: Callable) -> list[Tensor]:
-    """Return the leaves to optimise: parameters of modules, then those of functions, from Pyro's (scoped) store.
+def trace_at(function: Callable, values: dict[str, Tensor], data: tuple) -> Trace:
+    """Return a trace of a model or guide with some sites at given values, log densities included."""
+    trace = poutine.trace(poutine.condition(function, data=values)).get_trace(*data)
+    trace.compute_log_prob()
+    return trace
 
-    Raises
-    ------
-    ValueError
-        If there are none.
-    """
-    found: dict[int, Tensor] = {}
-    for function in functions:
-        if isinstance(function, torch.nn.Module):
-            found |= {id(p): p for p in function.parameters() if p.requires_grad}
-    found |= {id(p): p for _, p in pyro.get_param_store().named_parameters() if p.requires_grad}
-    if not found:
-        raise ValueError("svi: the guide and the model have no parameters to fit")
-    return list(found.values())
+
+def unconstrained_params(*functions: Callable) -> list[Tensor]:
+    """Return the leaves to optimise: parameters of modules, then those of functions, from Pyro's (scoped) store."""
+    leaves = [p for function in functions if isinstance(function, torch.nn.Module) for p in function.parameters()]
+    leaves += [p for _, p in pyro.get_param_store().named_parameters()]
+    if found := {id(p): p for p in leaves if p.requires_grad}:
+        return list(found.values())
+    raise ValueError("svi: the guide and the model have no parameters to fit")
 
 
 def constrained_params(*traces: Trace) -> dict[str, Tensor]:

@@ -1,10 +1,11 @@
 """What a trace's nodes stand for: latent variables, data, plates, deterministic values, parameters."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from pyro.infer.inspect import site_is_deterministic
 from pyro.poutine import Trace
+from pyro.poutine.messenger import Messenger
 from pyro.poutine.util import site_is_subsample
 from torch import Tensor
 
@@ -38,6 +39,18 @@ def is_local(site: Mapping[str, Any], data: tuple) -> bool:
     """Whether a node lies in a plate over the rows of the data, so that it has one value per row."""
     rows = len(data[0]) if data and isinstance(data[0], Tensor) and data[0].dim() else None
     return any(frame.size == rows for frame in site.get("cond_indep_stack", ()))
+
+
+class Scale(Messenger):
+    """Multiplies the log density of the sites chosen."""
+
+    def __init__(self, chosen: Callable[[Mapping[str, Any]], bool], scale: float) -> None:
+        super().__init__()
+        self.chosen, self.scale = chosen, scale
+
+    def _pyro_sample(self, msg: dict[str, Any]) -> None:
+        if self.chosen(msg):
+            msg["scale"] = msg["scale"] * self.scale
 
 
 def plate_depth(trace: Trace) -> int:

@@ -11,16 +11,9 @@ UNMAPPABLE = (RuntimeError, ValueError, TypeError, NotImplementedError)
 
 
 def map_rows(function: Callable[[Any], Any], rows: Any, *, chunk_size: int | None = None) -> Any:
-    """Apply a function to every row of one or more tensors and stack the results.
+    """Apply a function to every row of a tensor, or of several of the same length in a dict, and stack the results.
 
-    Parameters
-    ----------
-    function : callable
-        Takes one row, shaped like ``rows`` without the leading dimension; returns tensors, nested in any way.
-    rows : Tensor, or tensors in a dict, tuple or list
-        All of the same length.
-    chunk_size : int, optional
-        Rows mapped at once; default: all.
+    The function takes one row and returns tensors, nested in any way. ``chunk_size`` rows are mapped at once.
     """
     try:
         return torch.vmap(function, chunk_size=chunk_size)(rows)

@@ -31,7 +31,20 @@ def xla_chains(
 ) -> Chains:
     """Run NUTS as `hamiltonian_chains` does; ``sample_stats`` also have ``energy`` (nats) and ``tree_depth``.
 
+    <<<<<<< HEAD
     `CannotCompile` if the model cannot be translated, or the translation disagrees with it.
+    =======
+
+    Returns
+    -------
+    Chains
+        ``sample_stats`` are those of `hamiltonian_chain`, ``energy`` (nats) and ``tree_depth``.
+
+    Raises
+    ------
+    CannotCompile
+        If the model cannot be translated, or the translation disagrees with it.
+    >>>>>>> w/svi
     """
     seeds = options.seeds()
     data, kind = on_device(data, options.device)
