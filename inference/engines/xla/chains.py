@@ -29,22 +29,9 @@ from .translate import as_jax, knows
 def xla_chains(
     model: Callable, data: tuple, options: ChainOptions, target_accept: float, dense_mass: bool | None
 ) -> Chains:
-    """Run NUTS as `hamiltonian_chains` does; ``sample_stats`` also have ``energy`` (nats) and ``tree_depth``.
+    """Run NUTS as `hamiltonian_chain` does; ``sample_stats`` also have ``energy`` (nats) and ``tree_depth``.
 
-    <<<<<<< HEAD
     `CannotCompile` if the model cannot be translated, or the translation disagrees with it.
-    =======
-
-    Returns
-    -------
-    Chains
-        ``sample_stats`` are those of `hamiltonian_chain`, ``energy`` (nats) and ``tree_depth``.
-
-    Raises
-    ------
-    CannotCompile
-        If the model cannot be translated, or the translation disagrees with it.
-    >>>>>>> w/svi
     """
     seeds = options.seeds()
     data, kind = on_device(data, options.device)
