@@ -13,12 +13,8 @@ from guidebook.inference.optim.losses import LOSSES
 from guidebook.workflow.options import Option
 
 FAMILIES: dict[str, Guide] = {
-    "mean_field": Guide(guides.mean_field),
-    "low_rank": Guide(guides.low_rank),
-    "full_rank": Guide(guides.full_rank),
-    "flow": Guide(guides.flow),
-    "laplace": Guide(guides.laplace),
-    "map_point": Guide(guides.map_point),
+    family.__name__: Guide(family)
+    for family in (guides.mean_field, guides.low_rank, guides.full_rank, guides.flow, guides.laplace, guides.map_point)
 }
 ALIASES = {"map": "map_point", "laplace": "laplace"}  # methods that are svi with a guide
 OPTIMISERS: dict[str, type[torch.optim.Optimizer]] = {

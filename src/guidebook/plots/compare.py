@@ -48,10 +48,6 @@ def plot_comparison(comparison: Comparison, *, quantities: Sequence[str] | None 
     quantities : sequence of str, optional
         Labels as in ``comparison.quantities``; default: the twelve in which posteriors differ most.
 
-    Returns
-    -------
-    matplotlib.figure.Figure
-
     Raises
     ------
     ValueError
