@@ -19,9 +19,7 @@ app = typer.Typer(
 Model = Annotated[str, typer.Argument(help="A model's name; see `guidebook list`.", show_default=False)]
 Data = Annotated[
     str | None,
-    typer.Option(
-        metavar="NAME|FILE", help="A bundled data set, or a .csv, .npy or .npz file.", show_default="the model's"
-    ),
+    typer.Option(metavar="NAME|FILE", help="A bundled set, or a .csv, .npy, .npz or .mtx.", show_default="the model's"),
 ]
 Set = Annotated[
     list[str] | None,
@@ -98,9 +96,7 @@ def compare(
     model: Model,
     methods: Annotated[
         str | None,
-        typer.Option(
-            metavar="METHOD,…", help="Methods to fit, such as nuts,svi:mean_field,em.", show_default="the model's"
-        ),
+        typer.Option(metavar="METHOD,…", help="Such as nuts,svi:mean_field,em.", show_default="the model's"),
     ] = None,
     reference: Annotated[
         str | None, typer.Option(help="The method that the others are judged by.", show_default="nuts, else the first")
@@ -182,8 +178,11 @@ def main() -> None:
     warnings.filterwarnings("always", r"[a-z]+: ", UserWarning, r"guidebook\.")  # ours begin with a method's name
     try:
         status = app(standalone_mode=False)
-    except (ValueError, OSError) as error:
-        status = _fail(str(error) if not isinstance(error, OSError) else _os_sentence(error), 2)
+    except OSError as error:
+        where = "" if error.filename is None else f"{error.filename}: "
+        status = _fail(str(error) if error.strerror is None else where + error.strerror, 2)
+    except ValueError as error:
+        status = _fail(str(error), 2)
     except ArithmeticError as error:
         status = _fail(str(error), 1)
     except KeyboardInterrupt:
@@ -198,12 +197,6 @@ def main() -> None:
 def _fail(sentence: str, status: int) -> int:
     print(f"guidebook: {' '.join(sentence.split())}", file=sys.stderr)
     return status
-
-
-def _os_sentence(error: OSError) -> str:
-    if error.strerror is None:
-        return str(error)
-    return f"{error.filename}: {error.strerror}" if error.filename is not None else error.strerror
 
 
 def _show_warning(message: Warning | str, *_: Any) -> None:

@@ -26,113 +26,53 @@ class SmallData(NamedTuple):
 
 
 class Data(NamedTuple):
-    """The data of a model.
+    """The data of a model."""
 
-    Attributes
-    ----------
-    name : str
-        Default data set.
-    supervised : bool
-        Whether the model takes ``(x, y)`` rather than ``(x,)``.
-    standardize : bool
-        Whether features are z-scored by default.
-    validate : callable or None
-        ``(x)``: raises ValueError for data that the model cannot have generated.
-    preprocess : callable or None
-        ``(x, options) -> x``: turns data into what the model takes.
-    small : SmallData or None
-        For methods and guides for which the default data are too large.
-    """
-
-    name: str
-    supervised: bool = False
-    standardize: bool = False
-    validate: Callable | None = None
-    preprocess: Callable | None = None
-    small: SmallData | None = None
+    name: str  # of the default data set
+    supervised: bool = False  # whether the model takes (x, y) rather than (x,)
+    standardize: bool = False  # whether features are z-scored by default
+    validate: Callable | None = None  # (x): raises ValueError for data that the model cannot have generated
+    preprocess: Callable | None = None  # (x, options) -> x: turns data into what the model takes
+    small: SmallData | None = None  # for methods and guides for which the default data are too large
 
 
 class Guide(NamedTuple):
-    """A guide of a model.
+    """A guide of a model."""
 
-    Attributes
-    ----------
-    function : callable
-        The guide or guide family. A hand-written guide takes those of the model's options that it names.
-    latent : bool
-        Whether it guides ``latent_model`` rather than ``model``.
-    loss : str
-        Default loss.
-    minibatch : bool
-        Whether it computes each row's latent variables from the row, and so is fitted in minibatches by default.
-    """
-
-    function: Callable
-    latent: bool = False
-    loss: str = "trace"
-    minibatch: bool = False
+    function: Callable  # the guide or guide family; a hand-written guide takes those of the model's options it names
+    latent: bool = False  # whether it guides latent_model rather than model
+    loss: str = "trace"  # by default
+    minibatch: bool = False  # whether it computes each row's latent variables from the row: minibatches by default
 
 
 class Row(NamedTuple):
-    """A model of the collection.
-
-    Attributes
-    ----------
-    model : callable
-        The Pyro function; options are bound with ``functools.partial``.
-    options : dict of Option
-        The model's keyword options.
-    identify : callable
-        ``(draws, anchor=None) -> quantities`` without the model's symmetries.
-    log_likelihood : callable
-        ``(sites, *data) -> (..., n)``, in nats.
-    default_methods : tuple of str
-        What ``guidebook compare`` fits by default.
-    unavailable : dict of Unavailable
-        By method or guide.
-    steps : dict of callable
-        Method → function of the model's options that makes its steps; for "closed_form", the solution itself.
-    latent_model : callable or None
-        The Pyro function with each row's latent variables explicit.
-    prior : callable or None
-        ``(x, options) -> prior``, if the default prior depends on the data: minibatches must share it.
-    add_quantities : callable or None
-        ``(params) -> quantities`` added to the draws of every fit, for ``identify``; for models whose own sites mean
-        nothing from one fit to the next.
-    summarise : callable or None
-        ``(x) -> identify``: replaces ``identify`` where it would give too many quantities for data of this size.
-    figures : callable or None
-        ``(comparison, x, columns) -> list of Section``: what a report shows of this model alone. ``x`` and ``columns``
-        may be None.
-    column_sites : tuple of str
-        Sites whose last index runs over the columns of the data, perhaps after a bias.
-    default_options : dict of dict
-        Method → keyword arguments, on the default data, where the method's own defaults do not suit.
-    default_guide : str
-    num_draws : int
-        Draws from a fitted guide. 1,000 are too noisy to call a perfect fit good; use fewer only for models with sites
-        per row.
-    """
+    """A model of the collection."""
 
     name: str
     title: str
-    model: Callable
+    model: Callable  # the Pyro function; options are bound with functools.partial
     data: Data
-    options: dict[str, Option]
+    options: dict[str, Option]  # the model's keyword options
     guides: dict[str, Guide]
-    identify: Callable
-    log_likelihood: Callable
-    default_methods: tuple[str, ...]
-    unavailable: dict[str, Unavailable]
+    identify: Callable  # (draws, anchor=None) -> quantities without the model's symmetries
+    log_likelihood: Callable  # (sites, *data) -> (..., n), in nats
+    default_methods: tuple[str, ...]  # what guidebook compare fits by default
+    unavailable: dict[str, Unavailable]  # by method or guide
+    # Method -> function of the model's options that makes its steps; for "closed_form", the solution itself.
     steps: dict[str, Callable]
-    latent_model: Callable | None = None
-    prior: Callable | None = None
+    latent_model: Callable | None = None  # the Pyro function with each row's latent variables explicit
+    prior: Callable | None = None  # (x, options) -> default prior, if it depends on data: minibatches must share it
+    # (params) -> quantities added to the draws of every fit, if the sites mean nothing from one fit to the next.
     add_quantities: Callable | None = None
+    # (x) -> identify: replaces identify where it would give too many quantities for data of this size.
     summarise: Callable | None = None
+    # (comparison, x, columns) -> list of Section: what a report shows of this model alone; x and columns may be None.
     figures: Callable | None = None
-    column_sites: tuple[str, ...] = ()
+    column_sites: tuple[str, ...] = ()  # sites whose last index runs over the data's columns, perhaps after a bias
+    # Method -> keyword arguments, on the default data, where the method's own defaults do not suit.
     default_options: Mapping[str, dict[str, Any]] = MappingProxyType({})
     default_guide: str = "mean_field"
+    # Draws from a fitted guide. 1,000 are too noisy to call a perfect fit good; use fewer only for sites per row.
     num_draws: int = 10_000
 
 

@@ -13,12 +13,8 @@ from guidebook.inference.optim.losses import LOSSES
 from guidebook.workflow.options import Option
 
 FAMILIES: dict[str, Guide] = {
-    "mean_field": Guide(guides.mean_field),
-    "low_rank": Guide(guides.low_rank),
-    "full_rank": Guide(guides.full_rank),
-    "flow": Guide(guides.flow),
-    "laplace": Guide(guides.laplace),
-    "map_point": Guide(guides.map_point),
+    family.__name__: Guide(family)
+    for family in (guides.mean_field, guides.low_rank, guides.full_rank, guides.flow, guides.laplace, guides.map_point)
 }
 ALIASES = {"map": "map_point", "laplace": "laplace"}  # methods that are svi with a guide
 OPTIMISERS: dict[str, type[torch.optim.Optimizer]] = {
@@ -29,28 +25,17 @@ OPTIMISERS: dict[str, type[torch.optim.Optimizer]] = {
 
 
 class Method(NamedTuple):
-    """An inference method.
+    """An inference method: ``(*what it takes, *data, **options) -> Posterior``.
 
-    Attributes
-    ----------
-    function : callable
-        ``(*what it takes, *data, **options) -> Posterior``.
-    takes : {"guide", "model", "latent_model", "steps", "solution"}
-        What goes before the data: a model and its guide, a model, one with explicit latent variables, the steps or
-        the solution that the model's row makes.
-    options : dict of Option
-        Those that ``--set`` may give. One that the row's steps name goes to them.
-    counts : tuple of str
-        Keywords for ``--steps``, ``--draws``, ``--warmup`` and ``--chains``, as far as it has them.
-    defaults : dict
-        Keyword arguments other than the function's own defaults.
+    ``takes``, what goes before the data, is "model"; "guide", for a model and its guide; "latent_model", for the model
+    with explicit latent variables; "steps" or "solution", which the model's row makes.
     """
 
     function: Callable
     takes: str
-    options: dict[str, Option]
-    counts: tuple[str, ...] = ()
-    defaults: Mapping[str, Any] = MappingProxyType({})
+    options: dict[str, Option]  # those that --set may give; one that the row's steps name goes to them
+    counts: tuple[str, ...] = ()  # keywords for --steps, --draws, --warmup and --chains, as far as it has them
+    defaults: Mapping[str, Any] = MappingProxyType({})  # keyword arguments other than the function's own defaults
 
 
 _STEPS, _CHAINS = ("num_steps",), ("num_draws", "num_warmup", "num_chains")

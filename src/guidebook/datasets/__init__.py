@@ -5,7 +5,6 @@ is dropped, no missing value filled in, and labels never reach ``x``.
 Lines of a .csv are counted as an editor does, from 1; rows and columns of an array from 0.
 """
 
-import difflib
 import math
 import os
 import stat
@@ -22,7 +21,7 @@ from .mnist import mnist, read_idx
 from .readers.csv import read_csv
 from .readers.numpy import read_npy, read_npz
 from .readers.sparse import read_mtx, read_vocabulary
-from .table import KINDS, Table, listed, number, quoted, shown
+from .table import KINDS, Table, did_you_mean, listed, number, quoted, shown
 
 __all__ = ["CATEGORIES", "SEGMENTS", "Dataset", "load", "mnist", "names", "purchases", "read_idx", "reuters"]
 
@@ -130,32 +129,25 @@ def load(
 
 
 def _bundled(name: str, supervised: bool) -> Table:
-    if name == "purchases":
-        counts, segment = purchases()
-        return (
-            Table(counts, list(CATEGORIES), segment, classes=SEGMENTS) if supervised else Table(counts, [*CATEGORIES])
-        )
-    if name in ("reuters", "three_documents", "mnist"):
-        return _without_labels(name, supervised)
-    from sklearn import datasets  # slow to import
-
-    bunch: Any = getattr(datasets, f"load_{name}")()
-    x, columns = np.array(bunch.data, dtype=np.float64), [str(column) for column in bunch.feature_names]
-    if not supervised:
-        return Table(x, columns)
-    return Table(x, columns, bunch.target, classes=[str(label) for label in bunch.target_names])
-
-
-def _without_labels(name: str, supervised: bool) -> Table:
-    if supervised:
+    if supervised and name in ("mnist", "reuters", "three_documents"):
         raise ValueError(f"{name}: has no labels of two classes")
+    if name == "mnist":
+        return Table(mnist()[0], [f"pixel_{row}_{column}" for row in range(28) for column in range(28)])
     if name == "reuters":
         counts, vocabulary, _ = reuters()
         return Table(counts, [*vocabulary])
     if name == "three_documents":
         return Table(np.array(THREE_DOCUMENTS, dtype=np.float64), ["word 0", "word 1", "word 2"])
-    images, _ = mnist()
-    return Table(images, [f"pixel_{row}_{column}" for row in range(28) for column in range(28)])
+    if name == "purchases":
+        counts, segment = purchases()
+        table = Table(counts, list(CATEGORIES), segment, classes=SEGMENTS)
+    else:
+        from sklearn import datasets  # slow to import
+
+        bunch: Any = getattr(datasets, f"load_{name}")()
+        columns, classes = ([str(text) for text in texts] for texts in (bunch.feature_names, bunch.target_names))
+        table = Table(np.array(bunch.data, dtype=np.float64), columns, bunch.target, classes=classes)
+    return table if supervised else table._replace(labels=None)
 
 
 def _labels(where: str, table: Table) -> tuple[Tensor, tuple[str, str]]:
@@ -178,9 +170,8 @@ def _standardized(where: str, x: np.ndarray, columns: list[str]) -> np.ndarray:
         centred, sd = x - x.mean(0), x.std(0)
     for column, constant, spread in zip(columns, x.min(0) == x.max(0), sd, strict=True):
         if not constant and not 0 < spread < math.inf:
-            raise ValueError(
-                f"{where}: column {quoted(column)} cannot be standardized: its spread leaves float64's range"
-            )
+            what = f"column {quoted(column)} cannot be standardized"
+            raise ValueError(f"{where}: {what}: its spread leaves float64's range")
     return centred / np.where(x.min(0) == x.max(0), 1.0, sd)
 
 
@@ -191,21 +182,18 @@ def _reader(source: str) -> Callable[[str, BinaryIO, str | None, bool], Table]:
     try:
         mode = os.stat(source).st_mode
     except (FileNotFoundError, NotADirectoryError, ValueError):  # ValueError: a null character
-        mode = None
+        if suffix or os.path.dirname(source):
+            raise FileNotFoundError(f"no such file: {where}") from None
+        meant = did_you_mean(source.lower(), _BUNDLED)
+        there = f"{meant}bundled are {', '.join(_BUNDLED)}; or give {KINDS}"
+        raise ValueError(f"unknown data set '{where}': {there}") from None
     except OSError as error:
         _refuse(where, error)
-    if mode is None:
-        if suffix or os.sep in source or (os.altsep and os.altsep in source):
-            raise FileNotFoundError(f"no such file: {where}")
-        near = ", ".join(difflib.get_close_matches(source.lower(), _BUNDLED))
-        meant = f"did you mean {near}? " if near else ""
-        raise ValueError(f"unknown data set '{where}': {meant}bundled are {', '.join(_BUNDLED)}; or give {KINDS}")
     if stat.S_ISDIR(mode):
         raise ValueError(f"{where}: this is a folder; give {KINDS}")
     if suffix not in readers:
-        raise ValueError(
-            f"{where}: files {f'ending in {suffix}' if suffix else 'without an ending'} are not read; give {KINDS}"
-        )
+        ending = f"ending in {suffix}" if suffix else "without an ending"
+        raise ValueError(f"{where}: files {ending} are not read; give {KINDS}")
     if not stat.S_ISREG(mode):
         raise ValueError(f"{where}: this is not a regular file")
     return readers[suffix]

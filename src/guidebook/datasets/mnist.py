@@ -63,11 +63,9 @@ def mnist(part: str = "train") -> tuple[np.ndarray, np.ndarray]:
 def _file(name: str) -> Path:
     """A file of the cache, downloaded if neither it nor its unpacked form is there."""
     folder = cache()
-    unpacked = folder / name.removesuffix(".gz")
-    if unpacked.exists():
-        return unpacked
-    if (folder / name).exists():
-        return folder / name
+    for path in (folder / name.removesuffix(".gz"), folder / name):
+        if path.exists():
+            return path
     import pooch
 
     try:

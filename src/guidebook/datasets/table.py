@@ -4,7 +4,7 @@ import difflib
 import math
 import re
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -13,35 +13,43 @@ HINT = "; if the column holds labels, give --set target=NAME"
 
 
 class Table(NamedTuple):
-    """What a reader finds.
+    """What a reader finds."""
 
-    Attributes
-    ----------
-    x : ndarray, shape (n, d), float64
-        Features, all finite.
-    columns : list of str, length d
-    labels : sequence of str or ndarray, shape (n,), optional
-        Labels as they stand.
-    target : str
-        What to call the labels in error messages.
-    classes : sequence of str, optional
-        Names of labels 0, 1, …; default: the labels themselves.
-    """
-
-    x: np.ndarray
+    x: np.ndarray  # (n, d), float64, all finite
     columns: list[str]
-    labels: Sequence[str] | np.ndarray | None = None
-    target: str = "the target"
-    classes: Sequence[str] | None = None
+    labels: Sequence[str] | np.ndarray | None = None  # as they stand
+    target: str = "the target"  # what error messages call the labels
+    classes: Sequence[str] | None = None  # names of labels 0, 1, …; default: the labels themselves
+
+
+def check_matrix(what: str, values: Any) -> None:
+    """Refuse what is not a matrix of real numbers with rows and columns; ``values`` may be sparse."""
+    if values.ndim != 2:
+        raise ValueError(f"{what}: the shape is {values.shape}, and (rows, columns) is needed")
+    if values.dtype.kind not in "biuf":
+        raise ValueError(f"{what}: values are of type {values.dtype}, and real numbers are needed")
+    if 0 in values.shape:
+        raise ValueError(f"{what}: the shape is {values.shape}: no {'columns' if values.shape[0] else 'rows'}")
+
+
+def finite(what: str, values: np.ndarray, columns: Sequence[int]) -> np.ndarray:
+    """Return a matrix as contiguous float64; ``columns`` are its columns' numbers in the file."""
+    with np.errstate(over="ignore"):  # of long doubles
+        x = np.asarray(values, dtype=np.float64, order="C")
+    is_finite = np.isfinite(x)
+    if not is_finite.all():
+        row, column = np.argwhere(~is_finite)[0].tolist()
+        flaw = "NaN" if np.isnan(x[row, column]) else "infinite"
+        raise ValueError(f"{what}: row {row}, column {columns[column]}: the value is {flaw}")
+    return x
 
 
 def target_column(where: str, target: str | None, columns: list[str], supervised: bool) -> int | None:
     """Index of the column that ``target`` names, None if there is none."""
     if target is None:
         if supervised:
-            raise ValueError(
-                f"{where}: which column holds the labels? give --set target=NAME; columns are {listed(columns)}"
-            )
+            which = "which column holds the labels? give --set target=NAME"
+            raise ValueError(f"{where}: {which}; columns are {listed(columns)}")
         return None
     name = " ".join(target.split())
     if name in columns:
@@ -49,9 +57,13 @@ def target_column(where: str, target: str | None, columns: list[str], supervised
     index = place(target, len(columns))
     if index is not None:
         return index
-    near = difflib.get_close_matches(name, columns, n=1)
-    meant = f"did you mean {listed(near)}? " if near else ""
-    raise ValueError(f"{where}: no column {quoted(target)}: {meant}columns are {listed(columns)}")
+    raise ValueError(f"{where}: no column {quoted(target)}: {did_you_mean(name, columns)}columns are {listed(columns)}")
+
+
+def did_you_mean(name: str, known: Sequence[str]) -> str:
+    """Ask whether the nearest of the known names was meant."""
+    near = difflib.get_close_matches(name, known, n=1)
+    return f"did you mean {listed(near)}? " if near else ""
 
 
 def place(text: str | None, length: int) -> int | None:

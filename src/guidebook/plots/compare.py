@@ -13,7 +13,7 @@ from scipy.stats import gaussian_kde
 
 from ..inference.compare import Comparison
 from ..inference.verdict import USABLE_RATIO, USABLE_SHIFT
-from .style import GREY, REFERENCE_LINE, Look, ellipse, looks, panel, style, thin
+from .style import GREY, REFERENCE_LINE, ellipse, looks, panel, style, thin
 
 
 class ComparisonFigure(Figure):
@@ -47,10 +47,6 @@ def plot_comparison(comparison: Comparison, *, quantities: Sequence[str] | None 
     comparison : Comparison
     quantities : sequence of str, optional
         Labels as in ``comparison.quantities``; default: the twelve in which posteriors differ most.
-
-    Returns
-    -------
-    matplotlib.figure.Figure
 
     Raises
     ------
@@ -114,8 +110,7 @@ def plot_pair(comparison: Comparison, first: str, second: str) -> Figure:
             else:
                 ax.plot(*centre, marker="X", color=colour, markersize=7, markeredgewidth=0)
         ax.autoscale_view()
-        ax.set_xlabel(first)
-        ax.set_ylabel(second)
+        ax.set(xlabel=first, ylabel=second)
     return figure
 
 
@@ -126,15 +121,18 @@ def _overlay(ax: Axes, comparison: Comparison, label: str) -> None:
     low, high = _range(draws, comparison.reference)
     grid = np.linspace(low, high, 160)
     peaks: list[float] = []
-    left: list[tuple[str, Look]] = []
-    right: list[tuple[str, Look]] = []
+    beyond = {"left": 0, "right": 0}
     for name, look in looks(comparison).items():
         values = draws[name]
         if not len(values):
             continue
         centre = float(np.median(values))
         if not low <= centre <= high:
-            (left if centre < low else right).append((name, look))
+            side = "left" if centre < low else "right"
+            text, x = (f"← {name}", 0.01) if side == "left" else (f"{name} →", 0.99)
+            y = 0.96 - 0.11 * beyond[side]
+            ax.text(x, y, text, fontsize=7, color=look.colour, ha=side, va="top", transform=ax.transAxes)
+            beyond[side] += 1
         if len(values) < 3 or values.std() < 1e-9 * (1 + abs(centre)):
             colour = REFERENCE_LINE if name == comparison.reference else look.colour
             ax.axvline(centre, color=colour, linestyle=look.dash)
@@ -147,13 +145,7 @@ def _overlay(ax: Axes, comparison: Comparison, label: str) -> None:
             ax.plot(grid, density, color=look.colour, linestyle=look.dash, linewidth=1.5)
     if peaks:
         ax.set_ylim(0, 1.06 * min(max(peaks), 4 * peaks[0]))
-    for x, side, beyond in ((0.01, "left", left), (0.99, "right", right)):
-        for row, (name, look) in enumerate(beyond):
-            text = f"← {name}" if side == "left" else f"{name} →"
-            where = {"ha": side, "va": "top", "transform": ax.transAxes}
-            ax.text(x, 0.96 - 0.11 * row, text, fontsize=7, color=look.colour, **where)
-    ax.set_xlim(low, high)
-    ax.set_yticks([])
+    ax.set(xlim=(low, high), yticks=[])
     ax.spines["left"].set_visible(False)
     ax.xaxis.set_major_locator(MaxNLocator(4))
 

@@ -27,9 +27,8 @@ def plot_losses(name: str, info: SviInfo | McemInfo, look: Look) -> Figure:
             ax.axhline(info.elbo, color=INK, linewidth=0.8, linestyle=":")
             title += f": ELBO {info.elbo:,.1f} at the end".replace("-", "−")
         _frame(ax, np.array(framed))
-        ax.set_title(title)
-        ax.set_xlabel("step")
-        ax.set_ylabel("log joint density, nats" if at_point else "ELBO estimate, nats")
+        ylabel = "log joint density, nats" if at_point else "ELBO estimate, nats"
+        ax.set(title=title, xlabel="step", ylabel=ylabel)
     return figure
 
 
@@ -45,9 +44,8 @@ def plot_objective(name: str, info: EmInfo | CaviInfo, look: Look) -> Figure:
             if optimum["degenerate"] is None and bottom < optimum["objective"]:
                 ax.axhline(optimum["objective"], color=INK, linewidth=0.8, linestyle=":")
         ax.xaxis.set_major_locator(MaxNLocator(5, integer=True))
-        ax.set_title(name)
-        ax.set_xlabel("iteration")
-        ax.set_ylabel("log likelihood, nats" if isinstance(info, EmInfo) else "ELBO, nats")
+        ylabel = "log likelihood, nats" if isinstance(info, EmInfo) else "ELBO, nats"
+        ax.set(title=name, xlabel="iteration", ylabel=ylabel)
     return figure
 
 

@@ -6,7 +6,7 @@ import math
 import re
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any, NamedTuple
 
 import matplotlib as mpl
@@ -59,11 +59,9 @@ def looks(comparison: Comparison) -> dict[str, Look]:
     return {reference: Look(GREY, "-")} | dict(zip(others, cycle, strict=False))
 
 
-@contextmanager
-def style() -> Iterator[None]:
+def style() -> AbstractContextManager[None]:
     """Draw with these settings; matplotlib's own are restored afterwards."""
-    with mpl.rc_context(_SETTINGS):
-        yield
+    return mpl.rc_context(_SETTINGS)
 
 
 @contextmanager

@@ -27,7 +27,7 @@ def write_html(
     columns: Sequence[str] | None = None,
     title: str | None = None,
 ) -> Path:
-    """Write a comparison as one HTML file that needs no other file, no script and no network.
+    """Write a comparison as one HTML file that needs no other file, script or network; return its path.
 
     Parameters
     ----------
@@ -44,11 +44,6 @@ def write_html(
         Names of the data's columns.
     title : str, optional
         Title of the page; default: model and reference.
-
-    Returns
-    -------
-    Path
-        The file written.
 
     Raises
     ------
@@ -88,7 +83,7 @@ def write_html(
 
 
 def write_index(reports: Sequence[Mapping[str, Any]], path: str | Path) -> Path:
-    """Write a page that links to several reports and repeats their verdicts.
+    """Write a page that links to several reports and repeats their verdicts; return its path.
 
     Parameters
     ----------
@@ -97,12 +92,7 @@ def write_index(reports: Sequence[Mapping[str, Any]], path: str | Path) -> Path:
         sentence (``comparison.verdicts.values()``); and, optionally, ``rows``: mappings with ``method`` and the
         columns of ``comparison.table`` (``comparison.table.reset_index().to_dict("records")``).
     path : str or Path
-        File to write; parent folders are created. An existing file is replaced whole or not at all.
-
-    Returns
-    -------
-    Path
-        The file written.
+        As for `write_html`.
 
     Raises
     ------
@@ -112,12 +102,8 @@ def write_index(reports: Sequence[Mapping[str, Any]], path: str | Path) -> Path:
         If a report lacks a title, a link or verdicts.
     """
     entries = [
-        {
-            "title": report["title"],
-            "href": report["href"],
-            "verdicts": report["verdicts"],
-            "rows": [table_row(row) for row in report.get("rows", ())],
-        }
+        {key: report[key] for key in ("title", "href", "verdicts")}
+        | {"rows": [table_row(row) for row in report.get("rows", ())]}
         for report in reports
     ]
     page = _render("index.html.j2", title="Posteriors compared", reports=entries, columns=COLUMNS)
@@ -125,11 +111,7 @@ def write_index(reports: Sequence[Mapping[str, Any]], path: str | Path) -> Path:
 
 
 def _render(template: str, **values: Any) -> str:
-    environment = Environment(
-        loader=PackageLoader("guidebook.report"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    layout = {"trim_blocks": True, "lstrip_blocks": True}
+    loader = PackageLoader("guidebook.report")
+    environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, **layout)
     return environment.get_template(template).render(**values)

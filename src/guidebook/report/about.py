@@ -68,7 +68,7 @@ def graph(model: Callable[..., Any] | None, data: tuple | None) -> Section | Non
         "Shaded sites are observed, white ones latent, dashed ones computed from others; a box is a plate, repeated as "
         "often as it says."
     )
-    if any(kind == "parameter" for kind, _ in found.nodes.values()):
+    if "parameter" in dict(found.nodes.values()):
         text += " Names without an ellipse are parameters."
     parents = {child: [p for p, c in found.edges if c == child] for child in found.nodes}
     lines = [f"{child} depends on {', '.join(above)}" for child, above in parents.items() if above]

@@ -40,14 +40,10 @@ def objectives(comparison: Comparison) -> Section | None:
             continue
         figure = plots.plot_objective(name, info, looks[name])
         figures.append(plots.to_svg(figure, f"Objective of {name} after each iteration", f"em{i}"))
-        rows = [
-            [
-                nats(b["objective"]),
-                str(b["restarts"]),
-                f"set aside: {b['degenerate']}" if b["degenerate"] else "an optimum",
-            ]
-            for b in info.optima
-        ]
+        rows = []
+        for basin in info.optima:
+            kind = f"set aside: {basin['degenerate']}" if basin["degenerate"] else "an optimum"
+            rows.append([nats(basin["objective"]), str(basin["restarts"]), kind])
         tables.append(Table([f"{name}: objective, nats", "restarts", "kind"], rows))
     if not figures:
         return None

@@ -29,14 +29,10 @@ def posteriors(comparison: Comparison, columns: Sequence[str] | None, column_sit
     """
     order = plots.worst_first(comparison)
     names = ", ".join(comparison.posteriors)
-    figures = [
-        plots.to_svg(
-            plots.plot_quantity(comparison, label, _with_column(comparison, label, columns, column_sites)),
-            f"Posterior densities of {label} under {names}",
-            f"q{i}",
-        )
-        for i, label in enumerate(order[:_MOST_PANELS])
-    ]
+    figures = []
+    for i, label in enumerate(order[:_MOST_PANELS]):
+        figure = plots.plot_quantity(comparison, label, _with_column(comparison, label, columns, column_sites))
+        figures.append(plots.to_svg(figure, f"Posterior densities of {label} under {names}", f"q{i}"))
     left = len(order) - len(figures)
     text = (
         "One panel per quantity, those first in which the methods differ most. The grey area is "
@@ -71,11 +67,8 @@ def pair(comparison: Comparison) -> Section | None:
     worst = plots.worst_first(comparison)[0]
     if comparison.posteriors[comparison.reference].info.is_point or not (other := plots.companion(comparison, worst)):
         return None
-    figure = plots.to_svg(
-        plots.plot_pair(comparison, worst, other),
-        f"Joint posterior of {worst} and {other} under {', '.join(comparison.posteriors)}",
-        "pair",
-    )
+    description = f"Joint posterior of {worst} and {other} under {', '.join(comparison.posteriors)}"
+    figure = plots.to_svg(plots.plot_pair(comparison, worst, other), description, "pair")
     return Section(
         "Joint posterior",
         f"{worst}, in which the methods differ most, against {other}, the quantity most correlated with it under "

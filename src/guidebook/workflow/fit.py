@@ -18,30 +18,15 @@ BATCH_SIZE = 128  # rows per step, for guides that are fitted in minibatches
 
 
 class Task(NamedTuple):
-    """A model with its options bound, and the data to fit it to.
-
-    Attributes
-    ----------
-    row : Row
-        The model's row in the catalogue.
-    data : Dataset
-    args : tuple of Tensor
-        The model's arguments: ``(x,)`` or ``(x, y)``.
-    options : dict
-        Every option's value, as `guidebook.workflow.resolve.parse_options` returns them.
-    model, latent_model : callable
-        The row's Pyro functions with their options bound; ``latent_model`` is None if it has none.
-    identify : callable
-        ``(draws, anchor=None) -> quantities`` to compare.
-    """
+    """A model with its options bound, and the data to fit it to."""
 
     row: Row
     data: Dataset
-    args: tuple[Tensor, ...]
-    options: dict[str, Any]
+    args: tuple[Tensor, ...]  # the model's arguments: (x,) or (x, y)
+    options: dict[str, Any]  # every option's value
     model: Callable
     latent_model: Callable | None
-    identify: Callable
+    identify: Callable  # (draws, anchor=None) -> quantities to compare
 
 
 def load_task(
@@ -50,11 +35,6 @@ def load_task(
     """Look up a model, read its options and load its data.
 
     ``used`` names the methods and guides to fit: the row may have smaller default data for some.
-
-    Raises
-    ------
-    ValueError, OSError
-        For an unknown name, a bad option, or data that cannot be read or do not suit the model.
     """
     row = find_row(model)
     small = row.data.small if row.data.small and data is None and {*row.data.small.cells} & {*used} else None
@@ -108,9 +88,7 @@ def fit(
         **(row.default_options.get(method, {}) if task.data.name == row.data.name else {}),
         **{name: value for name, value in counts.items() if name in how.counts},
         **_given(**{name: task.options[name] for name in how.options}),
-        **{
-            name: value for name, value in dict(seed=seed, device=device, progress=progress).items() if name in accepted
-        },
+        **{k: v for k, v in dict(seed=seed, device=device, progress=progress).items() if k in accepted},
     }
     if method == "svi":
         settings = _svi_settings(settings, row.guides[guide or row.default_guide], len(task.args[0]))

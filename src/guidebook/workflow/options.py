@@ -6,26 +6,14 @@ from typing import Any, NamedTuple
 
 
 class Option(NamedTuple):
-    """One option of a model, a method or the data.
+    """One option of a model, a method or the data."""
 
-    Attributes
-    ----------
-    kind : type
-        int, float, bool or str.
-    default : object
-        None leaves the default to the function that takes the option.
-    low : float or None
-        Lower bound, included if ``closed``.
-    choices : tuple of str
-        Values allowed for a str; empty for any.
-    """
-
-    kind: type
-    default: Any
+    kind: type  # int, float, bool or str
+    default: Any  # None leaves the default to the function that takes the option
     help: str
-    low: float | None = None
+    low: float | None = None  # lower bound, included if closed
     closed: bool = True
-    choices: tuple[str, ...] = ()
+    choices: tuple[str, ...] = ()  # values allowed for a str; empty for any
 
 
 DATA_OPTIONS = {
@@ -36,20 +24,7 @@ DATA_OPTIONS = {
 
 
 def parse(settings: Iterable[str], known: dict[str, Option], of: str) -> dict[str, Any]:
-    """Read ``option=value`` texts into values; other options get their defaults.
-
-    Parameters
-    ----------
-    settings : iterable of str
-    known : dict of Option
-    of : str
-        The model's name, for error messages.
-
-    Raises
-    ------
-    ValueError
-        For a text without "=", an unknown option, a value of the wrong kind or out of range.
-    """
+    """Read ``option=value`` texts into values, defaults for the rest; ``of``: the model's name, for error messages."""
     values = {name: option.default for name, option in known.items()}
     for setting in settings:
         name, equals, text = setting.partition("=")

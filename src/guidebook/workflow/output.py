@@ -70,13 +70,10 @@ def _is_constant(draws: Tensor) -> bool:
 def parameter_json(draws: Tensor) -> dict[str, Any]:
     """Return mean, sd, R̂ and effective sample size of draws shaped (chain, draw, *site), as nested lists."""
     flat = draws.double().flatten(0, 1)
-    single = _is_constant(draws)
-    return {
-        "mean": plain(flat.mean(0)),
-        "sd": None if single else plain(flat.std(0)),
-        "r_hat": None if single else plain(r_hat(draws)),
-        "ess": None if single else plain(ess(draws)),
-    }
+    if _is_constant(draws):
+        return {"mean": plain(flat.mean(0)), "sd": None, "r_hat": None, "ess": None}
+    figures = {"mean": flat.mean(0), "sd": flat.std(0), "r_hat": r_hat(draws), "ess": ess(draws)}
+    return {name: plain(values) for name, values in figures.items()}
 
 
 def comparison_json(task: Task, comparison: Comparison) -> dict[str, Any]:
@@ -149,31 +146,24 @@ def print_run(record: dict[str, Any]) -> None:
 
 
 def read_reports(folders: Sequence[Path], beside: Path) -> list[dict[str, Any]]:
-    """Read what `guidebook.report.write_index` needs from folders that ``guidebook compare --out`` wrote.
-
-    Raises
-    ------
-    ValueError
-        If a folder holds no comparison.
-    """
+    """Read what `guidebook.report.write_index` needs from folders that ``guidebook compare --out`` wrote."""
     reports = []
     for folder in folders:
         file = folder / "comparison.json"
         if not file.is_file() or not (folder / "report.html").is_file():
             raise ValueError(f"{folder} holds no comparison: make one with guidebook compare --out {folder}")
         record = json.loads(file.read_text(encoding="utf-8"))
+        rows = []
+        for method in record["methods"]:
+            is_reference = method["judgement"] in ("reference", "refused")
+            worst = {"quantity": None} if is_reference else method["worst"]
+            rows.append(method | worst | {"method": method["name"], "worst": worst["quantity"]})
         reports.append(
             {
                 "title": f"{record['model']} on {record['data']}",
                 "href": Path(os.path.relpath(folder / "report.html", beside)).as_posix(),
                 "verdicts": [(m["judgement"], m["verdict"]) for m in record["methods"]],
-                "rows": [_report_row(m) for m in record["methods"]],
+                "rows": rows,
             }
         )
     return reports
-
-
-def _report_row(method: dict[str, Any]) -> dict[str, Any]:
-    is_reference = method["judgement"] in ("reference", "refused")
-    worst = {"quantity": None} if is_reference else method["worst"]
-    return method | worst | {"method": method["name"], "worst": worst["quantity"]}

@@ -23,13 +23,7 @@ def methods_of(row: Row) -> list[str]:
 
 
 def split_method(row: Row, method: str, guide: str | None = None) -> tuple[str, str | None]:
-    """Resolve ``svi``, ``svi:full_rank``, ``laplace``, … to a method and, for svi, the name of a guide.
-
-    Raises
-    ------
-    ValueError
-        If there is no such method or guide, or the model lacks it: with the reason.
-    """
+    """Resolve ``svi``, ``svi:full_rank``, ``laplace``, … to a method and, for svi, the name of a guide."""
     name, _, suffix = method.partition(":")
     if suffix and guide:
         raise ValueError(f"give the guide once: --method {method} and --guide {guide} name two")
@@ -58,13 +52,7 @@ def split_method(row: Row, method: str, guide: str | None = None) -> tuple[str, 
 def split_methods(
     row: Row, methods: str | None, reference: str | None
 ) -> tuple[dict[str, tuple[str, str | None]], str]:
-    """Resolve a comma-separated list of methods, and which of them is the reference (default: NUTS, else the first).
-
-    Raises
-    ------
-    ValueError
-        As `split_method`; for fewer than two methods, one named twice, or a reference that is not among them.
-    """
+    """Resolve a comma-separated list of methods, and which of them is the reference (default: NUTS, else the first)."""
     names = [name.strip() for name in methods.split(",")] if methods else list(row.default_methods)
     resolved: dict[str, tuple[str, str | None]] = {}
     for name in names:
@@ -86,9 +74,10 @@ def split_methods(
 
 def options_of(row: Row) -> dict[str, Any]:
     """Return the model's options and those of the methods that can fit it."""
-    return row.options | {
-        k: o for name in METHODS if name not in row.unavailable for k, o in METHODS[name].options.items()
-    }
+    options = dict(row.options)
+    for name, method in METHODS.items():
+        options |= {} if name in row.unavailable else method.options
+    return options
 
 
 def parse_options(
@@ -97,11 +86,6 @@ def parse_options(
     """Read ``option=value`` texts into the values of all options: the model's, its methods' and the data's.
 
     ``defaults`` take precedence over the options' own.
-
-    Raises
-    ------
-    ValueError
-        As `guidebook.workflow.options.parse`.
     """
     known = options_of(row) | DATA_OPTIONS
     known |= {name: known[name]._replace(default=value) for name, value in defaults.items()}

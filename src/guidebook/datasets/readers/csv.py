@@ -24,7 +24,11 @@ def read_csv(where: str, file: BinaryIO, target: str | None, supervised: bool) -
     columns = [f"x{index}" for index in range(len(first))]
     if _is_header(where, line, first, target):
         columns = first
-        _check_names(where, line, columns)
+        for index, column in enumerate(columns):
+            if not column:
+                raise ValueError(f"{where}: line {line}: column {index + 1} of {len(columns)} has no name")
+            if column in columns[:index]:
+                raise ValueError(f"{where}: line {line}: two columns are called {quoted(column)}")
     else:
         records = itertools.chain([(line, first)], records)
     label = target_column(where, target, columns, supervised)
@@ -32,18 +36,21 @@ def read_csv(where: str, file: BinaryIO, target: str | None, supervised: bool) -
 
     rows, values, labels = 0, array("d"), []
     for line, cells in records:
-        if len(cells) != len(columns):
-            raise ValueError(f"{where}: line {line} has {_ragged(len(cells), columns)}")
+        if (width := len(cells)) < len(columns):
+            missing = f"there is none for column {quoted(columns[width])}"
+            raise ValueError(f"{where}: line {line} has {width} of {len(columns)} cells: {missing}")
+        if width > len(columns):
+            beyond = f"one or more follow the last column, {quoted(columns[-1])}"
+            raise ValueError(f"{where}: line {line} has {width} cells, not {len(columns)}: {beyond}")
         if label is not None:
             labels.append(cells.pop(label))
             if supervised and (flaw := flaw_of(labels[-1], is_label=True)):
                 raise ValueError(f"{where}: line {line}, column {quoted(columns[label])}: {flaw}")
         try:
             numbers = [float(cell) for cell in cells]
-            clean = all(map(math.isfinite, numbers)) and "_" not in "".join(cells)  # float reads 1_000
         except ValueError:
-            numbers, clean = [], False
-        if not clean:
+            numbers = [math.nan]
+        if not all(map(math.isfinite, numbers)) or "_" in "".join(cells):  # float reads 1_000
             column, cell = next((column, cell) for column, cell in zip(kept, cells, strict=True) if flaw_of(cell))
             hint = "" if label is not None or flaw_of(cell, is_label=True) else HINT
             raise ValueError(f"{where}: line {line}, column {quoted(column)}: {flaw_of(cell)}{hint}")
@@ -63,9 +70,8 @@ def _decoded(where: str, raw: bytes) -> str:
     except UnicodeDecodeError as error:
         line = raw.count(b"\n", 0, error.start) + 1
         utf16 = " (it looks like UTF-16)" if raw[:2] in (b"\xff\xfe", b"\xfe\xff") else ""
-        raise ValueError(
-            f"{where}: line {line} is not UTF-8 text: byte 0x{raw[error.start]:02x}{utf16}; save it as UTF-8"
-        ) from error
+        byte = f"byte 0x{raw[error.start]:02x}{utf16}"
+        raise ValueError(f"{where}: line {line} is not UTF-8 text: {byte}; save it as UTF-8") from error
 
 
 def _delimiter(text: str) -> str:
@@ -123,17 +129,3 @@ def _is_header(where: str, line: int, first: list[str], target: str | None) -> b
         f"which is not a number as {quoted(figure)} is; name every column, or none"
         + ("; labels in a file without names need --set target=INDEX" if target is None else "")
     )
-
-
-def _check_names(where: str, line: int, columns: list[str]) -> None:
-    for index, column in enumerate(columns):
-        if not column:
-            raise ValueError(f"{where}: line {line}: column {index + 1} of {len(columns)} has no name")
-        if column in columns[:index]:
-            raise ValueError(f"{where}: line {line}: two columns are called {quoted(column)}")
-
-
-def _ragged(width: int, columns: list[str]) -> str:
-    if width < len(columns):
-        return f"{width} of {len(columns)} cells: there is none for column {quoted(columns[width])}"
-    return f"{width} cells, not {len(columns)}: one or more follow the last column, {quoted(columns[-1])}"

@@ -1,10 +1,11 @@
 """Sparse matrices of counts (Matrix Market's .mtx, SciPy's .npz), and the words of their columns."""
 
+from collections.abc import Callable
 from typing import Any, BinaryIO
 
 import numpy as np
 
-from ..table import Table, quoted, shown
+from ..table import Table, check_matrix, finite, quoted, shown
 
 MOST_CELLS = 200_000_000  # 1.6 GB of float64: the largest matrix that is made dense
 
@@ -13,15 +14,9 @@ def read_mtx(where: str, file: BinaryIO, target: str | None, supervised: bool) -
     """Read a Matrix Market file, coordinates or array; ``where``: name used in error messages."""
     from scipy import io  # slow to import
 
-    _check_unsupervised(where, target, supervised)
     if not file.read(14).startswith(b"%%MatrixMarket"):
         raise ValueError(f"{where}: this is not a Matrix Market file: its first line must begin with %%MatrixMarket")
-    file.seek(0)
-    try:
-        matrix: Any = io.mmread(file)
-    except Exception as error:  # a damaged file raises anything
-        raise ValueError(f"{where}: it cannot be read: {str(error) or type(error).__name__}") from error
-    return _dense(where, matrix)
+    return _dense(where, file, io.mmread, supervised or target is not None)
 
 
 def is_scipy(names: list[str]) -> bool:
@@ -33,13 +28,7 @@ def read_scipy(where: str, file: BinaryIO, target: str | None, supervised: bool)
     """Read what ``scipy.sparse.save_npz`` wrote."""
     from scipy import sparse
 
-    _check_unsupervised(where, target, supervised)
-    file.seek(0)
-    try:
-        matrix: Any = sparse.load_npz(file)
-    except Exception as error:
-        raise ValueError(f"{where}: the sparse matrix in it cannot be read, and seems damaged") from error
-    return _dense(where, matrix)
+    return _dense(where, file, sparse.load_npz, supervised or target is not None)
 
 
 def read_vocabulary(source: str, columns: int) -> list[str]:
@@ -58,31 +47,26 @@ def read_vocabulary(source: str, columns: int) -> list[str]:
     for line, word in enumerate(words, 1):
         if not word:
             raise ValueError(f"{where}: line {line} is empty, and a word is needed")
-        if word in seen:
+        if seen.setdefault(word, line) != line:
             raise ValueError(f"{where}: line {line} repeats {quoted(word)} of line {seen[word]}")
-        seen[word] = line
     return words
 
 
-def _check_unsupervised(where: str, target: str | None, supervised: bool) -> None:
-    if supervised or target is not None:
+def _dense(where: str, file: BinaryIO, read: Callable[[BinaryIO], Any], wants_labels: bool) -> Table:
+    if wants_labels:
         raise ValueError(f"{where}: a sparse matrix has no place for labels: give a .csv, .npy or .npz with a target")
-
-
-def _dense(where: str, matrix: Any) -> Table:
-    if matrix.ndim != 2 or 0 in matrix.shape:
-        raise ValueError(f"{where}: the shape is {matrix.shape}, and (rows, columns) is needed")
-    if matrix.dtype.kind not in "biuf":
-        raise ValueError(f"{where}: values are of type {matrix.dtype}, and real numbers are needed")
+    file.seek(0)
+    try:
+        matrix = read(file)
+    except Exception as error:  # a damaged file raises anything
+        why = shown(str(error)) or type(error).__name__
+        raise ValueError(f"{where}: the sparse matrix in it cannot be read: {why}") from error
+    check_matrix(where, matrix)
     rows, columns = matrix.shape
     if rows * columns > MOST_CELLS:
         raise ValueError(
             f"{where}: {rows} × {columns} is more than {MOST_CELLS:,} cells, too many to make dense: "
             "leave out rare words, or give the sparse matrix to the model in Python"
         )
-    x = np.asarray(matrix.todense() if hasattr(matrix, "todense") else matrix, dtype=np.float64)
-    finite = np.isfinite(x)
-    if not finite.all():
-        row, column = (int(index) for index in np.argwhere(~finite)[0])
-        raise ValueError(f"{where}: row {row}, column {column}: the value is not finite")
-    return Table(np.ascontiguousarray(x), [f"x{index}" for index in range(columns)])
+    x: np.ndarray = matrix.toarray() if hasattr(matrix, "toarray") else matrix
+    return Table(finite(where, x, range(columns)), [f"x{index}" for index in range(columns)])

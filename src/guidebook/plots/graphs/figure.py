@@ -32,22 +32,19 @@ def plot_graph(graph: Graph) -> Figure:
         for name, (kind, distribution) in graph.nodes.items():
             x0, y0, x1, y1 = layout.nodes[name]
             x, y = (x0 + x1) / 2, (y0 + y1) / 2
-            fill = "#d3dbe4" if kind == "observed" else "white"
-            line = (0, (4, 2)) if kind == "deterministic" else "-"
-            edge = "none" if kind == "parameter" else INK
-            size = (x1 - x0, y1 - y0) if kind != "parameter" else (x1 - x0, 0.24)
-            ellipses[name] = Ellipse((x, y), *size, facecolor=fill, edgecolor=edge, linestyle=line)
-            ax.add_patch(ellipses[name])
-            lift = 0.075 if distribution else 0.0
-            ax.text(x, y + lift, name, ha="center", va="center", fontsize=8.5)
+            look = {"facecolor": "#d3dbe4" if kind == "observed" else "white"}
+            look |= {"edgecolor": "none" if kind == "parameter" else INK}
+            look |= {"linestyle": (0, (4, 2)) if kind == "deterministic" else "-"}
+            height = 0.24 if kind == "parameter" else y1 - y0
+            ellipses[name] = ax.add_patch(Ellipse((x, y), x1 - x0, height, **look))
+            ax.text(x, y + (0.075 if distribution else 0), name, ha="center", va="center", fontsize=8.5)
             ax.text(x, y - 0.105, distribution, ha="center", va="center", fontsize=6.5, color=SOFT)
         for parent, child in graph.edges:
             others = [box for name, box in layout.nodes.items() if name not in (parent, child)]
             start, end = ellipses[parent].center, ellipses[child].center
             bend = min(BENDS, key=lambda bend: num_crossed(start, end, bend, others))
             ends = {"patchA": ellipses[parent], "patchB": ellipses[child], "connectionstyle": f"arc3,rad={bend}"}
-            arrow = FancyArrowPatch(start, end, **ends, **ARROW)
-            ax.add_patch(arrow)
+            ax.add_patch(FancyArrowPatch(start, end, **ends, **ARROW))
     return figure
 
 

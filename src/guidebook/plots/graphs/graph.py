@@ -15,34 +15,17 @@ from ...inference.traces.isolate import isolated
 
 
 class Graph(NamedTuple):
-    """A model as a directed graph.
+    """A model as a directed graph."""
 
-    Attributes
-    ----------
-    nodes : dict
-        Name → (kind, distribution); kind is "latent", "observed", "deterministic" or "parameter".
-    edges : list of (str, str)
-        Parent, child.
-    plates : dict
-        Label → names of the sites within.
-    """
-
-    nodes: dict[str, tuple[str, str]]
-    edges: list[tuple[str, str]]
-    plates: dict[str, set[str]]
+    nodes: dict[str, tuple[str, str]]  # name: kind ("latent", "observed", "deterministic", "parameter"), distribution
+    edges: list[tuple[str, str]]  # parent, child
+    plates: dict[str, set[str]]  # label: names of the sites within
 
 
 def model_graph(model: Callable[..., Any], data: tuple) -> Graph:
-    """Return the sites of a Pyro model, their dependencies and its plates.
+    """Return the sites of any Pyro model, given its arguments ``data``: their dependencies and its plates.
 
     Pyro loses track of a value that is written into part of another tensor; gradients find those dependencies.
-
-    Parameters
-    ----------
-    model : callable
-        Any Pyro model.
-    data : tuple
-        Its arguments.
     """
     with isolated(0):
         relations = get_model_relations(model, data)

@@ -1,15 +1,28 @@
-"""Posterior means with 90 % intervals, one line per column of the data."""
+"""Posteriors with their components in one order, and means with 90 % intervals per column of the data."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from ...inference.posterior import Posterior
 from ..style import INK, style
 
 MOST_COLUMNS = 40  # drawn as lines of text
+
+
+def identified(
+    posteriors: Mapping[str, Posterior], sites: Sequence[str], identify: Callable[..., dict[str, Tensor]]
+) -> Iterator[tuple[str, dict[str, Tensor]]]:
+    """Yield name and identified draws of the posteriors that have all ``sites``, in the first one's order."""
+    anchor = None
+    for name, posterior in posteriors.items():
+        if {*sites} <= posterior.draws.keys():
+            draws = identify({site: posterior.draws[site].detach().cpu().double() for site in sites}, anchor)
+            anchor = anchor or draws
+            yield name, draws
 
 
 class Band(NamedTuple):

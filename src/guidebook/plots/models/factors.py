@@ -9,7 +9,7 @@ from ...inference.compare import Comparison
 from ...inference.posterior import Posterior
 from ..section import Section
 from ..style import REFERENCE_LINE, looks, to_svg
-from .bands import MOST_COLUMNS, Band, band, column_names, plot_bands
+from .bands import MOST_COLUMNS, Band, band, column_names, identified, plot_bands
 
 
 def sections(comparison: Comparison, x: Tensor | None, columns: Sequence[str] | None) -> list[Section]:
@@ -40,15 +40,10 @@ def sections(comparison: Comparison, x: Tensor | None, columns: Sequence[str] | 
 
 
 def shares(posteriors: Mapping[str, Posterior]) -> dict[str, Band]:
-    """Return each column's share of variance explained, diag(W Wᵀ) / diag(W Wᵀ + ψ), which no rotation changes.
-
-    Posteriors without draws of ``W`` and ``noise_variance`` are left out.
-    """
+    """Return each column's share of variance explained, diag(W Wᵀ) / diag(W Wᵀ + ψ), which no rotation changes."""
     found = {}
-    for name, posterior in posteriors.items():
-        if {"W", "noise_variance"} <= posterior.draws.keys():
-            signal = posterior.draws["W"].detach().cpu().double().square().sum(-1)
-            noise = posterior.draws["noise_variance"].detach().cpu().double()
-            noise = noise if noise.dim() == 3 else noise.unsqueeze(-1)  # one per column, or one for all
-            found[name] = band(signal / (signal + noise))
+    for name, draws in identified(posteriors, ("W", "noise_variance"), lambda draws, _: draws):
+        signal, noise = draws["W"].square().sum(-1), draws["noise_variance"]
+        noise = noise if noise.dim() == 3 else noise.unsqueeze(-1)  # one per column, or one for all
+        found[name] = band(signal / (signal + noise))
     return found

@@ -14,23 +14,15 @@ from ...models import gmm
 from ...models.gmm.covariance import as_matrices
 from ..section import Section
 from ..style import COLOURS, GREY, ellipse, panel, thin, to_svg
-
-_SITES = ("weights", "loc", "covariance")
+from .bands import identified
 
 
 class Components(NamedTuple):
-    """Posterior means of the components of a Gaussian mixture.
+    """Posterior means of the components of a Gaussian mixture."""
 
-    Attributes
-    ----------
-    weights : ndarray, shape (k,)
-    loc : ndarray, shape (k, d)
-    covariance : ndarray, shape (k, d, d)
-    """
-
-    weights: np.ndarray
-    loc: np.ndarray
-    covariance: np.ndarray
+    weights: np.ndarray  # (k,)
+    loc: np.ndarray  # (k, d)
+    covariance: np.ndarray  # (k, d, d)
 
 
 def sections(comparison: Comparison, x: Tensor | None, columns: Sequence[str] | None) -> list[Section]:
@@ -55,17 +47,10 @@ def sections(comparison: Comparison, x: Tensor | None, columns: Sequence[str] | 
 
 
 def components(posteriors: Mapping[str, Posterior]) -> dict[str, Components]:
-    """Return the components at the posterior mean, in the first posterior's order.
-
-    Posteriors without draws of all of `guidebook.models.gmm`'s sites are left out.
-    """
-    found, anchor = {}, None
-    for name, posterior in posteriors.items():
-        if not {*_SITES} <= posterior.draws.keys():
-            continue
-        sites = gmm.identify({site: posterior.draws[site].detach().cpu().double() for site in _SITES}, anchor)
-        anchor = anchor or sites
-        weights, loc, covariance = (sites[site].mean((0, 1)) for site in _SITES)
+    """Return the components at the posterior mean, in the first posterior's order; left out if sites are missing."""
+    found = {}
+    for name, sites in identified(posteriors, Components._fields, gmm.identify):
+        weights, loc, covariance = (sites[site].mean((0, 1)) for site in Components._fields)
         covariance = as_matrices(covariance, loc).expand(*loc.shape, loc.shape[-1])
         found[name] = Components(weights.numpy(), loc.numpy(), covariance.numpy())
     return found
@@ -76,11 +61,11 @@ def separating_columns(mixture: Components) -> tuple[int, int]:
     variance = np.diagonal(mixture.covariance, axis1=-2, axis2=-1)
     if len(mixture.loc) == 1:
         first, second = sorted(np.argsort(-variance[0])[:2])
-        return int(first), int(second)
-    one, other = np.triu_indices(len(mixture.loc), 1)
-    gap = (mixture.loc[one] - mixture.loc[other]) ** 2 / (variance[one] + variance[other])
-    best = sorted(np.argsort(-gap.sum(0), kind="stable")[:30])
-    first, second = max(itertools.combinations(best, 2), key=lambda pair: gap[:, list(pair)].sum(1).min())
+    else:
+        one, other = np.triu_indices(len(mixture.loc), 1)
+        gap = (mixture.loc[one] - mixture.loc[other]) ** 2 / (variance[one] + variance[other])
+        best = sorted(np.argsort(-gap.sum(0), kind="stable")[:30])
+        first, second = max(itertools.combinations(best, 2), key=lambda pair: gap[:, list(pair)].sum(1).min())
     return int(first), int(second)
 
 
@@ -100,9 +85,7 @@ def plot_components(
                 centre, spread = loc[list(columns)], covariance[np.ix_(columns, columns)]
                 ax.add_patch(ellipse(centre, spread, edgecolor=colour, linewidth=0.8 + 2 * float(weight)))
                 ax.plot(*centre, marker="+", color=colour, markersize=7)
-            ax.set(xlabel=labels[0], ylabel=labels[1])
-            ax.set_xlim(low[0] - pad[0], high[0] + pad[0])
-            ax.set_ylim(low[1] - pad[1], high[1] + pad[1])
-            ax.set_title(name)
+            (left, bottom), (right, top) = low - pad, high + pad
+            ax.set(title=name, xlabel=labels[0], ylabel=labels[1], xlim=(left, right), ylim=(bottom, top))
         figures[name] = figure
     return figures

@@ -76,8 +76,7 @@ def plot_manifold(images: ArrayLike, *, shape: tuple[int, int] | None = None) ->
         As for `plot_reconstructions`.
     """
     figure, ax, _ = _draw(np.asarray(images), shape)
-    ax.set_xlabel("first factor, by quantiles of the prior →")
-    ax.set_ylabel("second factor →")
+    ax.set(xlabel="first factor, by quantiles of the prior →", ylabel="second factor →")
     return figure
 
 
@@ -99,9 +98,7 @@ def _draw(images: np.ndarray, shape: tuple[int, int] | None) -> tuple[Figure, Ax
         ax = figure.subplots()
         extent = (0, canvas.shape[1] / fine, canvas.shape[0] / fine, 0)
         ax.imshow(canvas, cmap="gray_r", vmin=0, vmax=1, extent=extent, interpolation="nearest")
-        ax.set_xticks([])
-        ax.set_yticks([])
+        ax.set(xticks=[], yticks=[])
         ax.tick_params(length=0, labelcolor=SOFT)
-        for spine in ax.spines.values():
-            spine.set_visible(False)
+        ax.spines[:].set_visible(False)
     return figure, ax, (height, width)

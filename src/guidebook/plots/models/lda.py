@@ -7,16 +7,13 @@ from torch import Tensor
 from ...inference.compare import Comparison
 from ...models import lda
 from ..section import Section, Table
+from .bands import identified
 
 
 def sections(comparison: Comparison, x: Tensor | None, columns: Sequence[str] | None) -> list[Section]:
     """List the topics' words, all posteriors side by side, in the first one's order."""
-    found: dict[str, Tensor] = {}
-    for name, posterior in comparison.posteriors.items():
-        draws = posterior.draws.get("topic_words")
-        if draws is not None:
-            anchor = {"topic_words": next(iter(found.values()))[None, None]} if found else None
-            found[name] = lda.identify({"topic_words": draws}, anchor)["topic_words"].mean((0, 1))
+    identified_draws = identified(comparison.posteriors, ["topic_words"], lda.identify)
+    found = {name: draws["topic_words"].mean((0, 1)) for name, draws in identified_draws}
     if not found:
         return []
     words = columns or [f"word {i}" for i in range(next(iter(found.values())).shape[-1])]

@@ -12,7 +12,7 @@ from ...inference.posterior import Posterior
 from ...models import mixture
 from ..section import Section
 from ..style import COLOURS, style, to_svg
-from .bands import MOST_COLUMNS, Band, band, column_names, plot_bands
+from .bands import MOST_COLUMNS, Band, band, column_names, identified, plot_bands
 from .images import plot_samples
 
 _KINDS = {"rate": "expected count", "probs": "probability"}
@@ -39,18 +39,8 @@ def sections(comparison: Comparison, x: Tensor | None, columns: Sequence[str] | 
 
 
 def profiles(posteriors: Mapping[str, Posterior], site: str) -> dict[str, Band]:
-    """Return the components' values (k, d) of ``site``, "rate" or "probs", in the first posterior's order.
-
-    Posteriors without draws of ``weights`` and of the site are left out.
-    """
-    found, anchor = {}, None
-    for name, posterior in posteriors.items():
-        if {"weights", site} <= posterior.draws.keys():
-            draws = {key: posterior.draws[key].detach().cpu().double() for key in ("weights", site)}
-            draws = mixture.identify(draws, anchor)
-            anchor = anchor or draws
-            found[name] = band(draws[site])
-    return found
+    """Return the components' values (k, d) of ``site``, "rate" or "probs", in the first posterior's order."""
+    return {name: band(draws[site]) for name, draws in identified(posteriors, ("weights", site), mixture.identify)}
 
 
 def plot_profiles(found: Mapping[str, Band], columns: Sequence[str], quantity: str) -> dict[str, Figure]:
@@ -77,7 +67,6 @@ def _image(name: str, values: np.ndarray, top: float, quantity: str) -> Figure:
         figure = Figure(figsize=(7.2, 0.9 + 0.22 * len(values)))
         ax = figure.subplots()
         picture = ax.imshow(values, aspect="auto", cmap="Greys", vmin=0, vmax=top, interpolation="nearest")
-        ax.set(xlabel="column", ylabel="component")
-        ax.set_title(name)
+        ax.set(title=name, xlabel="column", ylabel="component")
         figure.colorbar(picture, ax=ax, label=quantity, shrink=0.9)
     return figure

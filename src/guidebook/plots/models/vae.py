@@ -1,7 +1,8 @@
 """Autoencoders of square images: reconstructions, samples, and the plane of two factors."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from contextlib import suppress
 
 import torch
 from torch import Tensor
@@ -20,11 +21,13 @@ def sections(comparison: Comparison, x: Tensor | None, columns: Sequence[str] | 
         return []
     shown = x[thin(len(x), 14)].cpu()
     figures = []
-    encoders = {name: params for name, params in fits.items() if _has_encoder(params, shown)}
-    if encoders:
-        back = torch.stack([vae.reconstruct(params, shown) for params in encoders.values()]).numpy()
-        figure = plot_reconstructions(shown.numpy(), back, names=list(encoders))
-        figures.append(to_svg(figure, f"Rows of the data and their reconstructions by {', '.join(encoders)}", "back"))
+    back = {}
+    for name, params in fits.items():
+        with suppress(ValueError):  # it has no encoder
+            back[name] = vae.reconstruct(params, shown)
+    if back:
+        figure = plot_reconstructions(shown.numpy(), torch.stack([*back.values()]).numpy(), names=list(back))
+        figures.append(to_svg(figure, f"Rows of the data and their reconstructions by {', '.join(back)}", "back"))
     for i, (name, params) in enumerate(fits.items()):
         figure = plot_samples(vae.generate(params, 28, noise=False).numpy(), columns=14)
         figure.axes[0].set_title(f"{name}: generated", fontsize=8.5)
@@ -39,11 +42,3 @@ def sections(comparison: Comparison, x: Tensor | None, columns: Sequence[str] | 
         "prior. Decoded means are shown, without pixel noise."
     )
     return [Section("Images", text, figures, wide=True)]
-
-
-def _has_encoder(params: Mapping[str, Tensor], x: Tensor) -> bool:
-    try:
-        vae.encode(params, x[:1])
-    except ValueError:
-        return False
-    return True
