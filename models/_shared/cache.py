@@ -24,7 +24,7 @@ def remembered(function: Callable[..., R]) -> Callable[..., R]:
 
     @functools.wraps(function)
     def call(x: Any, *options: Any) -> R:
-        if type(x) is not Tensor or x.layout is not torch.strided or x.requires_grad or _is_traced(x):
+        if type(x) is not Tensor or x.layout is not torch.strided or x.requires_grad or is_traced(x):
             return function(x, *options)
         try:
             content = _checksum(x)
@@ -41,7 +41,7 @@ def remembered(function: Callable[..., R]) -> Callable[..., R]:
     return call
 
 
-def _is_traced(x: Tensor) -> bool:
+def is_traced(x: Tensor) -> bool:
     """Whether ``make_fx`` is recording what becomes of x, so that a result for today's numbers will not do."""
     if not torch._C._len_torch_dispatch_stack():
         return False
