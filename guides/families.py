@@ -1,6 +1,7 @@
 """Guide families: each takes a model and returns a guide of the same data, so that one argument swaps the guide.
 
-All but `map_point` put a normal distribution, or a transformation of one, on the unconstrained latent variables.
+All but `map_point` put a normal distribution, or a transformation of one, on the unconstrained latent variables. A
+``model`` is any Pyro model with continuous latent variables, ``init_scale`` the initial standard deviation of a normal.
 
 References
 ----------
@@ -36,15 +37,7 @@ def guide_family(build: Callable[..., Guide]) -> Callable[..., Guide]:
 
 @guide_family
 def mean_field(model: Model, *, init_scale: float = 0.1) -> Guide:
-    """Independent normals on the unconstrained latent variables.
-
-    Parameters
-    ----------
-    model : callable
-        Any Pyro model with continuous latent variables.
-    init_scale : float
-        Initial standard deviation.
-    """
+    """Independent normals on the unconstrained latent variables."""
     return AutoNormal(model, init_scale=init_scale)
 
 
@@ -54,27 +47,15 @@ def low_rank(model: Model, *, rank: int | None = None, init_scale: float = 0.1) 
 
     Parameters
     ----------
-    model : callable
-        Any Pyro model with continuous latent variables.
     rank : int, optional
         Columns of F; default: the square root of the number of latent variables.
-    init_scale : float
-        Initial standard deviation.
     """
     return AutoLowRankMultivariateNormal(model, rank=rank, init_scale=init_scale)
 
 
 @guide_family
 def full_rank(model: Model, *, init_scale: float = 0.1) -> Guide:
-    """A normal with any covariance on the d unconstrained latent variables: d(d + 1)/2 parameters for it.
-
-    Parameters
-    ----------
-    model : callable
-        Any Pyro model with continuous latent variables.
-    init_scale : float
-        Initial standard deviation.
-    """
+    """A normal with any covariance on the d unconstrained latent variables: d(d + 1)/2 parameters for it."""
     return AutoMultivariateNormal(model, init_scale=init_scale)
 
 
@@ -84,39 +65,24 @@ def flow(model: Model, *, num_transforms: int = 2, hidden: int | None = None) ->
 
     Parameters
     ----------
-    model : callable
-        Any Pyro model with continuous latent variables.
     num_transforms : int
         Number of transformations, composed.
     hidden : int, optional
         Units of each transformation's hidden layer; default: Pyro's, from the number of latent variables.
     """
-    hidden_dims = None if hidden is None else [hidden]
-    transform = partial(affine_autoregressive, hidden_dims=hidden_dims)
+    transform = partial(affine_autoregressive, hidden_dims=None if hidden is None else [hidden])
     return _Flow(model, partial(iterated, num_transforms, transform))
 
 
 @guide_family
 def laplace(model: Model) -> Guide:
-    """Laplace's approximation: a normal at the posterior mode on the unconstrained scale, with the curvature there.
-
-    Parameters
-    ----------
-    model : callable
-        Any Pyro model with continuous latent variables.
-    """
+    """Laplace's approximation: a normal at the posterior mode on the unconstrained scale, with the curvature there."""
     return AutoLaplaceApproximation(model)
 
 
 @guide_family
 def map_point(model: Model) -> Guide:
-    """A point at the mode of the posterior density on the constrained scale, without a spread or an ELBO.
-
-    Parameters
-    ----------
-    model : callable
-        Any Pyro model with continuous latent variables.
-    """
+    """A point at the mode of the posterior density on the constrained scale, without a spread or an ELBO."""
     return AutoDelta(model)
 
 

@@ -19,7 +19,7 @@ from ..models.gmm.model import k_means
 
 
 def mean_field(x: Tensor, *, num_components: int = 3, covariance: Covariance = "full") -> dict[str, Tensor]:
-    """Independent distributions over the sites of ``models.gmm.model``, each with the support of its site.
+    """Draw the sites of ``models.gmm.model`` independently, each on its own support, and return them.
 
     Parameters
     ----------
@@ -28,11 +28,6 @@ def mean_field(x: Tensor, *, num_components: int = 3, covariance: Covariance = "
         K, as given to the model.
     covariance : {"full", "tied", "diagonal", "isotropic"}
         As given to the model.
-
-    Returns
-    -------
-    dict of Tensor
-        The values drawn, by site.
     """
     rows, dim = x.shape
     share = rows / num_components
@@ -40,11 +35,8 @@ def mean_field(x: Tensor, *, num_components: int = 3, covariance: Covariance = "
     def positive(name: str, start: Tensor) -> Tensor:
         return pyro.param(name, start, constraint=constraints.positive)
 
-    sites = {}
-    sites["weights"] = pyro.sample(
-        "weights", dist.Dirichlet(positive("weights.concentration", x.new_full((num_components,), share)))
-    )
-
+    concentration = positive("weights.concentration", x.new_full((num_components,), share))
+    sites = {"weights": pyro.sample("weights", dist.Dirichlet(concentration))}
     if covariance in ("full", "tied"):
         copies = num_components if covariance == "full" else 1
         gamma_site, shape, mean = "bartlett_diagonal", (copies, dim), x.new_full((copies, dim), dim + 2.0)

@@ -21,7 +21,9 @@ import torch
 from torch import Tensor
 from torch.distributions import constraints
 from torch.distributions.transforms import Transform
+from torch.nn.functional import pad, softplus
 
+from ..models.lda import as_counts
 from ..models.lda.cavi import start
 
 
@@ -83,9 +85,9 @@ def encoder(x: Tensor, *, num_topics: int = 20, alpha: float = 0.1, eta: float =
     name = "topic_words.concentration"
     words = pyro.param(name, lambda: start(x, num_topics, alpha, eta)[name], constraint=constraints.positive)
     pyro.sample("topic_words", dist.Dirichlet(words).to_event(1))
-    logs = _dense(x).log1p()
+    logs = as_counts(x).to_dense().log1p()
     logs = logs / logs.norm(dim=-1, keepdim=True).clamp(min=1)
-    hidden = torch.nn.functional.softplus(_linear("hidden", logs, hidden_dim))
+    hidden = softplus(_linear("hidden", logs, hidden_dim))
     loc = _linear("loc", hidden, num_topics - 1)
     scale = _linear("log_scale", hidden, num_topics - 1).exp()
     with pyro.plate("rows", x.shape[0], dim=-1):
@@ -110,21 +112,19 @@ class AdditiveLogRatio(Transform):
         return hash(AdditiveLogRatio)
 
     def _call(self, x: Tensor) -> Tensor:
-        return _with_last(x).softmax(-1).clamp(min=torch.finfo(x.dtype).tiny)
+        return pad(x, (0, 1)).softmax(-1).clamp(min=torch.finfo(x.dtype).tiny)
 
     def _inverse(self, y: Tensor) -> Tensor:
         return y[..., :-1].log() - y[..., -1:].log()
 
     def log_abs_det_jacobian(self, x: Tensor, y: Tensor) -> Tensor:
         """Return the log of the change of volume, shape (…)."""
-        return _with_last(x).log_softmax(-1).sum(-1)
+        return pad(x, (0, 1)).log_softmax(-1).sum(-1)
 
-    def forward_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
-        """Return the shape of y for that of x."""
+    def forward_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:  # noqa: D102
         return (*shape[:-1], shape[-1] + 1)
 
-    def inverse_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
-        """Return the shape of x for that of y."""
+    def inverse_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:  # noqa: D102
         return (*shape[:-1], shape[-1] - 1)
 
 
@@ -133,12 +133,3 @@ def _linear(name: str, x: Tensor, out: int) -> Tensor:
     width = x.shape[-1]
     weight = pyro.param(f"encoder.{name}.weight", lambda: torch.randn(out, width).to(x) / width**0.5)
     return x @ weight.mT + pyro.param(f"encoder.{name}.bias", lambda: x.new_zeros(out))
-
-
-def _dense(x: Tensor) -> Tensor:
-    x = x.to_dense() if x.is_sparse else x
-    return x if x.is_floating_point() else x.double()
-
-
-def _with_last(x: Tensor) -> Tensor:
-    return torch.nn.functional.pad(x, (0, 1))

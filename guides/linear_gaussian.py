@@ -1,9 +1,7 @@
 """Guides that probabilistic PCA and factor analysis share, for the factors of a latent model and for global sites.
 
-References
-----------
-1. Tipping and Bishop (1999), Probabilistic principal component analysis, JRSS B 61, section 3.1.
-2. Kingma and Welling (2014), Auto-encoding variational Bayes, ICLR.
+Tipping and Bishop (1999), Probabilistic principal component analysis, JRSS B 61, section 3.1; Kingma and Welling
+(2014), Auto-encoding variational Bayes, ICLR.
 """
 
 from functools import cache
@@ -27,14 +25,9 @@ def linear_encoder(x: Tensor, *, latent_dim: int = 2) -> None:
     latent_dim : int
         q, as given to the model.
     """
-    columns = x.shape[1]
-    weight = pyro.param("encoder.weight", lambda: _small(latent_dim, columns, like=x) / _spread(x))
+    weight = pyro.param("encoder.weight", lambda: _small(latent_dim, x.shape[1], like=x) / _spread(x))
     centre = pyro.param("encoder.centre", lambda: x.mean(0))
-    scale = pyro.param(
-        "encoder.scale_tril",
-        lambda: torch.eye(latent_dim, dtype=x.dtype, device=x.device),
-        constraint=constraints.lower_cholesky,
-    )
+    scale = pyro.param("encoder.scale_tril", lambda: torch.eye(latent_dim).to(x), constraint=constraints.lower_cholesky)
     with pyro.plate("rows", len(x)):
         pyro.sample("z", dist.MultivariateNormal((x - centre) @ weight.mT, scale_tril=scale))
 

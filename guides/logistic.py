@@ -6,9 +6,8 @@ Kucukelbir et al. (2017), Automatic differentiation variational inference, secti
 
 import pyro
 import pyro.distributions as dist
-import torch
 from torch import Tensor
-from torch.distributions import constraints
+from torch.distributions.constraints import lower_cholesky, positive
 
 
 def mean_field(x: Tensor, y: Tensor | None = None, *, init_scale: float = 0.1) -> None:
@@ -23,7 +22,7 @@ def mean_field(x: Tensor, y: Tensor | None = None, *, init_scale: float = 0.1) -
     """
     size = x.shape[1] + 1
     mean = pyro.param("w.mean", lambda: x.new_zeros(size))
-    scale = pyro.param("w.scale", lambda: x.new_full((size,), init_scale), constraint=constraints.positive)
+    scale = pyro.param("w.scale", lambda: x.new_full((size,), init_scale), constraint=positive)
     pyro.sample("w", dist.Normal(mean, scale).to_event(1))
 
 
@@ -31,9 +30,5 @@ def cholesky(x: Tensor, y: Tensor | None = None, *, init_scale: float = 0.1) -> 
     """One normal: w ~ Normal(mean, L Lᵀ), L lower triangular; parameters as for `mean_field`."""
     size = x.shape[1] + 1
     mean = pyro.param("w.mean", lambda: x.new_zeros(size))
-    factor = pyro.param(
-        "w.scale_tril",
-        lambda: init_scale * torch.eye(size, dtype=x.dtype, device=x.device),
-        constraint=constraints.lower_cholesky,
-    )
-    pyro.sample("w", dist.MultivariateNormal(mean, scale_tril=factor))
+    root = pyro.param("w.scale_tril", lambda: x.new_full((size,), init_scale).diag(), constraint=lower_cholesky)
+    pyro.sample("w", dist.MultivariateNormal(mean, scale_tril=root))

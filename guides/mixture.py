@@ -24,7 +24,7 @@ from ..models.mixture.start import cluster
 
 
 def mean_field(x: Tensor, *, num_components: int = 4, family: Family = "poisson") -> dict[str, Tensor]:
-    """Independent distributions over the sites of ``models.mixture.model``, each with the support of its site.
+    """Draw the sites of ``models.mixture.model`` independently, each on its own support, and return them.
 
     Parameters
     ----------
@@ -33,11 +33,6 @@ def mean_field(x: Tensor, *, num_components: int = 4, family: Family = "poisson"
         K, as given to the model.
     family : {"poisson", "multinomial"}
         As given to the model.
-
-    Returns
-    -------
-    dict of Tensor
-        The values drawn, by site.
     """
     clusters = functools.cache(lambda: [found.to(x) + 1 for found in cluster(x, num_components, family, tries=10)])
 
@@ -50,10 +45,8 @@ def mean_field(x: Tensor, *, num_components: int = 4, family: Family = "poisson"
         return {"weights": weights, "probs": pyro.sample("probs", probs)}
     concentration = positive("rate.concentration", lambda: clusters()[1])
     mean = positive("rate.mean", lambda: clusters()[1] / clusters()[0].unsqueeze(-1))
-    return {
-        "weights": weights,
-        "rate": pyro.sample("rate", dist.Gamma(concentration, concentration / mean).to_event(2)),
-    }
+    rate = pyro.sample("rate", dist.Gamma(concentration, concentration / mean).to_event(2))
+    return {"weights": weights, "rate": rate}
 
 
 def structured(x: Tensor, *, num_components: int = 4, family: Family = "poisson") -> None:

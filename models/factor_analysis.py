@@ -25,34 +25,24 @@ References
 ----------
 1. Rubin and Thayer (1982), EM algorithms for ML factor analysis, Psychometrika 47.
 2. Bishop (2006), Pattern Recognition and Machine Learning, section 12.2.4.
-3. Jöreskog (1967), Some contributions to maximum likelihood factor analysis, Psychometrika 32.
+3. Jöreskog (1967), Some contributions to maximum likelihood factor analysis, Psychometrika 32: Heywood cases.
 4. Varadhan and Roland (2008), Simple and globally convergent methods for accelerating the convergence of any EM
    algorithm, Scandinavian Journal of Statistics 35.
 """
 
-from functools import cache, partial
 from typing import Any
 
-import pyro
-import pyro.distributions as dist
-import torch
 from torch import Tensor
-from torch.distributions import constraints
 
 from . import linear_gaussian
-from ._shared.init import init
 from ._shared.steps import Params, Steps
 from .linear_gaussian import (
     FactorPosterior,
     check,
     identify,
-    linear_gaussian_em,
     log_likelihood,
     posterior,
     posterior_predictive,
-    rough_start,
-    rows_and_columns,
-    starting_sites,
     transform,
 )
 
@@ -85,41 +75,16 @@ def model(
     Arguments, result and errors as for `ppca.model`; besides, a fit cannot start at data with a constant column
     (ValueError).
     """
-    n, d = rows_and_columns("factor_analysis", x, num_rows, num_features)
-    check("factor_analysis", latent_dim, d, prior_scale)
-    zero = torch.zeros(()) if x is None else x.new_zeros(())
-    start = init(None if x is None else partial(starting_sites, x, latent_dim, shared_noise=False))
-    # Globals.
-    W = pyro.sample("W", dist.Normal(zero, prior_scale).expand_by([d, latent_dim]).to_event(2), infer=start("W"))
-    loc = pyro.sample("loc", dist.Normal(zero, 10 * prior_scale).expand_by([d]).to_event(1), infer=start("loc"))
-    noise_variance = pyro.sample(
-        "noise_variance",
-        dist.InverseGamma(zero + 1, prior_scale**2 / 10).expand_by([d]).to_event(1),
-        infer=start("noise_variance"),
+    return linear_gaussian.model(
+        "factor_analysis", x, latent_dim, prior_scale, num_rows, num_features, shared_noise=False
     )
-    # Locals.
-    with pyro.plate("rows", n):
-        return pyro.sample("x", dist.LowRankMultivariateNormal(loc, W, noise_variance), obs=x)
 
 
 def latent_model(
     x: Tensor | None = None, *, latent_dim: int = 2, num_rows: int | None = None, num_features: int | None = None
 ) -> Tensor:
-    """Pyro model with a site for each row's factors, and ``W``, ``loc`` and ``noise_variance`` as parameters.
-
-    The parameters start at small random loadings and at the data's mean and variances. Arguments as for `model`.
-    """
-    n, d = rows_and_columns("factor_analysis", x, num_rows, num_features)
-    check("factor_analysis", latent_dim, d)
-    start = cache(partial(rough_start, x, d, latent_dim, shared_noise=False))
-    # Parameters.
-    W = pyro.param("W", lambda: start()["W"])
-    loc = pyro.param("loc", lambda: start()["loc"])
-    noise_variance = pyro.param("noise_variance", lambda: start()["noise_variance"], constraint=constraints.positive)
-    # Locals.
-    with pyro.plate("rows", n):
-        z = pyro.sample("z", dist.Normal(loc.new_zeros(()), 1.0).expand_by([latent_dim]).to_event(1))
-        return pyro.sample("x", dist.Normal(loc + z @ W.mT, noise_variance.sqrt()).to_event(1), obs=x)
+    """As `ppca.latent_model`, but a noise variance starts at its own column's variance."""
+    return linear_gaussian.latent_model("factor_analysis", x, latent_dim, num_rows, num_features, shared_noise=False)
 
 
 def em_steps(latent_dim: int = 2, map: bool = False, prior_scale: float = 1.0, *, floor: float = 0.005) -> Steps:
@@ -159,9 +124,7 @@ def em_steps(latent_dim: int = 2, map: bool = False, prior_scale: float = 1.0, *
         return None
 
     scale = prior_scale if map else None
-    return linear_gaussian_em(
-        "factor_analysis", latent_dim=latent_dim, prior_scale=scale, shared_noise=False, degenerate=degenerate
-    )
+    return linear_gaussian.em_steps("factor_analysis", latent_dim, scale, degenerate, shared_noise=False)
 
 
 def simulate(

@@ -27,31 +27,22 @@ References
 """
 
 import math
-from functools import cache, partial
 from typing import Any
 
-import pyro
-import pyro.distributions as dist
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.distributions import constraints
 
 from . import linear_gaussian
-from ._shared.init import init
 from ._shared.steps import Params, Steps
 from .linear_gaussian import (
     FactorPosterior,
     check,
     identify,
-    linear_gaussian_em,
     log_likelihood,
     posterior,
     posterior_predictive,
     principal_axes,
-    rough_start,
-    rows_and_columns,
-    starting_sites,
     transform,
 )
 
@@ -96,27 +87,13 @@ def model(
     Returns
     -------
     Tensor, shape (n, d)
-        The data.
 
     Raises
     ------
     ValueError
         If an option is out of range.
     """
-    n, d = rows_and_columns("ppca", x, num_rows, num_features)
-    check("ppca", latent_dim, d, prior_scale)
-    zero = torch.zeros(()) if x is None else x.new_zeros(())
-    start = init(None if x is None else partial(starting_sites, x, latent_dim, shared_noise=True))
-    # Globals.
-    W = pyro.sample("W", dist.Normal(zero, prior_scale).expand_by([d, latent_dim]).to_event(2), infer=start("W"))
-    loc = pyro.sample("loc", dist.Normal(zero, 10 * prior_scale).expand_by([d]).to_event(1), infer=start("loc"))
-    noise_variance = pyro.sample(
-        "noise_variance", dist.InverseGamma(zero + 1, prior_scale**2 / 10), infer=start("noise_variance")
-    )
-    # Locals.
-    diagonal = noise_variance.unsqueeze(-1).expand(*noise_variance.shape, d)
-    with pyro.plate("rows", n):
-        return pyro.sample("x", dist.LowRankMultivariateNormal(loc, W, diagonal), obs=x)
+    return linear_gaussian.model("ppca", x, latent_dim, prior_scale, num_rows, num_features, shared_noise=True)
 
 
 def latent_model(
@@ -126,17 +103,7 @@ def latent_model(
 
     The parameters start at small random loadings and at the data's mean and mean variance. Arguments as for `model`.
     """
-    n, d = rows_and_columns("ppca", x, num_rows, num_features)
-    check("ppca", latent_dim, d)
-    start = cache(partial(rough_start, x, d, latent_dim, shared_noise=True))
-    # Parameters.
-    W = pyro.param("W", lambda: start()["W"])
-    loc = pyro.param("loc", lambda: start()["loc"])
-    noise_variance = pyro.param("noise_variance", lambda: start()["noise_variance"], constraint=constraints.positive)
-    # Locals.
-    with pyro.plate("rows", n):
-        z = pyro.sample("z", dist.Normal(loc.new_zeros(()), 1.0).expand_by([latent_dim]).to_event(1))
-        return pyro.sample("x", dist.Normal(loc + z @ W.mT, noise_variance.sqrt()).to_event(1), obs=x)
+    return linear_gaussian.latent_model("ppca", x, latent_dim, num_rows, num_features, shared_noise=True)
 
 
 def maximum_likelihood(x: Float[Tensor, "n d"], latent_dim: int = 2) -> dict[str, Tensor]:
@@ -199,10 +166,7 @@ def em_steps(latent_dim: int = 2, map: bool = False, prior_scale: float = 1.0) -
         least = torch.finfo(x.dtype).eps * x.var(0, correction=0).sum()
         return FLAT if not map and not params["noise_variance"] > least else None
 
-    scale = prior_scale if map else None
-    return linear_gaussian_em(
-        "ppca", latent_dim=latent_dim, prior_scale=scale, shared_noise=True, degenerate=degenerate
-    )
+    return linear_gaussian.em_steps("ppca", latent_dim, prior_scale if map else None, degenerate, shared_noise=True)
 
 
 def simulate(

@@ -6,8 +6,6 @@ from torch import Tensor
 from ...models import vae
 from ...models.vae import Hidden, Network
 
-CONSTANTS = ("encoder.centre", "encoder.spread")
-
 
 def encoder(x: Tensor, *, latent_dim: int = 2, network: Network = "mlp", hidden: Hidden = None) -> None:
     """Independent normals, whose means and scales a network gives.
@@ -16,26 +14,23 @@ def encoder(x: Tensor, *, latent_dim: int = 2, network: Network = "mlp", hidden:
     ----------
     x : Tensor, shape (n, d)
         All rows, or a batch of them.
-    latent_dim : int
-        q, as given to the model.
-    network : {"mlp", "conv", "linear"}
-        Layers of tanh units, convolutions over a square image, or a linear map.
-    hidden : int or tuple of int, optional
-        Units of the hidden layers, for "conv" channels, from the data on. Default: 64, and (16, 32) for "conv".
+    latent_dim, network, hidden
+        As for ``models.vae.model``; "conv" convolves square images.
 
     Raises
     ------
     ValueError
         If a network option is out of range, or "conv" is given rows that are not square images.
     """
-    params = encoder_params(x, latent_dim, network, hidden)
-    with pyro.plate("rows", len(x), dim=-1):
-        pyro.sample("z", vae.encoded(params, x))  # pyright: ignore[reportArgumentType] (a distribution of Pyro's)
+    _sample(x, encoder_params(x, latent_dim, network, hidden))
 
 
 def full_covariance_encoder(x: Tensor, *, latent_dim: int = 2, network: Network = "mlp", hidden: Hidden = None) -> None:
     """Normals with any covariance, whose means and Cholesky factors a network gives; otherwise as `encoder`."""
-    params = encoder_params(x, latent_dim, network, hidden, "mean_scale_tril")
+    _sample(x, encoder_params(x, latent_dim, network, hidden, "mean_scale_tril"))
+
+
+def _sample(x: Tensor, params: dict[str, Tensor]) -> None:
     with pyro.plate("rows", len(x), dim=-1):
         pyro.sample("z", vae.encoded(params, x))  # pyright: ignore[reportArgumentType] (a distribution of Pyro's)
 
@@ -46,4 +41,4 @@ def encoder_params(
     """Return an encoder's parameters, by ``pyro.param``; the constants among them are detached."""
     start = vae.encoder_start(x, latent_dim, network, hidden, head)
     params = {name: pyro.param(name, value) for name, value in start.items()}
-    return params | {name: params[name].detach() for name in CONSTANTS}
+    return params | {name: params[name].detach() for name in ("encoder.centre", "encoder.spread")}

@@ -49,11 +49,6 @@ def semi_amortised(
         Whether to differentiate through the steps, as in the paper. Otherwise the encoder's gradient treats what the
         steps add as a constant, which is cheaper.
 
-    Returns
-    -------
-    callable
-        A guide of the model.
-
     Raises
     ------
     ValueError

@@ -7,9 +7,14 @@ from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
-from torch._C._functorch import is_functorch_wrapped_tensor
-from torch.utils._python_dispatch import _disable_current_modes
 from torch.utils.weak import WeakTensorKeyDictionary
+
+try:  # private to torch: without them nothing is remembered
+    from torch._C import _DisableFuncTorch, _len_torch_dispatch_stack
+    from torch._C._functorch import is_functorch_wrapped_tensor
+    from torch.utils._python_dispatch import _disable_current_modes
+except ImportError:
+    _DisableFuncTorch = None
 
 R = TypeVar("R")
 
@@ -25,9 +30,9 @@ def remembered(function: Callable[..., R]) -> Callable[..., R]:
 
     @functools.wraps(function)
     def call(x: Any, *options: Any) -> R:
-        if type(x) is not Tensor or x.layout is not torch.strided or x.requires_grad or _is_transformed(x):
+        if type(x) is not Tensor or x.layout is not torch.strided or x.requires_grad or is_transformed(x):
             return function(x, *options)
-        with torch._C._DisableFuncTorch(), _disable_current_modes():  # also where a graph is recorded beside x
+        with _DisableFuncTorch(), _disable_current_modes():  # also where a graph is recorded beside x
             content = _checksum(x)
             known = memory.get(x)
             if known is None or known[0] != content:
@@ -40,11 +45,11 @@ def remembered(function: Callable[..., R]) -> Callable[..., R]:
     return call
 
 
-def _is_transformed(x: Tensor) -> bool:
-    """Whether x is an input of ``torch.vmap``, ``torch.func.grad`` or ``make_fx``, and has no numbers of its own."""
-    if is_functorch_wrapped_tensor(x):
+def is_transformed(x: Tensor) -> bool:
+    """Whether x is an input of ``torch.vmap``, ``torch.func.grad`` or ``make_fx``, and has no numbers of its own (or nobody can tell)."""
+    if _DisableFuncTorch is None or is_functorch_wrapped_tensor(x):
         return True
-    if not torch._C._len_torch_dispatch_stack():
+    if not _len_torch_dispatch_stack():
         return False
     from torch.fx.experimental.proxy_tensor import get_proxy_mode
 

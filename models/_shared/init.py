@@ -12,11 +12,8 @@ Start = Callable[[str], InferDict]
 def init(values: Callable[[], Mapping[str, Tensor]] | None) -> Start:
     """Return a function from a site's name to its ``infer`` argument, which says where a fit may start.
 
-    Parameters
-    ----------
-    values : callable or None
-        ``() -> {site: value}``. Called at most once, when a fit first looks for a start, so it may be slow (k-means)
-        and may draw random numbers. None, for a model without data, gives no start.
+    ``values``, ``() -> {site: value}``, is called at most once, when a fit first looks for a start, so it may be slow
+    (k-means) and may draw random numbers. None, for a model without data, gives no start.
     """
     if values is None:
         return lambda site: {}

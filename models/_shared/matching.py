@@ -28,7 +28,7 @@ def match(
     Parameters
     ----------
     draws : dict of Tensor
-        Shape (chain, draw, k, …), k the components.
+        Shape (chain, draw, k, …), k the components; the result has the same sites.
     anchor : dict of Tensor, optional
         The result of an earlier call, whose order to adopt; only the sites that ``cost`` reads are needed.
     cost : callable
@@ -36,11 +36,6 @@ def match(
         target's, shape (k, …).
     has_components : callable
         ``(name, value) -> bool`` for a site of shape (s, …): whether its second dimension is the components'.
-
-    Returns
-    -------
-    dict
-        The same sites, in one order.
     """
     flat = {name: value.flatten(0, 1) for name, value in draws.items()}
     chains, length = next(iter(draws.values())).shape[:2]

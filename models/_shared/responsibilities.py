@@ -8,9 +8,7 @@ the E-step is one product, θ φ, and all that the M-step needs is another, r φ
 of the first over the components. Rows are read in chunks, in float64 whatever their own type: beside the data, memory
 holds one chunk.
 
-References
-----------
-1. Bishop (2006), Pattern Recognition and Machine Learning, sections 2.4 and 9.4: the exponential family, and EM.
+Bishop (2006), Pattern Recognition and Machine Learning, sections 2.4 and 9.4: the exponential family, and EM.
 """
 
 import math
@@ -27,21 +25,11 @@ _MIN_EXPONENT = -600.0  # below, exp gives 0 at once: near the smallest numbers 
 
 
 class WeightedSums(NamedTuple):
-    """Sums over rows n, r the responsibilities.
+    """Sums over rows n, r the responsibilities."""
 
-    Attributes
-    ----------
-    log_norm : Tensor, shape (...)
-        Σ_n log Σ_k p(x[n], component k), in nats.
-    counts : Tensor, shape (..., k)
-        N_k = Σ_n r[n, k]: (effective) number of rows per component.
-    sums : Tensor, shape (..., k, f)
-        Σ_n r[n, k] φ(x[n]).
-    """
-
-    log_norm: Tensor
-    counts: Tensor
-    sums: Tensor
+    log_norm: Tensor  # (...): Σ_n log Σ_k p(x[n], component k), in nats
+    counts: Tensor  # (..., k): Σ_n r[n, k], the (effective) number of rows per component
+    sums: Tensor  # (..., k, f): Σ_n r[n, k] φ(x[n])
 
 
 def weighted_sums(
@@ -49,14 +37,8 @@ def weighted_sums(
 ) -> WeightedSums:
     """Return sums weighted by responsibilities, in one pass over the rows.
 
-    Parameters
-    ----------
-    constant : Tensor, shape (..., k)
-        c, in nats.
-    theta : Tensor, shape (..., k, f)
-        Natural parameters.
-    blocks : iterable of Tensor, shape (f, rows of a chunk)
-        φ, in the dtype of ``theta``. A block may be overwritten when the next one is asked for.
+    ``constant`` (..., k) is c, in nats; ``theta`` (..., k, f) are natural parameters; ``blocks`` are φ, each of shape
+    (f, rows of a chunk) and in the dtype of ``theta``. One may be overwritten when the next is asked for.
     """
     shape = constant.shape
     flat, offset = theta.reshape(-1, theta.shape[-1]), constant.reshape(-1, 1)

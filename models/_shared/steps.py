@@ -8,14 +8,6 @@ from torch import Tensor
 Params = dict[str, Tensor]
 
 
-def _never_degenerate(params: Params, expectations: Any, *data: Any) -> str | None:
-    return None
-
-
-def _as_they_are(*data: Any) -> tuple:
-    return data
-
-
 class Steps(NamedTuple):
     """Updates of expectation maximisation or of coordinate ascent: pure functions that take the data last.
 
@@ -50,8 +42,8 @@ class Steps(NamedTuple):
     e_step: Callable[..., Any]
     m_step: Callable[..., Params]
     objective: Callable[[Params, Any], Tensor]
-    degenerate: Callable[..., str | None] = _never_degenerate
-    prepare: Callable[..., tuple] = _as_they_are
+    degenerate: Callable[..., str | None] = lambda *_: None
+    prepare: Callable[..., tuple] = lambda *data: data
     batched: bool = False
     draw: Callable[[Params, int], Params] | None = None
     accelerate: bool = False
@@ -76,4 +68,4 @@ class GibbsSteps(NamedTuple):
     init: Callable[..., Params]
     conditionals: tuple[Callable[..., Params], ...]
     sites: tuple[str, ...]
-    prepare: Callable[..., tuple] = _as_they_are
+    prepare: Callable[..., tuple] = lambda *data: data

@@ -29,7 +29,8 @@ References
 1. Blei, Ng and Jordan (2003), Latent Dirichlet allocation, JMLR 3: the model, coordinate ascent.
 2. Griffiths and Steyvers (2004), Finding scientific topics, PNAS 101: log p(w, z) with θ and φ integrated out.
 3. Hoffman, Blei and Bach (2010), Online learning for latent Dirichlet allocation, NeurIPS: Dirichlet q over topics.
-4. Wallach, Murray, Salakhutdinov and Mimno (2009), Evaluation methods for topic models, ICML: document completion.
+4. Arthur and Vassilvitskii (2007), k-means++: the advantages of careful seeding, SODA: where ascent starts.
+5. Wallach, Murray, Salakhutdinov and Mimno (2009), Evaluation methods for topic models, ICML: document completion.
 """
 
 from .cavi import Expectations, cavi_steps

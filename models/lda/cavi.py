@@ -1,10 +1,6 @@
 """Coordinate ascent on the ELBO with q(topic_words) q(topic_weights) q(z): Dirichlets, and a categorical per token.
 
-References
-----------
-1. Blei, Ng and Jordan (2003), Latent Dirichlet allocation, JMLR 3, sections 5.2 and 5.4.
-2. Hoffman, Blei and Bach (2010), Online learning for latent Dirichlet allocation, NeurIPS.
-3. Arthur and Vassilvitskii (2007), k-means++: the advantages of careful seeding, SODA.
+Blei, Ng and Jordan (2003), sections 5.2 and 5.4, with a Dirichlet q over topics.
 """
 
 import math
@@ -17,7 +13,7 @@ from torch.distributions import Dirichlet, Gamma
 from .._shared.steps import Params, Steps
 from .corpus import Corpus, blocks
 from .exact import log_dirichlet_ratio
-from .inputs import check_options, prepare, read, warn_of_gaps
+from .inputs import check_options, read, warn_of_gaps
 from .responsibilities import TokenResponsibilities, row_scaled_exp, row_scaled_exp_of, token_responsibilities
 
 _INNER = 2  # alternating updates of q(z) and q(topic_weights) per update of q(topic_words)
@@ -31,10 +27,8 @@ class Expectations(NamedTuple):
 
     Attributes
     ----------
-    topic_words : Tensor, shape (k, v)
-        Optimal concentrations of topics: eta, plus the expected tokens of each topic that are each word.
-    topic_weights : Tensor, shape (n, k)
-        Optimal concentrations of documents' weights: alpha, plus the expected tokens with each topic.
+    topic_words, topic_weights : Tensor, shapes (k, v) and (n, k)
+        Optimal concentrations: eta or alpha, plus expected tokens.
     entropy : Tensor, scalar
         Of q(z), in nats.
     """
@@ -47,19 +41,19 @@ class Expectations(NamedTuple):
 def cavi_steps(num_topics: int = 20, alpha: float = 0.1, eta: float = 0.01) -> Steps:
     """Coordinate ascent for latent Dirichlet allocation, Hoffman, Blei and Bach (2010), equations 3 to 5.
 
+    The E-step updates q(z) and q(topic_weights) in turn, and the M-step q(topic_words). The objective is the ELBO in
+    nats, at the q(topic_weights) that is best for the given q(z).
+
     Parameters
     ----------
-    num_topics : int
-        K.
-    alpha, eta : float
-        Concentrations of the priors over a document's topics and over a topic's words.
+    num_topics, alpha, eta
+        As for `model`.
 
     Returns
     -------
     Steps
-        Parameters are those of q: ``topic_words.concentration`` (k, v) and ``topic_weights.concentration`` (n, k).
-        They start at `start`. The E-step updates q(z) and q(topic_weights) in turn, and the M-step q(topic_words). The
-        objective is the ELBO in nats, at the q(topic_weights) that is best for the given q(z).
+        Parameters are those of q: ``topic_words.concentration`` (k, v) and ``topic_weights.concentration`` (n, k). They
+        start at topics of unlike documents, after a few sweeps.
     """
 
     def init(restart: int, x: Tensor | Corpus) -> Params:
@@ -69,9 +63,6 @@ def cavi_steps(num_topics: int = 20, alpha: float = 0.1, eta: float = 0.01) -> S
 
     def e_step(params: Params, x: Tensor | Corpus) -> Expectations:
         return expect(params, read(x), alpha, eta, _INNER)
-
-    def m_step(expectations: Expectations, x: Tensor | Corpus) -> Params:
-        return maximise(expectations)
 
     def objective(params: Params, expectations: Expectations) -> Tensor:
         words, best = params["topic_words.concentration"].mT, expectations.topic_words.mT
@@ -91,14 +82,11 @@ def cavi_steps(num_topics: int = 20, alpha: float = 0.1, eta: float = 0.01) -> S
             for name, value in params.items()
         }
 
-    return Steps(init, e_step, m_step, objective, prepare=prepare, draw=draw)
+    return Steps(init, e_step, maximise, objective, prepare=lambda x: (read(x),), draw=draw)
 
 
 def start(x: Tensor | Corpus, num_topics: int, alpha: float, eta: float) -> Params:
-    """Return the parameters of q to start from: topics of unlike documents, after a few sweeps.
-
-    In between, these sweeps forget the documents' weights.
-    """
+    """Return the parameters of q to start from: unlike documents, after sweeps that forget the documents' weights."""
     check_options(num_topics, alpha, eta)
     corpus = read(x)
     params = {"topic_words.concentration": seeded_topics(corpus, num_topics).add_(eta)}
@@ -125,12 +113,10 @@ def expect(params: Params, corpus: Corpus, alpha: float, eta: float, num_updates
     return Expectations(word_topics.add_(eta).mT, document_topics.add_(alpha), entropy)
 
 
-def maximise(expectations: Expectations) -> Params:
+def maximise(expectations: Expectations, *data: Tensor | Corpus) -> Params:
     """Update q(topic_words), and take over q(topic_weights)."""
-    return {
-        "topic_words.concentration": expectations.topic_words,
-        "topic_weights.concentration": expectations.topic_weights,
-    }
+    topic_words, topic_weights, _ = expectations
+    return {"topic_words.concentration": topic_words, "topic_weights.concentration": topic_weights}
 
 
 def seeded_topics(corpus: Corpus, num_topics: int) -> Tensor:

@@ -17,16 +17,12 @@ class Corpus:
 
     Attributes
     ----------
-    document : Tensor, shape (m,)
-        Index of the document, from 0; 32 bits, which is half the memory.
-    word : Tensor, shape (m,)
-        Index of the word, from 0; likewise.
+    document, word : Tensor, shape (m,)
+        Indices from 0; 32 bits, which is half the memory.
     counts : Tensor, shape (m,)
         How often the document has the word; floating point.
-    num_rows : int
-        n: documents, including empty ones.
-    num_features : int
-        v: words of the vocabulary, including unused ones.
+    num_rows, num_features : int
+        n documents, including empty ones, and v words of the vocabulary, including unused ones.
     """
 
     document: Tensor

@@ -5,9 +5,9 @@ from typing import Any
 import torch
 from pyro.distributions import TorchDistribution, constraints
 from torch import Generator, Size, Tensor
-from torch.fx.experimental.proxy_tensor import get_proxy_mode
 from torch.types import _size
 
+from .._shared.cache import is_transformed
 from .corpus import chunks
 from .inputs import read
 
@@ -44,8 +44,8 @@ class BagOfWords(TorchDistribution):
 
     def log_prob(self, value: Any) -> Tensor:
         """Return the log density of counts: (n, v), dense or sparse, by nonzero entries; or (…, n, v), dense."""
-        shared = self.topic_words.squeeze(-3) if self.topic_words.dim() > 2 else self.topic_words
-        if value.dim() != 2 or _is_traced(value):
+        shared = self._shared_topics()
+        if value.dim() != 2 or is_transformed(value):
             return torch.xlogy(value, self.weights @ shared).sum(-1)
         corpus, words = read(value), shared.mT
         lead = torch.broadcast_shapes(self.weights.shape[:-2], words.shape[:-2])
@@ -57,20 +57,16 @@ class BagOfWords(TorchDistribution):
         density = self.weights.new_zeros(*lead, corpus.num_rows)
         return density.index_add(-1, corpus.document, torch.cat(terms, -1)) if terms else density
 
-    def sample(self, sample_shape: _size = ()) -> Tensor:
-        """Draw counts, shape (*sample_shape, …, n, v).
+    def _shared_topics(self) -> Tensor:
+        return self.topic_words.squeeze(-3) if self.topic_words.dim() > 2 else self.topic_words
 
-        Raises
-        ------
-        ValueError
-            If the totals are not known.
-        """
+    def sample(self, sample_shape: _size = ()) -> Tensor:
+        """Draw counts, shape (*sample_shape, …, n, v); ValueError if the totals are not known."""
         if self.total_count is None:
             raise ValueError("lda: to draw documents, give their totals")
-        shared = self.topic_words.squeeze(-3) if self.topic_words.dim() > 2 else self.topic_words
         shape = Size(sample_shape) + self.batch_shape
         with torch.no_grad():
-            probs = (self.weights @ shared).expand(*shape, -1)
+            probs = (self.weights @ self._shared_topics()).expand(*shape, -1)
             return draw_words(probs, self.total_count.expand(shape))
 
 
@@ -83,9 +79,3 @@ def draw_words(probs: Tensor, totals: Tensor, generator: Generator | None = None
     word = torch.searchsorted(cumulative.contiguous(), uniform, right=True).clamp(max=probs.shape[-1] - 1)
     present = (torch.arange(longest, device=probs.device) < totals.unsqueeze(-1)).to(probs)
     return torch.zeros_like(cumulative).scatter_add_(-1, word, present)
-
-
-def _is_traced(value: Tensor) -> bool:
-    """Whether the counts are an argument of a graph being traced, so that zeros may not be skipped."""
-    mode = get_proxy_mode()
-    return mode is not None and value in mode.tracer.tensor_tracker

@@ -1,15 +1,15 @@
 """Exact densities: of documents given the sites, of tokens and their topics without them, and of tiny corpora."""
 
 import math
-from collections.abc import Iterator
 from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.nn.functional import one_hot
 
 from .._shared.steps import Params
-from .corpus import Corpus, chunks
+from .corpus import chunks
 from .distributions import BagOfWords
 from .inputs import as_counts, check_options, read
 
@@ -17,18 +17,15 @@ _MOST_ASSIGNMENTS = 2**22
 
 
 def log_likelihood(sites: Params, x: Any) -> Float[Tensor, "*batch n"]:
-    """Return the log density of each document given topics and its weights, in nats.
+    """Return the log density of each document given topics and its weights, (…, n), in nats.
+
+    It is that of the tokens in one order (without the multinomial coefficient), their topics summed out.
 
     Parameters
     ----------
     sites : dict
         ``topic_weights`` (…, n, k) and ``topic_words`` (…, k, v), with any dimensions on the left.
     x : Tensor, ndarray, or SciPy sparse matrix or array; shape (n, v)
-
-    Returns
-    -------
-    Tensor, shape (…, n)
-        Of the tokens in one order (without the multinomial coefficient), their topics summed out.
     """
     words = sites["topic_words"].unsqueeze(-3)
     return BagOfWords(sites["topic_weights"], words, validate_args=False).log_prob(as_counts(x))
@@ -49,8 +46,8 @@ def log_joint_collapsed(
         Number of tokens of each document with each topic.
     topic_words : Tensor, shape (…, k, v)
         Number of tokens of each topic that are each word.
-    alpha, eta : float
-        Concentrations of the priors.
+    alpha, eta
+        As for `model`.
     """
     return log_dirichlet_ratio(document_topics, alpha).sum(-1) + log_dirichlet_ratio(topic_words, eta).sum(-1)
 
@@ -70,10 +67,8 @@ def log_evidence(x: Any, num_topics: int = 2, *, alpha: float = 0.1, eta: float 
     ----------
     x : Tensor, ndarray, or SciPy sparse matrix or array; shape (n, v)
         A tiny corpus: ``num_topics`` to the power of its tokens may not exceed 2²².
-    num_topics : int
-        K.
-    alpha, eta : float
-        Concentrations of the priors.
+    num_topics, alpha, eta
+        As for `model`.
 
     Raises
     ------
@@ -81,11 +76,7 @@ def log_evidence(x: Any, num_topics: int = 2, *, alpha: float = 0.1, eta: float 
         If there are too many assignments.
     """
     check_options(num_topics, alpha, eta)
-    return torch.cat(list(_log_joints(read(x), num_topics, alpha, eta))).logsumexp(0)
-
-
-def _log_joints(corpus: Corpus, num_topics: int, alpha: float, eta: float) -> Iterator[Tensor]:
-    """Yield log p(w, z) of every assignment z, shape (a,), a chunk at a time."""
+    corpus, joints = read(x), []
     document, word = corpus.tokens
     length = len(document)
     if length * math.log(num_topics) > math.log(_MOST_ASSIGNMENTS):
@@ -93,11 +84,11 @@ def _log_joints(corpus: Corpus, num_topics: int, alpha: float, eta: float) -> It
             f"lda: enumeration is for tiny corpora: {num_topics} topics and {length} tokens have "
             f"{num_topics}^{length} assignments, more than {_MOST_ASSIGNMENTS}"
         )
-    of_document = torch.nn.functional.one_hot(document, corpus.num_rows).double()
-    of_word = torch.nn.functional.one_hot(word, corpus.num_features).double()
+    of_document, of_word = one_hot(document, corpus.num_rows).double(), one_hot(word, corpus.num_features).double()
     power = num_topics ** torch.arange(length)
     for part in chunks(num_topics**length, max(1, num_topics * (length + corpus.num_rows + corpus.num_features))):
         code = torch.arange(part.start, min(part.stop, num_topics**length))
         topic = code[:, None] // power % num_topics
-        member = torch.nn.functional.one_hot(topic, num_topics).double().mT
-        yield log_joint_collapsed((member @ of_document).mT, member @ of_word, alpha=alpha, eta=eta)
+        member = one_hot(topic, num_topics).double().mT
+        joints.append(log_joint_collapsed((member @ of_document).mT, member @ of_word, alpha=alpha, eta=eta))
+    return torch.cat(joints).logsumexp(0)

@@ -6,7 +6,7 @@ from torch.distributions import Dirichlet
 
 from .._shared.steps import GibbsSteps, Params
 from .corpus import Corpus, chunks
-from .inputs import check_options, prepare, read, warn_of_gaps
+from .inputs import check_options, read, warn_of_gaps
 
 
 def gibbs_steps(num_topics: int = 20, alpha: float = 0.1, eta: float = 0.01) -> GibbsSteps:
@@ -18,10 +18,8 @@ def gibbs_steps(num_topics: int = 20, alpha: float = 0.1, eta: float = 0.01) -> 
 
     Parameters
     ----------
-    num_topics : int
-        K.
-    alpha, eta : float
-        Concentrations of the priors over a document's topics and over a topic's words.
+    num_topics, alpha, eta
+        As for `model`.
 
     Returns
     -------
@@ -71,4 +69,4 @@ def gibbs_steps(num_topics: int = 20, alpha: float = 0.1, eta: float = 0.01) -> 
             "topic_word_counts": topic_words.unflatten(1, (num_topics, -1)),
         }
 
-    return GibbsSteps(init, (draw_topics, draw_sites), ("topic_words", "topic_weights"), prepare)
+    return GibbsSteps(init, (draw_topics, draw_sites), ("topic_words", "topic_weights"), prepare=lambda x: (read(x),))

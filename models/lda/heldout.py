@@ -1,10 +1,4 @@
-"""Documents that a fit has not seen: their topic weights, and a perplexity for topics from any source.
-
-References
-----------
-1. Blei, Ng and Jordan (2003), Latent Dirichlet allocation, JMLR 3, section 5.2: the weights of a document.
-2. Wallach, Murray, Salakhutdinov and Mimno (2009), Evaluation methods for topic models, ICML: document completion.
-"""
+"""Documents that a fit has not seen: their topic weights, and a perplexity for topics from any source."""
 
 from dataclasses import replace
 from typing import Any
@@ -37,11 +31,10 @@ def transform(
     x : Tensor, ndarray, or SciPy sparse matrix or array; shape (n, v)
         New documents or old.
     alpha : float
-        Concentration of the prior over a document's topics.
+        As for `model`.
     num_steps : int
-        Maximum number of updates.
+        Maximum number of updates; they stop when no weight changes by more than ``tol``.
     tol : float
-        Stop when no weight changes by more than this.
 
     Raises
     ------
@@ -72,11 +65,9 @@ def perplexity(
     x : Tensor, ndarray, or SciPy sparse matrix or array; shape (n, v)
         Documents to which the topics were not fitted.
     alpha : float
-        Concentration of the prior over a document's topics.
-    seed : int
-        Of the split.
-    observed : float
-        Fraction of each document's tokens, rounded down, from which weights are inferred; between 0 and 1.
+        As for `model`.
+    seed, observed
+        As for `split_tokens`; weights are inferred from the first part.
 
     Returns
     -------
@@ -130,7 +121,7 @@ def split_tokens(x: Any, *, observed: float = 0.5, seed: int = 0) -> tuple[Tenso
         index = torch.stack([document[order][chosen], word[order][chosen]]).long()
         ones = torch.ones(index.shape[1], dtype=corpus.counts.dtype)
         shape = (corpus.num_rows, corpus.num_features)
-        return torch.sparse_coo_tensor(index, ones, shape, check_invariants=False).coalesce().to(corpus.counts.device)
+        return torch.sparse_coo_tensor(index, ones, shape, check_invariants=False).coalesce().to(corpus.device)
 
     return gather(first), gather(~first)
 
@@ -138,8 +129,8 @@ def split_tokens(x: Any, *, observed: float = 0.5, seed: int = 0) -> tuple[Tenso
 def _infer(words: Tensor, corpus: Corpus, alpha: float, num_steps: int, tol: float) -> Tensor:
     """Return weights (s, n, k) for s draws of the topics, (s, k, v)."""
     logs = words.clamp(min=torch.finfo(words.dtype).tiny).log().mT.contiguous()
-    topics = words.shape[-2]
-    mean = words.new_full((len(words), corpus.num_rows, topics), 1 / topics)
+    draws, topics, _ = words.shape
+    mean = words.new_full((draws, corpus.num_rows, topics), 1 / topics)
     total = (topics * alpha + corpus.totals).unsqueeze(-1)
     concentration = mean * total
     for _ in range(num_steps):

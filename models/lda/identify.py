@@ -11,7 +11,7 @@ _DRAWS = 64  # compared at once
 
 
 def identify(draws: Sites, anchor: Sites | None = None) -> Sites:
-    """Relabel the topics of all draws into one order, by the Hellinger distance between topics.
+    """Return the sites with the topics of all draws in one order, by the Hellinger distance between topics.
 
     Parameters
     ----------
@@ -19,11 +19,6 @@ def identify(draws: Sites, anchor: Sites | None = None) -> Sites:
         ``topic_words`` (chain, draw, k, v) and, optionally, ``topic_weights`` (chain, draw, n, k).
     anchor : dict, optional
         The result of an earlier call, whose order to use.
-
-    Returns
-    -------
-    dict
-        The same sites, in one order.
     """
     return _topics_first(match(_topics_first(draws), None if anchor is None else _topics_first(anchor), _distance))
 
@@ -66,7 +61,6 @@ def topics(sites: Sites, vocabulary: Sequence[str], top_words: int = 10) -> list
         ``topic_words``: a point (k, v), or draws (…, k, v), which are relabelled and averaged.
     vocabulary : sequence of str, length v
     top_words : int
-        Number of words per topic.
 
     Raises
     ------

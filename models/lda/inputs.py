@@ -49,24 +49,13 @@ def as_counts(x: Any) -> Tensor:
 
 @remembered
 def read(x: Any) -> Corpus:
-    """Return the nonzero entries of a corpus; the same corpus if it has been read already.
-
-    Raises
-    ------
-    ValueError
-        As `as_counts` and `check_counts`.
-    """
+    """Return the nonzero entries of a corpus, checked; the same corpus if it has been read already."""
     if isinstance(x, Corpus):
         return x
     with disable_proxy_modes_tracing():  # under a tracer, what is read is a constant of the graph
         corpus = _entries(as_counts(x))
         _check(corpus)
     return corpus
-
-
-def prepare(x: Any) -> tuple[Corpus]:
-    """Read the data once per fit, for `Steps` and `GibbsSteps`."""
-    return (read(x),)
 
 
 def check_counts(x: Any, columns: Sequence[str] | None = None) -> None:

@@ -46,22 +46,14 @@ def model(
     Returns
     -------
     Tensor, shape (n, v)
-        The counts.
 
     Raises
     ------
     ValueError
         If an option is out of range, or the data are not counts.
     """
-    one, rows, columns, totals = _check(x, num_topics, alpha, eta, num_rows, num_features, totals)
-    start = init(None if x is None else lambda: start_values(x, num_topics, alpha, eta))
-    # Globals.
-    concentration = one.new_full((num_topics, columns), eta)
-    topic_words = pyro.sample("topic_words", dist.Dirichlet(concentration).to_event(1), infer=start("topic_words"))
-    # Locals.
-    with pyro.plate("rows", rows, dim=-1):
-        concentration = one.new_full((num_topics,), alpha)
-        topic_weights = pyro.sample("topic_weights", dist.Dirichlet(concentration), infer=start("topic_weights"))
+    topic_words, topic_weights, rows, totals = _prior(x, num_topics, alpha, eta, num_rows, num_features, totals)
+    with rows:
         return pyro.sample("x", BagOfWords(topic_weights, topic_words, totals), obs=x)
 
 
@@ -80,18 +72,10 @@ def latent_model(
     The words of the tokens, document by document, are the observed site ``w``. Memory is t v numbers, so it is for
     small corpora. Parameters, result and errors are those of `model`.
     """
-    one, rows, columns, totals = _check(x, num_topics, alpha, eta, num_rows, num_features, totals)
-    start = init(None if x is None else lambda: start_values(x, num_topics, alpha, eta))
-    # Globals.
-    concentration = one.new_full((num_topics, columns), eta)
-    topic_words = pyro.sample("topic_words", dist.Dirichlet(concentration).to_event(1), infer=start("topic_words"))
-    # Locals.
-    with pyro.plate("rows", rows, dim=-1):
-        concentration = one.new_full((num_topics,), alpha)
-        topic_weights = pyro.sample("topic_weights", dist.Dirichlet(concentration), infer=start("topic_weights"))
+    topic_words, topic_weights, rows, totals = _prior(x, num_topics, alpha, eta, num_rows, num_features, totals)
     if x is None:
         assert totals is not None
-        document, word = torch.arange(rows).repeat_interleave(totals.long()), None
+        document, word = torch.arange(rows.size).repeat_interleave(totals.long()), None
     else:
         document, word = read(x).tokens
     with pyro.plate("tokens", len(document), dim=-1):
@@ -100,10 +84,10 @@ def latent_model(
         word = pyro.sample("w", dist.Categorical(Vindex(topic_words)[..., z, :]), obs=word)
     if x is not None:
         return x
-    counts = topic_words.new_zeros(*word.shape[:-1], rows * columns)
-    return counts.scatter_add_(-1, document * columns + word, torch.ones_like(word).to(counts)).unflatten(
-        -1, (rows, -1)
-    )
+    columns = topic_words.shape[-1]
+    counts = topic_words.new_zeros(*word.shape[:-1], rows.size * columns)
+    counts.scatter_add_(-1, document * columns + word, torch.ones_like(word).to(counts))
+    return counts.unflatten(-1, (-1, columns))
 
 
 def start_values(x: Any, num_topics: int, alpha: float, eta: float) -> Params:
@@ -113,16 +97,7 @@ def start_values(x: Any, num_topics: int, alpha: float, eta: float) -> Params:
 
 
 def posterior_predictive(sites: Params, x: Any, *, seed: int = 0) -> Float[Tensor, "*batch n v"]:
-    """Simulate one corpus per draw of the sites, with the data's document lengths.
-
-    Parameters
-    ----------
-    sites : dict
-        ``topic_weights`` (…, n, k) and ``topic_words`` (…, k, v), with any dimensions on the left.
-    x : Tensor, ndarray, or SciPy sparse matrix or array; shape (n, v)
-        The data.
-    seed : int
-    """
+    """Simulate one corpus per draw of the sites, with the data's document lengths; inputs as for `log_likelihood`."""
     weights = sites["topic_weights"]
     generator = torch.Generator(weights.device).manual_seed(seed)
     return draw_words(weights @ sites["topic_words"], read(x).totals.expand(weights.shape[:-1]), generator)
@@ -142,16 +117,12 @@ def simulate(
 
     Parameters
     ----------
-    num_rows : int
-        Number of documents.
-    num_topics : int
-        K.
-    num_features : int
-        Number of words in the vocabulary.
+    num_rows, num_features : int
+        Numbers of documents and of words in the vocabulary.
     mean_total : float
         Expected tokens per document, at least 1; every document has at least one.
-    alpha, eta : float
-        Concentrations of the priors over a document's topics and over a topic's words.
+    num_topics, alpha, eta
+        As for `model`.
 
     Returns
     -------
@@ -170,7 +141,7 @@ def simulate(
     return torch.tensor(x, dtype=torch.float64), truth
 
 
-def _check(
+def _prior(
     x: Tensor | None,
     num_topics: int,
     alpha: float,
@@ -178,12 +149,22 @@ def _check(
     num_rows: int | None,
     num_features: int | None,
     totals: Tensor | float | None,
-) -> tuple[Tensor, int, int, Tensor | None]:
-    """Return a one of the sites' type; documents, words; and lengths of documents to draw."""
+) -> tuple[Tensor, Tensor, pyro.plate, Tensor | None]:
+    """Sample topic_words (k, v) and topic_weights (n, k); return also the plate of documents, and lengths to draw."""
     check_options(num_topics, alpha, eta)
     if x is not None:
-        dtype = x.dtype if x.is_floating_point() else torch.float64
-        return x.new_ones((), dtype=dtype, layout=torch.strided), x.shape[0], x.shape[1], None
-    if num_rows is None or num_features is None or totals is None:
+        num_rows, num_features = x.shape
+        one = x.new_ones((), dtype=x.dtype if x.is_floating_point() else torch.float64, layout=torch.strided)
+        lengths = None
+    elif num_rows is None or num_features is None or totals is None:
         raise ValueError("lda: to draw documents, give num_rows=, num_features= and totals=")
-    return torch.ones(()), num_rows, num_features, torch.as_tensor(totals).expand(num_rows)
+    else:
+        one, lengths = torch.ones(()), torch.as_tensor(totals).expand(num_rows)
+    start = init(None if x is None else lambda: start_values(x, num_topics, alpha, eta))
+    words = dist.Dirichlet(one.new_full((num_topics, num_features), eta)).to_event(1)
+    topic_words = pyro.sample("topic_words", words, infer=start("topic_words"))
+    rows = pyro.plate("rows", num_rows, dim=-1)
+    with rows:
+        weights = dist.Dirichlet(one.new_full((num_topics,), alpha))
+        topic_weights = pyro.sample("topic_weights", weights, infer=start("topic_weights"))
+    return topic_words, topic_weights, rows, lengths

@@ -11,18 +11,10 @@ from .corpus import Corpus, blocks, chunks
 
 
 class RowScaledExp(NamedTuple):
-    """Exponentials of a table of log weights, each row divided by its largest.
+    """Exponentials of a table of log weights, each row divided by its largest."""
 
-    Attributes
-    ----------
-    values : Tensor, shape (r, k)
-        Raised to just above zero where they would underflow, as arithmetic is slow there.
-    logs : callable
-        ``(rows) -> (…, k)``: the log weights of rows given as a slice or by their indices.
-    """
-
-    values: Tensor
-    logs: Callable[[slice | Tensor], Tensor]
+    values: Tensor  # (r, k): raised to just above zero where they would underflow, as arithmetic is slow there
+    logs: Callable[[slice | Tensor], Tensor]  # the log weights, (…, k), of rows given as a slice or by their indices
 
 
 def row_scaled_exp(logs: Tensor) -> RowScaledExp:
@@ -46,31 +38,16 @@ class TokenResponsibilities(NamedTuple):
     The exception are ``underflowed`` entries, where the document's topics and the word's are so far apart that the
     products have no digits: their tokens by topic are worked out from the logarithms.
 
-    Attributes
-    ----------
-    weights : RowScaledExp, of shape (n, k)
-    words : RowScaledExp, of shape (v, k)
-    corpus : Corpus
-    ratio : Tensor, shape (m,)
-        Counts over Σ_k weights words; zero for underflowed entries.
-    log_norm : Tensor, scalar
-        Σ counts log Σ_k weights words, without underflowed entries.
-    underflowed : Tensor, shape (l,)
-        Indices of entries.
-    underflowed_tokens : Tensor, shape (l, k)
-        Their expected tokens with each topic.
-    underflowed_entropy : Tensor, scalar
-        Entropy of their q(z), in nats.
     """
 
-    weights: RowScaledExp
-    words: RowScaledExp
+    weights: RowScaledExp  # (n, k)
+    words: RowScaledExp  # (v, k)
     corpus: Corpus
-    ratio: Tensor
-    log_norm: Tensor
-    underflowed: Tensor
-    underflowed_tokens: Tensor
-    underflowed_entropy: Tensor
+    ratio: Tensor  # (m,): counts over Σ_k weights words; zero for underflowed entries
+    log_norm: Tensor  # Σ counts log Σ_k weights words, without underflowed entries
+    underflowed: Tensor  # (l,): indices of entries
+    underflowed_tokens: Tensor  # (l, k): their expected tokens with each topic
+    underflowed_entropy: Tensor  # of their q(z), in nats
 
     def document_topics(self) -> Tensor:
         """Return the expected tokens of each document with each topic, (n, k)."""
@@ -124,18 +101,12 @@ def token_responsibilities(
 def document_topics(log_weights: Tensor, log_words: Tensor, corpus: Corpus) -> Tensor:
     """Return the expected tokens of documents with each topic, (…, n, k), for q(z = k) ∝ exp(log_weights + log_words).
 
-    Parameters
-    ----------
-    log_weights : Tensor, shape (…, n, k)
-    log_words : Tensor, shape (…, v, k)
-    corpus : Corpus
+    ``log_weights`` (…, n, k) and ``log_words`` (…, v, k) may have any dimensions on the left.
     """
     lead = torch.broadcast_shapes(log_weights.shape[:-2], log_words.shape[:-2])
     logs, words = (v.expand(*lead, -1, -1).reshape(-1, *v.shape[-2:]) for v in (log_weights, log_words))
-    found = [
-        token_responsibilities(
-            row_scaled_exp(one), row_scaled_exp(two), corpus, torch.empty_like(corpus.counts)
-        ).document_topics()
-        for one, two in zip(logs, words, strict=True)
-    ]
+    found = []
+    for one, two in zip(map(row_scaled_exp, logs), map(row_scaled_exp, words), strict=True):
+        q = token_responsibilities(one, two, corpus, torch.empty_like(corpus.counts))
+        found.append(q.document_topics())
     return torch.stack(found).reshape(*lead, *log_weights.shape[-2:])

@@ -8,30 +8,27 @@
 A ``sites`` argument holds ``W`` (…, d, q), ``loc`` (…, d) and ``noise_variance``, (…) if one variance serves all
 columns and (…, d) otherwise: draws of any method, or a point. Only `identify` forms a d × d matrix.
 
-References
-----------
-1. Tipping and Bishop (1999), Probabilistic principal component analysis, JRSS B 61.
-2. Rubin and Thayer (1982), EM algorithms for ML factor analysis, Psychometrika 47.
-3. Meng and Rubin (1993), Maximum likelihood estimation via the ECM algorithm, Biometrika 80.
-4. Jöreskog (1967), Some contributions to maximum likelihood factor analysis, Psychometrika 32: Heywood cases.
+References are those of `ppca` and `factor_analysis`; besides, Meng and Rubin (1993), Maximum likelihood estimation via
+the ECM algorithm, Biometrika 80.
 """
 
-from .data import check, rows_and_columns, simulate
-from .em import linear_gaussian_em
+from .data import check, simulate
+from .em import em_steps
 from .exact import FactorPosterior, identify, log_likelihood, posterior, posterior_predictive, transform
-from .start import principal_axes, rough_start, starting_sites
+from .model import latent_model, model
+from .start import principal_axes, starting_sites
 
 __all__ = [
     "FactorPosterior",
     "check",
+    "em_steps",
     "identify",
-    "linear_gaussian_em",
+    "latent_model",
     "log_likelihood",
+    "model",
     "posterior",
     "posterior_predictive",
     "principal_axes",
-    "rough_start",
-    "rows_and_columns",
     "simulate",
     "starting_sites",
     "transform",

@@ -25,15 +25,6 @@ def check_columns(x: Tensor) -> None:
         raise ValueError(f"factor_analysis: column {int(constant.nonzero()[0])} is constant: leave it out")
 
 
-def rows_and_columns(name: str, x: Tensor | None, num_rows: int | None, num_features: int | None) -> tuple[int, int]:
-    """Return the size of the data, given or to be drawn; ValueError if neither is known."""
-    if x is not None:
-        return x.shape[0], x.shape[1]
-    if num_rows is None or num_features is None:
-        raise ValueError(f"{name}: to draw data, give num_rows= and num_features=")
-    return num_rows, num_features
-
-
 def simulate(
     num_rows: int, latent_dim: int, num_features: int, seed: int, *, shared_noise: bool
 ) -> tuple[Tensor, dict[str, Tensor]]:
@@ -44,7 +35,6 @@ def simulate(
         return torch.randn(*shape, generator=generator, dtype=torch.float64)
 
     W, loc, z = normal(num_features, latent_dim), normal(num_features), normal(num_rows, latent_dim)
-    shape = [] if shared_noise else [num_features]
-    noise = 0.1 + 0.9 * torch.rand(shape, generator=generator, dtype=torch.float64)
+    noise = 0.1 + 0.9 * torch.rand([] if shared_noise else [num_features], generator=generator, dtype=torch.float64)
     x = loc + z @ W.mT + noise.sqrt() * normal(num_rows, num_features)
     return x, {"W": W, "loc": loc, "noise_variance": noise, "z": z}

@@ -22,42 +22,20 @@ from .start import qr_compress, starting_sites
 
 
 class CompressedRows(NamedTuple):
-    """Data, and what a rotation of the rows leaves of them.
+    """Data, and what a rotation of the rows leaves of them."""
 
-    Attributes
-    ----------
-    x : Tensor, shape (n, d)
-        The data.
-    rows : Tensor, shape (r, d)
-        The rotated rows that are not zero: r ≤ d + 1, or n + 1.
-    ones : Tensor, shape (r,)
-        A column of ones, rotated likewise: √n in the last row, and zeros.
-    """
-
-    x: Tensor
-    rows: Tensor
-    ones: Tensor
+    x: Tensor  # (n, d): the data
+    rows: Tensor  # (r, d): the rotated rows that are not zero; r ≤ d + 1, or n + 1
+    ones: Tensor  # (r,): a column of ones, rotated likewise: √n in the last row, and zeros
 
 
 class Expectations(NamedTuple):
-    """Result of the E-step.
+    """Result of the E-step."""
 
-    Attributes
-    ----------
-    mean : Tensor, shape (r, q)
-        E[z | x] of the rotated rows.
-    covariance : Tensor, shape (q, q)
-        Of z given x, the same for all n rows.
-    noise_variance : Tensor, shape () or (d,)
-        The parameter; a prior weighs the loadings against it.
-    log_likelihood : Tensor, scalar
-        log p(x), in nats; nan for parameters out of range.
-    """
-
-    mean: Tensor
-    covariance: Tensor
-    noise_variance: Tensor
-    log_likelihood: Tensor
+    mean: Tensor  # (r, q): E[z | x] of the rotated rows
+    covariance: Tensor  # (q, q): of z given x, the same for all n rows
+    noise_variance: Tensor  # () or (d,): the parameter; a prior weighs the loadings against it
+    log_likelihood: Tensor  # log p(x), in nats; nan for parameters out of range
 
 
 def prepare(x: Float[Tensor, "n d"]) -> CompressedRows:
@@ -69,37 +47,15 @@ def prepare(x: Float[Tensor, "n d"]) -> CompressedRows:
     return CompressedRows(x, torch.cat([rest, length * mean.unsqueeze(0)]), ones)
 
 
-def linear_gaussian_em(
-    name: str,
-    *,
-    latent_dim: int,
-    prior_scale: float | None,
-    shared_noise: bool,
-    degenerate: Callable[..., str | None],
+def em_steps(
+    name: str, latent_dim: int, prior_scale: float | None, degenerate: Callable[..., str | None], *, shared_noise: bool
 ) -> Steps:
-    """Return steps of EM for one noise variance, or one per column.
+    """Return steps of EM for one noise variance, or one per column; for maximum likelihood without ``prior_scale``.
 
-    Without a prior these are Tipping and Bishop's (1999, appendix B) and Rubin and Thayer's (1982). With one, the
-    M-step maximises in two stages, W and loc given the last noise variance and then the noise variance given these
-    (ECM, Meng and Rubin 1993), since W's prior is not in units of the noise.
-
-    Parameters
-    ----------
-    name : str
-        The model's, for error messages.
-    latent_dim : int
-        q.
-    prior_scale : float or None
-        s of the model's prior, whose logarithm is added to the objective; None for maximum likelihood.
-    shared_noise : bool
-        Whether one noise variance serves all columns.
-    degenerate : callable
-        As for `Steps`.
-
-    Returns
-    -------
-    Steps
-        Restarts begin at random loadings, except the first one with a noise variance per column: at principal axes.
+    Without a prior these are Tipping and Bishop's (1999, appendix B) and Rubin and Thayer's (1982). With one, whose
+    logarithm is added to the objective, the M-step maximises in two stages, W and loc given the last noise variance and
+    then the noise variance given these (ECM, Meng and Rubin 1993), since W's prior is not in units of the noise.
+    Restarts begin at random loadings, except the first one with a noise variance per column: at principal axes.
     """
 
     def init(restart: int, x: Tensor, *_: Tensor) -> Params:
@@ -168,7 +124,7 @@ def _regress(gram: Tensor, target: Tensor, noise: Tensor, prior_scale: float | N
 
 
 def _log_prior(params: Params, prior_scale: float) -> Tensor:
-    """Log density, in nats, of the prior that ``ppca.model`` and ``factor_analysis.model`` write out."""
+    """Log density, in nats, of the prior that `linear_gaussian.model` writes out."""
     zero = params["W"].new_zeros(())
     with pyro.validation_enabled(False):  # an extrapolation may leave the support, and is then refused
         W = dist.Normal(zero, prior_scale).log_prob(params["W"])

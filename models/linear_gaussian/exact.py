@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-Sites = dict[str, Tensor]
+from .._shared.steps import Params
 
 
 class FactorPosterior(NamedTuple):
@@ -28,7 +28,7 @@ class FactorPosterior(NamedTuple):
     covariance: Tensor
 
 
-def posterior(sites: Sites, x: Float[Tensor, "n d"]) -> FactorPosterior:
+def posterior(sites: Params, x: Float[Tensor, "n d"]) -> FactorPosterior:
     """Return p(z[n] | x[n], sites), exactly.
 
     Its covariance is C = (I + Wᵀ Ψ⁻¹ W)⁻¹. For Ψ = σ² I that is σ² M⁻¹ with M = Wᵀ W + σ² I, q × q (Tipping and
@@ -44,12 +44,12 @@ def posterior(sites: Sites, x: Float[Tensor, "n d"]) -> FactorPosterior:
     return FactorPosterior(torch.cholesky_solve(projected, root).mT, torch.cholesky_inverse(root))
 
 
-def transform(sites: Sites, x: Float[Tensor, "n d"]) -> Float[Tensor, "... n q"]:
+def transform(sites: Params, x: Float[Tensor, "n d"]) -> Float[Tensor, "... n q"]:
     """Return E[z[n] | x[n], sites] per draw; each draw has its own axes. Arguments as for `posterior`."""
     return posterior(sites, x).mean
 
 
-def log_likelihood(sites: Sites, x: Float[Tensor, "n d"]) -> Float[Tensor, "... n"]:
+def log_likelihood(sites: Params, x: Float[Tensor, "n d"]) -> Float[Tensor, "... n"]:
     """Return log p(x[n] | sites), the factors integrated out, in nats. Arguments as for `posterior`."""
     projected, root = _project(sites, x)
     centred, loc, noise = _centred(sites, x)
@@ -60,18 +60,8 @@ def log_likelihood(sites: Sites, x: Float[Tensor, "n d"]) -> Float[Tensor, "... 
     return -0.5 * (distance - explained + log_det.unsqueeze(-1) + x.shape[1] * math.log(2 * math.pi))
 
 
-def posterior_predictive(sites: Sites, num_rows: int, *, seed: int = 0) -> Float[Tensor, "... n d"]:
-    """Simulate one data set per draw.
-
-    Parameters
-    ----------
-    sites : dict
-        ``W``, ``loc`` and ``noise_variance``, with any leading dimensions.
-    num_rows : int
-        n.
-    seed : int
-        The global generator is not used.
-    """
+def posterior_predictive(sites: Params, num_rows: int, *, seed: int = 0) -> Float[Tensor, "... n d"]:
+    """Simulate one data set of ``num_rows`` rows per draw; ``sites`` as for `posterior`."""
     W, noise = sites["W"], noise_diagonal(sites)
     lead, (columns, factors) = W.shape[:-2], W.shape[-2:]
     generator = torch.Generator(W.device).manual_seed(seed)
@@ -82,39 +72,30 @@ def posterior_predictive(sites: Sites, num_rows: int, *, seed: int = 0) -> Float
     return sites["loc"].unsqueeze(-2) + z @ W.mT + noise.sqrt().unsqueeze(-2) * e
 
 
-def identify(draws: Sites, anchor: Sites | None = None) -> Sites:
-    """Return quantities that a rotation of the factors, W → W R, does not change.
+def identify(draws: Params, anchor: Params | None = None) -> Params:
+    """Return quantities that a rotation of the factors, W → W R, does not change; there is no order to match.
 
-    Parameters
-    ----------
-    draws : dict
-        ``W``, ``loc`` and ``noise_variance``, with any leading dimensions.
-    anchor : dict, optional
-        Not used: there is no order to match.
-
-    Returns
-    -------
-    dict
-        ``loc`` (..., d), ``covariance`` (..., d, d), that of a row, W Wᵀ + Ψ, and ``noise_variance``, unchanged.
+    These are ``loc`` (..., d), ``covariance`` (..., d, d), that of a row, W Wᵀ + Ψ, and ``noise_variance``. ``draws``
+    as ``sites`` for `posterior`; ``anchor`` is not used.
     """
     W = draws["W"]
     covariance = W @ W.mT + torch.diag_embed(noise_diagonal(draws))
     return {"loc": draws["loc"], "covariance": covariance, "noise_variance": draws["noise_variance"]}
 
 
-def noise_diagonal(sites: Sites) -> Float[Tensor, "... d"]:
+def noise_diagonal(sites: Params) -> Float[Tensor, "... d"]:
     """Return the diagonal of Ψ, from one variance or a variance per column."""
     loc, noise = sites["loc"], sites["noise_variance"]
     return noise if noise.dim() == loc.dim() else noise.unsqueeze(-1).expand_as(loc)
 
 
-def _centred(sites: Sites, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def _centred(sites: Params, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Data and ``loc``, both minus the data's mean, which saves digits; and the diagonal of Ψ."""
     centre = x.mean(0)
     return x - centre, sites["loc"] - centre, noise_diagonal(sites)
 
 
-def _project(sites: Sites, x: Tensor) -> tuple[Tensor, Tensor]:
+def _project(sites: Params, x: Tensor) -> tuple[Tensor, Tensor]:
     """Wᵀ Ψ⁻¹ (x - loc), shape (..., q, n), and the Cholesky factor of I + Wᵀ Ψ⁻¹ W, shape (..., q, q)."""
     centred, loc, noise = _centred(sites, x)
     weighted = sites["W"] / noise.unsqueeze(-1)

@@ -27,11 +27,8 @@ def qr_compress(x: Float[Tensor, "n d"]) -> tuple[Float[Tensor, " d"], Float[Ten
 def principal_axes(x: Float[Tensor, "n d"], latent_dim: int, scale: Tensor | float = 1.0) -> dict[str, Tensor]:
     """Return the maximum likelihood of probabilistic PCA on x / ``scale``: Tipping and Bishop (1999), section 3.2.
 
-    Returns
-    -------
-    dict
-        ``W`` (d, q): eigenvectors of the covariance (1/n), each times (λ[j] - σ²)^½; ``loc`` (d): x's mean;
-        ``noise_variance``: σ², the mean of the d - q smallest eigenvalues; and ``eigenvalues`` (d), largest first.
+    ``W`` (d, q) has eigenvectors of the covariance (1/n), each times (λ[j] - σ²)^½; ``loc`` (d) is x's mean;
+    ``noise_variance`` σ², the mean of the d - q smallest eigenvalues; and ``eigenvalues`` (d) come largest first.
     """
     rows, columns = x.shape
     loc, rest = qr_compress(x)

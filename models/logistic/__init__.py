@@ -25,9 +25,8 @@ References
 """
 
 from .cavi import QuadraticBound, cavi_steps
-from .exact import log_likelihood, predict
 from .gibbs import gibbs_steps
-from .model import identify, model, posterior_predictive, scores, simulate
+from .model import identify, log_likelihood, model, posterior_predictive, predict, scores, simulate
 
 __all__ = [
     "QuadraticBound",

@@ -9,8 +9,7 @@ from torch import Tensor
 from torch.nn.functional import softplus
 
 from .._shared.steps import Params, Steps
-from .exact import check_labels
-from .model import check_prior_scale, design
+from .model import check_labels, check_prior_scale, design
 
 
 class QuadraticBound(NamedTuple):
@@ -44,7 +43,7 @@ def cavi_steps(prior_scale: float = 1.0) -> Steps:
     Parameters
     ----------
     prior_scale : float
-        Standard deviation of every weight under the prior, as given to `model`.
+        As for `model`.
 
     Returns
     -------
@@ -84,9 +83,8 @@ def cavi_steps(prior_scale: float = 1.0) -> Steps:
         second_moment = covariance + mean.outer(mean)
         likelihood = bound.constant + bound.linear @ mean - (bound.quadratic * second_moment).sum()
         log_det = 2 * torch.linalg.cholesky(covariance).diagonal().log().sum()
-        size = len(mean)
-        divergence = 0.5 * (second_moment.trace() / prior_scale**2 - size + 2 * size * math.log(prior_scale) - log_det)
-        return likelihood - divergence
+        excess = second_moment.trace() / prior_scale**2 + len(mean) * (2 * math.log(prior_scale) - 1) - log_det
+        return likelihood - 0.5 * excess
 
     def draw(params: Params, num_draws: int) -> Params:
         mean = params["mean"]

@@ -5,8 +5,7 @@ from torch import Tensor
 
 from .._shared.polya_gamma import polya_gamma
 from .._shared.steps import GibbsSteps, Params
-from .exact import check_labels
-from .model import check_prior_scale, design
+from .model import check_labels, check_prior_scale, design
 
 
 def gibbs_steps(prior_scale: float = 1.0) -> GibbsSteps:
@@ -18,7 +17,7 @@ def gibbs_steps(prior_scale: float = 1.0) -> GibbsSteps:
     Parameters
     ----------
     prior_scale : float
-        Standard deviation of every weight under the prior, as given to `model`.
+        As for `model`.
 
     Returns
     -------

@@ -1,12 +1,11 @@
-"""The Pyro model of logistic regression, and data simulated from it."""
+"""The Pyro model of logistic regression, what its weights imply for rows, and simulated data."""
 
 import pyro
 import pyro.distributions as dist
 import torch
 from jaxtyping import Float
 from torch import Tensor
-
-from .exact import predict
+from torch.nn.functional import logsigmoid
 
 
 def model(x: Tensor, y: Tensor | None = None, *, prior_scale: float = 1.0) -> Tensor:
@@ -24,7 +23,6 @@ def model(x: Tensor, y: Tensor | None = None, *, prior_scale: float = 1.0) -> Te
     Returns
     -------
     Tensor, shape (n,)
-        The labels.
 
     Raises
     ------
@@ -49,21 +47,39 @@ def scores(w: Float[Tensor, "... p"], x: Float[Tensor, "n d"]) -> Float[Tensor, 
     return w[..., 0] + (x * w[..., 1:]).sum(-1)  # `x @ w` would contract the wrong dimension of a batch
 
 
-def posterior_predictive(sites: dict[str, Tensor], x: Float[Tensor, "n d"], *, seed: int = 0) -> Float[Tensor, "... n"]:
-    """Simulate one set of labels for the rows of ``x`` per draw.
+def predict(sites: dict[str, Tensor], x: Float[Tensor, "n d"]) -> Float[Tensor, "... n"]:
+    """Return the probability of class 1 for each row under each draw.
+
+    Its mean over draws is the posterior predictive probability, Bishop (2006), equation 4.145.
 
     Parameters
     ----------
     sites : dict
         ``w``, shape (…, d + 1).
     x : Tensor, shape (n, d)
-    seed : int
 
     Returns
     -------
     Tensor, shape (…, n)
-        0 or 1.
     """
+    return torch.sigmoid(_log_odds(sites, x))
+
+
+def log_likelihood(sites: dict[str, Tensor], x: Float[Tensor, "n d"], y: Float[Tensor, " n"]) -> Float[Tensor, "... n"]:
+    """Return log p(y[n] | x[n], w) for each row under each draw, in nats; shapes as for `predict`.
+
+    Raises
+    ------
+    ValueError
+        If a label in ``y``, (n,), is neither 0 nor 1.
+    """
+    check_labels(y)
+    log_odds = _log_odds(sites, x)
+    return logsigmoid((2 * y.to(log_odds) - 1) * log_odds)
+
+
+def posterior_predictive(sites: dict[str, Tensor], x: Float[Tensor, "n d"], *, seed: int = 0) -> Float[Tensor, "... n"]:
+    """Simulate one set of labels, 0 or 1, for the rows of ``x`` per draw; shapes as for `predict`."""
     probability = predict(sites, x)
     return torch.bernoulli(probability, generator=torch.Generator(probability.device).manual_seed(seed))
 
@@ -72,13 +88,6 @@ def simulate(
     num_rows: int = 500, *, num_features: int = 5, prior_scale: float = 1.0, seed: int = 0
 ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
     """Simulate features from N(0, 1), weights from the prior and labels from the model; float64.
-
-    Parameters
-    ----------
-    num_rows, num_features : int
-    prior_scale : float
-        Standard deviation of every weight and of the bias under the prior.
-    seed : int
 
     Returns
     -------
@@ -108,3 +117,17 @@ def check_prior_scale(prior_scale: float) -> None:
     """Raise ValueError unless the prior scale is positive."""
     if not prior_scale > 0:
         raise ValueError(f"logistic: prior_scale must be positive, got {prior_scale}")
+
+
+def check_labels(y: Tensor) -> None:
+    """Raise ValueError unless all labels are 0 or 1."""
+    wrong = (y != 0) & (y != 1)
+    if wrong.any():
+        row = int(wrong.nonzero()[0])
+        raise ValueError(f"logistic: labels must be 0 or 1, got {float(y[row]):g} in row {row}")
+
+
+def _log_odds(sites: dict[str, Tensor], x: Tensor) -> Tensor:
+    """Return scores, (…, n), of weights with any dimensions on the left, (…, d + 1)."""
+    w = sites["w"]
+    return w[..., :1] + w[..., 1:] @ x.to(w).mT

@@ -27,7 +27,7 @@ References
 1. Kingma and Welling (2014), Auto-encoding variational Bayes, ICLR.
 2. Rezende, Mohamed and Wierstra (2014), Stochastic backpropagation and approximate inference in deep generative
    models, ICML.
-3. Burda, Grosse and Salakhutdinov (2016), Importance weighted autoencoders, ICLR.
+3. Burda, Grosse and Salakhutdinov (2016), Importance weighted autoencoders, ICLR: bounds, active units.
 4. Tipping and Bishop (1999), Probabilistic principal component analysis, JRSS B 61.
 """
 

@@ -3,15 +3,10 @@
 With weights w[k] = p(x, z[k]) / q(z[k] | x) at draws from q, E[mean log w] is the ELBO. E[log mean w] rises with the
 number of draws from there to log p(x). If q is the exact posterior, both equal log p(x) without noise. For any model,
 not only this one, see `guidebook.inference.evidence`.
-
-References
-----------
-1. Burda, Grosse and Salakhutdinov (2016), Importance weighted autoencoders, ICLR: theorem 1, and active units.
-2. Kingma and Welling (2014), Auto-encoding variational Bayes, ICLR, appendix B: the divergence in closed form.
 """
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pyro
@@ -20,17 +15,12 @@ from jaxtyping import Float
 from pyro import poutine
 from torch import Tensor
 
-from .networks import MOST_NUMBERS, decoder_of, encoded, observation, widest
+from .networks import MOST_NUMBERS, ParamMap, decoder_of, encoded, observation, widest
 
 
 @torch.no_grad()
 def log_likelihood(
-    params: Mapping[str, Tensor],
-    x: Float[Tensor, "n d"],
-    *,
-    num_draws: int = 1000,
-    guide: Callable | None = None,
-    seed: int = 0,
+    params: ParamMap, x: Float[Tensor, "n d"], *, num_draws: int = 1000, guide: Callable | None = None, seed: int = 0
 ) -> Float[Tensor, " n"]:
     """Estimate log p(x[n]) by importance sampling with the encoder, in nats: in expectation a lower bound.
 
@@ -63,12 +53,7 @@ def log_likelihood(
 
 @torch.no_grad()
 def elbo(
-    params: Mapping[str, Tensor],
-    x: Float[Tensor, "n d"],
-    *,
-    num_draws: int = 100,
-    guide: Callable | None = None,
-    seed: int = 0,
+    params: ParamMap, x: Float[Tensor, "n d"], *, num_draws: int = 100, guide: Callable | None = None, seed: int = 0
 ) -> Float[Tensor, " n"]:
     """Estimate E_q[log p(x[n], z) - log q(z | x[n])] by draws, in nats; arguments as for `log_likelihood`."""
     total = x.new_zeros(len(x))
@@ -77,30 +62,17 @@ def elbo(
     return total / num_draws
 
 
-def kl_per_unit(params: Mapping[str, Tensor], x: Float[Tensor, "n d"]) -> Float[Tensor, " q"]:
+def kl_per_unit(params: ParamMap, x: Float[Tensor, "n d"]) -> Float[Tensor, " q"]:
     """Return KL(q(z[j] | x) ‖ p(z[j])) of each factor, averaged over the rows, in nats: near zero for unused units.
 
     ½ (μ² + σ² - 1 - log σ²) by Kingma and Welling (2014), appendix B. For a full-covariance encoder it is the
-    divergence of each factor's marginal; their sum is less than the joint divergence.
-
-    Parameters
-    ----------
-    params : mapping
-        As for `encode`.
-    x : Tensor, shape (n, d)
-
-    Raises
-    ------
-    ValueError
-        If the parameters hold no encoder of normals.
+    divergence of each factor's marginal; their sum is less than the joint divergence. Arguments as for `encode`.
     """
     z = encoded(params, x)
     return 0.5 * (z.mean.square() + z.variance - 1 - z.variance.log()).mean(0)
 
 
-def _log_weights(
-    params: Mapping[str, Tensor], x: Tensor, num_draws: int, guide: Callable | None, seed: int
-) -> Iterator[Tensor]:
+def _log_weights(params: ParamMap, x: Tensor, num_draws: int, guide: Callable | None, seed: int) -> Iterator[Tensor]:
     """Parts of log w, shape (part, n), of ``num_draws`` in all."""
     if num_draws < 1:
         raise ValueError(f"vae: num_draws must be at least 1, got {num_draws}")
@@ -114,7 +86,7 @@ def _log_weights(
             yield prior + observation(decoder, z).log_prob(x) - log_q
 
 
-def _propose(params: Mapping[str, Tensor], x: Tensor, size: int, guide: Callable | None) -> tuple[Tensor, Tensor]:
+def _propose(params: ParamMap, x: Tensor, size: int, guide: Callable | None) -> tuple[Tensor, Tensor]:
     """Draws of q, (size, n, q), and their log densities, (size, n)."""
     if guide is None:
         proposal = encoded(params, x)

@@ -1,6 +1,5 @@
 """From factors to rows and back, by the parameters of a fit."""
 
-from collections.abc import Mapping
 from typing import NamedTuple
 
 import torch
@@ -8,9 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from .model import draw
-from .networks import MOST_NUMBERS, decoder_of, encoded, latent_dim_of, observation, widest
-
-ParamMap = Mapping[str, Tensor]
+from .networks import MOST_NUMBERS, ParamMap, decoder_of, encoded, latent_dim_of, observation, widest
 
 
 class Moments(NamedTuple):
@@ -27,18 +24,13 @@ class Moments(NamedTuple):
 
 
 def decode(params: ParamMap, z: Float[Tensor, "*batch q"]) -> Moments:
-    """Return the moments of p(x | z); of a Bernoulli decoder the mean is the probability of a one.
+    """Return the moments of p(x | z), (..., d); of a Bernoulli decoder the mean is the probability of a one.
 
     Parameters
     ----------
     params : mapping
         `Posterior.params` of a fit, the decoder's at least.
     z : Tensor, shape (..., q)
-
-    Returns
-    -------
-    Moments
-        Of shape (..., d).
 
     Raises
     ------
@@ -50,18 +42,13 @@ def decode(params: ParamMap, z: Float[Tensor, "*batch q"]) -> Moments:
 
 
 def encode(params: ParamMap, x: Float[Tensor, "*batch d"]) -> Moments:
-    """Return the moments of q(z | x) of ``guides.vae.encoder`` or ``full_covariance_encoder``.
+    """Return the marginal moments of q(z | x), (..., q), of ``guides.vae.encoder`` or ``full_covariance_encoder``.
 
     Parameters
     ----------
     params : mapping
         `Posterior.params` of a fit.
     x : Tensor, shape (..., d)
-
-    Returns
-    -------
-    Moments
-        Of shape (..., q); the scales are marginal.
 
     Raises
     ------
@@ -85,7 +72,6 @@ def generate(params: ParamMap, num_rows: int, *, noise: bool = True, seed: int =
     params : mapping
         As for `decode`.
     num_rows : int
-        n.
     noise : bool
         Whether to draw from p(x | z) rather than return its mean, as is often done to show images.
     seed : int
@@ -97,33 +83,18 @@ def generate(params: ParamMap, num_rows: int, *, noise: bool = True, seed: int =
 
 
 def generated_moments(params: ParamMap, *, num_draws: int = 4096, seed: int = 0) -> dict[str, Tensor]:
-    """Return the mean and standard deviation of each column of generated rows, to compare decoders by.
+    """Return ``x_mean`` (d) and ``x_sd`` (d), moments of each column of generated rows, to compare decoders by.
 
     The factors of two fits cannot be compared, but a rotation of them does not change these moments. They are averages
-    over draws of z, which are the same for every decoder with as many factors.
-
-    Parameters
-    ----------
-    params : mapping
-        As for `decode`.
-    num_draws : int
-        Draws of z from the prior.
-    seed : int
-        The global generator is not used.
-
-    Returns
-    -------
-    dict
-        ``x_mean`` (d) and ``x_sd`` (d).
+    over ``num_draws`` of z from its prior, which are the same for every decoder with as many factors. Other arguments
+    as for `generate`.
     """
     mean, scale = decode(params, _prior_draws(params, num_draws, seed)[0])
     return {"x_mean": mean.mean(0), "x_sd": (mean.var(0, correction=0) + scale.square().mean(0)).sqrt()}
 
 
 def manifold(params: ParamMap, grid: int = 15) -> Float[Tensor, "rows columns d"]:
-    """Return decoded means over the plane of two factors, at quantiles of their prior.
-
-    Kingma and Welling (2014), figure 4.
+    """Return decoded means over the plane of two factors, at quantiles of their prior: Kingma and Welling, figure 4.
 
     Parameters
     ----------
@@ -148,9 +119,7 @@ def manifold(params: ParamMap, grid: int = 15) -> Float[Tensor, "rows columns d"
 
 
 def identify(draws: ParamMap, anchor: ParamMap | None = None) -> dict[str, Tensor]:
-    """Return decoded means: the factors themselves cannot be compared between fits.
-
-    A rotation or bend of the factors that the decoder undoes does not change the decoded means.
+    """Return decoded means, which no rotation or bend of the factors that the decoder undoes can change.
 
     Parameters
     ----------
@@ -164,17 +133,11 @@ def identify(draws: ParamMap, anchor: ParamMap | None = None) -> dict[str, Tenso
     -------
     dict
         ``x_mean`` (..., n, d): the mean of p(x | z) at each draw.
-
-    Raises
-    ------
-    ValueError
-        If the draws hold no decoder.
     """
     decoder = decoder_of(draws)
     z = draws["z"]
-    size = max(1, MOST_NUMBERS // (z.shape[-2] * widest(decoder)))
-    rows = z.reshape(-1, *z.shape[-2:]).split(size)
-    means = torch.cat([decode(decoder, part).mean for part in rows])
+    parts = z.reshape(-1, *z.shape[-2:]).split(max(1, MOST_NUMBERS // (z.shape[-2] * widest(decoder))))
+    means = torch.cat([decode(decoder, part).mean for part in parts])
     return {"x_mean": means.reshape(*z.shape[:-1], -1)}
 
 

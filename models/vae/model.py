@@ -63,7 +63,6 @@ def model(
     Returns
     -------
     Tensor, shape (n, d)
-        The data.
 
     Raises
     ------

@@ -6,7 +6,7 @@ layers end in tanh. The encoder sees rows minus ``encoder.centre``, divided by `
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 import pyro.distributions as dist
 import torch
@@ -16,44 +16,38 @@ from torch.nn import functional
 
 from .._shared.steps import Params
 
+ParamMap = Mapping[str, Tensor]
 MOST_NUMBERS = 5_000_000  # that a layer computes at once, for many draws
 
 
-def observation(params: Mapping[str, Tensor], z: Tensor) -> dist.Independent:
+def observation(params: ParamMap, z: Tensor) -> dist.Independent:
     """Return p(x | z), a distribution over rows; z is (..., q)."""
-    h = _hidden(params, "decoder", z, functional.conv_transpose2d)
+    h = _hidden(params, "decoder", z)
     if "decoder.logits.weight" in params:
-        logits = _layer(params, "decoder.logits", h, functional.conv_transpose2d)
-        return dist.Bernoulli(logits=logits).to_event(1)
-    mean = _layer(params, "decoder.mean", h, functional.conv_transpose2d)
+        return dist.Bernoulli(logits=_layer(params, "decoder.logits", h)).to_event(1)
     if "decoder.noise" in params:
-        return dist.Normal(mean, params["decoder.noise"].sqrt()).to_event(1)
-    raw = _layer(params, "decoder.variance", h, functional.conv_transpose2d)
-    return dist.Normal(mean, (params["decoder.variance_floor"] + functional.softplus(raw)).sqrt()).to_event(1)
+        variance = params["decoder.noise"]
+    else:
+        variance = params["decoder.variance_floor"] + functional.softplus(_layer(params, "decoder.variance", h))
+    return dist.Normal(_layer(params, "decoder.mean", h), variance.sqrt()).to_event(1)
 
 
-def features(params: Mapping[str, Tensor], x: Tensor) -> Tensor:
+def features(params: ParamMap, x: Tensor) -> Tensor:
     """Return the encoder's last hidden layer, shape (..., h); x is (..., d)."""
-    return _hidden(params, "encoder", (x - params["encoder.centre"]) / params["encoder.spread"], functional.conv2d)
+    return _hidden(params, "encoder", (x - params["encoder.centre"]) / params["encoder.spread"])
 
 
-def encoded(params: Mapping[str, Tensor], x: Tensor) -> Distribution:
-    """Return q(z | x) of an encoder of normals, a distribution over rows; x is (..., d).
-
-    Raises
-    ------
-    ValueError
-        If the parameters are not those of ``guides.vae.encoder`` or ``full_covariance_encoder``.
-    """
+def encoded(params: ParamMap, x: Tensor) -> Distribution:
+    """Return q(z | x), a distribution over rows, of an encoder of normals (else ValueError); x is (..., d)."""
     if any(name.startswith("encoder.flow.") for name in params) or not _heads(params):
         raise ValueError("vae: the parameters hold no encoder of normals: give what was fitted as guide=")
     return normal(params, features(params, x))
 
 
-def normal(params: Mapping[str, Tensor], h: Tensor) -> Distribution:
+def normal(params: ParamMap, h: Tensor) -> Distribution:
     """Return the normal distribution of the factors that the encoder's last layer makes of its hidden one."""
     head = _heads(params)[0]
-    out = _layer(params, head, h, functional.conv2d)
+    out = _layer(params, head, h)
     units = out.shape[-1]
     if head == "encoder.mean_scale":
         mean, raw = out.split(units // 2, -1)
@@ -63,7 +57,7 @@ def normal(params: Mapping[str, Tensor], h: Tensor) -> Distribution:
     return dist.MultivariateNormal(mean, scale_tril=_lower_triangle(raw, size))
 
 
-def _heads(params: Mapping[str, Tensor]) -> list[str]:
+def _heads(params: ParamMap) -> list[str]:
     return [h for h in ("encoder.mean_scale_tril", "encoder.mean_scale") if f"{h}.weight" in params]
 
 
@@ -75,13 +69,13 @@ def _lower_triangle(raw: Tensor, size: int) -> Tensor:
     return torch.where(row == column, functional.softplus(raw), raw)[..., position].tril()
 
 
-def latent_dim_of(params: Mapping[str, Tensor]) -> int:
+def latent_dim_of(params: ParamMap) -> int:
     """Return q, the number of inputs of the decoder's first layer."""
     first = next(f"decoder.{name}.weight" for name in ("0", "logits", "mean") if f"decoder.{name}.weight" in params)
     return params[first].shape[1]
 
 
-def decoder_of(params: Mapping[str, Tensor]) -> Params:
+def decoder_of(params: ParamMap) -> Params:
     """Return the decoder's entries; ValueError if there are none."""
     found = {name: value for name, value in params.items() if name.startswith("decoder.")}
     if not found:
@@ -89,24 +83,27 @@ def decoder_of(params: Mapping[str, Tensor]) -> Params:
     return found
 
 
-def widest(decoder: Mapping[str, Tensor]) -> int:
+def widest(decoder: ParamMap) -> int:
     """Return the largest number of units of a layer."""
     return max(value.numel() for name, value in decoder.items() if name.endswith(".bias"))
 
 
-def _hidden(params: Mapping[str, Tensor], prefix: str, h: Tensor, convolve: Callable[..., Tensor]) -> Tensor:
+def _hidden(params: ParamMap, prefix: str, h: Tensor) -> Tensor:
     layer = 0
     while f"{prefix}.{layer}.weight" in params:
-        h = torch.tanh(_layer(params, f"{prefix}.{layer}", h, convolve))
+        h = torch.tanh(_layer(params, f"{prefix}.{layer}", h))
         layer += 1
     return h
 
 
-def _layer(params: Mapping[str, Tensor], name: str, h: Tensor, convolve: Callable[..., Tensor]) -> Tensor:
+def _layer(params: ParamMap, name: str, h: Tensor) -> Tensor:
     weight, bias = params[f"{name}.weight"], params[f"{name}.bias"]
     if weight.dim() == 2:
         return functional.linear(h, weight, bias)
-    channels = weight.shape[0 if convolve is functional.conv_transpose2d else 1]
+    if name.startswith("decoder."):
+        convolve, channels = functional.conv_transpose2d, weight.shape[0]
+    else:
+        convolve, channels = functional.conv2d, weight.shape[1]
     side = math.isqrt(h.shape[-1] // channels)
     image = convolve(h.reshape(-1, channels, side, side), weight, stride=2, padding=1)
     return image.reshape(*h.shape[:-1], -1) + bias

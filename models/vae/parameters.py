@@ -40,17 +40,8 @@ def layer_widths(network: str, hidden: Hidden, columns: int) -> tuple[int, ...]:
 def decoder_shapes(network: str, hidden: Hidden, latent_dim: int, columns: int, heads: tuple[str, ...]) -> Shapes:
     """Return names and shapes of a decoder's weights and biases, in the order of the layers.
 
-    Parameters
-    ----------
-    network : {"mlp", "conv", "linear"}
-    hidden : int or tuple of int, optional
-        Units, or channels, of the hidden layers from the data to the factors: the reverse of the decoder's order.
-    latent_dim : int
-        q.
-    columns : int
-        d; for "conv" the square of a side.
-    heads : tuple of str
-        Names of the last layers, side by side.
+    ``hidden`` goes from the data to the factors, the reverse of the decoder's order; ``heads`` names the last layers,
+    side by side.
     """
     widths = layer_widths(network, hidden, columns)[::-1]
     units, shapes = latent_dim, {}

@@ -39,9 +39,8 @@ def binarise(
         If an intensity lies outside [0, 1], or the mode is unknown.
     """
     if not ((x >= 0) & (x <= 1)).all():
-        raise ValueError(
-            f"binarise: intensities must lie between 0 and 1, got {float(x.min()):g} to {float(x.max()):g}"
-        )
+        low, high = float(x.min()), float(x.max())
+        raise ValueError(f"binarise: intensities must lie between 0 and 1, got {low:g} to {high:g}")
     if mode == "threshold":
         return (x > threshold).to(x.dtype)
     if mode == "dynamic":
