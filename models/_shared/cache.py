@@ -9,12 +9,14 @@ import torch
 from torch import Tensor
 from torch.utils.weak import WeakTensorKeyDictionary
 
-try:  # private to torch: without them nothing is remembered
+try:  # private to torch: if they move, nothing is remembered
     from torch._C import _DisableFuncTorch, _len_torch_dispatch_stack
     from torch._C._functorch import is_functorch_wrapped_tensor
     from torch.utils._python_dispatch import _disable_current_modes
+
+    _CAN_TELL = True
 except ImportError:
-    _DisableFuncTorch = None
+    _CAN_TELL = False
 
 R = TypeVar("R")
 
@@ -32,7 +34,7 @@ def remembered(function: Callable[..., R]) -> Callable[..., R]:
     def call(x: Any, *options: Any) -> R:
         if type(x) is not Tensor or x.layout is not torch.strided or x.requires_grad or is_transformed(x):
             return function(x, *options)
-        with _DisableFuncTorch(), _disable_current_modes():  # also where a graph is recorded beside x
+        with _DisableFuncTorch(), _disable_current_modes():  # pyright: ignore[reportPossiblyUnboundVariable]
             content = _checksum(x)
             known = memory.get(x)
             if known is None or known[0] != content:
@@ -46,10 +48,10 @@ def remembered(function: Callable[..., R]) -> Callable[..., R]:
 
 
 def is_transformed(x: Tensor) -> bool:
-    """Whether x is an input of ``torch.vmap``, ``torch.func.grad`` or ``make_fx``, and has no numbers of its own (or nobody can tell)."""
-    if _DisableFuncTorch is None or is_functorch_wrapped_tensor(x):
+    """Whether x is an input of ``torch.vmap``, ``torch.func.grad`` or ``make_fx``, or nobody can tell."""
+    if not _CAN_TELL or is_functorch_wrapped_tensor(x):  # pyright: ignore[reportPossiblyUnboundVariable]
         return True
-    if not _len_torch_dispatch_stack():
+    if not _len_torch_dispatch_stack():  # pyright: ignore[reportPossiblyUnboundVariable]
         return False
     from torch.fx.experimental.proxy_tensor import get_proxy_mode
 

@@ -111,7 +111,11 @@ def write_index(reports: Sequence[Mapping[str, Any]], path: str | Path) -> Path:
 
 
 def _render(template: str, **values: Any) -> str:
-    layout = {"trim_blocks": True, "lstrip_blocks": True}
-    loader = PackageLoader("guidebook.report")
-    environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, **layout)
+    environment = Environment(
+        loader=PackageLoader("guidebook.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
     return environment.get_template(template).render(**values)
