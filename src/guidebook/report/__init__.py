@@ -111,7 +111,7 @@ def write_index(reports: Sequence[Mapping[str, Any]], path: str | Path) -> Path:
 
 
 def _render(template: str, **values: Any) -> str:
-    layout = {"trim_blocks": True, "lstrip_blocks": True}
+    layout: dict[str, Any] = {"trim_blocks": True, "lstrip_blocks": True}
     loader = PackageLoader("guidebook.report")
     environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, **layout)
     return environment.get_template(template).render(**values)

@@ -32,9 +32,11 @@ def plot_graph(graph: Graph) -> Figure:
         for name, (kind, distribution) in graph.nodes.items():
             x0, y0, x1, y1 = layout.nodes[name]
             x, y = (x0 + x1) / 2, (y0 + y1) / 2
-            look = {"facecolor": "#d3dbe4" if kind == "observed" else "white"}
-            look |= {"edgecolor": "none" if kind == "parameter" else INK}
-            look |= {"linestyle": (0, (4, 2)) if kind == "deterministic" else "-"}
+            look: dict[str, Any] = {
+                "facecolor": "#d3dbe4" if kind == "observed" else "white",
+                "edgecolor": "none" if kind == "parameter" else INK,
+                "linestyle": (0, (4, 2)) if kind == "deterministic" else "-",
+            }
             height = 0.24 if kind == "parameter" else y1 - y0
             ellipses[name] = ax.add_patch(Ellipse((x, y), x1 - x0, height, **look))
             ax.text(x, y + (0.075 if distribution else 0), name, ha="center", va="center", fontsize=8.5)
