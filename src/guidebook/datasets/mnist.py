@@ -78,12 +78,7 @@ def _file(name: str) -> Path:
 
 
 def read_idx(path: str | Path) -> np.ndarray:
-    """Read an IDX file, gzipped or not.
-
-    Returns
-    -------
-    ndarray
-        In the shape and type that the file declares, in this machine's byte order.
+    """Read an IDX file, gzipped or not, as the shape and type that it declares, in this machine's byte order.
 
     Raises
     ------
