@@ -25,6 +25,23 @@ def check_columns(x: Tensor) -> None:
         raise ValueError(f"factor_analysis: column {int(constant.nonzero()[0])} is constant: leave it out")
 
 
+def checked_size(
+    name: str,
+    x: Tensor | None,
+    latent_dim: int,
+    num_rows: int | None,
+    num_features: int | None,
+    prior_scale: float = 1.0,
+) -> tuple[int, int]:
+    """Return the size of the data, given or to be drawn; ValueError if it is unknown, or for impossible options."""
+    if x is not None:
+        num_rows, num_features = x.shape
+    if num_rows is None or num_features is None:
+        raise ValueError(f"{name}: to draw data, give num_rows= and num_features=")
+    check(name, latent_dim, num_features, scale)
+    return num_rows, num_features
+
+
 def simulate(
     num_rows: int, latent_dim: int, num_features: int, seed: int, *, shared_noise: bool
 ) -> tuple[Tensor, dict[str, Tensor]]:
