@@ -26,20 +26,15 @@ def check_columns(x: Tensor) -> None:
 
 
 def checked_size(
-    name: str,
-    x: Tensor | None,
-    latent_dim: int,
-    num_rows: int | None,
-    num_features: int | None,
-    prior_scale: float = 1.0,
+    name: str, x: Tensor | None, latent_dim: int, rows: int | None, columns: int | None, prior_scale: float = 1.0
 ) -> tuple[int, int]:
     """Return the size of the data, given or to be drawn; ValueError if it is unknown, or for impossible options."""
     if x is not None:
-        num_rows, num_features = x.shape
-    if num_rows is None or num_features is None:
+        rows, columns = x.shape
+    if rows is None or columns is None:
         raise ValueError(f"{name}: to draw data, give num_rows= and num_features=")
-    check(name, latent_dim, num_features, scale)
-    return num_rows, num_features
+    check(name, latent_dim, columns, prior_scale)
+    return rows, columns
 
 
 def simulate(
