@@ -30,19 +30,26 @@ References
    algorithm, Scandinavian Journal of Statistics 35.
 """
 
+from functools import partial
 from typing import Any
 
+import pyro
+import pyro.distributions as dist
+import torch
 from torch import Tensor
 
 from . import linear_gaussian
+from ._shared.init import init
 from ._shared.steps import Params, Steps
 from .linear_gaussian import (
     FactorPosterior,
     check,
+    checked_size,
     identify,
     log_likelihood,
     posterior,
     posterior_predictive,
+    starting_sites,
     transform,
 )
 
@@ -75,9 +82,17 @@ def model(
     Arguments, result and errors as for `ppca.model`; besides, a fit cannot start at data with a constant column
     (ValueError).
     """
-    return linear_gaussian.model(
-        "factor_analysis", x, latent_dim, prior_scale, num_rows, num_features, shared_noise=False
-    )
+    n, d = checked_size("factor_analysis", x, latent_dim, num_rows, num_features, prior_scale)
+    zero = torch.zeros(()) if x is None else x.new_zeros(())
+    start = init(None if x is None else partial(starting_sites, x, latent_dim, shared_noise=False))
+    # Globals.
+    W = pyro.sample("W", dist.Normal(zero, prior_scale).expand_by([d, latent_dim]).to_event(2), infer=start("W"))
+    loc = pyro.sample("loc", dist.Normal(zero, 10 * prior_scale).expand_by([d]).to_event(1), infer=start("loc"))
+    noise = dist.InverseGamma(zero + 1, prior_scale**2 / 10).expand_by([d]).to_event(1)
+    noise_variance = pyro.sample("noise_variance", noise, infer=start("noise_variance"))
+    # Locals.
+    with pyro.plate("rows", n):
+        return pyro.sample("x", dist.LowRankMultivariateNormal(loc, W, noise_variance), obs=x)
 
 
 def latent_model(

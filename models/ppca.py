@@ -27,22 +27,28 @@ References
 """
 
 import math
+from functools import partial
 from typing import Any
 
+import pyro
+import pyro.distributions as dist
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from . import linear_gaussian
+from ._shared.init import init
 from ._shared.steps import Params, Steps
 from .linear_gaussian import (
     FactorPosterior,
     check,
+    checked_size,
     identify,
     log_likelihood,
     posterior,
     posterior_predictive,
     principal_axes,
+    starting_sites,
     transform,
 )
 
@@ -93,7 +99,18 @@ def model(
     ValueError
         If an option is out of range.
     """
-    return linear_gaussian.model("ppca", x, latent_dim, prior_scale, num_rows, num_features, shared_noise=True)
+    n, d = checked_size("ppca", x, latent_dim, num_rows, num_features, prior_scale)
+    zero = torch.zeros(()) if x is None else x.new_zeros(())
+    start = init(None if x is None else partial(starting_sites, x, latent_dim, shared_noise=True))
+    # Globals.
+    W = pyro.sample("W", dist.Normal(zero, prior_scale).expand_by([d, latent_dim]).to_event(2), infer=start("W"))
+    loc = pyro.sample("loc", dist.Normal(zero, 10 * prior_scale).expand_by([d]).to_event(1), infer=start("loc"))
+    noise = dist.InverseGamma(zero + 1, prior_scale**2 / 10)
+    noise_variance = pyro.sample("noise_variance", noise, infer=start("noise_variance"))
+    # Locals.
+    diagonal = noise_variance.unsqueeze(-1).expand(*noise_variance.shape, d)
+    with pyro.plate("rows", n):
+        return pyro.sample("x", dist.LowRankMultivariateNormal(loc, W, diagonal), obs=x)
 
 
 def latent_model(

@@ -52,8 +52,15 @@ def model(
     ValueError
         If an option is out of range, or the data are not counts.
     """
-    topic_words, topic_weights, rows, totals = _prior(x, num_topics, alpha, eta, num_rows, num_features, totals)
-    with rows:
+    one, rows, columns, totals = _check(x, num_topics, alpha, eta, num_rows, num_features, totals)
+    start = init(None if x is None else lambda: start_values(x, num_topics, alpha, eta))
+    # Globals.
+    concentration = one.new_full((num_topics, columns), eta)
+    topic_words = pyro.sample("topic_words", dist.Dirichlet(concentration).to_event(1), infer=start("topic_words"))
+    # Locals.
+    with pyro.plate("rows", rows, dim=-1):
+        concentration = one.new_full((num_topics,), alpha)
+        topic_weights = pyro.sample("topic_weights", dist.Dirichlet(concentration), infer=start("topic_weights"))
         return pyro.sample("x", BagOfWords(topic_weights, topic_words, totals), obs=x)
 
 
@@ -72,10 +79,18 @@ def latent_model(
     The words of the tokens, document by document, are the observed site ``w``. Memory is t v numbers, so it is for
     small corpora. Parameters, result and errors are those of `model`.
     """
-    topic_words, topic_weights, rows, totals = _prior(x, num_topics, alpha, eta, num_rows, num_features, totals)
+    one, rows, columns, totals = _check(x, num_topics, alpha, eta, num_rows, num_features, totals)
+    start = init(None if x is None else lambda: start_values(x, num_topics, alpha, eta))
+    # Globals.
+    concentration = one.new_full((num_topics, columns), eta)
+    topic_words = pyro.sample("topic_words", dist.Dirichlet(concentration).to_event(1), infer=start("topic_words"))
+    # Locals.
+    with pyro.plate("rows", rows, dim=-1):
+        concentration = one.new_full((num_topics,), alpha)
+        topic_weights = pyro.sample("topic_weights", dist.Dirichlet(concentration), infer=start("topic_weights"))
     if x is None:
         assert totals is not None
-        document, word = torch.arange(rows.size).repeat_interleave(totals.long()), None
+        document, word = torch.arange(rows).repeat_interleave(totals.long()), None
     else:
         document, word = read(x).tokens
     with pyro.plate("tokens", len(document), dim=-1):
@@ -84,8 +99,7 @@ def latent_model(
         word = pyro.sample("w", dist.Categorical(Vindex(topic_words)[..., z, :]), obs=word)
     if x is not None:
         return x
-    columns = topic_words.shape[-1]
-    counts = topic_words.new_zeros(*word.shape[:-1], rows.size * columns)
+    counts = topic_words.new_zeros(*word.shape[:-1], rows * columns)
     counts.scatter_add_(-1, document * columns + word, torch.ones_like(word).to(counts))
     return counts.unflatten(-1, (-1, columns))
 
@@ -141,7 +155,7 @@ def simulate(
     return torch.tensor(x, dtype=torch.float64), truth
 
 
-def _prior(
+def _check(
     x: Tensor | None,
     num_topics: int,
     alpha: float,
@@ -149,22 +163,12 @@ def _prior(
     num_rows: int | None,
     num_features: int | None,
     totals: Tensor | float | None,
-) -> tuple[Tensor, Tensor, pyro.plate, Tensor | None]:
-    """Sample topic_words (k, v) and topic_weights (n, k); return also the plate of documents, and lengths to draw."""
+) -> tuple[Tensor, int, int, Tensor | None]:
+    """Return a one of the sites' type; documents, words; and lengths of documents to draw."""
     check_options(num_topics, alpha, eta)
     if x is not None:
-        num_rows, num_features = x.shape
-        one = x.new_ones((), dtype=x.dtype if x.is_floating_point() else torch.float64, layout=torch.strided)
-        lengths = None
-    elif num_rows is None or num_features is None or totals is None:
+        dtype = x.dtype if x.is_floating_point() else torch.float64
+        return x.new_ones((), dtype=dtype, layout=torch.strided), x.shape[0], x.shape[1], None
+    if num_rows is None or num_features is None or totals is None:
         raise ValueError("lda: to draw documents, give num_rows=, num_features= and totals=")
-    else:
-        one, lengths = torch.ones(()), torch.as_tensor(totals).expand(num_rows)
-    start = init(None if x is None else lambda: start_values(x, num_topics, alpha, eta))
-    words = dist.Dirichlet(one.new_full((num_topics, num_features), eta)).to_event(1)
-    topic_words = pyro.sample("topic_words", words, infer=start("topic_words"))
-    rows = pyro.plate("rows", num_rows, dim=-1)
-    with rows:
-        weights = dist.Dirichlet(one.new_full((num_topics,), alpha))
-        topic_weights = pyro.sample("topic_weights", weights, infer=start("topic_weights"))
-    return topic_words, topic_weights, rows, lengths
+    return torch.ones(()), num_rows, num_features, torch.as_tensor(totals).expand(num_rows)

@@ -12,20 +12,20 @@ References are those of `ppca` and `factor_analysis`; besides, Meng and Rubin (1
 the ECM algorithm, Biometrika 80.
 """
 
-from .data import check, simulate
+from .data import check, checked_size, simulate
 from .em import em_steps
 from .exact import FactorPosterior, identify, log_likelihood, posterior, posterior_predictive, transform
-from .model import latent_model, model
+from .latent import latent_model
 from .start import principal_axes, starting_sites
 
 __all__ = [
     "FactorPosterior",
     "check",
+    "checked_size",
     "em_steps",
     "identify",
     "latent_model",
     "log_likelihood",
-    "model",
     "posterior",
     "posterior_predictive",
     "principal_axes",

@@ -25,6 +25,18 @@ def check_columns(x: Tensor) -> None:
         raise ValueError(f"factor_analysis: column {int(constant.nonzero()[0])} is constant: leave it out")
 
 
+def checked_size(
+    name: str, x: Tensor | None, latent_dim: int, rows: int | None, columns: int | None, prior_scale: float = 1.0
+) -> tuple[int, int]:
+    """Return the size of the data, given or to be drawn; ValueError if it is unknown, or for impossible options."""
+    if x is not None:
+        rows, columns = x.shape
+    if rows is None or columns is None:
+        raise ValueError(f"{name}: to draw data, give num_rows= and num_features=")
+    check(name, latent_dim, columns, prior_scale)
+    return rows, columns
+
+
 def simulate(
     num_rows: int, latent_dim: int, num_features: int, seed: int, *, shared_noise: bool
 ) -> tuple[Tensor, dict[str, Tensor]]:

@@ -124,7 +124,7 @@ def _regress(gram: Tensor, target: Tensor, noise: Tensor, prior_scale: float | N
 
 
 def _log_prior(params: Params, prior_scale: float) -> Tensor:
-    """Log density, in nats, of the prior that `linear_gaussian.model` writes out."""
+    """Log density, in nats, of the prior that ``ppca.model`` and ``factor_analysis.model`` write out."""
     zero = params["W"].new_zeros(())
     with pyro.validation_enabled(False):  # an extrapolation may leave the support, and is then refused
         W = dist.Normal(zero, prior_scale).log_prob(params["W"])
