@@ -1,4 +1,4 @@
-"""Sphinx's settings. The grid of models, methods and guides is written anew from the catalogue at every build."""
+"""Sphinx's settings."""
 
 import re
 import shutil
@@ -8,7 +8,6 @@ from sphinx.application import Sphinx
 from sphinx.config import Config
 
 import guidebook
-from guidebook.catalog.grid import empty_markdown, grid_markdown
 
 project = "Guidebook"
 author = "The Guidebook developers"
@@ -37,11 +36,9 @@ autodoc_default_options = {"members": True}
 
 
 def generate(app: Sphinx, config: Config) -> None:
-    """Write the catalogue's grid, with a reason for every empty cell, and lay the notebooks beside the pages."""
+    """Lay the notebooks beside the pages."""
     root = Path(app.srcdir)
-    for name in ("build", "tutorials"):
-        (root / name).mkdir(exist_ok=True)
-    (root / "build" / "grid.md").write_text(f"{grid_markdown()}\n\n{empty_markdown()}\n", encoding="utf-8")
+    (root / "tutorials").mkdir(exist_ok=True)
     for notebook in (root.parent / "tutorials").glob("*.ipynb"):
         shutil.copy(notebook, root / "tutorials")
 

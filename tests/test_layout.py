@@ -8,7 +8,7 @@ from pathlib import Path
 import guidebook
 from guidebook import models
 from guidebook.catalog import METHODS, ROWS
-from guidebook.catalog.grid import grid_markdown
+from guidebook.catalog.grid import empty_markdown, grid_markdown, models_markdown
 from guidebook.guides import families
 
 ROOT = Path(__file__).parents[1]
@@ -111,9 +111,12 @@ def test_every_model_has_a_row_and_every_family_is_in_all_of_them() -> None:
         assert marked <= set(row.guides) | set(row.unavailable), row.name
 
 
-def test_readme_shows_the_grid_and_commands_that_exist() -> None:
+def test_documents_show_the_catalogue_and_commands_that_exist() -> None:
     readme = (ROOT / "README.md").read_text()
-    assert grid_markdown() in readme
+    assert models_markdown() in readme
+    grid = (ROOT / "docs" / "grid.md").read_text()
+    assert grid_markdown() in grid
+    assert empty_markdown() in grid
     targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     assert set(re.findall(r"^make (\w+)", readme, re.MULTILINE)) <= targets
     for path in re.findall(r"\]\(([^)#]+)\)", readme):

@@ -49,6 +49,14 @@ def print_grid() -> None:
     console.print(f"map and laplace are svi with the guides {' and '.join(ALIASES.values())}.", highlight=False)
 
 
+def models_markdown() -> str:
+    """Return the models, with their data and methods, as the README's table."""
+    lines = ["| model | | default data | methods |", "|---|---|---|---|"]
+    for row in ROWS.values():
+        lines.append(f"| `{row.name}` | {row.title} | {row.data.name} | {', '.join(methods_of(row))} |")
+    return "\n".join(lines)
+
+
 def grid_markdown() -> str:
     """Return the grid as a Markdown table."""
     heads = " | ".join(f"`{name}`" for name in ROWS)
