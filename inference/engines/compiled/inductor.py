@@ -16,8 +16,6 @@ from torch.fx import GraphModule
 
 MIN_CHUNK = 16_384  # numbers per thread; smaller loops run on one thread, as waiting for others takes longer
 PREFIX = "#include <torch/csrc/inductor/cpp_prefix.h>"
-# What a generated program may use as it is; anything that computes must be given to `call_with`.
-_HARMLESS = ("assert_size_stride", "assert_alignment", "reinterpret_tensor")
 
 
 class Kernel:
@@ -96,14 +94,14 @@ def kernels_of(program: ModuleType) -> dict[str, Kernel]:
 
 
 def call_with(program: ModuleType, names: dict[str, Any], inputs: Sequence[Tensor]) -> Sequence[Tensor]:
-    """Call a generated program so that it sees ``names`` in place of its module's, and no other that computes.
+    """Call a generated program so that of its module it sees checks and views alone, and ``names`` instead of the rest.
 
     Raises
     ------
     NameError
         If the program uses a name that is not among them.
     """
-    allowed = {name: getattr(program, name) for name in _HARMLESS}
+    allowed = {k: v for k, v in vars(program).items() if k.startswith("assert_") or k == "reinterpret_tensor"}
     return FunctionType(program.Runner.call.__code__, allowed | names)(None, list(inputs))
 
 
