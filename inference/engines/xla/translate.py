@@ -25,7 +25,7 @@ def knows(operation: Any) -> bool:
 
 def name_of(operation: Any) -> str:
     """Return the name of an operation in `TABLE`: ``exp``, ``mul`` (of ``mul.Tensor``), ``max.dim``."""
-    packet, overload = str(operation).removeprefix("aten.").split(".")
+    packet, _, overload = str(operation).removeprefix("aten.").rpartition(".")
     return packet if overload in ("default", "Tensor", "Scalar") else f"{packet}.{overload}"
 
 
