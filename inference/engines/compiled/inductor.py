@@ -16,8 +16,6 @@ from torch.fx import GraphModule
 
 MIN_CHUNK = 16_384  # numbers per thread; smaller loops run on one thread, as waiting for others takes longer
 PREFIX = "#include <torch/csrc/inductor/cpp_prefix.h>"
-# What a generated program may use as it is; anything that computes must be given to `call_with`.
-_HARMLESS = ("assert_size_stride", "assert_alignment", "reinterpret_tensor")
 
 
 class Kernel:
@@ -79,8 +77,8 @@ def kernels_of(program: ModuleType) -> dict[str, Kernel]:
 
 
 def call_with(program: ModuleType, names: dict[str, Any], inputs: Sequence[Tensor]) -> Sequence[Tensor]:
-    """Call a program so that it sees ``names`` for its module's; NameError if it computes with any other."""
-    allowed = {name: getattr(program, name) for name in _HARMLESS}
+    """Call a program so that of its module it sees checks and views alone, and ``names``; NameError for any other."""
+    allowed = {k: v for k, v in vars(program).items() if k.startswith("assert_") or k == "reinterpret_tensor"}
     return FunctionType(program.Runner.call.__code__, allowed | names)(None, list(inputs))
 
 

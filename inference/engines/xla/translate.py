@@ -28,8 +28,8 @@ def knows(operation: Any) -> bool:
 
 def name_of(operation: Any) -> str:
     """Return the name of an operation in `TABLE`: ``exp``, ``mul`` (of ``mul.Tensor``), ``max.dim``."""
-    name = str(operation).removeprefix("aten.")
-    packet, overload = name.split(".")
+    packet, _, overload = str(operation).removeprefix("aten.").rpartition(".")
+    name = f"{packet}.{overload}"
     return packet if overload in SHARED and name not in TABLE else name
 
 
