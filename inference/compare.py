@@ -126,7 +126,7 @@ def compare(
     refused = reference_problem(reference, quantities[names[0]])
     verdicts = {names[0]: _reference_verdict(names[0], reference, quantities[names[0]], refused)}
     for name, posterior in zip(names[1:], others, strict=True):
-        unjudged = Verdict("not judged", f"{name} is not judged: the reference is not fit to.")
+        unjudged = Verdict("not judged", f"{name} is not judged, because the reference cannot be trusted (see above).")
         verdicts[name] = unjudged if refused else judge(name, names[0], posterior, quantities[name])
     by_name = dict(zip(names, posteriors, strict=True))
     return Comparison(by_name, draws, quantities, _table(by_name, quantities, verdicts), verdicts, refused)

@@ -42,7 +42,7 @@ def em(
     num_steps : int
         Maximum number of iterations per restart.
     tol : float
-        A restart stops when Aitken's extrapolation puts the objective less than this below its limit, in nats.
+        A restart stops when its objective is less than this below its limit, in nats, as Aitken extrapolates it.
     num_restarts : int
         Number of starts; the best optimum that is not degenerate wins.
     accelerate : bool, optional

@@ -90,7 +90,7 @@ def nuts(
             compiled = _compiled(model, data, options, target_accept, dense_mass)
         except CannotCompile as why:
             if engine == "xla":
-                raise ValueError(f"nuts: engine='xla' cannot be had: {why}") from why
+                raise ValueError(f"nuts: engine='xla' is not available: {why}") from why
             warnings.warn(f"nuts: Pyro samples, more slowly than compiled code would: {why}", stacklevel=2)
     sampler = partial(hamiltonian_chain, NUTS, options, target_accept, dense_mass)
     chains = compiled or run_chains("nuts", sampler, model, data, options)

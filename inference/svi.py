@@ -1,7 +1,7 @@
 """Stochastic variational inference: any Pyro model, any guide, any Pyro loss and any torch optimiser.
 
-The step stands in `fit_eagerly`. Beside it, `_fit` chooses quicker ways to the same answer: L-BFGS for points, and
-compiled steps for long fits.
+The gradient step is in `fit_eagerly`. `_fit` prefers something faster with the same answer: L-BFGS for point
+estimates, and the same steps compiled from 5,000 steps on, which includes the default.
 
 Hoffman, Blei, Wang and Paisley (2013), Stochastic variational inference, JMLR 14; Dhaka, Catalina, Andersen, Magnusson,
 Huggins and Vehtari (2020), Robust, accurate stochastic optimization for variational inference, NeurIPS: averaged
@@ -118,7 +118,8 @@ def svi(
     Returns
     -------
     Posterior
-        What the model takes by ``pyro.param`` is among the draws, as points. ``info`` is an `SviInfo`.
+        The values of the model's ``pyro.param`` statements are among the draws, constant across them. ``info`` is an
+        `SviInfo`.
 
     Raises
     ------
@@ -127,7 +128,7 @@ def svi(
     FloatingPointError
         If the loss stops being a finite number; the message names the site where it began.
     ArithmeticError
-        If Laplace's approximation ends at a point that is no mode.
+        If Laplace's approximation ends at a point that is not a mode.
 
     Warns
     -----
@@ -139,9 +140,9 @@ def svi(
     if engine not in ENGINES:
         raise ValueError(f"svi: engine must be one of {', '.join(ENGINES)}; got {engine!r}")
     if engine == "compiled" and alternate is not None:
-        raise ValueError("svi: alternate takes its steps one by one: leave engine='compiled' out")
+        raise ValueError("svi: alternate takes its steps one by one: remove engine='compiled'")
     if engine == "compiled" and getattr(loss, "changes", False):
-        raise ValueError(f"svi: {display_name(loss)} changes from step to step: leave engine='compiled' out")
+        raise ValueError(f"svi: {display_name(loss)} changes from step to step: remove engine='compiled'")
     by_name = loss is None or isinstance(loss, str)
     if by_name:
         loss = named_loss(loss or "trace", num_particles)
@@ -197,7 +198,7 @@ def svi(
 
 
 def fit_eagerly(
-    loss_and_grads: Callable[..., Any],
+    estimate: Callable[..., Any],
     params: Sequence[Tensor],
     batches: Iterator[tuple],
     *,
@@ -208,8 +209,8 @@ def fit_eagerly(
 ) -> Tensor:
     """Take gradient steps and return the losses, shape (step,); ``params`` become the average of the last iterates.
 
-    ``loss_and_grads`` takes one of the endless ``batches``, returns the loss and adds its gradient to ``.grad`` of each
-    of ``params``, unconstrained leaves. A loss that is not finite raises FloatingPointError.
+    ``estimate`` takes one of the endless ``batches``, returns the loss and adds its gradient to the ``.grad`` of
+    ``params``, which are unconstrained leaves. A loss that is not finite raises FloatingPointError.
     """
     optimiser, average = make_optimiser(optim, params, lr), Average(params)
     losses = torch.empty(num_steps, dtype=torch.float64)
@@ -218,7 +219,7 @@ def fit_eagerly(
         for group in optimiser.param_groups:
             group["lr"] = rate
         optimiser.zero_grad()
-        losses[step] = loss = float(loss_and_grads(*batch))
+        losses[step] = loss = float(estimate(*batch))  # and its gradient
         if not math.isfinite(loss):
             raise FloatingPointError(f"the loss is {loss} at step {step}")
         optimiser.step()

@@ -113,8 +113,8 @@ def em_steps(latent_dim: int = 2, map: bool = False, prior_scale: float = 1.0, *
     latent_dim, map, prior_scale
         As for `ppca.em_steps`.
     floor : float
-        A uniqueness below this share of its column's variance is suspected of a Heywood case: no optimum, if a tenth
-        of it would do as well, since the likelihood then rises all the way to zero. With ``map`` there are none.
+        A uniqueness below this share of its column's variance may be a Heywood case. The restart counts as degenerate
+        if a tenth of it costs almost no likelihood, which then rises all the way to zero. Not checked with ``map``.
 
     Returns
     -------

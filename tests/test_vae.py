@@ -780,7 +780,7 @@ def test_bad_input_gets_a_sentence() -> None:
         (lambda: guides.encoder(x[:, :15], network="conv"), "vae: 2 convolutions need square images"),
         (lambda: guides.flow_encoder(x, latent_dim=1), "flow_encoder: a coupling needs latent_dim of 2"),
         (lambda: guides.semi_amortised(vae.model, num_steps=0), "semi_amortised: num_steps and lr must be positive"),
-        (lambda: kl_warm_up(0), "kl_warm_up: num_steps and num_particles must be at least 1"),
+        (lambda: kl_warm_up(0), "kl_warm_up: num_steps must be at least 1, got 0"),
         (lambda: kl_warm_up(5, start=1.5), "kl_warm_up: start must lie between 0 and 1"),
     ):
         with pyro.get_param_store().scope(), pytest.raises(ValueError, match=words):

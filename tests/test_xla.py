@@ -432,7 +432,7 @@ def test_words_for_what_cannot_be_translated() -> None:
     ):
         translated(branching, linear.data())
     run: dict[str, Any] = {"num_draws": 20, "num_warmup": 30, "num_chains": 1, "progress": False}
-    with pytest.raises(ValueError, match="engine='xla' cannot be had: there is no translation of the operation"):
+    with pytest.raises(ValueError, match="engine='xla' is not available: there is no translation of the operation"):
         nuts(odd, x, engine="xla", **run)
 
 

@@ -104,7 +104,7 @@ def start_draws(latents: LatentVector, function: Callable, data: tuple, count: i
 
 
 def fits_rows(guide: Callable, latents: LatentVector, data: tuple) -> bool:
-    """Whether the guide, which must cover all latent sites and be no point, is a product over the rows as well."""
+    """Whether the guide, which must cover all latent sites and not be a point, is a product over the rows as well."""
     trace = poutine.trace(guide).get_trace(*data)
     for name in latents.names:
         if name not in trace.nodes:

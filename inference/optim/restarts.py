@@ -62,8 +62,9 @@ class Restarts:
         """Check and note the objective after an E-step, end restarts that are level, and return which go on.
 
         ``previous`` is the state after the E-step before, if it was kept; ``may_stop`` says that a curve's last three
-        values come from successive iterations, without a jump in between; ``must_stop`` ends all of them. An objective
-        that falls is an ArithmeticError, but next to a singularity, where it loses its digits, ends its restart.
+        values come from successive iterations, without a jump in between; ``must_stop`` ends all of them. If the
+        objective falls, raise ArithmeticError, except at a degenerate point, where rounding makes the objective
+        unreliable: there only that restart ends.
         """
         going, values = [], state.objective.reshape(-1).tolist()
         for index, (restart, before, value) in enumerate(zip(self.running, self.values, values, strict=True)):

@@ -25,8 +25,8 @@ def remembered(function: Callable[..., R]) -> Callable[..., R]:
     """Remember results of ``function(x, *options)`` by the content of tensor ``x`` and by the options.
 
     A result is dropped with its tensor, and worked out again if the numbers have changed in any way: in place, through
-    NumPy's memory, or by ``x.data``. Never remembered are tensors that are traced, vectorised or differentiated; a
-    constant beside them is. Options must be hashable.
+    NumPy's memory, or by ``x.data``. Results for a tensor that is traced, vectorised or differentiated are not
+    remembered; those for constants in the same computation are. Options must be hashable.
     """
     memory = WeakTensorKeyDictionary()
 

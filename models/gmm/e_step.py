@@ -192,7 +192,7 @@ def _by_distances(
 
 
 def _accurate(scatter: Tensor, total: Tensor, form: Form) -> bool:
-    """Whether no variance is so small a difference of second moments that few digits are left of it."""
+    """Whether every variance kept enough digits when it was computed as a difference of second moments."""
     if form.matrices:
         scatter, total = scatter.diagonal(dim1=-2, dim2=-1), total.diagonal(dim1=-2, dim2=-1)
     return not bool((scatter < _MIN_SHARE * total).any())

@@ -1,4 +1,8 @@
-"""The Pyro models of a Gaussian mixture, where fits of them start, and data simulated from it."""
+"""The Pyro models of a Gaussian mixture, where fits of them start, and data simulated from it.
+
+The generative story, the symbols and the sources are in the package's docstring, the prior's default numbers in
+`prior.py`.
+"""
 
 import functools
 from typing import Any
@@ -168,7 +172,7 @@ def simulate(
     separation: float = 6.0,
     seed: int = 0,
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """Simulate rows from a random mixture whose components have standard deviations are near one; float64.
+    """Simulate rows from a random mixture whose components have standard deviations near one; float64.
 
     Parameters
     ----------

@@ -24,7 +24,8 @@ class Prior(NamedTuple):
     df : float
         ν: degrees of freedom of the covariances; more than d - 1.
     scale : Tensor, shape (d, d)
-        Λ: scale of the covariances, in squared units of the data; their prior mean if ν = d + 2.
+        Λ: scale of the covariances, in squared units of the data. If ν = d + 2, matrices have it as their prior mean,
+        and variances (diagonal or isotropic) a prior mean of Λ/d.
     """
 
     concentration: float
@@ -38,8 +39,8 @@ def default_prior(x: Float[Tensor, "n d"], num_components: int, dtype: torch.dty
     """Return a weakly informative prior in the data's own units.
 
     κ = 0.01, ν = d + 2 and m, the data's mean, are those of Fraley and Raftery (2007, section 3). Their Λ is the data's
-    covariance over K^(2/d), as if the components divided a ball; here Λ is diagonal, the data's variances over K²,
-    as if they divided a line: with a large Λ one wide component can replace two. The Dirichlet's concentration is 5,
+    covariance divided by K^(2/d). Here Λ is diagonal, the data's variances divided by K², which is smaller: with a
+    large Λ one wide component can replace two. The Dirichlet's concentration is 5,
     so that no component starves.
 
     The prior's tensors have ``dtype``, default: that of ``x``. ValueError if a column is constant or has no finite

@@ -164,7 +164,7 @@ def _check(
     num_features: int | None,
     totals: Tensor | float | None,
 ) -> tuple[Tensor, int, int, Tensor | None]:
-    """Return a one of the sites' type; documents, words; and lengths of documents to draw."""
+    """Return a one of the sites' dtype and device, the numbers of documents and words, and the lengths to draw."""
     check_options(num_topics, alpha, eta)
     if x is not None:
         dtype = x.dtype if x.is_floating_point() else torch.float64

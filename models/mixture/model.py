@@ -52,7 +52,7 @@ def model(
     Raises
     ------
     ValueError
-        For an unknown family, more components than rows, a prior of the other family, or data that are no counts
+        For an unknown family, more components than rows, a prior of the other family, or data that are not counts
         (which the default prior finds).
     """
     prior, num_rows, totals = _resolve(x, num_components, family, prior, num_rows, totals)

@@ -56,7 +56,7 @@ def model(
         Smallest variance of "gaussian": without it, a column that can be reproduced exactly has unbounded density.
     prior_scale : float, optional
         Gives weights, but not biases, the prior Normal(0, prior_scale²): fitted parameters maximise the joint density
-        (a penalty: weights are no sites and are not drawn). Default: no prior.
+        (a penalty: weights are not sites, and not drawn). Default: no prior.
     num_rows, num_features : int, optional
         Size of the data to draw.
 

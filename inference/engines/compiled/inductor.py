@@ -77,7 +77,7 @@ def kernels_of(program: ModuleType) -> dict[str, Kernel]:
 
 
 def call_with(program: ModuleType, names: dict[str, Any], inputs: Sequence[Tensor]) -> Sequence[Tensor]:
-    """Call a program so that of its module it sees checks and views alone, and ``names``; NameError for any other."""
+    """Call a program that sees only ``names`` and its module's checks and views; NameError for any other name."""
     allowed = {k: v for k, v in vars(program).items() if k.startswith("assert_") or k == "reinterpret_tensor"}
     return FunctionType(program.Runner.call.__code__, allowed | names)(None, list(inputs))
 
