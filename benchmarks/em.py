@@ -81,13 +81,14 @@ def em_iterations(
     x = torch.tensor(data, device=device)
     steps = gmm.em_steps(components, kind)  # pyright: ignore[reportArgumentType]
     torch.manual_seed(0)
-    state = {"params": steps.init(1, x)}
+    (rows,) = steps.prepare(x)  # once per fit
+    state = {"params": steps.init(1, rows)}
     theirs = GaussianMixture(components, covariance_type=THEIRS[kind], init_params="random", random_state=0)
     theirs._initialize_parameters(data, np.random.RandomState(0))
 
     def ours() -> None:
         with torch.no_grad():
-            state["params"] = steps.m_step(steps.e_step(state["params"], x), x)
+            state["params"] = steps.m_step(steps.e_step(state["params"], rows), rows)
 
     def peer() -> None:
         _, log_resp = theirs._e_step(data)
@@ -105,7 +106,8 @@ def cavi_iterations(
     steps = gmm.cavi_steps(components, kind)  # pyright: ignore[reportArgumentType]
     torch.manual_seed(0)
     with torch.no_grad():
-        state: dict[str, Any] = {"params": steps.init(1, x)}
+        (rows,) = steps.prepare(x)  # once per fit
+        state: dict[str, Any] = {"params": steps.init(1, rows)}
     theirs = BayesianGaussianMixture(
         n_components=components,
         covariance_type=THEIRS[kind],
@@ -117,9 +119,9 @@ def cavi_iterations(
 
     def ours() -> None:
         with torch.no_grad():
-            expectations = steps.e_step(state["params"], x)
+            expectations = steps.e_step(state["params"], rows)
             steps.objective(state["params"], expectations).item()
-            state["params"] = steps.m_step(expectations, x)
+            state["params"] = steps.m_step(expectations, rows)
 
     def peer() -> None:
         log_norm, log_resp = theirs._e_step(data)

@@ -102,7 +102,7 @@ def ours(name: str, num_draws: int, engine: str, seed: int, num_chains: int = CH
     from guidebook.inference import nuts
 
     if engine == "xla":
-        pass
+        import guidebook.inference.engines.xla.chains  # noqa: F401
     found = problem(name)
     smallest_ess({"x": torch.randn(2, 10)})  # imports what the diagnostics take
     options: dict[str, Any] = {"num_draws": num_draws, "num_warmup": num_draws, "num_chains": num_chains}
