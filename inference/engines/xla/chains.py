@@ -12,6 +12,7 @@ import pyro
 import torch
 from pyro.infer.mcmc.util import initialize_model
 from torch import Size, Tensor
+from torch.fx.experimental.proxy_tensor import make_fx
 
 from ...diagnostics import of_sites
 from ...mcmc.chains import ChainOptions, Chains, on_device
@@ -24,6 +25,8 @@ from ...traces.isolate import isolated
 from ..graph import CannotCompile, Potential, functional
 from .sampler import Options, Program, Run, Start, compile_program, probe, run, setting
 from .translate import as_jax, knows
+
+make_fx(torch.neg)(torch.zeros(()))  # the first trace imports for a second, which is not part of a run
 
 
 def xla_chains(
