@@ -80,7 +80,7 @@ def reference_problem(posterior: Posterior, quantities: pd.DataFrame) -> str | N
     if np.all(quantities["sd"].isna()):
         return "it is a point, without a spread to measure others by"
     k = posterior.info.k_hat
-    if k is None and not is_sampler(posterior):
+    if k is None and (posterior.info.elbo is not None or posterior.info.guide):
         return "it is an approximation at an unknown distance from the posterior"
     if k is not None and k > MAX_K_HAT:
         return f"it is an approximation whose importance weights are heavy-tailed (k̂ = {k:.2f} > {MAX_K_HAT})"

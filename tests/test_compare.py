@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 import torch
 
-from guidebook.inference import EmInfo, NutsInfo, Posterior, SviInfo, compare
+from guidebook.inference import ClosedFormInfo, EmInfo, NutsInfo, Posterior, SviInfo, compare
 from guidebook.inference.verdict import distance, judge, reference_problem, sampling_problem
 
 GENERATOR = torch.Generator().manual_seed(0)
@@ -252,3 +252,12 @@ def test_it_reads_well_printed_and_in_a_notebook() -> None:
     assert "too narrow" in text
     assert "<table" in comparison._repr_html_()
     assert comparison.table.loc["svi:mean_field", "worst"] == comparison.worst("svi:mean_field") == "a"
+
+
+def test_exact_draws_may_judge() -> None:
+    """Draws from a solution in closed form, which has no R̂, no bound and no guide."""
+    exact = ClosedFormInfo(seconds=0.0, seed=0, is_point=False)
+    draws = {"a": 3 + 2 * normal(1, 4000), "b": normal(1, 4000, 2)}
+    comparison = compare(Posterior(draws, exact), by_svi(a=3 + 2 * normal(1, 20_000), b=normal(1, 20_000, 2)))
+    assert comparison.refused is None
+    assert comparison.verdicts["svi:mean_field"].judgement == "good"
