@@ -126,6 +126,7 @@ def test_a_users_file_with_a_named_target(call, tmp_path: Path) -> None:
     assert 0.1 < sd < 0.8
 
 
+@pytest.mark.slow
 def test_compare_writes_a_report(call, tmp_path: Path) -> None:
     ran = call(
         "compare", "gmm", "--methods", "svi:mean_field,em,map", "--steps", "300", "--out", tmp_path / "r", "--json", "-"

@@ -37,6 +37,7 @@ def test_z_scores_of_means_and_sds_have_a_spread_of_one(coefficient: float) -> N
     assert float(of_sds.std()) == pytest.approx(1, abs=4 * error)
 
 
+@pytest.mark.slow
 def test_z_scores_of_nuts_have_a_spread_of_one() -> None:
     """20 independent normals, 12 runs of 4 chains; arviz-stats' own error of sds gives 2.75."""
     pytest.importorskip("numpyro", reason="48 chains take Pyro minutes")

@@ -74,6 +74,7 @@ print("every eager path works")
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("blocked", ["torch._inductor", "torch._functorch.compile_utils"])
 def test_without_torchs_private_modules_every_method_runs_eagerly(blocked: str) -> None:
     """5,000 steps are enough for "auto" to compile them; here it must say why it does not."""

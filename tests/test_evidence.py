@@ -483,6 +483,7 @@ def test_each_threshold_warns_just_beyond_it() -> None:
         assert (diagnose(part, independent(part))["k_hat"] is not None) is known
 
 
+@pytest.mark.slow
 def test_every_option_of_the_path_counts() -> None:
     run = partial(evidence, linear.model, *DATA, method="ais", num_draws=100, num_temperatures=20)
     default = run()

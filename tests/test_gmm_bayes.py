@@ -111,6 +111,7 @@ def test_the_bound_lies_below_the_evidence_and_never_falls(few: torch.Tensor, ki
     assert evidence - 6 < posterior.info.elbo < evidence
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_gibbs_shares_rows_out_as_enumeration_does(few: torch.Tensor, kind: str) -> None:
     _, together = enumerate_all(few, 2, kind)
@@ -193,6 +194,7 @@ def test_the_structured_guide_has_the_mean_field_bound(iris: torch.Tensor, kind:
     assert np.std(losses[0]) > 1e-3
 
 
+@pytest.mark.slow
 def test_gibbs_equals_nuts() -> None:
     x, _ = gmm.simulate(80, num_components=2, num_features=1, separation=4.0, seed=2)
     model = partial(gmm.model, num_components=2)
@@ -205,6 +207,7 @@ def test_gibbs_equals_nuts() -> None:
             assert ((moment(value) - moment(reference[name])).abs() < 4 * error).all(), (name, of)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_gibbs_with_one_component_draws_from_the_conjugate_posterior(iris: torch.Tensor, kind: str) -> None:
     """K = 1: independent draws; E Σ⁻¹ = ν Λ⁻¹ of the updated prior, and E loc its mean."""

@@ -500,6 +500,7 @@ def test_nuts_has_the_exact_pair_probabilities() -> None:
         assert abs(values.mean() - known) < 4.5 * values.std() / ess(values) ** 0.5
 
 
+@pytest.mark.slow
 def test_annealing_in_both_directions_brackets_the_exact_evidence() -> None:
     """With few temperatures the two mean log weights are some eight standard errors from the evidence."""
     model = partial(lda.model, **FLAT)

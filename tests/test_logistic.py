@@ -76,6 +76,7 @@ def test_nuts_has_converged(logistic_nuts: Posterior) -> None:
     assert float(bias.std()) == pytest.approx(0.4094, abs=4.5 * float(mcse(bias, "sd")))
 
 
+@pytest.mark.slow
 def test_full_rank_is_good(comparison) -> None:
     frame = comparison.quantities["full_rank"]
     # Monte Carlo error is .02 in a shift or a ratio, of 31 each, and .09 in k̂, which is about .5
@@ -107,6 +108,7 @@ def test_bounds_are_in_order_below_the_evidence(fits: dict[str, Posterior]) -> N
     assert evidence == pytest.approx(-55.224, abs=0.15)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("by_hand", "family"),
     [(guides.logistic.mean_field, guides.mean_field), (guides.logistic.cholesky, guides.full_rank)],
@@ -366,6 +368,7 @@ def test_gibbs_is_exact_on_the_tiny_problem(tiny, exact: Exact) -> None:
     assert np.all(np.abs(flat.std(0).numpy() - exact.sd) < 4.5 * mcse(w, "sd").numpy())
 
 
+@pytest.mark.slow
 def test_gibbs_and_nuts_agree_on_breast_cancer(breast_cancer, logistic_nuts: Posterior) -> None:
     posterior = gibbs(
         logistic.gibbs_steps(), *breast_cancer, num_draws=500, num_warmup=200, num_chains=48, progress=False

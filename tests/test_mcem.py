@@ -43,6 +43,7 @@ def test_kernels_leave_a_density_in_place(kernel: str) -> None:
         assert abs(float((values - mean).square().mean()) - variance) < 4.5 * float(error)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kernel", KERNELS)
 def test_it_ends_at_the_maximum_of_the_likelihood(kernel: str) -> None:
     x = latent.data()
@@ -57,6 +58,7 @@ def test_it_ends_at_the_maximum_of_the_likelihood(kernel: str) -> None:
     assert posterior.draws["centre"].shape == (1, 100)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kernel", KERNELS)
 def test_it_reaches_the_closed_form_of_ppca(kernel: str) -> None:
     x, _ = ppca.simulate(60, num_features=4, latent_dim=1, seed=1)

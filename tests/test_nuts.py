@@ -54,6 +54,7 @@ def narrow() -> None:
     pyro.sample("w", dist.MultivariateNormal(covariance.new_zeros(5), covariance))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("engine", ["pyro", "xla"])
 def test_each_option_of_adaptation_changes_the_step_size_as_it_should(engine: str) -> None:
     if engine == "xla":
@@ -114,6 +115,7 @@ def test_a_graph_that_disagrees_is_not_trusted() -> None:
     assert traced(fickle, {"w": torch.ones(2, dtype=torch.float64)}) is None
 
 
+@pytest.mark.slow
 def test_discrete_sites_are_summed_out() -> None:
     torch.manual_seed(0)
     x = torch.cat([torch.randn(30) - 2, torch.randn(30) + 2]).double()

@@ -57,6 +57,7 @@ def test_mean_field_has_the_conditional_standard_deviations() -> None:
     assert posterior.info.elbo == pytest.approx(linear.log_evidence(*DATA) - float(gap), abs=0.05)
 
 
+@pytest.mark.slow
 def test_low_rank_lies_between_mean_field_and_full_rank() -> None:
     narrow, low = (fit(guide, *DATA, num_steps=3000, num_draws=4000) for guide in (guides.mean_field, guides.low_rank))
     assert narrow.info.elbo + 0.2 < low.info.elbo < linear.log_evidence(*DATA)
@@ -100,6 +101,7 @@ def test_map_and_laplace_differ_by_the_jacobian() -> None:
     assert float(around.draws["rate"].median()) == pytest.approx(2.0, abs=0.05)
 
 
+@pytest.mark.slow
 def test_flow_reaches_a_skewed_posterior_that_no_normal_does() -> None:
     """Banana: the flow's k̂ is usable where the full-rank normal's is not."""
 

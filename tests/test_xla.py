@@ -505,6 +505,7 @@ def test_warm_up_learns_the_covariance_from_few_draws() -> None:
     assert ((whitened.std(0) - 1).abs() < 0.2).all()
 
 
+@pytest.mark.slow
 def test_float32_with_a_funnel_and_seeds() -> None:
     """Published means (posteriordb); same seed, same numbers, whatever the number of chains."""
     run = {"num_draws": 1000, "num_warmup": 500, "progress": False, "engine": "xla", "seed": 3, "target_accept": 0.95}
@@ -521,6 +522,7 @@ def test_float32_with_a_funnel_and_seeds() -> None:
     assert not torch.equal(posterior.draws["mu"][0], posterior.draws["mu"][1])
 
 
+@pytest.mark.slow
 def test_discrete_sites_are_summed_out() -> None:
     x = torch.cat([real(30) - 2, real(30) + 2])
     run = {"num_draws": 500, "num_warmup": 200, "num_chains": 2, "progress": False, "engine": "xla"}
@@ -531,6 +533,7 @@ def test_discrete_sites_are_summed_out() -> None:
     assert ((a.mean(0) - b.mean(0)).abs() < 4 * error).all()
 
 
+@pytest.mark.slow
 def test_a_mixture_agrees_with_gibbs_sampling() -> None:
     x, _ = gmm.simulate(60, num_components=2, seed=4)
     run = {"num_draws": 1000, "num_chains": 2, "progress": False}

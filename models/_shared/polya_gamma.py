@@ -1,7 +1,7 @@
 """Exact draws from the Pólya-Gamma distribution PG(1, c), given which a logistic likelihood is normal.
 
 PG(1, c) is the distribution of (1 / 2π²) Σ_k g[k] / ((k - ½)² + c² / 4π²), each g[k] ~ Exponential(1). It is also that
-of X / 4, X a tilted Jacobi variable with density proportional to exp(-z² x / 2) Σ_n (-1)^n a[n](x), where z = abs(c) / 2.
+of X / 4, X a tilted Jacobi variable with density proportional to exp(-z² x / 2) Σ_n (-1)^n a[n](x), z half of c's size.
 Devroye draws from the tilted a[0] and accepts after as many terms of the alternating series as the decision needs.
 
 References
