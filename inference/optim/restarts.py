@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import torch
 from torch import Tensor
 
 if TYPE_CHECKING:
@@ -28,7 +29,10 @@ class State(NamedTuple):
 
     def at(self, index: int | list[int]) -> "State":
         """Return one restart, or several."""
-        return self.map(lambda value: value[index]) if self.objective.dim() else self
+        if not self.objective.dim():
+            return self
+        chosen = torch.tensor(index, device=self.objective.device) if isinstance(index, list) else index
+        return self.map(lambda value: value[chosen])
 
     def map(self, function: Callable[..., Tensor], *others: "State") -> "State":
         """Apply a function to every tensor of this state and its counterparts in the others."""
