@@ -6,15 +6,16 @@ Hamiltonian dynamics, Handbook of Markov Chain Monte Carlo: section 3.2 on rando
 
 import math
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
 import torch
 from pyro.infer import HMC
+from torch import Tensor
 
 from .info import HmcInfo
-from .mcmc.chains import ChainOptions, run_chains
+from .mcmc.chains import ChainOptions, prepare_chains, run_chains
 from .mcmc.hamiltonian import check_target_accept, divergence, hamiltonian_chain
 from .mcmc.vectors import Sites
 from .posterior import Posterior
@@ -29,6 +30,7 @@ def hmc(
     trajectory_length: float | None = None,
     target_accept: float = 0.8,
     dense_mass: bool | None = None,
+    params: Mapping[str, Tensor] | None = None,
     seed: int = 0,
     device: str | torch.device | None = None,
     progress: bool = True,
@@ -37,7 +39,7 @@ def hmc(
 
     Parameters
     ----------
-    model, *data, num_draws, num_warmup, num_chains, target_accept, dense_mass, seed, device, progress
+    model, *data, num_draws, num_warmup, num_chains, target_accept, dense_mass, params, seed, device, progress
         As in `nuts`.
     trajectory_length : float, optional
         Mean length of a trajectory: step size times number of steps. Each length is drawn uniformly from half to one
@@ -68,7 +70,8 @@ def hmc(
     check_target_accept("hmc", target_accept)
     kernel = partial(_RandomLength, trajectory_length=length)
     sampler = partial(hamiltonian_chain, kernel, options, target_accept, dense_mass)
-    chains = run_chains("hmc", sampler, model, data, options)
+    prepared = prepare_chains("hmc", model, data, options, params)
+    chains = run_chains("hmc", sampler, prepared, options)
     info = HmcInfo(
         **chains.record(options, divergence(chains)),
         divergences=chains.sample_stats["divergences"],
@@ -76,7 +79,7 @@ def hmc(
     )
     if not info.converged:
         warnings.warn(f"hmc: {info.message}", stacklevel=2)
-    return Posterior(draws=chains.draws, info=info)
+    return Posterior(draws=chains.draws, params=prepared.params, info=info)
 
 
 class _RandomLength(HMC):

@@ -10,7 +10,6 @@ import pyro
 import pyro.distributions as dist
 import pytest
 import torch
-from pyro.infer.mcmc.util import initialize_model
 from torch import Tensor
 from zoo import linear
 from zoo.branching import branching, summed_out, two_component
@@ -20,8 +19,9 @@ from guidebook.inference import gibbs, nuts
 from guidebook.inference.diagnostics import mcse
 from guidebook.inference.engines import xla
 from guidebook.inference.engines.graph import CannotCompile, functional
+from guidebook.inference.mcmc.chains import make_target
 from guidebook.inference.mcmc.vectors import as_sites, as_vector
-from guidebook.inference.traces.init import init_to_site
+from guidebook.inference.traces.prepare import prepare
 from guidebook.models import gmm
 from guidebook.workflow.fit import load_task
 
@@ -347,7 +347,7 @@ CATALOGUE = [
 def translated(model: Callable, data: tuple) -> tuple[Callable, Callable, list, Tensor]:
     """The potential over vectors, its translation with what that takes, and a start."""
     pyro.set_rng_seed(0)
-    start, potential, _, _ = initialize_model(model, data, init_strategy=init_to_site)
+    start, potential = make_target("nuts", prepare("nuts", model, data))
     shapes = {name: value.shape for name, value in start.items()}
 
     def eager(at: Tensor) -> Tensor:

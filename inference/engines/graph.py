@@ -19,6 +19,8 @@ from torch import Tensor
 from torch.fx import GraphModule, Node
 from torch.fx.experimental.proxy_tensor import make_fx
 
+from ..traces.validation import unvalidated
+
 Params = dict[str, Tensor]
 Potential = Callable[[Params], Tensor]
 _OPERATION = type(torch.ops.aten.add.Tensor)
@@ -134,7 +136,7 @@ def _operations(graph: GraphModule) -> list[Any]:
 
 @contextmanager
 def _quietly() -> Iterator[None]:
-    with warnings.catch_warnings(), pyro.validation_enabled(False):
+    with warnings.catch_warnings(), unvalidated():
         warnings.simplefilter("ignore")  # torch.jit.trace is deprecated, but nothing else starts as fast
         yield
 
