@@ -73,9 +73,8 @@ def change_point(counts: Tensor) -> None:
         rate = pyro.sample("rate", dist.Gamma(2.0, 1.0))
     change = pyro.sample("change", dist.Categorical(torch.ones(len(counts))))
     pyro.deterministic("year", years[change])
-    early = years < change.unsqueeze(-1)
     with pyro.plate("years", len(counts)):
-        pyro.sample("counts", dist.Poisson(torch.where(early, rate[0], rate[1])), obs=counts)
+        pyro.sample("counts", dist.Poisson(torch.where(years < change, rate[0], rate[1])), obs=counts)
 
 
 def change_posterior() -> np.ndarray:

@@ -512,7 +512,7 @@ def test_linear_encoder_in_minibatches(wine: torch.Tensor) -> None:
 def test_factors_turn_the_loadings_until_they_are_independent(wine: torch.Tensor) -> None:
     """Mean-field over factors costs nothing: it fits loadings with a diagonal posterior, of the same likelihood."""
     model, guide = partial(ppca.latent_model, latent_dim=2), partial(guides.factors, latent_dim=2)
-    fitted = svi(model, guide, wine, num_steps=1500, lr=0.05, num_draws=50, progress=False)
+    fitted = svi(model, guide, wine, num_steps=3000, lr=0.05, num_draws=50, progress=False)
     params = dict(fitted.params)
     best = float(ppca.maximum_likelihood(wine, 2)["log_likelihood"])
     assert 0 <= (best - float(ppca.log_likelihood(params, wine).sum())) / len(wine) < 5e-3

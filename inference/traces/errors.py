@@ -12,11 +12,15 @@ import torch
 
 MOST_WORDS = 200  # characters of an error's own words
 _LIBRARIES = [path for package in (torch, pyro) for path in package.__path__] + [str(Path(__file__).parents[1])]
+_OURS = tuple(str(Path(__file__).parents[2] / room) for room in ("models", "guides"))
 
 
 def explained(method: str, error: BaseException, what: str = "model") -> str:
     """Return why a model or guide cannot be run, from the method's name to the line of the model."""
-    where = user_line(frame for frame, _ in traceback.walk_tb(error.__traceback__))
+    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+    if isinstance(error, ValueError) and frames[-1].f_code.co_filename.startswith(_OURS):
+        return str(error)  # a sentence already
+    where = user_line(frames)
     return f"{method}: the {what} cannot be run: {words(error)}{where}"
 
 
@@ -24,7 +28,7 @@ def words(error: BaseException) -> str:
     """Return an error's first sentence, its tensors and classes of internals left out."""
     lines = str(error).strip().split("\n")
     text = lines[0]
-    if site := re.search(r"^Error while computing log_prob at site '(.*)':", text):  # Pyro puts the reason below
+    if site := re.search(r"^Error while .* at site '(.*)':", text):  # Pyro puts the reason below
         rest = type(error)(lines[1] if len(lines) > 1 else "")
         return f"{words(rest)}, at site {site.group(1)!r}"
     parameter = re.search(

@@ -59,17 +59,18 @@ def _makes_guides(function: Callable, model: Callable) -> bool:
 
 
 def family_guide(family: Callable, model: Callable, joint: LogJoint) -> Callable:
-    """Return the family's guide of a model, started where the model's density ``joint`` is finite.
+    """Return the family's guide of a model, started where its density ``joint`` (of all rows) is finite.
 
     It draws the latent sites that are not summed out; if there are none, nothing.
     """
     if not joint.latent:
         return no_guide
+    subsamples = model is not joint.model
     if joint.summed:
         model = poutine.block(model, hide=sorted(joint.summed))
     guide = as_guide(family, model)
     with torch.no_grad(), torch.random.fork_rng(), unvalidated():
-        trace = poutine.trace(FullPlates(clone_guide(guide))).get_trace(*joint.data)
+        trace = poutine.trace(FullPlates(clone_guide(guide)) if subsamples else guide).get_trace(*joint.data)
         values = {name: nodes(trace)[name]["value"] for name in joint.latent if name in trace.nodes}
         if len(values) < len(joint.latent) or torch.isfinite(joint(values)):
             return guide

@@ -4,6 +4,7 @@ A method that took any Pyro model as it is would be silently wrong on some: each
 and each refusal, stands for one kind of them.
 """
 
+import traceback
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from torch import Tensor
 from torch.distributions import biject_to
 
 from ..options import to_device
-from .errors import explained
+from .errors import explained, user_line, words
 from .handlers import FullPlates, OwnSupport, Promote, StartFlat, Unmask, is_flat, mask_of
 from .init import InitToUniform
 from .isolate import isolated
@@ -122,36 +123,33 @@ def prepare(
     data, dtype, notes = _in_one_dtype(method, model, guide, data, shown)
     model, rows, subsampling = Promote(dtype)(model), shown(data), None
     with isolated(0, dtype):
-        guided = _latent_names(_run(method, guide, rows, "guide")) if guide else set()
         model = _substituted(method, model, rows, params or {})
         trace = _run(method, model, rows)
+        guided = set()
+        if guide is not None and any(site["fn"].support.is_discrete for site in _latent(trace).values()):
+            guided = set(_latent(_run(method, guide, rows, "guide")))
         if name := _subsampled(trace):
             subsampling, model = model, FullPlates(model)
             notes.append(f"plate {name!r} takes all its rows")
             trace = _run(method, model, rows)
-        for name, site in nodes(trace).items():
-            _check_site(method, name, site, guided)
+        for name, site in _latent(trace).items():
+            if name not in guided:
+                _check_site(method, name, site)
         if names := _varying_supports(trace, _run(method, model, rows)):
             model = poutine.reparam(model, config={name: OwnSupport() for name in names})
             trace = _run(method, model, rows)
-        masked = {n for n, site in nodes(trace).items() if is_latent(site) and _hides(mask_of(site))}
+        masked = {name for name, site in _latent(trace).items() if _hides(mask_of(site))}
         if idle := {name for name in masked if _is_idle(model, rows, trace, name)}:
             model = Unmask(idle)(model)
             trace = _run(method, model, rows)
         if exact:
             _check_repeatable(method, model, rows, trace)
         summed = frozenset(
-            name
-            for name, site in nodes(trace).items()
-            if is_latent(site) and name not in guided and site["fn"].support.is_discrete
+            name for name, site in _latent(trace).items() if name not in guided and site["fn"].support.is_discrete
         )
         if summed:
-            _check_below(method, LogJoint(model, rows, trace, summed), trace)
-        flat = tuple(
-            name
-            for name, site in nodes(trace).items()
-            if is_latent(site) and (is_flat(site["fn"]) or name in masked - idle)
-        )
+            _check_below(method, _summed_out(method, model, rows, trace, summed), trace)
+        flat = tuple(name for name, site in _latent(trace).items() if is_flat(site["fn"]) or name in masked - idle)
         found = statement_params(trace)
     held = tuple(sorted(found.keys() - (params or {}).keys()))
     return Prepared(model, data, rows, dtype, trace, found, summed, flat, held, tuple(notes), subsampling)
@@ -166,12 +164,12 @@ def _in_one_dtype(
     """
     default = torch.get_default_dtype()
     given = {value.dtype for value in data if isinstance(value, Tensor) and value.is_floating_point()}
-    found, failed = _dtypes(model, guide, shown(data), default)
+    found, failed = _dtypes(model, None, shown(data), default)
     dtype = default
     for other in given | found:
         dtype = torch.promote_types(dtype, other)
     note = [f"computed in {str(dtype).removeprefix('torch.')}"] if dtype != default else []
-    if not failed and given <= {dtype}:
+    if not failed and given <= {dtype} and dtype == default:
         return data, dtype, note
     wide = tuple(v.to(dtype) if isinstance(v, Tensor) and v.is_floating_point() else v for v in data)
     _, wrong = _dtypes(Promote(dtype)(model), guide, shown(wide), dtype)
@@ -208,8 +206,8 @@ def _dtypes(
     return set(), None
 
 
-def _latent_names(trace: Trace) -> set[str]:
-    return {name for name, site in nodes(trace).items() if is_latent(site)}
+def _latent(trace: Trace) -> dict[str, Any]:
+    return {name: site for name, site in nodes(trace).items() if is_latent(site)}
 
 
 def _run(method: str, function: Callable, data: tuple, what: str = "model") -> Trace:
@@ -254,10 +252,8 @@ def _subsampled(trace: Trace) -> str | None:
     return None
 
 
-def _check_site(method: str, name: str, site: Any, guided: set[str]) -> None:
+def _check_site(method: str, name: str, site: Any) -> None:
     """Raise ValueError for a latent site that has no transform, or cannot be summed out."""
-    if not is_latent(site) or name in guided:
-        return
     fn = site["fn"]
     if fn.support.is_discrete:
         if not fn.has_enumerate_support:
@@ -283,8 +279,8 @@ def _kind(fn: Any) -> str:
 def _varying_supports(trace: Trace, other: Trace) -> list[str]:
     """Return continuous latent sites whose support is another one at another draw."""
     found = []
-    for name, site in nodes(trace).items():
-        if not is_latent(site) or site["fn"].support.is_discrete or name not in other.nodes:
+    for name, site in _latent(trace).items():
+        if site["fn"].support.is_discrete or name not in other.nodes:
             continue
         first, second = (biject_to(nodes(t)[name]["fn"].support) for t in (trace, other))
         at = first.inv(site["value"])
@@ -301,7 +297,7 @@ def _hides(mask: Any) -> bool:
 def _is_idle(model: Callable, data: tuple, trace: Trace, name: str) -> bool:
     """Whether the entries of a site that its mask leaves out have no influence on the joint density."""
     site = nodes(trace)[name]
-    given = {n: s["value"] for n, s in nodes(trace).items() if is_latent(s)}
+    given = {n: s["value"] for n, s in _latent(trace).items()}
     fn, value = site["fn"], site["value"]
     mask = torch.as_tensor(mask_of(site), device=value.device)
     mask = mask.expand(value.shape[: value.dim() - fn.event_dim]).reshape(mask.shape + (1,) * 0)
@@ -318,7 +314,7 @@ def _is_idle(model: Callable, data: tuple, trace: Trace, name: str) -> bool:
 
 def _check_repeatable(method: str, model: Callable, data: tuple, trace: Trace) -> None:
     """Raise ValueError if the density at given values is another one at every call."""
-    given = {name: site["value"] for name, site in nodes(trace).items() if is_latent(site)}
+    given = {name: site["value"] for name, site in _latent(trace).items()}
     with torch.no_grad(), unvalidated():
         first, second = (poutine.trace(poutine.condition(model, data=given)).get_trace(*data) for _ in range(2))
     for name, site in nodes(first).items():
@@ -331,6 +327,22 @@ def _check_repeatable(method: str, model: Callable, data: tuple, trace: Trace) -
                 f"{method}: the density of site {name!r} changes from call to call: the model draws random numbers "
                 "outside pyro.sample (torch.randn, or dropout in training mode, which model.eval() ends)"
             )
+
+
+def _summed_out(method: str, model: Callable, data: tuple, trace: Trace, summed: frozenset[str]) -> LogJoint:
+    """Return the log joint; a ValueError says if the model does not allow a dimension for values of discrete sites."""
+    try:
+        with torch.no_grad():
+            joint = LogJoint(model, data, trace, summed)
+            joint({name: nodes(trace)[name]["value"] for name in joint.latent})
+        return joint
+    except Exception as error:
+        where = user_line([frame for frame, _ in traceback.walk_tb(error.__traceback__)])
+        raise ValueError(
+            f"{method}: the discrete sites {', '.join(sorted(summed))} cannot be summed out: {words(error)}{where}; "
+            "all their values are tried at once, in a dimension to the left of the plates', so index by Vindex and let "
+            "shapes broadcast"
+        ) from None
 
 
 def _check_below(method: str, joint: LogJoint, trace: Trace) -> None:
