@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 from torch.distributions import MultivariateNormal
 
-from ..diagnostics import ess
+from ..diagnostics import ess, r_hat
 
 TOLERANCE = 1e-10  # of the estimate, in nats
 MAX_ITERATIONS = 1000
@@ -35,6 +35,7 @@ class Bridged(NamedTuple):
     estimate: Tensor  # in nats
     relative_mse: Tensor  # mean squared error over the squared evidence (reference 3), autocorrelation included
     posterior_ess: Tensor  # effective size of the second half of the draws, the median over coordinates
+    r_hat: Tensor  # of all draws, the largest over coordinates
     iterations: int
     converged: bool
 
@@ -78,10 +79,11 @@ def bridge(log_density: Callable[[Tensor], Tensor], draws: Tensor, num_proposals
 
     of_first = (of_normal - torch.logaddexp(log_share + of_normal, log_rest + estimate)).exp()
     of_second = (estimate - torch.logaddexp(log_share + of_posterior, log_rest + estimate)).exp()
-    size_of_second = ess(of_second.reshape(chains, length, -1)).nan_to_num(float(total)).clamp(max=total)
+    size_of_second = ess(of_second.reshape(chains, length, -1), of="mean").nan_to_num(float(total)).clamp(max=total)
     relative_mse = _relative_variance(of_first) / len(of_first)
     relative_mse = relative_mse + _relative_variance(of_second) / size_of_second.to(of_second)
-    return Bridged(estimate, relative_mse, size_of_posterior, iterations, change < TOLERANCE)
+    mixed = r_hat(draws).nan_to_num(1.0).amax(-1)
+    return Bridged(estimate, relative_mse, size_of_posterior, mixed, iterations, change < TOLERANCE)
 
 
 def _relative_variance(values: Tensor) -> Tensor:
