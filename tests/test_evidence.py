@@ -468,7 +468,7 @@ def test_each_threshold_warns_just_beyond_it() -> None:
 
     for just_right, beyond, words in (
         ({"k_hat": 0.5}, {"k_hat": 0.501}, "k̂ is 0.50, above 0.5: the weights have no variance"),
-        ({"mass_beyond": 0.01, "error": 0.0}, {"mass_beyond": 0.011, "error": 0.0}, "1.1 % of the posterior lies"),
+        ({"mass_beyond": 0.005, "error": 0.0}, {"mass_beyond": 0.0051, "error": 0.0}, "0.51 % of the posterior lies"),
         ({"mass_beyond": 0.1, "error": 0.31}, {"mass_beyond": 0.1, "error": 0.29}, "beyond the draws of 'tau'"),
         ({"r_hat": 1.1}, {"r_hat": 1.11}, "R̂ of the draws is 1.11, above 1.1"),
         ({"posterior_ess": 20.0}, {"posterior_ess": 19.0}, "worth 19 independent ones"),

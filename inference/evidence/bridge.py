@@ -6,6 +6,11 @@ With p(x, u) the joint density on the unconstrained scale, g the normal, and l =
 
 whose fixed point is the evidence; s₁ and s₂ are the two samples' proportions, the posterior's by its effective size.
 
+The error is the relative mean squared error of reference 3 with the draws' effective size for the mean of the second
+ratio in place of its spectral density at zero. Given the normal, halves of the draws that hardly depend on one another
+make it the only noise: over 100 repetitions of normal, log-gamma and Student posteriors in 1 to 30 dimensions, with
+draws of autocorrelation -0.5 to 0.97, distances from the exact value had a spread of 0.75 to 1.14 errors.
+
 References
 ----------
 1. Meng and Wong (1996), Simulating ratios of normalizing constants via a simple identity, Statistica Sinica 6.

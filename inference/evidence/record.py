@@ -9,7 +9,7 @@ from ..diagnostics import MAX_K_HAT
 
 MAX_K_HAT_WITH_VARIANCE = 0.5
 MIN_WEIGHTS = 10  # effective weights
-MAX_MASS_BEYOND = 0.01  # of the posterior, beyond the guide's draws
+MAX_MASS_BEYOND = 0.005  # of the posterior, beyond the guide's draws
 MAX_R_HAT = 1.1  # of a bridge's draws
 MIN_DRAWS = 20  # effective draws of the posterior
 MIN_ACCEPTANCE = 0.4  # in a tenth of the path

@@ -8,10 +8,11 @@ k and scale σ. With the weights above u replaced by their fitted mean u + σ / 
 
 the second term by the delta method from the covariance (1 + k) / M · [[1 + k, -σ], [-σ, 2σ²]] of the fit (reference 1).
 A k that comes out too small by chance makes mean and error too small at once, so that the second term is taken half a
-standard error of k̂, (1 + k) / √M, above k̂. Among the errors tried (by the sample, by the profile likelihood, at k̂, one
-standard error above) this one covered best: with 300 or 1,000 weights of normal, gamma, Student and Pareto models of
-k to 0.5, 93 to 98 % of the estimates with k̂ below 0.7 lay within two errors (by the sample 82 to 96 %) and 98 to 100 %
-within three. The estimate remains the plain mean, which is a lower bound in expectation.
+standard error of k̂, (1 + k) / √M, above k̂, but at 0.7 at most, where a warning is due anyway. Among the errors tried
+(by the sample, by the profile likelihood, at k̂, one standard error above) this one covered best: with 300 or 1,000
+weights of normal, gamma, Student and Pareto models of k to 0.5, 93 to 98 % of the estimates with k̂ below 0.7 lay within
+two errors (by the sample 82 to 96 %) and 98 to 100 % within three. The estimate remains the plain mean, which is a
+lower bound in expectation.
 
 References
 ----------
@@ -28,10 +29,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from ..diagnostics import MAX_K_HAT
+
 MIN_TAIL = 5  # weights
-MAX_SHAPE = 0.9  # of the mean, which is infinite from 1 on
-MAX_SHAPE_OF_ERROR = 0.95
-MIN_SHAPE_OF_ERROR = -0.5  # below it the covariance of the fit is another
+MIN_SHAPE = -0.5  # below it the covariance of the fit is another
 SHAPE_ERRORS = 0.5  # standard errors of k̂ above k̂ at which the variance is taken
 OUTER, INNER = 10, 100  # draws on the edge
 MIN_FOR_EDGE = 1000  # draws
@@ -74,13 +75,13 @@ def tail_error(weights: Tensor, sizes: Tensor) -> Tensor:
     ascending = weights.sort(0).values
     threshold, body = ascending[-count - 1], ascending[:-count]
     shape, scale = fit_pareto(ascending[-count:] - threshold)
-    bounded = shape.clamp(max=MAX_SHAPE)
+    bounded = shape.clamp(max=MAX_K_HAT)
     mean_excess = scale / (1 - bounded)
     mean = (body.sum(0) + count * (threshold + mean_excess)) / draws
     variance = (body.square().sum(0) + count * (threshold + mean_excess).square()) / draws - mean.square()
 
-    k = bounded.clamp(min=MIN_SHAPE_OF_ERROR)
-    k = (k + SHAPE_ERRORS * (1 + k) / math.sqrt(count)).clamp(max=MAX_SHAPE_OF_ERROR)
+    k = bounded.clamp(min=MIN_SHAPE)
+    k = (k + SHAPE_ERRORS * (1 + k) / math.sqrt(count)).clamp(max=MAX_K_HAT)
     of_fit = (1 + k) * (1 - k + 2 * k.square()) * scale.square() / (count * (1 - k) ** 4)
     variance = variance / sizes + (count / draws) ** 2 * of_fit * draws / sizes
     return (variance.sqrt() / mean).nan_to_num(0.0, 0.0, 0.0)
