@@ -37,9 +37,12 @@ def r_hat(draws: Tensor) -> Tensor:
     return _quiet(_array_stats().rhat, _as_chains(draws))
 
 
-def ess(draws: Tensor) -> Tensor:
-    """Return the bulk effective sample size of each entry, shape (*site) from (chain, draw, *site)."""
-    return _quiet(_array_stats().ess, _as_chains(draws))
+def ess(draws: Tensor, of: str = "bulk") -> Tensor:
+    """Return the effective sample size of each entry, shape (*site) from (chain, draw, *site).
+
+    ``of`` is "bulk", by ranks, or "mean", for the mean of the values as they are.
+    """
+    return _quiet(_array_stats().ess, _as_chains(draws), method=of)
 
 
 def of_sites(draws: dict[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
