@@ -9,7 +9,6 @@ and Rosenthal (2009), Examples of adaptive MCMC, JCGS 18: its scale, from the ac
 """
 
 import math
-import warnings
 from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
@@ -20,7 +19,7 @@ from torch import Tensor
 
 from .engines.graph import traced
 from .info import MetropolisInfo
-from .mcmc.chains import ChainOptions, Target, run_chains
+from .mcmc.chains import ChainOptions, Target, run_chains, warn_unless_converged
 from .mcmc.vectors import Sites, as_sites, as_vector
 from .posterior import Posterior
 
@@ -68,15 +67,14 @@ def metropolis(
     Warns
     -----
     UserWarning
-        If the chains did not mix.
+        If chains never moved or disagree.
     """
     options = ChainOptions(num_draws, num_warmup, num_chains, seed, device, progress, thin)
     options.check("metropolis")
     chains = run_chains("metropolis", partial(_sample, options), model, data, options)
     engine = "traced" if bool(chains.sample_stats["traced"].all()) else "eager"
     info = MetropolisInfo(**chains.record(options), thin=thin, engine=engine)
-    if not info.converged:
-        warnings.warn(f"metropolis: {info.message}", stacklevel=2)
+    warn_unless_converged(info)
     return Posterior(draws=chains.draws, info=info)
 
 
