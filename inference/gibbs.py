@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from .diagnostics import MAX_R_HAT, of_sites
+from .diagnostics import of_sites
 from .info import GibbsInfo
+from .mcmc.chains import Chains, warn_unless_converged
 from .options import as_double, at_least_one
 from .posterior import Posterior
 from .progress import Progress
@@ -59,6 +60,11 @@ def gibbs(
         If an option is out of range.
     FloatingPointError
         If a conditional returns a value that is not finite.
+
+    Warns
+    -----
+    UserWarning
+        If chains never moved or disagree.
     """
     at_least_one("gibbs", num_draws=num_draws, num_warmup=num_warmup, num_chains=num_chains, thin=thin)
     total = num_warmup + num_draws * thin
@@ -81,18 +87,16 @@ def gibbs(
     seconds = time.perf_counter() - begin
 
     draws = {name: torch.stack(values, 1) for name, values in kept.items()}
-    scale_reduction, sizes = of_sites(draws)
-    worst = max((float(value.nan_to_num(1.0).max()) for value in scale_reduction.values()), default=1.0)
-    message = f"drew {num_draws} in each of {num_chains} chains"
-    if worst > MAX_R_HAT:
-        message += f"; R̂ of raw sites {worst:.2f}: judge by quantities free of labels, or draw more"
+    chains = Chains(draws, {}, *of_sites(draws), seconds)
+    problem = chains.disagreement
     info = GibbsInfo(
-        r_hat=scale_reduction,
-        ess=sizes,
+        r_hat=chains.r_hat,
+        ess=chains.ess,
         num_warmup=num_warmup,
         seconds=seconds,
         seed=seed,
-        converged=worst <= MAX_R_HAT,
-        message=message,
+        converged=not problem,
+        message="; ".join(filter(None, (f"drew {num_draws} in each of {num_chains} chains", problem))),
     )
+    warn_unless_converged(info)
     return Posterior(draws=draws, info=info)

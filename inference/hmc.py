@@ -5,7 +5,6 @@ Hamiltonian dynamics, Handbook of Markov Chain Monte Carlo: section 3.2 on rando
 """
 
 import math
-import warnings
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
@@ -15,7 +14,7 @@ from pyro.infer import HMC
 from torch import Tensor
 
 from .info import HmcInfo
-from .mcmc.chains import ChainOptions, prepare_chains, run_chains
+from .mcmc.chains import ChainOptions, prepare_chains, run_chains, warn_unless_converged
 from .mcmc.hamiltonian import check_target_accept, divergence, hamiltonian_chain
 from .mcmc.vectors import Sites
 from .posterior import Posterior
@@ -60,7 +59,7 @@ def hmc(
     Warns
     -----
     UserWarning
-        If transitions diverged, or the chains did not mix.
+        If transitions diverged, or chains never moved or disagree.
     """
     length = math.pi if trajectory_length is None else trajectory_length
     if not 0 < length < math.inf:
@@ -77,8 +76,7 @@ def hmc(
         divergences=chains.sample_stats["divergences"],
         trajectory_length=length,
     )
-    if not info.converged:
-        warnings.warn(f"hmc: {info.message}", stacklevel=2)
+    warn_unless_converged(info)
     return Posterior(draws=chains.draws, params=prepared.params, info=info)
 
 

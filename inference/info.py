@@ -33,8 +33,8 @@ class Info:
     log_likelihood : float or None
         Log likelihood of the data at the estimate, in nats.
     r_hat : dict of Tensor, or None
-        Samplers: rank-normalised split R̂ of each entry of each site (Vehtari et al. 2021), without sites of more than
-        5,000 entries. These are raw sites: a mixture's say nothing before its components are matched.
+        Samplers: rank-normalised split R̂ of each entry of each site (Vehtari et al. 2021). These are raw sites: a
+        mixture's say nothing before its components are matched.
     ess : dict of Tensor, or None
         Samplers: bulk effective sample sizes, shaped as ``r_hat``.
     divergences : Tensor, shape (chain,), or None

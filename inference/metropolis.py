@@ -9,7 +9,6 @@ and Rosenthal (2009), Examples of adaptive MCMC, JCGS 18: its scale, from the ac
 """
 
 import math
-import warnings
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, NamedTuple
@@ -19,7 +18,7 @@ from torch import Tensor
 
 from .engines.graph import traced
 from .info import MetropolisInfo
-from .mcmc.chains import ChainOptions, Target, prepare_chains, run_chains
+from .mcmc.chains import ChainOptions, Target, prepare_chains, run_chains, warn_unless_converged
 from .mcmc.vectors import Sites, as_sites, as_vector
 from .posterior import Posterior
 from .traces.validation import unvalidated
@@ -69,7 +68,7 @@ def metropolis(
     Warns
     -----
     UserWarning
-        If the chains did not mix.
+        If chains never moved or disagree.
     """
     options = ChainOptions(num_draws, num_warmup, num_chains, seed, device, progress, thin)
     options.check("metropolis")
@@ -77,8 +76,7 @@ def metropolis(
     chains = run_chains("metropolis", partial(_sample, options), prepared, options)
     engine = "traced" if bool(chains.sample_stats["traced"].all()) else "eager"
     info = MetropolisInfo(**chains.record(options), thin=thin, engine=engine)
-    if not info.converged:
-        warnings.warn(f"metropolis: {info.message}", stacklevel=2)
+    warn_unless_converged(info)
     return Posterior(draws=chains.draws, params=prepared.params, info=info)
 
 

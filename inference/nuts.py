@@ -16,7 +16,7 @@ from torch import Tensor
 from .engines import xla
 from .engines.graph import CannotCompile
 from .info import NutsInfo
-from .mcmc.chains import ChainOptions, Chains, prepare_chains, run_chains
+from .mcmc.chains import ChainOptions, Chains, prepare_chains, run_chains, warn_unless_converged
 from .mcmc.hamiltonian import check_target_accept, divergence, hamiltonian_chain
 from .posterior import Posterior
 from .traces.prepare import Prepared
@@ -83,7 +83,8 @@ def nuts(
     Warns
     -----
     UserWarning
-        If transitions diverged, or "auto" would take NumPyro and it is not installed or cannot run the model.
+        If transitions diverged, chains never moved or disagree, or "auto" would take NumPyro and it is not installed or
+        cannot run the model.
     """
     if engine not in ENGINES:
         raise ValueError(f"nuts: engine must be one of {', '.join(ENGINES)}; got {engine!r}")
@@ -101,16 +102,14 @@ def nuts(
             warnings.warn(f"nuts: Pyro samples, more slowly than compiled code would: {why}", stacklevel=2)
     sampler = partial(hamiltonian_chain, NUTS, options, target_accept, dense_mass)
     chains = compiled or run_chains("nuts", sampler, prepared, options)
-    diverged = divergence(chains)
     info = NutsInfo(
-        **chains.record(options, diverged),
+        **chains.record(options, divergence(chains)),
         divergences=chains.sample_stats["divergences"],
         engine="xla" if compiled else "pyro",
         energy=chains.sample_stats.get("energy"),
         tree_depth=chains.sample_stats.get("tree_depth"),
     )
-    if diverged:
-        warnings.warn(f"nuts: {info.message}", stacklevel=2)
+    warn_unless_converged(info)
     return Posterior(draws=chains.draws, params=prepared.params, info=info)
 
 

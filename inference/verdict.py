@@ -3,7 +3,9 @@
 Thresholds. Means: .25 of the reference's sd, the pass mark of Stan's stat_comp_benchmarks; .10 for "good".
 Standard deviations: within 10 % for "good", 25 % for "usable". k̂: .7 (Vehtari et al. 2024). Reference: R̂ up to 1.01,
 an effective sample size of at least 100 per chain for four chains (Vehtari et al. 2021), no divergences.
-A figure exceeds a threshold only if it does so by more than two Monte Carlo standard errors.
+A figure exceeds a threshold only if it does so by more than two Monte Carlo standard errors, or more if there are many
+quantities: by so much that chance makes any mean or standard deviation exceed it in one of twenty comparisons. The
+largest R̂ and Monte Carlo error and the least effective sample size of many quantities are likewise judged as such.
 """
 
 from __future__ import annotations
@@ -11,8 +13,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+from scipy.special import ndtri
 
-from .diagnostics import MAX_K_HAT, MAX_R_HAT, MIN_ESS
+from .diagnostics import MAX_CHANCE, MAX_K_HAT, MAX_R_HAT, MIN_ESS, least_ess
 from .posterior import Posterior
 
 if TYPE_CHECKING:
@@ -21,7 +24,7 @@ if TYPE_CHECKING:
 GOOD_SHIFT, USABLE_SHIFT = 0.10, 0.25
 GOOD_RATIO, USABLE_RATIO = 1.10, 1.25
 MAX_MCSE = 0.10  # Monte Carlo error of a mean, in sds, above which nothing can be said
-MARGIN = 2.0  # Monte Carlo standard errors
+MIN_MARGIN = 2.0  # Monte Carlo standard errors
 
 
 class Verdict(NamedTuple):
@@ -48,6 +51,27 @@ def is_sampler(posterior: Posterior) -> bool:
     return posterior.info.r_hat is not None
 
 
+def margin(count: int) -> float:
+    """Return by how many standard errors figures of ``count`` quantities, a mean and an sd each, may be off."""
+    return max(MIN_MARGIN, float(-ndtri(MAX_CHANCE / (2 * count))))
+
+
+def max_mcse(count: int) -> float:
+    """Return the largest Monte Carlo error, in sds, that ``count`` means may have: as `least_ess` to its estimate."""
+    return MAX_MCSE * (MIN_ESS / least_ess(count)) ** 0.5
+
+
+def is_apart(quantities: pd.DataFrame) -> bool:
+    """Return whether draws tell of different places: chains disagree, means are off, or nothing can be said."""
+    off_centre = _certain_shift(quantities) > USABLE_SHIFT
+    too_few = quantities["mcse_in_sd"] > max_mcse(len(quantities))
+    return bool((quantities["disagrees"] | off_centre | too_few).any())
+
+
+def _certain_shift(quantities: pd.DataFrame) -> pd.Series:
+    return quantities["mean_shift_in_sd"].abs() - margin(len(quantities)) * quantities["mcse_in_sd"]
+
+
 def distance(quantities: pd.DataFrame) -> pd.Series:
     """Return each quantity's mean shift or log sd ratio, whichever is the larger multiple of its limit of "usable"."""
     shift = quantities["mean_shift_in_sd"].abs() / USABLE_SHIFT
@@ -60,12 +84,12 @@ def sampling_problem(posterior: Posterior, quantities: pd.DataFrame) -> str | No
     """Return why draws may not represent the distribution they came from, or None; for samplers and guides alike."""
     problems = []
     if is_sampler(posterior):
-        worst, r_hat = _largest(quantities["r_hat"])
-        if r_hat > MAX_R_HAT:
+        if quantities["disagrees"].any():
+            worst, r_hat = _largest(quantities["r_hat"][quantities["disagrees"]])
             problems.append(f"its chains disagree (R̂ {r_hat:.4f} at {worst}, at most {MAX_R_HAT} allowed)")
         least, ess = quantities["ess"].idxmin(), np.min(quantities["ess"])
-        if ess < MIN_ESS:
-            problems.append(f"it has too few effective draws ({ess:,.0f} at {least}, {MIN_ESS} needed)")
+        if ess < (needed := least_ess(len(quantities))):
+            problems.append(f"it has too few effective draws ({ess:,.0f} at {least}, {needed:,.0f} needed)")
         divergences = posterior.info.divergences
         if divergences is not None and (diverged := int(divergences.sum())):
             transitions = "one transition" if diverged == 1 else f"{diverged} transitions"
@@ -100,13 +124,13 @@ def judge(name: str, reference: str, posterior: Posterior, quantities: pd.DataFr
         words = f"{name} is a point and says nothing of uncertainty; at worst its value is {where} the mean of "
         return Verdict("point", f"{words}{reference} ({worst_shift}: {signed:+.2f} sd).")
     least_known, monte_carlo_error = _largest(quantities["mcse_in_sd"])
-    if monte_carlo_error > MAX_MCSE:
+    if monte_carlo_error > max_mcse(len(quantities)):
         words = f"{name} cannot be judged: Monte Carlo error is {monte_carlo_error:.2f} sd at {least_known}; take about"
         times = (monte_carlo_error / MAX_MCSE) ** 2 * 2
         return Verdict("too few draws", f"{words} {times:.0f} times as many draws.")
 
-    certain_shift = shifts - MARGIN * quantities["mcse_in_sd"]
-    ratio, error = quantities["sd_ratio"], MARGIN * quantities["sd_ratio_error"]
+    certain_shift = _certain_shift(quantities)
+    ratio, error = quantities["sd_ratio"], margin(len(quantities)) * quantities["sd_ratio_error"]
     upper, lower = ratio + error, ratio - error
     too_narrow, too_wide = np.sum(upper < 1 / USABLE_RATIO), np.sum(lower > USABLE_RATIO)
     off_centre = np.sum(certain_shift > USABLE_SHIFT)

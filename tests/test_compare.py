@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from guidebook.inference import ClosedFormInfo, EmInfo, NutsInfo, Posterior, SviInfo, compare
-from guidebook.inference.verdict import distance, judge, reference_problem, sampling_problem
+from guidebook.inference.diagnostics import MAX_R_HAT, least_ess
+from guidebook.inference.verdict import distance, judge, margin, max_mcse, reference_problem, sampling_problem
 
 GENERATOR = torch.Generator().manual_seed(0)
 
@@ -120,7 +121,7 @@ def judged(k_hat: float = 0.3, **figures: float) -> str:
         ("sd_ratio", 1.249, 1.251, "bad"),
         ("sd_ratio", 1.001 / 1.25, 0.999 / 1.25, "bad"),
         ("k_hat", 0.699, 0.701, "usable"),
-        ("mcse_in_sd", 0.099, 0.101, "too few draws"),
+        ("mcse_in_sd", max_mcse(2) - 1e-4, max_mcse(2) + 1e-4, "too few draws"),
     ],
 )
 def test_thresholds_of_a_verdict(column: str, inside: float, outside: float, worse: str) -> None:
@@ -129,32 +130,84 @@ def test_thresholds_of_a_verdict(column: str, inside: float, outside: float, wor
     assert judged(**{column: outside}) == worse
 
 
+def test_monte_carlo_error_may_be_a_tenth_of_an_sd_or_more_at_the_worst_of_many() -> None:
+    assert max_mcse(1) == 0.1
+    assert 0.1 < max_mcse(30) < max_mcse(3000) < 0.13
+
+
+def test_the_margin_is_two_standard_errors_or_the_quantile_of_the_largest_of_many() -> None:
+    assert margin(1) == 2.0
+    for count in (2, 30, 3000):
+        below = 0.5 * (1 + math.erf(margin(count) / math.sqrt(2)))  # one figure's chance to stay below it
+        assert 2 * count * (1 - below) == pytest.approx(0.05, rel=1e-6)
+
+
 @pytest.mark.parametrize("threshold", [("good", 0.10, 1.10), ("usable", 0.25, 1.25)])
-def test_a_figure_is_beyond_a_threshold_by_two_monte_carlo_errors(threshold: tuple[str, float, float]) -> None:
+def test_a_figure_is_beyond_a_threshold_by_a_margin_of_monte_carlo_errors(threshold: tuple[str, float, float]) -> None:
     better, shift, ratio = threshold
     worse = "usable" if better == "good" else "bad"
+    inside, outside = 0.05 * margin(2) - 0.001, 0.05 * margin(2) + 0.001
     for sign in (1, -1):
         error = {"mcse_in_sd": 0.05}
-        assert judged(mean_shift_in_sd=sign * (shift + 0.099), **error) == better
-        assert judged(mean_shift_in_sd=sign * (shift + 0.101), **error) == worse
+        assert judged(mean_shift_in_sd=sign * (shift + inside), **error) == better
+        assert judged(mean_shift_in_sd=sign * (shift + outside), **error) == worse
     error = {"sd_ratio_error": 0.05}
-    assert judged(sd_ratio=ratio + 0.099, **error) == better
-    assert judged(sd_ratio=ratio + 0.101, **error) == worse
-    assert judged(sd_ratio=1 / ratio - 0.099, **error) == better
-    assert judged(sd_ratio=1 / ratio - 0.101, **error) == worse
+    assert judged(sd_ratio=ratio + inside, **error) == better
+    assert judged(sd_ratio=ratio + outside, **error) == worse
+    assert judged(sd_ratio=1 / ratio - inside, **error) == better
+    assert judged(sd_ratio=1 / ratio - outside, **error) == worse
 
 
 def test_thresholds_of_a_reference() -> None:
-    frame = pd.DataFrame({"sd": 1.0, "r_hat": [1.0, 1.0099], "ess": [4000.0, 400.0]}, index=pd.Index(["a", "b"]))
+    needed = least_ess(2)
+    figures = {"sd": 1.0, "r_hat": [1.0, 1.02], "ess": [4000.0, needed + 0.1], "disagrees": False}
+    frame = pd.DataFrame(figures, index=pd.Index(["a", "b"]))
     fit = by_nuts(a=normal(4, 10))
     assert sampling_problem(fit, frame) is None
     assert reference_problem(fit, frame) is None
-    assert "R̂ 1.0101 at b" in str(reference_problem(fit, frame.assign(r_hat=[1.0, 1.0101])))
-    assert "399 at b, 400 needed" in str(reference_problem(fit, frame.assign(ess=[4000.0, 399.0])))
+    apart = frame.assign(r_hat=[1.03, 1.02], disagrees=[False, True])
+    assert "R̂ 1.0200 at b" in str(reference_problem(fit, apart))
+    few = frame.assign(ess=[4000.0, needed - 1])
+    assert f"{needed - 1:.0f} at b, {needed:.0f} needed" in str(reference_problem(fit, few))
+    assert "399 at a, 400 needed" in str(reference_problem(fit, frame[:1].assign(ess=399.0)))
     assert "one transition diverged" in str(reference_problem(by_nuts(1, a=normal(4, 10)), frame))
     assert reference_problem(by_svi(0.699, a=normal(1, 10)), frame) is None
     assert "k̂ = 0.71 > 0.7" in str(reference_problem(by_svi(0.71, a=normal(1, 10)), frame))
     assert "unknown distance" in str(reference_problem(by_svi(None, a=normal(1, 10)), frame))
+
+
+def test_one_quantity_is_refused_above_the_limit_of_r_hat() -> None:
+    """One chain a little apart from three that are not: R̂ of a single quantity just below 1.01, and just above."""
+    draws = normal(4, 1000)
+    for shift, refused in ((0.22, False), (0.28, True)):
+        moved = draws + torch.tensor([shift, 0, 0, 0])[:, None]
+        comparison = compare(by_nuts(a=moved), by_nuts(a=draws))
+        r_hat = comparison.quantities["nuts"].loc["a", "r_hat"]
+        assert abs(r_hat - MAX_R_HAT) < 0.005
+        assert (r_hat > MAX_R_HAT) == refused
+        assert bool(comparison.refused) == refused
+
+
+def test_wasserstein_distance_is_scipys_for_any_numbers_of_draws() -> None:
+    from scipy.stats import wasserstein_distance
+
+    ref = by_nuts(a=3 + 2 * normal(4, 300), b=normal(4, 300, 2).round())
+    for other in (by_svi(a=normal(1, 700), b=normal(1, 700, 2)), by_nuts(a=normal(4, 300), b=normal(4, 300, 2))):
+        comparison = compare(ref, other, names=["reference", "other"])
+        for label, x in comparison.draws["reference"].items():
+            known = wasserstein_distance(x.flatten(), comparison.draws["other"][label].flatten())
+            row = comparison.quantities["other"].loc[label]
+            assert row["wasserstein_in_sd"] == pytest.approx(known / float(x.std()), rel=1e-10)
+
+
+def test_effective_draws_are_the_fewer_of_those_for_mean_and_sd() -> None:
+    """Means of antithetic chains are known better than of independent draws, their sds worse."""
+    noise = normal(4, 1000)
+    draws = noise.clone()
+    for t in range(1, 1000):
+        draws[:, t] = -0.6 * draws[:, t - 1] + 0.8 * noise[:, t]
+    sizes = compare(by_nuts(a=draws), by_nuts(a=draws)).quantities["nuts"]["ess"]
+    assert sizes["a"] == pytest.approx(4000 * (1 - 0.36) / (1 + 0.36), rel=0.25)  # φ² of the squares; 16,000 for means
 
 
 def test_distance_counts_in_multiples_of_what_is_usable() -> None:
@@ -172,6 +225,31 @@ def test_noise_alone_does_not_condemn() -> None:
     for _ in range(5):
         verdict = compare(ref, by_svi(w=normal(1, 1000, 40))).verdicts["svi:mean_field"]
         assert verdict.judgement in ("good", "usable")
+
+
+def test_exact_posteriors_of_thousands_of_quantities_are_good() -> None:
+    """400 independent draws beside 4,000, Monte Carlo error .052: two of them do not cover the largest shift."""
+    generator = torch.Generator().manual_seed(1)
+    ref = by_nuts(w=torch.randn(4, 1000, 3000, generator=generator))
+    exact = [by_svi(w=torch.randn(1, 400, 3000, generator=generator)) for _ in range(3)]
+    comparison = compare(ref, *exact, names=list("abcd"))
+    assert [comparison.verdicts[name].judgement for name in "abcd"] == ["reference", "good", "good", "good"]
+    frames = [comparison.quantities[name] for name in "bcd"]
+    assert any((frame["mean_shift_in_sd"].abs() > 0.1 + 2 * frame["mcse_in_sd"]).any() for frame in frames)
+
+
+def test_a_reference_says_what_is_no_more_than_chance() -> None:
+    ref = by_nuts(w=normal(4, 200, 3000))
+    sentence = compare(ref, ref).verdicts["nuts"].sentence
+    assert "R̂ at most 1.02" in sentence or "R̂ at most 1.01" in sentence
+    assert "(of 3,000 quantities, no more than chance)" in sentence
+
+
+def test_one_of_thousands_of_quantities_that_is_off_is_found() -> None:
+    other = normal(4, 1000, 3000)
+    other[..., 1234] += 0.5
+    verdict = compare(by_nuts(w=normal(4, 1000, 3000)), by_nuts(w=other)).verdicts["nuts#2"]
+    assert "off centre (1 of 3000 quantities; at w[1234]" in verdict.sentence
 
 
 def test_too_few_draws_are_not_judged() -> None:

@@ -60,7 +60,7 @@ def test_moments_within_four_monte_carlo_errors(posteriors: dict[str, Posterior]
     assert posterior.info.method == method
     assert posterior.info.r_hat["w"].max() < 1.03
     assert posterior.info.ess["w"].min() > 400
-    assert posterior.info.converged == bool(max(r.max() for r in posterior.info.r_hat.values()) <= MAX_R_HAT)
+    assert posterior.info.converged or max(r.max() for r in posterior.info.r_hat.values()) > MAX_R_HAT
 
 
 @brief

@@ -472,6 +472,7 @@ def test_a_component_without_rows_is_a_flaw(family: Family, purchases: tuple[tor
     assert all(torch.isfinite(value).all() for value in steps.m_step(expectations, x).values())
 
 
+@pytest.mark.filterwarnings("ignore:gibbs.*not mixed")
 @pytest.mark.parametrize("method", ["em", "map", "cavi", "gibbs"])
 def test_rows_and_columns_of_zeros_and_equal_rows_are_taken(family: Family, method: str) -> None:
     x = torch.tensor([[0.0, 0.0, 0.0]] * 5 + [[4.0, 0.0, 1.0]] * 5, dtype=torch.float64)
@@ -639,6 +640,7 @@ def test_gibbs_of_one_component_draws_the_conjugate_posterior(family: Family) ->
     assert (np.abs(draws.std(0).numpy() / sd.numpy() - 1) < relative).all()
 
 
+@pytest.mark.filterwarnings("ignore:gibbs.*swap labels")
 def test_gibbs_weights_follow_the_enumerated_posterior(family: Family) -> None:
     """E Σ_k weights_k² | x: given an assignment weights are Dirichlet(c + counts)."""
     x = few_rows(family)

@@ -17,6 +17,7 @@ from guidebook.inference.mcmc.hamiltonian import MAX_DENSE, is_dense
 
 DATA = linear.data()
 EXACT = linear.posterior(*DATA)
+brief = pytest.mark.filterwarnings("ignore:nuts.*not mixed")  # of short runs
 
 
 @pytest.fixture(scope="module")
@@ -37,6 +38,7 @@ def test_moments_within_four_monte_carlo_errors(posterior) -> None:
     assert ((posterior.info.accept_rate > 0.8) & (posterior.info.accept_rate < 0.98)).all()  # .99 of them move
 
 
+@brief
 def test_same_seed_same_numbers_and_chains_differ() -> None:
     runs = [
         nuts(linear.model, *DATA, num_draws=60, num_warmup=60, num_chains=2, seed=7, progress=False) for _ in range(2)
@@ -48,12 +50,25 @@ def test_same_seed_same_numbers_and_chains_differ() -> None:
     assert torch.equal(alone.draws["w"][0], runs[0].draws["w"][0])  # in this process, or in another
 
 
+def far_apart() -> None:
+    w = pyro.sample("w", dist.Normal(torch.zeros(()).double(), 20.0))
+    pyro.sample("x", dist.Normal(w.abs(), 1.0), obs=torch.tensor(20.0).double())
+
+
+def test_chains_that_disagree_are_warned_of_where_nuts_was_called() -> None:
+    with pytest.warns(UserWarning, match=r"^nuts: drew 60 .*; the chains have not mixed \(R̂ \S+ at 'w'") as said:
+        posterior = nuts(far_apart, num_draws=60, num_warmup=100, num_chains=4, engine="pyro", progress=False)
+    assert [warning.filename for warning in said] == [__file__]
+    assert not posterior.info.converged
+
+
 def narrow() -> None:
     """Unit variances and correlations .99: an sd of .1 in four directions, of 2.2 in the fifth."""
     covariance = 0.99 + 0.01 * torch.eye(5, dtype=torch.float64)
     pyro.sample("w", dist.MultivariateNormal(covariance.new_zeros(5), covariance))
 
 
+@brief
 @pytest.mark.slow
 @pytest.mark.parametrize("engine", ["pyro", "xla"])
 def test_each_option_of_adaptation_changes_the_step_size_as_it_should(engine: str) -> None:
@@ -97,6 +112,7 @@ def test_traced_potential_equals_the_eager_one_and_its_gradient(iris: torch.Tens
                 torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-9)
 
 
+@brief
 def test_a_model_that_branches_runs_untraced() -> None:
     start, potential, _, _ = initialize_model(branching, DATA)
     assert traced(potential, start) is None
@@ -115,6 +131,7 @@ def test_a_graph_that_disagrees_is_not_trusted() -> None:
     assert traced(fickle, {"w": torch.ones(2, dtype=torch.float64)}) is None
 
 
+@brief  # components with unlike priors, swapped in one of the chains
 @pytest.mark.slow
 def test_discrete_sites_are_summed_out() -> None:
     torch.manual_seed(0)

@@ -15,7 +15,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..diagnostics import MAX_R_HAT, of_sites
+from ..diagnostics import MAX_R_HAT, disagrees, of_sites, r_hat
+from ..exchangeable import match_components, swapping_dims
+from ..info import Info
 from ..options import at_least_one
 from ..progress import Progress
 from ..traces.draws import all_sites
@@ -79,15 +81,21 @@ class Chains(NamedTuple):
         moved = [(value[:, 1:] != value[:, :-1]).flatten(1).any(1) for value in several]
         if moved and (stuck := int((~torch.stack(moved).any(0)).sum())):
             return f"{stuck} of {len(moved[0])} chains never moved"
-        largest, site = max(
-            ((float(value.nan_to_num(1.0).max()), name) for name, value in self.r_hat.items() if value.numel()),
-            default=(1.0, ""),
-        )
-        if largest <= MAX_R_HAT:
+        largest, site = _largest(self.draws, self.r_hat)
+        if not site:
             return ""
+        if dims := swapping_dims(self.draws):
+            matched = match_components(self.draws, dims=dims)
+            r_hats = self.r_hat | {name: r_hat(matched[name]) for name in dims}
+            if not _largest(matched, r_hats)[1]:
+                return (
+                    f"components merely swap labels (in {', '.join(dims)}; R̂ {largest:.3f} at {site!r} as drawn): "
+                    "means of raw draws say nothing; compare with identify='exchangeable', or by quantities free of "
+                    "labels"
+                )
         return (
-            f"the chains have not mixed (R̂ {largest:.3f} at {site!r}, at most {MAX_R_HAT} allowed): draw more, or "
-            "judge by quantities free of labels if components merely swap places"
+            f"the chains have not mixed (R̂ {largest:.3f} at {site!r}, at most {MAX_R_HAT} allowed): draw more, or, if "
+            "signs or rotations are arbitrary, judge by quantities free of them"
         )
 
     def record(self, options: ChainOptions, *problems: str) -> dict[str, Any]:
@@ -105,6 +113,18 @@ class Chains(NamedTuple):
             "converged": not found,
             "message": "; ".join([words, *self.notes, *found]),
         }
+
+
+def _largest(draws: Sites, r_hats: Sites) -> tuple[float, str]:
+    """Return the largest R̂ that is no chance and its site; an empty name if there is none."""
+    apart = {name: r_hats[name][mask] for name, mask in disagrees(draws, r_hats).items() if mask.any()}
+    return max(((float(values.max()), name) for name, values in apart.items()), default=(1.0, ""))
+
+
+def warn_unless_converged(info: Info) -> None:
+    """Warn the caller of a sampler of chains that never moved, disagree or diverged."""
+    if not info.converged:
+        warnings.warn(f"{info.method}: {info.message}", stacklevel=3)
 
 
 def prepare_chains(

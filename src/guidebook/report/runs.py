@@ -84,9 +84,10 @@ def chains(comparison: Comparison) -> Section | None:
     return Section(
         "Chains of the samplers",
         "R̂ compares the variance between chains with that within them; it should be at most "
-        f"{MAX_R_HAT} for every quantity. ESS, the bulk effective sample size over all chains, should be at least "
-        f"{MIN_ESS}. Both are computed for the quantities compared, not for raw sites, whose order of components may "
-        "differ between chains. A divergence marks a region that a Hamiltonian sampler could not enter.",
+        f"{MAX_R_HAT}, but for what chance does to the largest of many quantities. ESS, the number of effective draws "
+        f"of all chains for the mean or for the sd, whichever is less, should likewise be at least {MIN_ESS}. Both are "
+        "computed for the quantities compared, not for raw sites, whose order of components may differ between chains. "
+        "A divergence marks a region that a Hamiltonian sampler could not enter.",
         tables=[Table(list(rows[0]), [list(row.values()) for row in rows])],
     )
 

@@ -13,7 +13,7 @@ import pandas as pd
 from torch import Tensor
 
 from guidebook.inference import Comparison, Posterior
-from guidebook.inference.diagnostics import MAX_R_HAT, ess, r_hat
+from guidebook.inference.diagnostics import disagrees, ess, of_sites, r_hat
 from guidebook.inference.info import Info
 from guidebook.workflow.fit import Task
 
@@ -43,14 +43,16 @@ def run_json(task: Task, posterior: Posterior) -> dict[str, Any]:
 
 
 def has_converged(info: Info, quantities: dict[str, Tensor]) -> bool:
-    """Return whether a run converged; for samplers, no divergences and R̂ of all identified quantities low enough.
+    """Return whether a run converged; for samplers, no divergences, and chains agree in all identified quantities.
 
     R̂ of raw sites will not do: a mixture's chains may agree but for the order of the components.
     """
     if info.r_hat is None:
         return info.converged
     diverged = info.divergences is not None and int(info.divergences.sum()) > 0
-    return not diverged and all(bool((r_hat(d).nan_to_num(1.0) <= MAX_R_HAT).all()) for d in quantities.values())
+    return not diverged and not any(
+        bool(apart.any()) for apart in disagrees(quantities, of_sites(quantities)[0]).values()
+    )
 
 
 def _log_likelihood(task: Task, quantities: dict[str, Tensor], posterior: Posterior) -> float | None:
