@@ -17,7 +17,7 @@ from zoo import linear
 
 from guidebook.inference.evidence import Evidence, evidence
 from guidebook.inference.evidence.bridge import bridge
-from guidebook.inference.evidence.proper import refuse_improper, refuse_masked
+from guidebook.inference.traces.prepare import prepare
 from guidebook.models import ppca
 
 X, TRUTH = ppca.simulate(12, latent_dim=2, num_features=3, seed=1)
@@ -243,8 +243,7 @@ def idle(x: Tensor) -> None:
 
 @pytest.mark.parametrize("model", [missing, idle])
 def test_masked_entries_without_consequences_are_not_refused(model: Callable) -> None:
-    refuse_improper(model, (torch.zeros(3).double(),))
-    refuse_masked(model, (torch.zeros(3).double(),))
+    assert prepare("evidence", model, (torch.zeros(3).double(),)).flat == ()
 
 
 # --------------------------------------------------------------------------------------------------- no latent site
@@ -268,8 +267,8 @@ def test_without_latent_sites_the_evidence_is_the_likelihood() -> None:
         with pyro.plate("rows", len(x), subsample_size=2) as index:
             pyro.sample("x", dist.Normal(0.0, 1.0), obs=x[index])
 
-    with pytest.raises(ValueError, match=r"^evidence: plate 'rows' subsamples its rows: evidence needs all of them$"):
-        evidence(subsampled, x, method="naive")
+    on_all_rows = evidence(subsampled, x, method="naive").estimate
+    assert on_all_rows == pytest.approx(float(Normal(0.0, 1.0).log_prob(x).sum()), abs=1e-12)
 
 
 # --------------------------------------------------------------------------------------------------- several modes

@@ -3,22 +3,27 @@
 import math
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any, NamedTuple
 
-import pyro
 import torch
 from pyro import poutine
 from pyro.infer.autoguide import AutoGuide
 from torch import Tensor
 
 from ..mcmc.annealing import schedule
-from ..mcmc.latent_vector import check_plates, latent_vector
+from ..mcmc.latent_vector import latent_vector
 from ..options import at_least_one
 from ..posterior import Posterior
 from ..traces.draws import Sites
 from ..traces.guides import is_family
+from ..traces.handlers import UNCONSTRAINED
 from ..traces.isolate import check_seed, isolated
-from ..traces.sites import is_latent, nodes
+from ..traces.log_joint import LogJoint
+from ..traces.prepare import prepare
+from ..traces.sites import nodes
+from ..traces.validation import unvalidated
+from ..traces.vmap import map_rows
 from .methods import (
     Draws,
     annealed,
@@ -31,7 +36,6 @@ from .methods import (
     unconstrained_chains,
 )
 from .params import with_params
-from .proper import refuse_improper, refuse_masked
 from .record import Evidence
 from .symmetry import exchangeable
 from .tails import beyond, columns_of
@@ -129,19 +133,26 @@ def evidence(
     how = _How(method, num_draws, num_particles, schedule(path, num_temperatures), num_leapfrogs)
     if guide is None and method in WEIGHTED and isinstance(posterior, Posterior):
         params = posterior.params | dict(params or {})
-    with isolated(seed), torch.no_grad():
-        refuse_improper(model, data)
-        with with_params(model, guide, params or {}, data) as (model, guide):
-            trace = poutine.trace(model).get_trace(*data)
-            latent = {name: node["value"] for name, node in nodes(trace).items() if is_latent(node)}
-            if latent:
-                refuse_masked(model, data)
-                with pyro.validation_enabled(False):
-                    found, draws = _estimate(how, model, guide, data, posterior, latent)
-                    found["diagnostics"] |= exchangeable(model, draws, latent, data)
-            else:
-                check_plates("evidence", trace)
-                found = exact(float(trace.log_prob_sum()))
+    kept = guide is None and method in WEIGHTED
+    prepared = prepare("evidence", model, data, guide=guide, exact=not kept)
+    if prepared.flat:
+        raise ValueError(f"evidence: site {prepared.flat[0]!r} has a flat prior, so that the model has no evidence")
+    model, data, joint = prepared.model, prepared.data, prepared.log_joint()
+    if posterior is not None:
+        posterior = _completed(posterior, joint)
+    with (
+        isolated(seed, prepared.dtype),
+        torch.no_grad(),
+        with_params(model, guide, params or {}, data) as (model, guide),
+    ):
+        trace = poutine.trace(model).get_trace(*data)
+        latent = {name: nodes(trace)[name]["value"] for name in joint.latent}
+        if latent or joint.summed:
+            with unvalidated():
+                found, draws = _estimate(how, model, guide, data, posterior, latent)
+                found["diagnostics"] |= exchangeable(model, draws, latent, data)
+        else:
+            found = exact(float(trace.log_prob_sum()))
     if not math.isfinite(found["estimate"]):
         raise FloatingPointError(f"{method}: a log density is not a number, or no draw has a density above zero")
     return Evidence(**found, method=method, seconds=time.perf_counter() - begin, seed=seed)
@@ -189,6 +200,18 @@ def _estimate(
     if not latents.by_row:
         found["per_row"] = None
     return found, draws
+
+
+def _completed(posterior: Draws, joint: LogJoint) -> Draws:
+    """Return a posterior that has draws of sites, too, that only stand for others: those with a varying support."""
+    draws = posterior.draws if isinstance(posterior, Posterior) else posterior
+    missing = [name for name in joint.latent if name.endswith(UNCONSTRAINED) and name not in draws]
+    if not missing or not all(name.removesuffix(UNCONSTRAINED) in draws for name in joint.latent):
+        return posterior
+    shape = next(iter(draws.values())).shape[:2]
+    found = map_rows(joint.completed, {name: value.flatten(0, 1) for name, value in draws.items()}, chunk_size=1000)
+    found = dict(draws) | {name: value.unflatten(0, shape) for name, value in found.items()}
+    return replace(posterior, draws=found) if isinstance(posterior, Posterior) else found
 
 
 def _check_given(method: str, posterior: Draws | None, guide: Callable | None) -> None:

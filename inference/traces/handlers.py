@@ -6,7 +6,7 @@ from typing import Any
 
 import pyro
 import torch
-from pyro.distributions import ImproperUniform, TransformedDistribution
+from pyro.distributions import ImproperUniform, Independent, MaskedDistribution, TransformedDistribution
 from pyro.infer.reparam.reparam import Reparam
 from pyro.poutine.messenger import Messenger
 from pyro.poutine.subsample_messenger import SubsampleMessenger
@@ -70,16 +70,27 @@ class Unmask(Messenger):
 
 
 def without_mask(fn: Any) -> Any:
-    """Return a distribution without the mask of ``Distribution.mask``."""
-    return fn.base_dist if hasattr(fn, "_mask") else fn
+    """Return a distribution without the masks of ``Distribution.mask``."""
+    if isinstance(fn, MaskedDistribution):
+        return without_mask(fn.base_dist)
+    if isinstance(fn, Independent):
+        return Independent(without_mask(fn.base_dist), fn.reinterpreted_batch_ndims)
+    return fn
 
 
-def mask_of(site: Mapping[str, Any]) -> Any:
-    """Return the mask on a site's density, a bool or a Tensor; None if there is none."""
-    outer, inner = site["mask"], getattr(site["fn"], "_mask", None)
-    if outer is None or inner is None:
-        return inner if outer is None else outer
-    return outer & inner
+def masked_entries(site: Mapping[str, Any]) -> Tensor:
+    """Return which entries of a site's value a mask leaves without a density of their own; shape of the value."""
+    fn, masked = site["fn"], torch.zeros_like(site["value"], dtype=torch.bool)
+    masks = [(site["mask"], fn.event_dim)]
+    while isinstance(fn, Independent | MaskedDistribution):
+        if isinstance(fn, MaskedDistribution):
+            masks.append((fn._mask, fn.event_dim))
+        fn = fn.base_dist
+    for mask, event_dims in masks:
+        if mask is not None:
+            kept = torch.as_tensor(mask, device=masked.device)
+            masked = masked | ~kept.reshape(kept.shape + (1,) * event_dims)
+    return masked
 
 
 class OwnSupport(Reparam):

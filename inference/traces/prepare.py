@@ -18,7 +18,7 @@ from torch.distributions import biject_to
 
 from ..options import to_device
 from .errors import explained, user_line, words
-from .handlers import FullPlates, OwnSupport, Promote, StartFlat, Unmask, is_flat, mask_of
+from .handlers import FullPlates, OwnSupport, Promote, StartFlat, Unmask, is_flat, masked_entries
 from .init import InitToUniform
 from .isolate import isolated
 from .log_joint import LogJoint, Sites
@@ -138,7 +138,7 @@ def prepare(
         if names := _varying_supports(trace, _run(method, model, rows)):
             model = poutine.reparam(model, config={name: OwnSupport() for name in names})
             trace = _run(method, model, rows)
-        masked = {name for name, site in _latent(trace).items() if _hides(mask_of(site))}
+        masked = {name for name, site in _latent(trace).items() if bool(masked_entries(site).any())}
         if idle := {name for name in masked if _is_idle(model, rows, trace, name)}:
             model = Unmask(idle)(model)
             trace = _run(method, model, rows)
@@ -289,21 +289,13 @@ def _varying_supports(trace: Trace, other: Trace) -> list[str]:
     return found
 
 
-def _hides(mask: Any) -> bool:
-    """Whether a mask leaves out anything."""
-    return mask is not None and not bool(torch.as_tensor(mask).all())
-
-
 def _is_idle(model: Callable, data: tuple, trace: Trace, name: str) -> bool:
     """Whether the entries of a site that its mask leaves out have no influence on the joint density."""
     site = nodes(trace)[name]
     given = {n: s["value"] for n, s in _latent(trace).items()}
     fn, value = site["fn"], site["value"]
-    mask = torch.as_tensor(mask_of(site), device=value.device)
-    mask = mask.expand(value.shape[: value.dim() - fn.event_dim]).reshape(mask.shape + (1,) * 0)
-    mask = mask[(...,) + (None,) * fn.event_dim]
     again = value.clone() if is_flat(fn) else fn.sample()
-    moved = given | {name: torch.where(mask, value, again)}
+    moved = given | {name: torch.where(masked_entries(site), again, value)}
     with torch.no_grad(), unvalidated():
         before, after = (
             poutine.trace(poutine.condition(model, data=values)).get_trace(*data).log_prob_sum()
