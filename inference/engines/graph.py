@@ -1,10 +1,11 @@
 """A potential and its gradient as one traced graph of tensor operations, without Pyro's overhead at every call.
 
-``make_fx`` records the graph once. Run by TorchScript's interpreter, gradient included, it serves the samplers that are
-written in torch (`traced`); without writes in place, it is what `xla` translates (`functional`). It is trusted only
-after it has agreed with the eager potential at several points.
+Recorded once and run by TorchScript's interpreter, gradient included, it serves the samplers that are written in torch
+(`traced`); without writes in place, it is what `xla` translates (`functional`). It is trusted only after it has agreed
+with the eager potential at several points.
 """
 
+import gc
 import sysconfig
 import traceback
 import warnings
@@ -16,8 +17,9 @@ from typing import Any
 import pyro
 import torch
 from torch import Tensor
-from torch.fx import GraphModule, Node
 from torch.fx.experimental.proxy_tensor import make_fx
+
+from .record import Recorded, WritesInPlace, record
 
 Params = dict[str, Tensor]
 Potential = Callable[[Params], Tensor]
@@ -82,39 +84,25 @@ def traced(potential: Potential, at: Params, num_checks: int = 3, *, gradient: b
     return lambda params: Traced.apply(*(params[name] for name in names))  # pyright: ignore[reportReturnType]
 
 
-def functional(function: Callable[[Tensor], Tensor], at: Tensor, known: Callable[[Any], bool]) -> GraphModule:
+def functional(function: Callable[[Tensor], Tensor], at: Tensor, known: Callable[[Any], bool]) -> Recorded:
     """Return a function of one tensor, which draws no random numbers, as a graph that writes nothing in place.
 
     Operations that are not ``known`` are decomposed by torch's core rules; `CannotCompile` if that is not enough, or if
     the function branches on a value.
     """
-    with _quietly():
+    with _quietly(), without_garbage_collection():
         try:
-            graph = make_fx(function)(at)
-            if any(map(_writes_in_place, graph.graph.nodes)):
-                graph = make_fx(torch.func.functionalize(graph, remove="mutations"))(at)
-            graph.graph.eliminate_dead_code()
-            if not all(map(known, _operations(graph))):
-                rules = torch.export.default_decompositions().items()
-                parts: dict[Any, Callable] = {operation: rule for operation, rule in rules if not known(operation)}
-                graph = make_fx(graph, parts)(at)
-                graph.graph.eliminate_dead_code()
+            try:
+                recorded = record(function, at, known)
+            except WritesInPlace:
+                recorded = record(torch.func.functionalize(function, remove="mutations"), at, known)
         except Exception as error:  # user models can fail in any way; fall back to eager
             raise CannotCompile(reason(error)) from error
-        for operation in _operations(graph):
-            if not known(operation):
-                where = _where_called(function, at, operation)
-                raise CannotCompile(f"there is no translation of the operation {operation}{where}")
-    return graph
-
-
-def dependent(graph: GraphModule) -> set[Node]:
-    """Return the nodes that depend on the graph's inputs: the others are constants."""
-    found: set[Node] = set()
-    for node in graph.graph.nodes:
-        if node.op == "placeholder" or (node.op == "call_function" and found.intersection(node.all_input_nodes)):
-            found.add(node)
-    return found
+        for node in recorded.graph.nodes:
+            if is_operation(node.target) and not known(node.target):
+                where = _where_called(function, at, node.target)
+                raise CannotCompile(f"there is no translation of the operation {node.target}{where}")
+    return recorded
 
 
 def is_operation(target: Any) -> bool:
@@ -122,21 +110,23 @@ def is_operation(target: Any) -> bool:
     return isinstance(target, _OPERATION)
 
 
-def _writes_in_place(node: Node) -> bool:
-    return is_operation(node.target) and str(node.target).split(".")[1].endswith("_")
-
-
-def _operations(graph: GraphModule) -> list[Any]:
-    """Return the operations on the graph's inputs, in the order in which they run."""
-    nodes = dependent(graph)
-    return [node.target for node in graph.graph.nodes if node in nodes and is_operation(node.target)]
-
-
 @contextmanager
 def _quietly() -> Iterator[None]:
     with warnings.catch_warnings(), pyro.validation_enabled(False):
         warnings.simplefilter("ignore")  # torch.jit.trace is deprecated, but nothing else starts as fast
         yield
+
+
+@contextmanager
+def without_garbage_collection() -> Iterator[None]:
+    """Recording makes many small objects that all live to its end; scanning them would take a third of the time."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
 def reason(error: Exception) -> str:
@@ -167,7 +157,7 @@ def _line(frames: Iterable[Any]) -> str:
     for frame in reversed(list(frames)):
         file, line = frame.f_code.co_filename, frame.f_lineno
         if file.startswith(here):
-            if frame.f_code.co_name == "__torch_function__":  # stands between the model and torch
+            if frame.f_code.co_name in ("__torch_function__", "__torch_dispatch__"):  # between model and torch
                 continue
             break
         is_standard = file.startswith(standard) and "site-packages" not in file

@@ -23,8 +23,9 @@ from ...traces.draws import add_deterministic
 from ...traces.init import init_to_site
 from ...traces.isolate import isolated
 from ..graph import CannotCompile, Potential, functional
+from .program import as_jax
 from .sampler import Options, Program, Run, Start, compile_program, probe, run, setting
-from .translate import as_jax, knows
+from .translate import knows
 
 make_fx(torch.neg)(torch.zeros(()))  # the first trace imports for a second, which is not part of a run
 
