@@ -1,16 +1,17 @@
-"""Record what a function of one tensor computes from it, as a graph of ATen operations.
+"""Record what a function of tensors computes from them, as a graph of ATen operations.
 
-As `make_fx` does, in a tenth of the time, which a model with a long loop needs: what does not depend on the input is
+As `make_fx` does, in a tenth of the time, which a model with a long loop needs: what does not depend on the inputs is
 computed and not recorded, and of results only shape and dtype are kept.
 """
 
 import operator
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import cache
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.fx import Graph, Node
+from torch.fx import Graph, GraphModule, Node
 from torch.fx.node import map_aggregate
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.weak import WeakTensorKeyDictionary
@@ -21,34 +22,48 @@ class WritesInPlace(Exception):  # noqa: N818 (the caller takes another way)
 
 
 class Recorded(NamedTuple):
-    """A graph of one input and one output. Its other sources are constants, by node."""
+    """A graph, and its constants by the nodes that stand for them."""
 
     graph: Graph
     constants: dict[Node, Tensor]
 
+    def module(self) -> GraphModule:
+        """Return the graph as a module that computes it."""
+        root = torch.nn.Module()
+        for node, value in self.constants.items():
+            root.register_buffer(str(node.target), value)
+        return GraphModule(root, self.graph)
 
-def record(function: Callable[[Tensor], Tensor], at: Tensor, known: Callable[[Any], bool]) -> Recorded:
-    """Return a function, which draws no random numbers, as a graph recorded at a point.
 
-    Operations that are not ``known`` are taken apart by torch's core rules where there is one.
+def record(
+    function: Callable[..., Any],
+    inputs: Sequence[Tensor],
+    known: Callable[[Any], bool] = lambda _: True,
+    place: Callable[[], Any] = lambda: None,
+) -> Recorded:
+    """Return a function of tensors, which draws no random numbers, as a graph recorded at a point.
+
+    Operations that are not ``known`` are taken apart by torch's core rules where there is one. What ``place`` returns
+    while an operation runs becomes the node's ``meta["place"]``.
     """
-    recorder, inner = _Recorder(known), at.detach().clone()
-    recorder.follow(inner, recorder.graph.placeholder("at"))
+    recorder, values = _Recorder(known, place), [value.detach().clone() for value in inputs]
+    for value in values:
+        recorder.follow(value, recorder.graph.placeholder("input"))
     with recorder:
-        result = function(inner)
-    recorder.graph.output(recorder.node_of(result))
+        result = function(*values)
+    recorder.graph.output(map_aggregate(result, recorder.node_of))
     recorder.graph.eliminate_dead_code()
     return Recorded(recorder.graph, recorder.constants)
 
 
 class _Recorder(TorchDispatchMode):
-    def __init__(self, known: Callable[[Any], bool]) -> None:
+    def __init__(self, known: Callable[[Any], bool], place: Callable[[], Any]) -> None:
         super().__init__()
         self.graph = Graph()
         self.constants: dict[Node, Tensor] = {}
         self._nodes: Any = WeakTensorKeyDictionary()  # by tensor: weakly, since torch reuses a result nobody else has
         self._memory: set[int] = set()  # of constants
-        self._known, self._rules = known, torch.export.default_decompositions()
+        self._known, self._place = known, place
         self._likes: dict[tuple, Tensor] = {}
 
     def __torch_dispatch__(self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
@@ -62,14 +77,16 @@ class _Recorder(TorchDispatchMode):
             raise WritesInPlace
         if torch.Tag.data_dependent_output in func.tags:
             raise RuntimeError(f"data-dependent: {func}")
-        if not self._known(func) and func in self._rules:
+        if not self._known(func) and func in (rules := _rules()):
             with self:
-                found = self._rules[func](*args, **kwargs)
+                found = rules[func](*args, **kwargs)
             if found is not NotImplemented:
                 return found
         given = map_aggregate((args, kwargs), self.node_of)
         result = func(*args, **kwargs)
-        self.follow(result, self.graph.call_function(func, *given))
+        node = self.graph.call_function(func, *given)
+        node.meta["place"] = self._place()
+        self.follow(result, node)
         return result
 
     def follow(self, result: Any, node: Node) -> None:
@@ -102,6 +119,11 @@ class _Recorder(TorchDispatchMode):
         if key not in self._likes:
             self._likes[key] = torch.empty(value.shape, dtype=value.dtype, device="meta")
         return self._likes[key]
+
+
+@cache
+def _rules() -> dict[Any, Callable]:
+    return torch.export.default_decompositions()
 
 
 def _tensors(values: Iterable[Any]) -> Iterator[Tensor]:

@@ -74,6 +74,8 @@ def add_deterministic(model: Callable, draws: Sites, data: tuple) -> Sites:
 
     size = _chunk_size(data, sum(value[0].numel() for value in draws.values()))
     with torch.no_grad(), pyro.validation_enabled(False):
+        if not deterministic({name: value[0] for name, value in draws.items()}):
+            return draws
         return draws | map_rows(deterministic, draws, chunk_size=size)
 
 

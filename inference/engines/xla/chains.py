@@ -12,7 +12,7 @@ import pyro
 import torch
 from pyro.infer.mcmc.util import initialize_model
 from torch import Size, Tensor
-from torch.fx.experimental.proxy_tensor import make_fx
+from torch.fx import Node
 
 from ...diagnostics import of_sites
 from ...mcmc.chains import ChainOptions, Chains, on_device
@@ -22,20 +22,27 @@ from ...progress import Progress
 from ...traces.draws import add_deterministic
 from ...traces.init import init_to_site
 from ...traces.isolate import isolated
-from ..graph import CannotCompile, Potential, functional
+from ..graph import CannotCompile, Potential, called_most, functional
 from .program import as_jax
+from .roll import roll, size
 from .sampler import Options, Program, Run, Start, compile_program, probe, run, setting
 from .translate import knows
 
-make_fx(torch.neg)(torch.zeros(()))  # the first trace imports for a second, which is not part of a run
+MAX_OPERATIONS = 3_000  # that are compiled unasked: up to half a minute, and 2 GB
 
 
 def xla_chains(
-    model: Callable, data: tuple, options: ChainOptions, target_accept: float, dense_mass: bool | None
+    model: Callable,
+    data: tuple,
+    options: ChainOptions,
+    target_accept: float,
+    dense_mass: bool | None,
+    patient: bool,
 ) -> Chains:
     """Run NUTS as `hamiltonian_chain` does; ``sample_stats`` also have ``energy`` (nats) and ``tree_depth``.
 
-    `CannotCompile` if the model cannot be translated, or the translation disagrees with it.
+    `CannotCompile` if the model cannot be translated, the translation disagrees with it, or, unless ``patient``, it has
+    so many operations that compiling takes minutes.
     """
     seeds = options.seeds()
     data, kind = on_device(data, options.device)
@@ -52,7 +59,7 @@ def xla_chains(
         dense = is_dense(dense_mass, len(places[0]))
         chain = Options(options.num_draws, options.num_warmup, target_accept, dense)
         with isolated(seeds[0]):
-            starts, program = _prepared(potential, shapes, places, seeds, chain, platform)
+            starts, program = _prepared(potential, shapes, places, seeds, chain, platform, patient)
         runs = run(program, starts, chain, platform, _counter(bar))
         with isolated(seeds[0]):
             draws = _constrained(model, data, transforms, shapes, torch.as_tensor(np.stack([r.draws for r in runs])))
@@ -84,13 +91,24 @@ def _prepared(
     seeds: list[int],
     options: Options,
     platform: str,
+    patient: bool,
 ) -> tuple[list[Start], Program]:
     """Return the starts of the chains and the compiled program, checked against the potential."""
 
     def over_vectors(at: Tensor) -> Tensor:
         return potential(as_sites(at, shapes))
 
-    translation, constants = as_jax(functional(over_vectors, places[0], knows))
+    recorded = functional(over_vectors, places[0], knows)
+    parts = roll(recorded.graph)
+    if not patient and (number := size(parts)) > MAX_OPERATIONS:
+        alone = {part.name for part in parts if isinstance(part, Node)}
+        where = called_most(over_vectors, places[0], knows, lambda node: node.name in alone)
+        raise CannotCompile(
+            f"it would take minutes and gigabytes to compile the {number:,} operations of steps of a loop that "
+            f"differ{where}; let every step apply the same operations to values of the same shape, or write them as "
+            "operations on whole tensors"
+        )
+    translation, constants = as_jax(recorded, parts)
     starts = [Start(*_at(over_vectors, place), seed) for place, seed in zip(places, seeds, strict=True)]
     try:
         with setting(starts[0].at.dtype, platform):

@@ -16,6 +16,7 @@ from .roll import PICKS, InTurn, Part, Statement, Together, Total, leaves, roll,
 from .translate import apply, constant
 
 aten = torch.ops.aten
+MAX_KEPT = 16  # statements in a loop's body whose results the gradient reads back; more are quicker computed again
 
 
 def as_jax(recorded: Recorded, parts: list[Part] | None = None) -> tuple[Callable[..., Array], list[np.ndarray]]:
@@ -259,6 +260,8 @@ class _Compiler:
                 return after, [new[statement] for statement in emitted]
 
             start = [read(memory) for read in starts]
+            if len(part.statements) > MAX_KEPT:
+                body = jax.checkpoint(body, prevent_cse=False)
             given, length = [read(memory) for read in moving.values()], len(part.statements[0].nodes)
             carried, stacks = lax.scan(body, start, given, length)
             memory.stacks |= dict(zip(emitted, stacks, strict=True))

@@ -21,7 +21,7 @@ from torch.fx.node import map_aggregate
 
 aten = torch.ops.aten
 MIN_STEPS = 8  # shortest loop that is rolled
-MIN_SAVED = 200  # operations that rolling a loop must save
+MIN_SAVED = 50  # operations that rolling a loop must save
 MAX_TRIED = 8  # periods that are tried for a stretch of the graph
 
 # Arguments that may differ from step to step though they are no tensors, by their place among all arguments.
@@ -82,6 +82,11 @@ def roll(graph: Graph) -> list[Part]:
     known: dict[Any, int] = {}
     symbols = np.array([known.setdefault(_symbol(node), len(known)) for node in nodes], np.int32)
     return list(_parts(nodes, symbols))
+
+
+def size(parts: list[Part]) -> int:
+    """Return the number of operations that are compiled."""
+    return sum(len(part.statements) if isinstance(part, InTurn) else 1 for part in parts)
 
 
 def leaves(node: Node) -> list[Any]:
