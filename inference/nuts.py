@@ -95,7 +95,7 @@ def nuts(
     compiled = None
     if engine == "xla" or (engine == "auto" and num_chains * options.iterations >= WORTH_COMPILING):
         try:
-            compiled = _compiled(prepared, options, target_accept, dense_mass)
+            compiled = _compiled(prepared, options, target_accept, dense_mass, engine == "xla")
         except CannotCompile as why:
             if engine == "xla":
                 raise ValueError(f"nuts: engine='xla' is not available: {why}") from why

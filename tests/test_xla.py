@@ -27,7 +27,7 @@ from guidebook.workflow.fit import load_task
 
 jax = pytest.importorskip("jax")
 pytest.importorskip("numpyro")
-from guidebook.inference.engines.xla import adapt, table, translate  # noqa: E402
+from guidebook.inference.engines.xla import adapt, program, table, translate  # noqa: E402
 
 GENERATOR = torch.Generator().manual_seed(0)
 F8 = torch.float64
@@ -355,7 +355,7 @@ def translated(model: Callable, data: tuple) -> tuple[Callable, Callable, list, 
             return potential(as_sites(at, shapes))
 
     at = as_vector(start)
-    run, constants = translate.as_jax(functional(eager, at, translate.knows))
+    run, constants = program.as_jax(functional(eager, at, translate.knows))
     return eager, run, constants, at
 
 
@@ -381,7 +381,7 @@ def test_a_constant_mask_may_index() -> None:
     def potential(w: Tensor) -> Tensor:
         return w[mask].exp().sum() + torch.where(mask, w, 2 * w).sum()
 
-    run, constants = translate.as_jax(functional(potential, torch.zeros(3, dtype=F8), translate.knows))
+    run, constants = program.as_jax(functional(potential, torch.zeros(3, dtype=F8), translate.knows))
     assert not constants
     with jax.enable_x64(True):
         assert float(jax.jit(run)(np.array([0.1, 0.2, 0.3]))) == pytest.approx(np.exp(0.1) + np.exp(0.3) + 0.8)
@@ -413,7 +413,7 @@ def test_constants_are_slim_arguments() -> None:
     def potential(w: Tensor) -> Tensor:
         return (x.abs().lgamma() * w).sum() + (w * torch.ones(7, 2)).sum() + 3.0 * w.sum()
 
-    run, constants = translate.as_jax(functional(potential, torch.zeros(2, dtype=F8), translate.knows))
+    run, constants = program.as_jax(functional(potential, torch.zeros(2, dtype=F8), translate.knows))
     assert [value.shape for value in constants] == [(50, 2)]
     np.testing.assert_allclose(constants[0], lgamma.numpy())
     with jax.enable_x64(True):

@@ -90,7 +90,8 @@ def all_sites(joint: LogJoint, draws: Sites) -> Sites:
 
     size = _chunk_size(joint.data, sum(value[0].numel() for value in draws.values()))
     with torch.no_grad(), unvalidated():
-        found = draws | map_rows(deterministic, draws, chunk_size=size)
+        some = deterministic({name: value[0] for name, value in draws.items()})
+        found = draws | (map_rows(deterministic, draws, chunk_size=size) if some else {})
     return {name: value for name, value in found.items() if not name.endswith(UNCONSTRAINED)}
 
 

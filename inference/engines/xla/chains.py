@@ -9,7 +9,7 @@ import jax
 import numpy as np
 import torch
 from torch import Size, Tensor
-from torch.fx.experimental.proxy_tensor import make_fx
+from torch.fx import Node
 
 from ...diagnostics import of_sites
 from ...mcmc.chains import ChainOptions, Chains, Target, device_kind, make_target
@@ -20,17 +20,22 @@ from ...traces.draws import all_sites
 from ...traces.isolate import isolated
 from ...traces.prepare import Prepared
 from ...traces.validation import unvalidated
-from ..graph import CannotCompile, Potential, functional
+from ..graph import CannotCompile, Potential, called_most, functional
+from .program import as_jax
+from .roll import roll, size
 from .sampler import Options, Program, Run, Start, compile_program, probe, run, setting
-from .translate import as_jax, knows
+from .translate import knows
 
-make_fx(torch.neg)(torch.zeros(()))  # the first trace imports for a second, which is not part of a run
+MAX_OPERATIONS = 3_000  # that are compiled unasked: up to half a minute, and 2 GB
 
 
-def xla_chains(prepared: Prepared, options: ChainOptions, target_accept: float, dense_mass: bool | None) -> Chains:
+def xla_chains(
+    prepared: Prepared, options: ChainOptions, target_accept: float, dense_mass: bool | None, patient: bool
+) -> Chains:
     """Run NUTS as `hamiltonian_chain` does; ``sample_stats`` also have ``energy`` (nats) and ``tree_depth``.
 
-    `CannotCompile` if the model cannot be translated, or the translation disagrees with it.
+    `CannotCompile` if the model cannot be translated, the translation disagrees with it, or, unless ``patient``, it has
+    so many operations that compiling takes minutes.
     """
     seeds = options.seeds()
     platform = _platform(device_kind(prepared.data))
@@ -44,7 +49,7 @@ def xla_chains(prepared: Prepared, options: ChainOptions, target_accept: float, 
         dense = is_dense(dense_mass, len(places[0]))
         chain = Options(options.num_draws, options.num_warmup, target_accept, dense)
         with isolated(seeds[0], prepared.dtype):
-            starts, program = _prepared(target.potential, shapes, places, seeds, chain, platform)
+            starts, program = _prepared(target.potential, shapes, places, seeds, chain, platform, patient)
         runs = run(program, starts, chain, platform, _counter(bar))
         with isolated(seeds[0], prepared.dtype):
             draws = _constrained(prepared, target, shapes, torch.as_tensor(np.stack([r.draws for r in runs])))
@@ -75,13 +80,24 @@ def _prepared(
     seeds: list[int],
     options: Options,
     platform: str,
+    patient: bool,
 ) -> tuple[list[Start], Program]:
     """Return the starts of the chains and the compiled program, checked against the potential."""
 
     def over_vectors(at: Tensor) -> Tensor:
         return potential(as_sites(at, shapes))
 
-    translation, constants = as_jax(functional(over_vectors, places[0], knows))
+    recorded = functional(over_vectors, places[0], knows)
+    parts = roll(recorded.graph)
+    if not patient and (number := size(parts)) > MAX_OPERATIONS:
+        alone = {part.name for part in parts if isinstance(part, Node)}
+        where = called_most(over_vectors, places[0], knows, lambda node: node.name in alone)
+        raise CannotCompile(
+            f"it would take minutes and gigabytes to compile the {number:,} operations of steps of a loop that "
+            f"differ{where}; let every step apply the same operations to values of the same shape, or write them as "
+            "operations on whole tensors"
+        )
+    translation, constants = as_jax(recorded, parts)
     starts = [Start(*_at(over_vectors, place), seed) for place, seed in zip(places, seeds, strict=True)]
     try:
         with setting(starts[0].at.dtype, platform):
