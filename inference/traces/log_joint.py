@@ -1,12 +1,19 @@
 """The log density of a model at given values of its latent sites, discrete ones summed out."""
 
-from collections.abc import Callable, Collection
+import math
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
+from typing import Any
 
 import torch
 from pyro import poutine
-from pyro.infer import config_enumerate, infer_discrete
+from pyro.infer import config_enumerate
+from pyro.infer.discrete import _sample_posterior_from_trace
 from pyro.infer.mcmc.util import TraceEinsumEvaluator
+from pyro.ops.einsum import torch_log
 from pyro.poutine import Trace
+from pyro.poutine.enum_messenger import EnumMessenger
+from pyro.poutine.util import prune_subsample_sites
 from torch import Tensor
 
 from .init import InitToValues
@@ -28,7 +35,7 @@ class LogJoint:
         self.first_dim = -1 - plate_depth(trace)
         self._enumerated, self._evaluator, self.moves_with_discrete = model, None, False
         if summed:
-            self._enumerated = poutine.enum(config_enumerate(model), self.first_dim)
+            self._enumerated = Enumerate(self.first_dim)(config_enumerate(model))
             values = {name: nodes(trace)[name]["value"] for name in self.latent}
             self.example = poutine.trace(poutine.condition(self._enumerated, data=values)).get_trace(*data)
             self._evaluator = TraceEinsumEvaluator(self.example, True, plate_depth(trace))
@@ -41,8 +48,10 @@ class LogJoint:
     def at(self, values: Sites) -> tuple[Tensor, Trace]:
         """Return the log density at these values, and the trace there, enumerated if sites are summed out."""
         trace = poutine.trace(poutine.condition(self._enumerated, data=values)).get_trace(*self.data)
-        total = trace.log_prob_sum() if self._evaluator is None else self._evaluator.log_prob(trace)
-        return torch.as_tensor(total), trace
+        if self._evaluator is None:
+            return torch.as_tensor(trace.log_prob_sum()), trace
+        with _mappable_log():
+            return self._evaluator.log_prob(trace), trace
 
     def trace(self, values: Sites) -> Trace:
         """Return a trace of the model at these values, sites that are summed out drawn from their prior."""
@@ -61,7 +70,45 @@ class LogJoint:
 
     def with_discrete(self, values: Sites) -> Trace:
         """Return a trace in which the sites summed out are drawn from their exact posterior, given these values."""
-        model = poutine.condition(self.model, data=values)
-        if self.summed:
-            model = infer_discrete(config_enumerate(model), first_available_dim=self.first_dim)
-        return poutine.trace(model).get_trace(*self.data)
+        model = config_enumerate(poutine.condition(self.model, data=values))
+        with poutine.block(), Enumerate(self.first_dim):
+            enumerated = prune_subsample_sites(poutine.trace(model).get_trace(*self.data))
+        enumerated.compute_log_prob()
+        enumerated.pack_tensors()
+        with _mappable_log(), poutine.trace() as tracing:
+            _sample_posterior_from_trace(model, enumerated, 1, False, *self.data)
+        return tracing.trace
+
+
+@contextmanager
+def _mappable_log() -> Iterator[None]:
+    """Sums over discrete values by a logarithm that torch.func can transform, as Pyro's cannot."""
+    pyros = torch_log.safe_log
+    torch_log.safe_log = _safe_log
+    try:
+        yield
+    finally:
+        torch_log.safe_log = pyros
+
+
+def _safe_log(x: Tensor) -> Tensor:
+    """Return the logarithm, with a derivative of zero at zero."""
+    return torch.where(x > 0, x.clamp(min=torch.finfo(x.dtype).tiny).log(), -math.inf)
+
+
+class Enumerate(EnumMessenger):
+    """Pyro's handler, which reads ``value.data``, as vmap does not allow."""
+
+    def _pyro_post_sample(self, msg: Any) -> None:
+        value = msg["value"]
+        if isinstance(value, Tensor):
+            msg["value"] = _Shape(value)
+            super()._pyro_post_sample(msg)
+            msg["value"] = value
+
+
+class _Shape:
+    """The shape of a tensor."""
+
+    def __init__(self, value: Tensor) -> None:
+        self.shape, self.data, self.dim = value.shape, self, value.dim

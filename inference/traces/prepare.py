@@ -235,13 +235,18 @@ def _run(method: str, function: Callable, data: tuple, what: str = "model") -> T
 
 
 def _substituted(method: str, model: Callable, data: tuple, params: Mapping[str, Tensor]) -> Callable:
+    """Return the model with its parameters at given values.
+
+    Names that it does not have may be a guide's, unless one of its own has no value: then they are a mistake.
+    """
     if not params:
         return model
     known = {name for name, site in nodes(_run(method, model, data)).items() if site["type"] == "param"}
-    if unknown := sorted(params.keys() - known):
+    unknown = sorted(params.keys() - known)
+    if unknown and not (known and known <= params.keys()):
         there = f"it has {', '.join(sorted(known))}" if known else "it has none"
         raise ValueError(f"{method}: the model has no parameter {unknown[0]!r}: {there}")
-    return poutine.substitute(model, data=dict(params))
+    return poutine.substitute(model, data={name: params[name] for name in known & params.keys()})
 
 
 def _subsampled(trace: Trace) -> str | None:
