@@ -43,6 +43,11 @@ def is_latent(site: Mapping[str, Any]) -> bool:
     )
 
 
+def latent_sites(trace: Trace) -> dict[str, Mapping[str, Any]]:
+    """Return a trace's latent sites by name."""
+    return {name: site for name, site in nodes(trace).items() if is_latent(site)}
+
+
 def is_local(site: Mapping[str, Any], data: tuple) -> bool:
     """Whether a node lies in a plate over the rows of the data, so that it has one value per row."""
     rows = len(data[0]) if data and isinstance(data[0], Tensor) and data[0].dim() else None
