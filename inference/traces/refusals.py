@@ -11,7 +11,7 @@ from torch.distributions import biject_to
 
 from .errors import user_line, words
 from .log_joint import LogJoint
-from .sites import is_plate, latent_sites, nodes
+from .sites import is_latent, is_plate, latent_sites, nodes
 from .validation import unvalidated
 
 
