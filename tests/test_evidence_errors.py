@@ -75,7 +75,9 @@ def test_errors_of_heavy_tailed_weights_cover(weights: Callable, by_the_sample: 
     means = independent(log_weights)
     sample = (means.estimate.abs() <= 2 * means.spread).double().mean()
     assert abs(float(sample) - by_the_sample) < 0.04
-    assert two >= float(sample) - noise
+    assert two >= float(sample) - noise / 3
+    if by_the_sample < 0.92:
+        assert two > float(sample) + 0.025
 
 
 def test_light_tails_leave_the_samples_error_as_it_is() -> None:
@@ -107,13 +109,29 @@ def test_the_fit_is_that_of_arviz_without_its_prior() -> None:
             assert k_hat(weights[:, block]) == pytest.approx(float(shape[block]), abs=1e-6)
 
 
-def test_the_error_of_exponential_tails_is_the_samples() -> None:
-    """For k = 0 both terms of the variance add up to var(w) / S: the sample mean is efficient."""
-    torch.manual_seed(0)
-    exponential = -torch.rand(20_000, 40, dtype=torch.float64).log()
-    sizes = torch.full((40,), 20_000.0).double()
-    assert float(tail_error(exponential, sizes).mean()) == pytest.approx(1 / math.sqrt(20_000), rel=0.03)
-    assert float(tail_error(exponential, sizes / 4).mean()) == pytest.approx(2 / math.sqrt(20_000), rel=0.03)
+@pytest.mark.parametrize(("k", "draws"), [(0.0, 10_000), (0.3, 10_000), (0.3, 400), (0.45, 2000)])
+def test_the_error_of_a_tail_is_that_of_the_formula(k: float, draws: int) -> None:
+    """Of weights that are generalised Pareto all over: above u so is the excess, with σ = 1 + k u.
+
+    The moments of the weights below u by quadrature.
+    """
+    tail = int(min(draws / 5, 3 * math.sqrt(draws)))
+    weight = stats.genpareto(k)
+    share = tail / draws
+    threshold = weight.isf(share)
+    sigma = 1 + k * threshold
+    level = threshold + sigma / (1 - k)
+    below = [weight.expect(lambda w, power=power: w**power, ub=threshold) for power in (1, 2)]
+    replaced = below[1] + share * level**2 - (below[0] + share * level) ** 2
+    at = min(0.7, k + 0.5 * (1 + k) / math.sqrt(tail))
+    of_fit = (1 + at) * (1 - at + 2 * at**2) * sigma**2 / (tail * (1 - at) ** 4)
+    expected = math.sqrt(replaced / draws + share**2 * of_fit) / weight.mean()
+
+    weights = torch.tensor(weight.rvs((draws, 300), random_state=0))
+    sizes = torch.full((300,), float(draws)).double()
+    found = tail_error(weights, sizes)
+    assert float(found.median()) == pytest.approx(expected, rel=0.03 if draws > 400 else 0.1)
+    torch.testing.assert_close(tail_error(weights, sizes / 4), 2 * found, rtol=1e-9, atol=0)
 
 
 # --------------------------------------------------------------------------------------------- beyond the guide's draws
