@@ -3,6 +3,7 @@
 from .cavi import cavi
 from .closed_form import closed_form
 from .compare import Comparison, compare
+from .discrete import discrete_draws
 from .em import em
 from .evidence import Evidence, evidence
 from .gibbs import gibbs
@@ -44,6 +45,7 @@ __all__ = [
     "cavi",
     "closed_form",
     "compare",
+    "discrete_draws",
     "elbo_gradients",
     "em",
     "evidence",

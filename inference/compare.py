@@ -100,7 +100,7 @@ def compare(
     ------
     ValueError
         If there is nothing to compare, or the posteriors do not have the same quantities, or not the components that
-        ``identify`` speaks of.
+        ``identify`` speaks of; or if a parameter that the reference holds has another value in another posterior.
     """
     posteriors = [reference, *others]
     if not others:
@@ -109,6 +109,7 @@ def compare(
     if len(names) != len(posteriors) or len(set(names)) != len(names):
         raise ValueError(f"compare: names must be {len(posteriors)} different ones, the reference first; got {names}")
 
+    _check_params(names, posteriors)
     if callable(identify):
         return _compared(posteriors, names, identify)
     if identify is None:
@@ -122,6 +123,21 @@ def compare(
     else:
         raise ValueError(f"compare: identify must be a function, 'exchangeable' or a dictionary; got {identify!r}")
     return _compared(posteriors, names, partial(match_components, dims=dims))
+
+
+def _check_params(names: Sequence[str], posteriors: Sequence[Posterior]) -> None:
+    """Raise ValueError if a parameter that the reference holds has another value elsewhere: that is another model."""
+    reference, *others = ({n: v[0, 0] for n, v in p.draws.items() if (v == v[:1, :1]).all()} for p in posteriors)
+    if posteriors[0].info.is_point:
+        return
+    for name, fixed in zip(names[1:], others, strict=True):
+        for site in reference.keys() & fixed.keys():
+            one, other = reference[site].double(), fixed[site].double()
+            if one.shape == other.shape and not torch.allclose(one, other, rtol=1e-4, atol=1e-6):
+                raise ValueError(
+                    f"compare: parameter {site!r} has one value in {names[0]} and another in {name}: fit {names[0]} "
+                    f"with params= from the Posterior.params of {name}"
+                )
 
 
 def _compared(posteriors: list[Posterior], names: list[str], identify: Callable[..., dict[str, Tensor]]) -> Comparison:

@@ -5,15 +5,16 @@ Hamiltonian dynamics, Handbook of Markov Chain Monte Carlo: section 3.2 on rando
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
 import torch
 from pyro.infer import HMC
+from torch import Tensor
 
 from .info import HmcInfo
-from .mcmc.chains import ChainOptions, run_chains, warn_unless_converged
+from .mcmc.chains import ChainOptions, prepare_chains, run_chains, warn_unless_converged
 from .mcmc.hamiltonian import check_target_accept, divergence, hamiltonian_chain
 from .mcmc.vectors import Sites
 from .posterior import Posterior
@@ -28,6 +29,7 @@ def hmc(
     trajectory_length: float | None = None,
     target_accept: float = 0.8,
     dense_mass: bool | None = None,
+    params: Mapping[str, Tensor] | None = None,
     seed: int = 0,
     device: str | torch.device | None = None,
     progress: bool = True,
@@ -36,7 +38,7 @@ def hmc(
 
     Parameters
     ----------
-    model, *data, num_draws, num_warmup, num_chains, target_accept, dense_mass, seed, device, progress
+    model, *data, num_draws, num_warmup, num_chains, target_accept, dense_mass, params, seed, device, progress
         As in `nuts`.
     trajectory_length : float, optional
         Mean length of a trajectory: step size times number of steps. Each length is drawn uniformly from half to one
@@ -67,14 +69,15 @@ def hmc(
     check_target_accept("hmc", target_accept)
     kernel = partial(_RandomLength, trajectory_length=length)
     sampler = partial(hamiltonian_chain, kernel, options, target_accept, dense_mass)
-    chains = run_chains("hmc", sampler, model, data, options)
+    prepared = prepare_chains("hmc", model, data, options, params)
+    chains = run_chains("hmc", sampler, prepared, options)
     info = HmcInfo(
         **chains.record(options, divergence(chains)),
         divergences=chains.sample_stats["divergences"],
         trajectory_length=length,
     )
     warn_unless_converged(info)
-    return Posterior(draws=chains.draws, info=info)
+    return Posterior(draws=chains.draws, params=prepared.params, info=info)
 
 
 class _RandomLength(HMC):

@@ -89,7 +89,7 @@ def mcem(
     positive("mcem", lr=lr)
     if isinstance(kernel, str) and kernel not in KERNELS:
         raise ValueError(f"mcem: unknown kernel {kernel!r}: there is {', '.join(KERNELS)}")
-    data = to_device(data, device)
+    data = to_device("mcem", data, device)
     begin = time.perf_counter()
     with isolated(seed), pyro.validation_enabled(False):
         chain = _Chain(KERNELS[kernel]() if isinstance(kernel, str) else kernel, latent_vector("mcem", model, data))

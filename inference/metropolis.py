@@ -9,19 +9,19 @@ and Rosenthal (2009), Examples of adaptive MCMC, JCGS 18: its scale, from the ac
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, NamedTuple
 
-import pyro
 import torch
 from torch import Tensor
 
 from .engines.graph import traced
 from .info import MetropolisInfo
-from .mcmc.chains import ChainOptions, Target, run_chains, warn_unless_converged
+from .mcmc.chains import ChainOptions, Target, prepare_chains, run_chains, warn_unless_converged
 from .mcmc.vectors import Sites, as_sites, as_vector
 from .posterior import Posterior
+from .traces.validation import unvalidated
 
 MAX_DIMENSIONS = 1000  # beyond, a random walk does not arrive and the covariance cannot be learned
 WORTH_TRACING = 2000  # iterations from which recording the graph, up to a second, pays
@@ -34,6 +34,7 @@ def metropolis(
     num_warmup: int = 50_000,
     thin: int = 50,
     num_chains: int = 4,
+    params: Mapping[str, Tensor] | None = None,
     seed: int = 0,
     device: str | torch.device | None = None,
     progress: bool = True,
@@ -47,7 +48,7 @@ def metropolis(
 
     Parameters
     ----------
-    model, *data, num_draws, num_chains, seed, device, progress
+    model, *data, num_draws, num_chains, params, seed, device, progress
         As in `nuts`.
     num_warmup : int
         Iterations per chain before the first draw.
@@ -71,11 +72,12 @@ def metropolis(
     """
     options = ChainOptions(num_draws, num_warmup, num_chains, seed, device, progress, thin)
     options.check("metropolis")
-    chains = run_chains("metropolis", partial(_sample, options), model, data, options)
+    prepared = prepare_chains("metropolis", model, data, options, params)
+    chains = run_chains("metropolis", partial(_sample, options), prepared, options)
     engine = "traced" if bool(chains.sample_stats["traced"].all()) else "eager"
     info = MetropolisInfo(**chains.record(options), thin=thin, engine=engine)
     warn_unless_converged(info)
-    return Posterior(draws=chains.draws, info=info)
+    return Posterior(draws=chains.draws, params=prepared.params, info=info)
 
 
 Energy = Callable[[Tensor], float]  # negative log density, in nats; nan where there is none
@@ -105,7 +107,7 @@ def _sample(options: ChainOptions, target: Target, report: Callable[[int], objec
         except torch.linalg.LinAlgError:  # pyright: ignore[reportPrivateImportUsage]
             return math.nan
 
-    with torch.no_grad(), pyro.validation_enabled(False):
+    with torch.no_grad(), unvalidated():
         worth = options.iterations >= WORTH_TRACING
         graph = traced(potential, {"all": start}, gradient=False) if worth else None
         density = graph or potential

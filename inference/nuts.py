@@ -5,19 +5,21 @@ Monte Carlo: divergences.
 """
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
 import torch
 from pyro.infer import NUTS
+from torch import Tensor
 
 from .engines import xla
 from .engines.graph import CannotCompile
 from .info import NutsInfo
-from .mcmc.chains import ChainOptions, Chains, run_chains, warn_unless_converged
+from .mcmc.chains import ChainOptions, Chains, prepare_chains, run_chains, warn_unless_converged
 from .mcmc.hamiltonian import check_target_accept, divergence, hamiltonian_chain
 from .posterior import Posterior
+from .traces.prepare import Prepared
 
 ENGINES = ("auto", "pyro", "xla")
 WORTH_COMPILING = 1000  # iterations, all chains together: Pyro takes longer over them than the compiler's few seconds
@@ -32,6 +34,7 @@ def nuts(
     target_accept: float = 0.8,
     dense_mass: bool | None = None,
     engine: str = "auto",
+    params: Mapping[str, Tensor] | None = None,
     seed: int = 0,
     device: str | torch.device | None = None,
     progress: bool = True,
@@ -57,6 +60,9 @@ def nuts(
         What runs the sampler: Pyro, or NumPyro in compiled code, many times faster after about 2 s of compiling. "auto"
         takes NumPyro if it is installed (``pip install 'guidebook[xla]'``), every operation of the model can be
         translated and there are a thousand iterations or more.
+    params : dict of Tensor, optional
+        Values, constrained, of the model's ``pyro.param`` statements, as in `Posterior.params`: they are held there.
+        Default: their initial values, with a warning.
     seed : int
         The same seed on the same machine gives the same numbers, whatever the number of cores.
     device : str or torch.device, optional
@@ -85,16 +91,17 @@ def nuts(
     options = ChainOptions(num_draws, num_warmup, num_chains, seed, device, progress)
     options.check("nuts")
     check_target_accept("nuts", target_accept)
+    prepared = prepare_chains("nuts", model, data, options, params)
     compiled = None
     if engine == "xla" or (engine == "auto" and num_chains * options.iterations >= WORTH_COMPILING):
         try:
-            compiled = _compiled(model, data, options, target_accept, dense_mass)
+            compiled = _compiled(prepared, options, target_accept, dense_mass, engine == "xla")
         except CannotCompile as why:
             if engine == "xla":
                 raise ValueError(f"nuts: engine='xla' is not available: {why}") from why
             warnings.warn(f"nuts: Pyro samples, more slowly than compiled code would: {why}", stacklevel=2)
     sampler = partial(hamiltonian_chain, NUTS, options, target_accept, dense_mass)
-    chains = compiled or run_chains("nuts", sampler, model, data, options)
+    chains = compiled or run_chains("nuts", sampler, prepared, options)
     info = NutsInfo(
         **chains.record(options, divergence(chains)),
         divergences=chains.sample_stats["divergences"],
@@ -103,14 +110,14 @@ def nuts(
         tree_depth=chains.sample_stats.get("tree_depth"),
     )
     warn_unless_converged(info)
-    return Posterior(draws=chains.draws, info=info)
+    return Posterior(draws=chains.draws, params=prepared.params, info=info)
 
 
-def _compiled(model: Callable, data: tuple, *options: Any) -> Chains:
+def _compiled(prepared: Prepared, *options: Any) -> Chains:
     if not xla.installed():
         raise CannotCompile(f"it needs JAX and NumPyro: {xla.INSTALL}")
     try:
         from .engines.xla.chains import xla_chains  # imports JAX
     except (ImportError, AttributeError) as error:  # not there, or a release that moved a name
         raise CannotCompile(f"JAX and NumPyro cannot be imported: {error}") from error
-    return xla_chains(model, data, *options)
+    return xla_chains(prepared, *options)

@@ -20,10 +20,12 @@ def positive(method: str, **values: float) -> None:
             raise ValueError(f"{method}: {name} must be positive, got {value}")
 
 
-def to_device(data: tuple, device: str | torch.device | None) -> tuple[Any, ...]:
-    """Return the data with its tensors on ``device``; unchanged for None."""
+def to_device(method: str, data: tuple, device: str | torch.device | None) -> tuple[Any, ...]:
+    """Return the data with its tensors on ``device``; unchanged for None. ValueError if there is no such device."""
     if device is None:
         return data
+    if str(device).startswith("cuda") and not torch.cuda.is_available():
+        raise ValueError(f"{method}: device {str(device)!r} is not available: torch finds no GPU; leave device out")
     return tuple(value.to(device) if isinstance(value, Tensor) else value for value in data)
 
 

@@ -16,9 +16,8 @@ from functools import partial
 from itertools import repeat
 from typing import Any
 
-import pyro
 import torch
-from pyro.infer import ELBO, Trace_ELBO, TraceEnum_ELBO, TraceMeanField_ELBO
+from pyro.infer import ELBO, Trace_ELBO, TraceMeanField_ELBO
 from pyro.infer.autoguide import AutoGuide, AutoLaplaceApproximation
 from torch import Tensor
 
@@ -27,19 +26,22 @@ from .info import SviInfo
 from .optim.alternating import alternating_gradients
 from .optim.laplace import laplace_normal
 from .optim.lbfgs import fit_lbfgs
-from .optim.losses import loss_and_grads, named_loss
+from .optim.losses import check_loss, loss_and_grads, loss_for
 from .optim.minibatch import Batches, example_rows, is_large, row_scale
 from .optim.result import FitResult, gradient_result
-from .optim.rules import RULES, make_optimiser
+from .optim.rules import RULES, check_optim, make_optimiser
 from .optim.sgd import Average, schedule
 from .options import at_least_one, positive, to_device
 from .posterior import Posterior
 from .progress import Progress
 from .traces.draws import draw_guide
-from .traces.guides import as_guide, display_name, is_point
+from .traces.errors import explained
+from .traces.guides import check_guide, clone_guide, display_name, family_guide, is_family, is_point
+from .traces.handlers import FullPlates
 from .traces.isolate import isolated
 from .traces.params import constrained_params, find_nonfinite, statement_params, trace_pair, unconstrained_params
-from .traces.sites import plate_depth
+from .traces.prepare import prepare
+from .traces.validation import unvalidated
 
 ENGINES = ("auto", "eager", "compiled")
 COMPILED_FROM = 5_000  # steps from which compiling them pays, whatever the model
@@ -143,31 +145,35 @@ def svi(
         raise ValueError("svi: alternate takes its steps one by one: remove engine='compiled'")
     if engine == "compiled" and getattr(loss, "changes", False):
         raise ValueError(f"svi: {display_name(loss)} changes from step to step: remove engine='compiled'")
-    by_name = loss is None or isinstance(loss, str)
-    if by_name:
-        loss = named_loss(loss or "trace", num_particles)
-    elif num_particles != 1:
-        raise ValueError("svi: num_particles belongs to the default loss: give it to your loss instead")
-    data = to_device(data, device)
+    data = to_device("svi", data, device)
+    check_loss(loss, num_particles)
+    check_optim(optim)
     begin = time.perf_counter()
     large = is_large(data, batch_size)
-    example = example_rows(data) if large else data
-    with isolated(seed):
-        fitted = as_guide(guide, model)
+    shown = example_rows if large else tuple
+    check_guide(guide, model)
+    by_hand = None if is_family(guide) else clone_guide(guide)
+    if device is not None and isinstance(by_hand, torch.nn.Module):
+        by_hand = by_hand.to(device)
+    prepared = prepare("svi", model, data, guide=by_hand and clone_guide(by_hand), exact=False, shown=shown)
+    data, example, joint = prepared.data, prepared.rows, prepared.log_joint()
+    trained = prepared.subsampling or prepared.model
+    with isolated(seed, prepared.dtype):
+        fitted = family_guide(guide, trained, joint) if by_hand is None else by_hand
         if device is not None and isinstance(fitted, torch.nn.Module):
             fitted = fitted.to(device)
-        if by_name and isinstance(loss, TraceEnum_ELBO):
-            with torch.no_grad():
-                loss.max_plate_nesting = max(map(plate_depth, trace_pair(model, fitted, example)))
+        loss, trained = loss_for(loss, num_particles, joint, trained, fitted)
         with Progress("svi", num_steps, progress) as bar:
             how = {"optim": optim, "lr": lr, "num_steps": num_steps, "bar": bar}
-            fit = _fit(loss, model, fitted, data, example, batch_size, alternate, engine, how)
+            fit = _fit(loss, trained, fitted, model, data, example, batch_size, alternate, engine, how)
+        if prepared.subsampling:
+            fitted = FullPlates(fitted)
         with torch.no_grad():
-            guide_trace, model_trace = trace_pair(model, fitted, example)
+            guide_trace, model_trace = trace_pair(prepared.model, fitted, example)
         if isinstance(fitted, AutoLaplaceApproximation):
-            fitted = laplace_normal(fitted, data)
+            fitted = laplace_normal(fitted, joint)
         point = is_point(fitted, example)
-        drawn = draw_guide(model, fitted, example, 1 if point else num_draws, False if large else local_draws)
+        drawn = draw_guide(joint, fitted, 1 if point else num_draws, False if large else local_draws)
     seconds = time.perf_counter() - begin
 
     elbo = elbo_se = shape = weights = None
@@ -234,6 +240,7 @@ def _fit(
     loss: Any,
     model: Callable,
     guide: Callable,
+    owner: Callable,
     data: tuple,
     example: tuple,
     batch_size: int | None,
@@ -241,7 +248,10 @@ def _fit(
     engine: str,
     how: dict[str, Any],
 ) -> FitResult:
-    """Fit the parameters of guide and model in place, in the quickest way; ``how`` are options of `fit_eagerly`."""
+    """Fit the parameters of guide and model in place, in the quickest way; ``how`` are options of `fit_eagerly`.
+
+    ``owner`` is the model as it was given, which may be a module.
+    """
     guide(*example)  # creates the guide's parameters
     stream, scaled = None, (model, guide)
     if batch_size is not None:
@@ -254,11 +264,14 @@ def _fit(
 
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Encountered (NaN|inf)")  # the error below names the site
-        estimate(*next(batches))  # creates the model's parameters, and validates once what every step repeats
-        params = unconstrained_params(model, guide)
+        try:
+            estimate(*next(batches))  # creates the model's parameters, and validates once what every step repeats
+        except (ValueError, RuntimeError) as error:
+            raise ValueError(explained("svi", error, "step")) from None
+        params = unconstrained_params(owner, guide)
         with torch.random.fork_rng():
             point = is_point(guide, example)
-        with pyro.validation_enabled(False):
+        with unvalidated():
             if point and how["optim"] is None and batch_size is None and alternate is None and engine == "auto":
                 fit = fit_lbfgs(partial(estimate, *data), params, num_steps=how["num_steps"], bar=how["bar"])
                 if fit is not None:
@@ -272,7 +285,7 @@ def _fit(
                     used, step = "eager", estimate
                     if alternate is not None:
                         _, model_trace = trace_pair(model, guide, example)
-                        step = alternating_gradients(estimate, alternate, model, model_trace, params)
+                        step = alternating_gradients(estimate, alternate, owner, model_trace, params)
                     losses = fit_eagerly(step, params, batches, **how)
             except FloatingPointError as error:
                 raise FloatingPointError(f"svi: {error}{find_nonfinite(model, guide, example)}") from None

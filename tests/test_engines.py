@@ -412,9 +412,9 @@ def test_translations_agree_up_to_rounding(dtype: str, tolerance: float) -> None
 @pytest.mark.parametrize(("most", "arguments"), [(4, 0), (3, 1)])
 def test_small_masks_are_compiled_in(most: int, arguments: int, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("numpyro")
-    from guidebook.inference.engines.xla import translate
+    from guidebook.inference.engines.xla import program, translate
 
     monkeypatch.setattr(translate, "MAX_MASK", most)
     mask = torch.tensor([True, False, True, True])
     graph = functional(lambda w: torch.where(mask, w, 2 * w).sum(), torch.ones(4, dtype=F8), translate.knows)
-    assert len(translate.as_jax(graph)[1]) == arguments
+    assert len(program.as_jax(graph)[1]) == arguments

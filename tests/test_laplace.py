@@ -9,6 +9,7 @@ from torch import Tensor
 from guidebook import datasets, guides
 from guidebook.inference.optim import laplace
 from guidebook.inference.traces import isolate
+from guidebook.inference.traces.prepare import prepare
 from guidebook.models import logistic
 
 DATA = datasets.load("breast_cancer", supervised=True, standardize=True)
@@ -62,7 +63,7 @@ def test_the_normal_has_that_curvature() -> None:
     with isolate.isolated(0):
         guide = guides.laplace(logistic.model)
         guide(X, Y)
-        normal = laplace.laplace_normal(guide, (X, Y))
+        normal = laplace.laplace_normal(guide, prepare("svi", logistic.model, (X, Y)).log_joint())
     assert isinstance(normal, AutoMultivariateNormal)
     w, design = guide.loc.detach(), torch.cat([torch.ones(len(X), 1, dtype=X.dtype), X], 1)
     p = torch.sigmoid(design @ w)

@@ -8,7 +8,6 @@ import pyro
 import pytest
 import torch
 from pyro import poutine
-from pyro.infer.mcmc.util import initialize_model
 from scipy import stats
 from sklearn.datasets import load_wine
 from sklearn.decomposition import PCA
@@ -20,7 +19,8 @@ from guidebook.guides import full_rank, mean_field
 from guidebook.guides import ppca as guides
 from guidebook.inference import ClosedFormInfo, closed_form, em, svi
 from guidebook.inference.engines.graph import traced
-from guidebook.inference.traces.init import init_to_site
+from guidebook.inference.mcmc.chains import make_target
+from guidebook.inference.traces.prepare import prepare
 from guidebook.models import factor_analysis, ppca
 from guidebook.models.linear_gaussian import start
 
@@ -320,9 +320,9 @@ def test_a_dimension_on_the_left_gives_each_draw_its_own_density(module: ModuleT
 def test_the_potential_can_be_traced_from_a_start_that_is_good(module: ModuleType, wine: torch.Tensor) -> None:
     model = partial(module.model, latent_dim=2)
     pyro.set_rng_seed(0)
-    start, potential, transforms, _ = initialize_model(model, (wine,), init_strategy=init_to_site)
+    start, potential = make_target("nuts", prepare("nuts", model, (wine,)))
     assert traced(potential, start) is not None
-    sites = {name: transforms[name].inv(value) for name, value in start.items()}
+    sites = potential.constrained(start)
     best = em(module.em_steps(2), wine, tol=1e-10, num_restarts=1).info.log_likelihood
     at_start = float(module.log_likelihood(sites, wine).sum())
     assert at_start <= best + 1e-6
@@ -512,7 +512,7 @@ def test_linear_encoder_in_minibatches(wine: torch.Tensor) -> None:
 def test_factors_turn_the_loadings_until_they_are_independent(wine: torch.Tensor) -> None:
     """Mean-field over factors costs nothing: it fits loadings with a diagonal posterior, of the same likelihood."""
     model, guide = partial(ppca.latent_model, latent_dim=2), partial(guides.factors, latent_dim=2)
-    fitted = svi(model, guide, wine, num_steps=1500, lr=0.05, num_draws=50, progress=False)
+    fitted = svi(model, guide, wine, num_steps=3000, lr=0.05, num_draws=50, progress=False)
     params = dict(fitted.params)
     best = float(ppca.maximum_likelihood(wine, 2)["log_likelihood"])
     assert 0 <= (best - float(ppca.log_likelihood(params, wine).sum())) / len(wine) < 5e-3

@@ -14,6 +14,7 @@ from guidebook import guides
 from guidebook.inference.traces import draws
 from guidebook.inference.traces.draws import draw_chunk, draw_guide
 from guidebook.inference.traces.guides import as_guide, clone_guide, display_name, is_family, is_point
+from guidebook.inference.traces.prepare import prepare
 from guidebook.inference.traces.sites import is_deterministic, is_latent, is_local, is_plate, nodes, plate_depth
 from guidebook.inference.traces.vmap import map_rows
 
@@ -98,7 +99,7 @@ def test_draws_come_in_chunks_that_join(monkeypatch: pytest.MonkeyPatch) -> None
             pyro.sample("z", dist.Normal(0.0, 1.0))
 
     with pyro.get_param_store().scope():
-        found = draw_guide(model, guide, (x,), 7)
+        found = draw_guide(prepare("svi", model, (x,)).log_joint(), guide, 7)
     loc, z = found.sites["loc"], found.sites["z"]
     assert (loc.shape, z.shape) == ((7,), (7, 3, 2))
     assert torch.equal(found.sites["twice"], 2 * loc)
@@ -115,7 +116,7 @@ def test_local_draws_are_kept_up_to_a_limit(limit: int, kept: bool, monkeypatch:
     with pyro.get_param_store().scope():
         guide = guides.mean_field(poutine.block(model, hide=["scale"]))
         guide(x)
-        assert ("z" in draw_guide(model, guide, (x,), 10, None).sites) == kept
+        assert ("z" in draw_guide(prepare("svi", model, (x,)).log_joint(), guide, 10, None).sites) == kept
 
 
 def test_families_names_and_points() -> None:

@@ -10,7 +10,6 @@ import pyro
 import pyro.distributions as dist
 import pytest
 import torch
-from pyro.infer.mcmc.util import initialize_model
 from torch import Tensor
 from zoo import linear
 from zoo.branching import branching, summed_out, two_component
@@ -20,14 +19,15 @@ from guidebook.inference import gibbs, nuts
 from guidebook.inference.diagnostics import mcse
 from guidebook.inference.engines import xla
 from guidebook.inference.engines.graph import CannotCompile, functional
+from guidebook.inference.mcmc.chains import make_target
 from guidebook.inference.mcmc.vectors import as_sites, as_vector
-from guidebook.inference.traces.init import init_to_site
+from guidebook.inference.traces.prepare import prepare
 from guidebook.models import gmm
 from guidebook.workflow.fit import load_task
 
 jax = pytest.importorskip("jax")
 pytest.importorskip("numpyro")
-from guidebook.inference.engines.xla import adapt, table, translate  # noqa: E402
+from guidebook.inference.engines.xla import adapt, program, table, translate  # noqa: E402
 
 GENERATOR = torch.Generator().manual_seed(0)
 F8 = torch.float64
@@ -347,7 +347,7 @@ CATALOGUE = [
 def translated(model: Callable, data: tuple) -> tuple[Callable, Callable, list, Tensor]:
     """The potential over vectors, its translation with what that takes, and a start."""
     pyro.set_rng_seed(0)
-    start, potential, _, _ = initialize_model(model, data, init_strategy=init_to_site)
+    start, potential = make_target("nuts", prepare("nuts", model, data))
     shapes = {name: value.shape for name, value in start.items()}
 
     def eager(at: Tensor) -> Tensor:
@@ -355,7 +355,7 @@ def translated(model: Callable, data: tuple) -> tuple[Callable, Callable, list, 
             return potential(as_sites(at, shapes))
 
     at = as_vector(start)
-    run, constants = translate.as_jax(functional(eager, at, translate.knows))
+    run, constants = program.as_jax(functional(eager, at, translate.knows))
     return eager, run, constants, at
 
 
@@ -381,7 +381,7 @@ def test_a_constant_mask_may_index() -> None:
     def potential(w: Tensor) -> Tensor:
         return w[mask].exp().sum() + torch.where(mask, w, 2 * w).sum()
 
-    run, constants = translate.as_jax(functional(potential, torch.zeros(3, dtype=F8), translate.knows))
+    run, constants = program.as_jax(functional(potential, torch.zeros(3, dtype=F8), translate.knows))
     assert not constants
     with jax.enable_x64(True):
         assert float(jax.jit(run)(np.array([0.1, 0.2, 0.3]))) == pytest.approx(np.exp(0.1) + np.exp(0.3) + 0.8)
@@ -413,7 +413,7 @@ def test_constants_are_slim_arguments() -> None:
     def potential(w: Tensor) -> Tensor:
         return (x.abs().lgamma() * w).sum() + (w * torch.ones(7, 2)).sum() + 3.0 * w.sum()
 
-    run, constants = translate.as_jax(functional(potential, torch.zeros(2, dtype=F8), translate.knows))
+    run, constants = program.as_jax(functional(potential, torch.zeros(2, dtype=F8), translate.knows))
     assert [value.shape for value in constants] == [(50, 2)]
     np.testing.assert_allclose(constants[0], lgamma.numpy())
     with jax.enable_x64(True):

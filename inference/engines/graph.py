@@ -1,13 +1,17 @@
 """A potential and its gradient as one traced graph of tensor operations, without Pyro's overhead at every call.
 
-``make_fx`` records the graph once. Run by TorchScript's interpreter, gradient included, it serves the samplers that are
-written in torch (`traced`); without writes in place, it is what `xla` translates (`functional`). It is trusted only
-after it has agreed with the eager potential at several points.
+Recorded once and run by TorchScript's interpreter, gradient included, it serves the samplers that are written in torch
+(`traced`); without writes in place, it is what `xla` translates (`functional`). It is trusted only after it has agreed
+with the eager potential at several points.
 """
 
+import gc
+import linecache
+import sys
 import sysconfig
 import traceback
 import warnings
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,10 +23,14 @@ from torch import Tensor
 from torch.fx import GraphModule, Node
 from torch.fx.experimental.proxy_tensor import make_fx
 
+from ..traces.validation import unvalidated
+from .record import Recorded, WritesInPlace, record
+
 Params = dict[str, Tensor]
 Potential = Callable[[Params], Tensor]
 _OPERATION = type(torch.ops.aten.add.Tensor)
-_LIBRARIES = [path for package in (torch, pyro) for path in package.__path__]
+_FOREIGN = tuple(path for package in (torch, pyro) for path in package.__path__)
+_STANDARD, _HERE = sysconfig.get_paths()["stdlib"], str(Path(__file__).parent)
 
 
 class CannotCompile(Exception):  # noqa: N818 (the caller takes another way)
@@ -45,11 +53,9 @@ def traced(potential: Potential, at: Params, num_checks: int = 3, *, gradient: b
         return value, *grads
 
     values = tuple(at[name].detach() for name in names)
-    with _quietly():
+    with _quietly(), without_garbage_collection():
         try:
-            graph = make_fx(value_and_grads)(*values)
-            graph.graph.eliminate_dead_code()  # safe: nothing in a potential draws or writes
-            graph.recompile()
+            graph = _graph(value_and_grads, values)
             run = torch.jit.freeze(torch.jit.trace(graph, values).eval())  # pyright: ignore[reportAttributeAccessIssue]
             agree = all(_agrees(run, potential, names, _near(values, step), gradient) for step in range(num_checks))
         except Exception:  # user models can fail in any way; fall back to eager
@@ -82,39 +88,54 @@ def traced(potential: Potential, at: Params, num_checks: int = 3, *, gradient: b
     return lambda params: Traced.apply(*(params[name] for name in names))  # pyright: ignore[reportReturnType]
 
 
-def functional(function: Callable[[Tensor], Tensor], at: Tensor, known: Callable[[Any], bool]) -> GraphModule:
+def _graph(function: Callable, values: tuple[Tensor, ...]) -> GraphModule:
+    try:
+        return record(function, values).module()
+    except WritesInPlace:
+        return make_fx(function)(*values)
+
+
+def functional(function: Callable[[Tensor], Tensor], at: Tensor, known: Callable[[Any], bool]) -> Recorded:
     """Return a function of one tensor, which draws no random numbers, as a graph that writes nothing in place.
 
     Operations that are not ``known`` are decomposed by torch's core rules; `CannotCompile` if that is not enough, or if
     the function branches on a value.
     """
-    with _quietly():
+    try:
+        recorded = _functional(function, at, known)
+    except Exception as error:  # user models can fail in any way; fall back to eager
+        raise CannotCompile(reason(error)) from error
+    for node in recorded.graph.nodes:
+        if is_operation(node.target) and not known(node.target):
+            where = called_most(function, at, known, lambda other, node=node: other.target is node.target)
+            raise CannotCompile(f"there is no translation of the operation {node.target}{where}")
+    return recorded
+
+
+def called_most(
+    function: Callable[[Tensor], Tensor], at: Tensor, known: Callable[[Any], bool], wanted: Callable[[Node], bool]
+) -> str:
+    """Return the line of the model that calls most of the ``wanted`` nodes, in brackets; empty if the model calls none.
+
+    The function is recorded again, which names its nodes as before.
+    """
+    recorded = _functional(function, at, known, lambda: _place(_outward(sys._getframe(1))))
+    places = Counter(node.meta.get("place") for node in recorded.graph.nodes if wanted(node))
+    del places[None]
+    return "".join(_words(*place) for place, _ in places.most_common(1))
+
+
+def _functional(
+    function: Callable[[Tensor], Tensor],
+    at: Tensor,
+    known: Callable[[Any], bool],
+    place: Callable[[], Any] = lambda: None,
+) -> Recorded:
+    with _quietly(), without_garbage_collection():
         try:
-            graph = make_fx(function)(at)
-            if any(map(_writes_in_place, graph.graph.nodes)):
-                graph = make_fx(torch.func.functionalize(graph, remove="mutations"))(at)
-            graph.graph.eliminate_dead_code()
-            if not all(map(known, _operations(graph))):
-                rules = torch.export.default_decompositions().items()
-                parts: dict[Any, Callable] = {operation: rule for operation, rule in rules if not known(operation)}
-                graph = make_fx(graph, parts)(at)
-                graph.graph.eliminate_dead_code()
-        except Exception as error:  # user models can fail in any way; fall back to eager
-            raise CannotCompile(reason(error)) from error
-        for operation in _operations(graph):
-            if not known(operation):
-                where = _where_called(function, at, operation)
-                raise CannotCompile(f"there is no translation of the operation {operation}{where}")
-    return graph
-
-
-def dependent(graph: GraphModule) -> set[Node]:
-    """Return the nodes that depend on the graph's inputs: the others are constants."""
-    found: set[Node] = set()
-    for node in graph.graph.nodes:
-        if node.op == "placeholder" or (node.op == "call_function" and found.intersection(node.all_input_nodes)):
-            found.add(node)
-    return found
+            return record(function, [at], known, place)
+        except WritesInPlace:
+            return record(torch.func.functionalize(function, remove="mutations"), [at], known, place)
 
 
 def is_operation(target: Any) -> bool:
@@ -122,60 +143,63 @@ def is_operation(target: Any) -> bool:
     return isinstance(target, _OPERATION)
 
 
-def _writes_in_place(node: Node) -> bool:
-    return is_operation(node.target) and str(node.target).split(".")[1].endswith("_")
-
-
-def _operations(graph: GraphModule) -> list[Any]:
-    """Return the operations on the graph's inputs, in the order in which they run."""
-    nodes = dependent(graph)
-    return [node.target for node in graph.graph.nodes if node in nodes and is_operation(node.target)]
-
-
 @contextmanager
 def _quietly() -> Iterator[None]:
-    with warnings.catch_warnings(), pyro.validation_enabled(False):
+    with warnings.catch_warnings(), unvalidated():
         warnings.simplefilter("ignore")  # torch.jit.trace is deprecated, but nothing else starts as fast
         yield
 
 
+@contextmanager
+def without_garbage_collection() -> Iterator[None]:
+    """Recording makes many small objects that all live to its end; scanning them would take a third of the time."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
+
+
 def reason(error: Exception) -> str:
     """Return why something could not be recorded, and at which line of the model, as a clause."""
-    where = _line(frame for frame, _ in traceback.walk_tb(error.__traceback__))
+    where = _line([frame for frame, _ in traceback.walk_tb(error.__traceback__)][::-1])
     if "_local_scalar_dense" in str(error) or "data-dependent" in str(error).lower():
         return f"the model takes a number out of a drawn tensor, as a branch on its value does{where}"
     first = str(error).strip().split("\n")[0][:200]
     return f"it cannot be recorded: {type(error).__name__}: {first}{where}"
 
 
-def _where_called(function: Callable, at: Tensor, operation: Any) -> str:
-    """Return the line of the model that calls an operation; empty if it is not the model's own."""
-
-    def stop(*_: Any, **__: Any) -> None:
-        raise InterruptedError
-
-    try:
-        make_fx(function, {operation: stop})(at)
-    except InterruptedError as error:
-        return _line([frame for frame, _ in traceback.walk_tb(error.__traceback__)][:-1])
-    return ""
-
-
 def _line(frames: Iterable[Any]) -> str:
-    """Return the innermost of these frames that is a model's, in brackets; frames run from the outside in."""
-    standard, here = sysconfig.get_paths()["stdlib"], str(Path(__file__).parent)
-    for frame in reversed(list(frames)):
-        file, line = frame.f_code.co_filename, frame.f_lineno
-        if file.startswith(here):
-            if frame.f_code.co_name == "__torch_function__":  # stands between the model and torch
+    """Return the innermost of these frames that is a model's, in brackets; frames run from the inside out."""
+    found = _place(frames)
+    return "" if found is None else _words(*found)
+
+
+def _place(frames: Iterable[Any]) -> tuple[str, int] | None:
+    """Return file and line of the innermost of these frames that is a model's."""
+    for frame in frames:
+        file = frame.f_code.co_filename
+        if file.startswith(_HERE):
+            if frame.f_code.co_name in ("__torch_function__", "__torch_dispatch__"):  # between the model and torch
                 continue
-            break
-        is_standard = file.startswith(standard) and "site-packages" not in file
-        if is_standard or file.startswith("<") or any(file.startswith(folder) for folder in _LIBRARIES):
-            continue
-        code = (traceback.extract_stack(frame, limit=1)[0].line or "")[:80]
-        return f" ({Path(file).name}, line {line}: {code})"
-    return ""
+            return None
+        if not file.startswith("<") and not file.startswith(_FOREIGN):
+            is_standard = file.startswith(_STANDARD) and "site-packages" not in file
+            if not is_standard:
+                return file, frame.f_lineno
+    return None
+
+
+def _outward(frame: Any) -> Iterator[Any]:
+    while frame is not None:
+        yield frame
+        frame = frame.f_back
+
+
+def _words(file: str, line: int) -> str:
+    return f" ({Path(file).name}, line {line}: {linecache.getline(file, line).strip()[:80]})"
 
 
 def _near(values: tuple[Tensor, ...], step: int) -> tuple[Tensor, ...]:

@@ -1,6 +1,5 @@
 """The methods: each turns draws or weights into the fields of an `Evidence`."""
 
-import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -10,37 +9,41 @@ from torch import Tensor
 from ..mcmc.annealing import anneal, evaluator, pilot
 from ..mcmc.latent_vector import LatentVector
 from ..posterior import Posterior
+from ..traces.draws import Sites
 from ..traces.vmap import map_rows
 from .bridge import bridge
-from .weights import diagnose, guide_density, independent, log_mean, start_draws
+from .means import diagnose, independent, log_mean, mean_bound
+from .tails import Beyond
+from .weights import draw_sites, guide_density, unconstrained
 
 Draws = Posterior | Mapping[str, Tensor]
 
 
-def kept_weights(method: str, posterior: Draws | None, count: int | None) -> Tensor:
-    """Return ``count`` of the log weights in a posterior by svi, or all; shape (draw, 1)."""
+def kept_weights(method: str, posterior: Draws | None, count: int | None, names: list[str]) -> tuple[Tensor, Sites]:
+    """Return ``count`` of the log weights in a posterior by svi, or all, and the draws of the sites that it has.
+
+    Shapes (draw, 1) and (draw, *site).
+    """
     kept = getattr(getattr(posterior, "info", None), "log_weights", None)
-    if kept is None:
+    if kept is None or not isinstance(posterior, Posterior):
         raise ValueError(f"{method}: the posterior has no weights of a guide: give one by svi, or a fitted guide")
     if count is not None and count > len(kept):
         raise ValueError(f"{method}: num_draws is {count}, and the posterior has {len(kept)} weights")
-    return kept[:count, None]
+    draws = {name: posterior.draws[name].flatten(0, 1)[:count] for name in names if name in posterior.draws}
+    return kept[:count, None], draws
 
 
-def from_weights(method: str, log_weights: Tensor, particles: int) -> dict[str, Any]:
+def from_weights(method: str, log_weights: Tensor, particles: int, edge: Beyond | None = None) -> dict[str, Any]:
     """Return the fields of an `Evidence` from independent weights, shape (draw, row)."""
-    means = independent(log_weights)
+    means = independent(log_weights, edge)
     estimate, error = means.estimate, means.error
     diagnostics = diagnose(log_weights, means)
     if method == "iwae":
-        groups = len(log_weights) // particles
-        if groups < 2:
-            raise ValueError(f"iwae: {len(log_weights)} weights are fewer than two groups of {particles}")
-        grouped = log_weights[: groups * particles].double().reshape(groups, particles, -1)
-        bounds = grouped.logsumexp(1) - math.log(particles)
-        estimate, error = bounds.mean(0), bounds.std(0) / groups**0.5
+        estimate, error = mean_bound(log_weights, particles)
         diagnostics["num_particles"] = particles
         del diagnostics["bias"]
+    if edge is not None:
+        diagnostics |= {"mass_beyond": float(edge.mass.max()), "site_beyond": edge.site}
     return _fields(estimate, error, "lower", diagnostics)
 
 
@@ -54,24 +57,36 @@ def _fields(estimate: Tensor, error: Tensor, bound: str, diagnostics: dict[str, 
     }
 
 
-def posterior_draws(method: str, posterior: Draws | None, latents: LatentVector, count: int | None = None) -> Tensor:
-    """Return ``count`` draws of the posterior, evenly thinned and unconstrained; shape (chain, draw, block, size)."""
+def exact(log_likelihood: float) -> dict[str, Any]:
+    """Return the fields of an `Evidence` of a model without latent sites."""
+    return {"estimate": log_likelihood, "error": 0.0, "bound": "none", "diagnostics": {}}
+
+
+def posterior_chains(method: str, posterior: Draws | None, latent: Sites) -> Sites:
+    """Return a posterior's draws of the model's latent sites, (chain, draw, *site), typed as the model's values."""
     given = posterior.draws if isinstance(posterior, Posterior) else posterior or {}
-    for name in latents.names:
+    for name in latent:
         if name not in given:
             raise ValueError(f"{method}: the posterior has no draws of the model's site {name!r}")
-    sites = {name: given[name].to(latents.start) for name in latents.names}
-    chains, length = next(iter(sites.values())).shape[:2]
-    if count is not None:
-        if count > chains * length:
-            raise ValueError(f"{method}: num_draws is {count}, and the posterior has {chains * length} draws")
-        kept = torch.linspace(0, length - 1, max(1, count // chains)).round().long()
-        sites = {name: value[:, kept] for name, value in sites.items()}
-    sites = {name: value.flatten(0, 1) for name, value in sites.items()}
-    matrix = map_rows(latents.matrix, sites, chunk_size=latents.chunk)
+    return {name: given[name].to(value) for name, value in latent.items()}
+
+
+def thinned(method: str, chains: Sites, count: int) -> Sites:
+    """Return ``count`` of a posterior's draws, (chain, draw, *site), evenly spaced."""
+    number, length = next(iter(chains.values())).shape[:2]
+    if count > number * length:
+        raise ValueError(f"{method}: num_draws is {count}, and the posterior has {number * length} draws")
+    kept = torch.linspace(0, length - 1, max(1, count // number)).round().long()
+    return {name: value[:, kept] for name, value in chains.items()}
+
+
+def unconstrained_chains(method: str, latents: LatentVector, chains: Sites) -> Tensor:
+    """Return a posterior's draws, (chain, draw, *site), unconstrained; shape (chain, draw, block, size)."""
+    number = len(next(iter(chains.values())))
+    matrix = unconstrained(latents, {name: value.flatten(0, 1) for name, value in chains.items()})
     if not torch.isfinite(matrix).all():
         raise ValueError(f"{method}: a draw of the posterior lies on the edge of its site's support, or outside it")
-    return matrix.unflatten(0, (chains, -1))
+    return matrix.unflatten(0, (number, -1))
 
 
 def bridged(latents: LatentVector, draws: Tensor, count: int) -> dict[str, Any]:
@@ -82,6 +97,7 @@ def bridged(latents: LatentVector, draws: Tensor, count: int) -> dict[str, Any]:
         "converged": found.converged,
         "relative_mse": float(found.relative_mse.max()),
         "posterior_ess": float(found.posterior_ess.min()),
+        "r_hat": float(found.r_hat.max()),
     }
     return _fields(found.estimate, found.relative_mse.sqrt(), "none", diagnostics)
 
@@ -111,12 +127,12 @@ def annealed(
         return torch.stack([start, found.sum(0) - start])
 
     count = count if ends is None else len(ends.flatten(0, 1))
-    start = start_draws(latents, guide or model, data, count)
+    start = unconstrained(latents, draw_sites(guide or model, data, count, latents.chunk))
     evaluations = (len(betas) - 1) * (num_leapfrogs + 1)
     evaluate = evaluator(lambda at: map_rows(terms, at, chunk_size=latents.chunk).movedim(0, 1), start, evaluations)
     moves = pilot(evaluate, start, betas, num_leapfrogs)
     if ends is None:
-        start = start_draws(latents, guide or model, data, count)
+        start = unconstrained(latents, draw_sites(guide or model, data, count, latents.chunk))
         run = anneal(evaluate, start, betas, moves, num_leapfrogs)
         means, sign, bound = independent(run.log_weights), 1, "lower"
     else:

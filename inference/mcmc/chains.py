@@ -7,33 +7,28 @@ import tempfile
 import threading
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from pyro.infer.mcmc.util import initialize_model
 from torch import Tensor
 
 from ..diagnostics import MAX_R_HAT, disagrees, of_sites, r_hat
-from ..engines.graph import Potential
 from ..exchangeable import match_components, swapping_dims
 from ..info import Info
-from ..options import at_least_one, to_device
+from ..options import at_least_one
 from ..progress import Progress
-from ..traces.draws import add_deterministic
-from ..traces.init import init_to_site
+from ..traces.draws import all_sites
 from ..traces.isolate import check_seed, isolated
+from ..traces.potential import Potential, find_start
+from ..traces.prepare import Prepared, prepare
 from .vectors import Sites
 
 
 class Target(NamedTuple):
-    """The density that a kernel draws from, on the unconstrained scale.
-
-    ``start`` are values of the latent sites at which it is finite; ``potential`` maps such values to the negative log
-    density in nats, a scalar: log determinants of the transforms included, discrete sites summed out.
-    """
+    """The density that a kernel draws from, on the unconstrained scale, and values at which it is finite."""
 
     start: Sites
     potential: Potential
@@ -77,6 +72,7 @@ class Chains(NamedTuple):
     r_hat: Sites  # (*site)
     ess: Sites  # (*site)
     seconds: float
+    notes: tuple[str, ...] = ()  # what was done to the model, as clauses
 
     @property
     def disagreement(self) -> str:
@@ -105,6 +101,7 @@ class Chains(NamedTuple):
     def record(self, options: ChainOptions, *problems: str) -> dict[str, Any]:
         """Return the fields of `Info` that all samplers share; ``problems`` are sentences, or empty."""
         found = [problem for problem in (*problems, self.disagreement) if problem]
+        words = f"drew {options.num_draws} in each of {options.num_chains} chains"
         return {
             "r_hat": self.r_hat,
             "ess": self.ess,
@@ -114,7 +111,7 @@ class Chains(NamedTuple):
             "seconds": self.seconds,
             "seed": options.seed,
             "converged": not found,
-            "message": "; ".join([f"drew {options.num_draws} in each of {options.num_chains} chains", *found]),
+            "message": "; ".join([words, *self.notes, *found]),
         }
 
 
@@ -130,29 +127,54 @@ def warn_unless_converged(info: Info) -> None:
         warnings.warn(f"{info.method}: {info.message}", stacklevel=3)
 
 
-def on_device(data: tuple, device: str | torch.device | None) -> tuple[tuple, str]:
-    """Move the data to the device, unless it is None; return them and the kind of device they are on."""
-    data = to_device(data, device)
+def prepare_chains(
+    method: str, model: Callable, data: tuple, options: ChainOptions, params: Mapping[str, Tensor] | None
+) -> Prepared:
+    """Return the model as samplers take it, with a warning if it has parameters that are held without being given."""
+    prepared = prepare(method, model, data, device=options.device, params=params)
+    if prepared.held:
+        warnings.warn(
+            f"{method}: the model's parameters {', '.join(prepared.held)} are held at their initial values, and not "
+            "drawn: give params={name: value}, or priors",
+            stacklevel=3,
+        )
+    return prepared
+
+
+def make_target(method: str, prepared: Prepared) -> Target:
+    """Return the target of a model, its start from torch's generator; to be called in the fit's `isolated` context.
+
+    A ValueError, in the method's name, says if there is no continuous latent site, or no start.
+    """
+    joint = prepared.log_joint()
+    if not joint.latent:
+        kind = "only discrete latent sites, which are summed out" if joint.summed else "no latent site"
+        raise ValueError(f"{method}: the model has {kind}, so that there is nothing to draw")
+    potential = Potential(joint)
+    return Target(find_start(method, potential), potential)
+
+
+def device_kind(data: tuple) -> str:
+    """Return the kind of device that the data are on."""
     kinds = {value.device.type for value in data if isinstance(value, Tensor)} - {"cpu"}
-    return data, min(kinds, default="cpu")
+    return min(kinds, default="cpu")
 
 
-def run_chains(method: str, sampler: Sampler, model: Callable, data: tuple, options: ChainOptions) -> Chains:
-    """Run a kernel from several starts, on as many cores as there are (one after another on an accelerator).
+def run_chains(method: str, sampler: Sampler, prepared: Prepared, options: ChainOptions) -> Chains:
+    """Run a kernel on a model from several starts, on as many cores as there are (one after another on an accelerator).
 
     ``sampler(target, report)`` runs one chain with torch's generator. It returns unconstrained draws, shape
     (draw, *site), and statistics, numbers by name, and calls ``report`` with the number of iterations done.
     """
     import joblib  # slow to import
 
-    data, kind = on_device(data, options.device)
-    processes = min(options.num_chains, joblib.cpu_count()) if kind == "cpu" else 1
+    processes = min(options.num_chains, joblib.cpu_count()) if device_kind(prepared.data) == "cpu" else 1
 
     begin, total = time.perf_counter(), options.num_chains * options.iterations
     with tempfile.TemporaryDirectory(prefix="guidebook-") as folder, Progress(method, total, options.progress) as bar:
         counters = [Path(folder) / str(chain) for chain in range(options.num_chains)]
         jobs = (
-            joblib.delayed(_run_chain)(sampler, model, data, seed, counter)
+            joblib.delayed(_run_chain)(method, sampler, prepared, seed, counter)
             for seed, counter in zip(options.seeds(), counters, strict=True)
         )
         finished = threading.Event()
@@ -167,7 +189,8 @@ def run_chains(method: str, sampler: Sampler, model: Callable, data: tuple, opti
 
     draws = {name: torch.stack([sites[name] for sites, _ in ended]) for name in ended[0][0]}
     sample_stats = {name: torch.tensor([stats[name] for _, stats in ended]) for name in ended[0][1]}
-    return Chains(draws, sample_stats, *of_sites(draws), seconds)
+    draws |= prepared.held_draws(draws)
+    return Chains(draws, sample_stats, *of_sites(draws), seconds, prepared.notes)
 
 
 def _watch(counters: list[Path], bar: Progress, finished: threading.Event) -> None:
@@ -178,13 +201,13 @@ def _watch(counters: list[Path], bar: Progress, finished: threading.Event) -> No
 
 
 def _run_chain(
-    sampler: Sampler, model: Callable, data: tuple, seed: int, counter: Path
+    method: str, sampler: Sampler, prepared: Prepared, seed: int, counter: Path
 ) -> tuple[Sites, dict[str, float]]:
     """Run one chain; write the number of iterations done to the file ``counter``."""
-    with isolated(seed), warnings.catch_warnings():
+    with isolated(seed, prepared.dtype), warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        start, potential, transforms, _ = initialize_model(model, data, init_strategy=init_to_site)
-        unconstrained, stats = sampler(Target(start, potential), lambda done: counter.write_text(str(done)))
+        target = make_target(method, prepared)
+        unconstrained, stats = sampler(target, lambda done: counter.write_text(str(done)))
         with torch.no_grad():
-            latent = {name: transforms[name].inv(value) for name, value in unconstrained.items()}
-        return {name: value.cpu() for name, value in add_deterministic(model, latent, data).items()}, stats
+            draws = all_sites(target.potential.joint, target.potential.constrained(unconstrained))
+        return {name: value.cpu() for name, value in draws.items()}, stats

@@ -52,6 +52,11 @@ class LatentVector:
         numbers = self.start.numel() + sum(value.numel() for value in data if isinstance(value, Tensor))
         self.chunk = max(1, min(1000, MAX_NUMBERS // numbers))
 
+    @property
+    def columns(self) -> list[str]:
+        """The site of each column."""
+        return [site.name for site in self._sites for _ in range(site.shape.numel() // self._rows)]
+
     def as_one_block(self) -> "LatentVector":
         """Return the same latent variables with all rows in one block."""
         return LatentVector(self.model, self.data, self.trace, by_row=False)
@@ -126,14 +131,20 @@ def latent_vector(method: str, model: Callable, data: tuple) -> LatentVector:
     for name, node in nodes(trace).items():
         if is_latent(node) and node["fn"].support.is_discrete:
             raise ValueError(f"{method}: site {name!r} is discrete: give the model with that site summed out")
-        if is_plate(node) and (node["fn"].subsample_size or node["fn"].size) < node["fn"].size:
-            raise ValueError(f"{method}: plate {name!r} subsamples its rows: {method} needs all of them")
+    check_plates(method, trace)
     with pyro.validation_enabled(False):
         if is_by_row(trace, data):
             latents = LatentVector(model, data, trace, by_row=True)
             if _rows_are_independent(latents):
                 return latents
         return LatentVector(model, data, trace, by_row=False)
+
+
+def check_plates(method: str, trace: Trace) -> None:
+    """Raise ValueError, in the method's name, if a plate of a trace subsamples its rows."""
+    for name, node in nodes(trace).items():
+        if is_plate(node) and (node["fn"].subsample_size or node["fn"].size) < node["fn"].size:
+            raise ValueError(f"{method}: plate {name!r} subsamples its rows: {method} needs all of them")
 
 
 def has_density(node: Mapping[str, Any]) -> bool:
@@ -157,4 +168,5 @@ def _rows_are_independent(latents: LatentVector) -> bool:
             for by in (torch.ones_like(terms), weights)
         )
     expected = weights[:, None] * plain
-    return torch.allclose(weighted, expected, rtol=1e-4, atol=1e-5 * float(plain.abs().max()), equal_nan=True)
+    largest = float(plain.abs().nan_to_num(0.0, posinf=0.0).max())
+    return torch.allclose(weighted, expected, rtol=1e-4, atol=1e-5 * largest, equal_nan=True)

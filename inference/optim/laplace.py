@@ -1,21 +1,27 @@
 """Laplace's approximation: a normal at the mode, with the covariance given by the log density's curvature there."""
 
 import torch
+from pyro import poutine
 from pyro.infer.autoguide import AutoLaplaceApproximation, AutoMultivariateNormal
 from torch import Tensor
 
-from ..traces.params import trace_pair
+from ..traces.log_joint import LogJoint
+from ..traces.sites import is_latent, nodes
 
 HESSIAN_ROWS = 64  # computed in one backward pass
 
 
-def laplace_normal(guide: AutoLaplaceApproximation, data: tuple) -> AutoMultivariateNormal:
+def laplace_normal(guide: AutoLaplaceApproximation, joint: LogJoint) -> AutoMultivariateNormal:
     """Return the normal guide at the mode that ``guide`` has found, its precision minus the log joint's Hessian.
+
+    The log joint has its discrete sites summed out.
 
     Bishop (2006), Pattern Recognition and Machine Learning, section 4.4, equations 4.131 to 4.134.
     """
-    at_mode, model = trace_pair(guide.model, guide, data)
-    precision = hessian(torch.as_tensor(at_mode.log_prob_sum() - model.log_prob_sum()), guide.loc)
+    at_mode = poutine.trace(guide).get_trace(*joint.data)
+    values = {name: site["value"] for name, site in nodes(at_mode).items() if is_latent(site)}
+    values = {name: value for name, value in values.items() if name in joint.latent}
+    precision = hessian(torch.as_tensor(at_mode.log_prob_sum() - joint(values)), guide.loc)
     with torch.no_grad():
         try:
             covariance = precision.inverse()
@@ -27,7 +33,7 @@ def laplace_normal(guide: AutoLaplaceApproximation, data: tuple) -> AutoMultivar
                 "take more steps"
             ) from None
     normal = AutoMultivariateNormal(guide.model)
-    normal._setup_prototype(*data)
+    normal._setup_prototype(*joint.data)
     for name, value in (("loc", guide.loc.detach()), ("scale", scale), ("scale_tril", root)):
         delattr(normal, name)
         normal.register_buffer(name, value)

@@ -12,11 +12,22 @@ References
 from collections.abc import Callable
 from typing import Any
 
-from pyro.infer import ELBO, RenyiELBO, Trace_ELBO, TraceEnum_ELBO, TraceGraph_ELBO, TraceMeanField_ELBO
+import torch
+from pyro.infer import (
+    ELBO,
+    RenyiELBO,
+    Trace_ELBO,
+    TraceEnum_ELBO,
+    TraceGraph_ELBO,
+    TraceMeanField_ELBO,
+    config_enumerate,
+)
 from torch import Tensor
 
 from ..options import at_least_one
-from ..traces.sites import Scale, is_latent, is_local
+from ..traces.log_joint import LogJoint
+from ..traces.params import trace_pair
+from ..traces.sites import Scale, is_latent, is_local, plate_depth
 
 LOSSES: dict[str, Callable[..., ELBO]] = {
     "trace": Trace_ELBO,
@@ -76,6 +87,38 @@ def named_loss(
         order = 0 if name == "iwae" else alpha
         return RenyiELBO(alpha=order, **options)  # pyright: ignore[reportArgumentType] (any order but 1, not an int)
     return LOSSES[name](**options)
+
+
+def loss_for(loss: Any, num_particles: int, joint: LogJoint, model: Callable, guide: Callable) -> tuple[Any, Callable]:
+    """Return the loss to minimise, and ``model`` as it takes it: by default the ELBO, discrete sites summed out.
+
+    A ValueError says if the loss given would draw such sites from the prior, which no bound allows.
+    """
+    if loss is None or isinstance(loss, str):
+        loss = named_loss(loss or ("enum" if joint.summed else "trace"), num_particles)
+        if isinstance(loss, TraceEnum_ELBO):
+            with torch.no_grad():
+                loss.max_plate_nesting = max(map(plate_depth, trace_pair(joint.model, guide, joint.data)))
+    if not joint.summed:
+        return loss, model
+    if isinstance(loss, ELBO) and not isinstance(loss, TraceEnum_ELBO):
+        raise ValueError(
+            f"svi: site {min(joint.summed)!r} is discrete and the guide does not draw it: {type(loss).__name__} cannot "
+            'sum it out; leave loss out, or take loss="enum"'
+        )
+    return loss, config_enumerate(model)
+
+
+def check_loss(loss: Any, num_particles: int) -> None:
+    """Raise ValueError for a loss that cannot be one, or options that belong to another."""
+    if isinstance(loss, type):
+        raise ValueError(f"svi: loss is the class {loss.__name__}: write loss={loss.__name__}()")
+    if loss is None or isinstance(loss, str):
+        named_loss(loss or "trace", num_particles)
+    elif not callable(loss) and not hasattr(loss, "loss_and_grads"):
+        raise ValueError(f"svi: loss must be one of Pyro's, a name or a function, got {type(loss).__name__}")
+    elif num_particles != 1:
+        raise ValueError("svi: num_particles belongs to the default loss: give it to your loss instead")
 
 
 def loss_and_grads(loss: Any, model: Callable, guide: Callable, data: tuple) -> Any:

@@ -51,7 +51,16 @@ def row_scale(model: Callable, data: tuple, batch_size: int, *, autoguide: bool)
 
 
 def is_large(data: tuple, batch_size: int | None) -> bool:
-    """Whether the data are too many to evaluate at once: a fit in minibatches of more than `MAX_ROWS` rows."""
+    """Whether the data are too many to evaluate at once: a fit in minibatches of more than `MAX_ROWS` rows.
+
+    A ValueError says if the data have no rows from which to take minibatches.
+    """
+    if batch_size is not None and not (data and isinstance(data[0], Tensor) and data[0].dim()):
+        given = type(data[0]).__name__ if data else "none"
+        raise ValueError(
+            f"svi: batch_size takes rows of tensors, and the first argument of the model is {given}: convert it, by "
+            "torch.as_tensor(frame.to_numpy()) for a data frame"
+        )
     return batch_size is not None and len(data[0]) > MAX_ROWS
 
 

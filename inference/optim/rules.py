@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import torch
+from pyro.optim import PyroOptim
 from torch import Tensor
 
 
@@ -69,6 +70,15 @@ class Optimiser:
                 numbers = self._rule.numbers(self._steps[i], self.param_groups[0]["lr"])
                 value, self._memory[i] = self._rule.update(p, p.grad, self._memory[i], numbers)
                 p.copy_(value)
+
+
+def check_optim(optim: Any) -> None:
+    """Raise ValueError for what is no class of torch's, nor a function like one."""
+    if isinstance(optim, PyroOptim):
+        name = getattr(optim.pt_optim_constructor, "__name__", "Adam")
+        raise ValueError(f"svi: optim is an optimiser of Pyro's: give torch's class, optim=torch.optim.{name}, and lr")
+    if optim is not None and not callable(optim):
+        raise ValueError(f"svi: optim must be a class such as torch.optim.Adam, got {type(optim).__name__}")
 
 
 def make_optimiser(optim: Callable[..., Any], params: Sequence[Tensor], lr: float) -> Any:

@@ -15,8 +15,11 @@ from pyro.infer.autoguide import AutoGuide
 from pyro.poutine import Trace
 from torch import Tensor
 
+from .handlers import UNCONSTRAINED
+from .log_joint import LogJoint
 from .params import trace_pair
 from .sites import is_deterministic, is_latent, is_local, is_plate, nodes, plate_depth
+from .validation import unvalidated
 from .vmap import UNMAPPABLE, map_rows
 
 Sites = dict[str, Tensor]
@@ -30,32 +33,40 @@ class GuideDraws(NamedTuple):
     log_weights: Tensor | None  # log p(x, z) - log q(z) in nats; None if the guide lacks some latent site of the model
 
 
-def draw_guide(model: Callable, guide: Callable, data: tuple, num_draws: int, local: bool | None = True) -> GuideDraws:
+def draw_guide(joint: LogJoint, guide: Callable, num_draws: int, local: bool | None = True) -> GuideDraws:
     """Draw from a fitted guide and weigh each draw by the model.
 
     ``local`` says whether to keep local sites, those with one value per row, which count towards the weights either
     way; default: only if they have at most `MAX_LOCAL` numbers.
     """
-    with torch.no_grad(), pyro.validation_enabled(False):
-        guide_trace, model_trace = trace_pair(model, guide, data)
+    data = joint.data
+    with torch.no_grad(), unvalidated():
+        guide_trace, model_trace = trace_pair(joint.model, guide, data)
     sites = nodes(model_trace)
-    latent = {name for name, site in sites.items() if is_latent(site)}
+    latent = {name for name, site in sites.items() if is_latent(site) and name not in joint.summed}
     covered = latent <= set(guide_trace.nodes)
     latent &= set(guide_trace.nodes)
     in_rows = {name for name, site in sites.items() if "value" in site and is_local(site, data)}
     if local is None:
-        kept = (sites[name] for name in in_rows if is_latent(sites[name]) or is_deterministic(sites[name]))
+        kept = (sites[name] for name in in_rows if name in latent or is_deterministic(sites[name]))
         local = num_draws * sum(site["value"].numel() for site in kept) <= MAX_LOCAL
     dropped = set() if local else in_rows
+    dropped |= {name for name in sites if name.endswith(UNCONSTRAINED)}
 
-    def replay(draw: Sites) -> tuple[Sites, Tensor | float]:
-        trace = poutine.trace(poutine.condition(model, data=draw)).get_trace(*data)
+    def replay(draw: Sites) -> tuple[Sites, Tensor]:
+        log_p, trace = joint.at(draw)
+        if joint.moves_with_discrete:
+            trace = joint.with_discrete(draw)
         found = {name: s["value"] for name, s in nodes(trace).items() if is_deterministic(s) and name not in dropped}
-        return found, trace.log_prob_sum()
+        return found, log_p
 
+    if not latent:
+        with torch.no_grad():
+            found, _ = replay({})
+        return GuideDraws({name: value.unsqueeze(0) for name, value in found.items()}, None)
     size = _chunk_size(data, sum(sites[name]["value"].numel() for name in latent))
     parts: list[tuple[Sites, Tensor]] = []
-    with torch.no_grad(), pyro.validation_enabled(False):
+    with torch.no_grad(), unvalidated():
         for start in range(0, num_draws, size):
             values, log_q = draw_chunk(guide, data, min(size, num_draws - start))
             values = {name: values[name].detach() for name in latent}
@@ -65,16 +76,23 @@ def draw_guide(model: Callable, guide: Callable, data: tuple, num_draws: int, lo
     return GuideDraws(joined, torch.cat([weights for _, weights in parts]) if covered else None)
 
 
-def add_deterministic(model: Callable, draws: Sites, data: tuple) -> Sites:
-    """Return latent draws, shape (draw, *site), together with the model's deterministic sites at each of them."""
+def all_sites(joint: LogJoint, draws: Sites) -> Sites:
+    """Return latent draws, shape (draw, *site), together with the model's deterministic sites at each of them.
+
+    Where those depend on discrete sites that are summed out, these are drawn from their exact posterior given the
+    draw. Sites that only stand for others (`OwnSupport`) are left out.
+    """
+    summed = joint.moves_with_discrete
 
     def deterministic(latent: Sites) -> Sites:
-        trace = poutine.trace(poutine.condition(model, data=latent)).get_trace(*data)
+        trace = joint.with_discrete(latent) if summed else joint.trace(latent)
         return {name: site["value"] for name, site in nodes(trace).items() if is_deterministic(site)}
 
-    size = _chunk_size(data, sum(value[0].numel() for value in draws.values()))
-    with torch.no_grad(), pyro.validation_enabled(False):
-        return draws | map_rows(deterministic, draws, chunk_size=size)
+    size = _chunk_size(joint.data, sum(value[0].numel() for value in draws.values()))
+    with torch.no_grad(), unvalidated():
+        some = deterministic({name: value[0] for name, value in draws.items()})
+        found = draws | (map_rows(deterministic, draws, chunk_size=size) if some else {})
+    return {name: value for name, value in found.items() if not name.endswith(UNCONSTRAINED)}
 
 
 def draw_chunk(guide: Callable, data: tuple, num_draws: int) -> tuple[Sites, Tensor]:

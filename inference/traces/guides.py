@@ -9,8 +9,13 @@ import torch
 from pyro import poutine
 from pyro.infer.autoguide import AutoGuide
 
-from .init import InitMessenger
+from .handlers import FullPlates
+from .init import InitMessenger, InitToValues
+from .isolate import isolated
+from .log_joint import LogJoint
+from .potential import Potential, find_start
 from .sites import is_plate, nodes
+from .validation import unvalidated
 
 
 def is_family(guide: Any) -> bool:
@@ -28,6 +33,54 @@ def display_name(function: Any) -> str:
 def as_guide(guide: Any, model: Callable) -> Any:
     """Return a guide to fit: the family's guide of ``model``, or a copy of the guide given."""
     return guide(InitMessenger()(model)) if is_family(guide) else clone_guide(guide)
+
+
+def check_guide(guide: Any, model: Callable) -> None:
+    """Raise ValueError for what is neither a guide nor a guide family, saying what to write."""
+    if not callable(guide):
+        raise ValueError(
+            f"svi: guide must be a guide or a guide family, got {type(guide).__name__}: write "
+            "svi(model, guide, *data), with mean_field of guidebook.guides as the guide, for example"
+        )
+    if not is_family(guide) and not isinstance(guide, torch.nn.Module) and _makes_guides(guide, model):
+        raise ValueError(
+            f"svi: {display_name(guide)} takes a model and returns a guide, so it is a guide family: mark it with "
+            "guidebook.guides.families.guide_family, or give a class of autoguides, or functools.partial of one"
+        )
+
+
+def _makes_guides(function: Callable, model: Callable) -> bool:
+    try:
+        required = [p for p in inspect.signature(function).parameters.values() if p.default is p.empty]
+        with isolated(0), torch.no_grad():
+            return len(required) == 1 and callable(function(model))
+    except Exception:  # it does not take a model
+        return False
+
+
+def family_guide(family: Callable, model: Callable, joint: LogJoint) -> Callable:
+    """Return the family's guide of a model, started where its density ``joint`` (of all rows) is finite.
+
+    It draws the latent sites that are not summed out; if there are none, nothing.
+    """
+    if not joint.latent:
+        return no_guide
+    subsamples = model is not joint.model
+    if joint.summed:
+        model = poutine.block(model, hide=sorted(joint.summed))
+    guide = as_guide(family, model)
+    with torch.no_grad(), torch.random.fork_rng(), unvalidated():
+        trace = poutine.trace(FullPlates(clone_guide(guide)) if subsamples else guide).get_trace(*joint.data)
+        values = {name: nodes(trace)[name]["value"] for name in joint.latent if name in trace.nodes}
+        if len(values) < len(joint.latent) or torch.isfinite(joint(values)):
+            return guide
+        potential = Potential(joint)
+        start = potential.constrained(find_start("svi", potential))
+    return family(InitToValues(start)(model))
+
+
+def no_guide(*_: Any) -> None:
+    """Draw nothing: the guide of a model without latent sites, of which the parameters are to be learnt."""
 
 
 def clone_guide(guide: Any) -> Any:

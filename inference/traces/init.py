@@ -6,9 +6,11 @@ looks for a start, so it may be slow (k-means, say) and may draw random numbers.
 
 from typing import Any
 
-from pyro.infer.autoguide.initialization import init_to_uniform
 from pyro.poutine.messenger import Messenger
 from torch import Tensor
+from torch.distributions import Distribution
+
+from .handlers import RADIUS, is_flat, uniform_value
 
 
 class InitMessenger(Messenger):
@@ -20,9 +22,32 @@ class InitMessenger(Messenger):
             msg["value"] = init().expand(msg["fn"].shape()).clone()
 
 
-def init_to_site(site: dict[str, Any]) -> Tensor:
-    """Return the model's own initial value; without one, uniform within (-2, 2) on the unconstrained scale."""
-    init = site["infer"].get("init")
-    if init is None:
-        return init_to_uniform(site)  # pyright: ignore[reportReturnType] (a partial only if no site is given)
-    return init().expand(site["fn"].shape()).clone()
+class InitToUniform(InitMessenger):
+    """Sets sites without an initial value to one that is uniform within ``radius`` of 0 on the unconstrained scale."""
+
+    def __init__(self, radius: float = RADIUS) -> None:
+        super().__init__()
+        self.radius = radius
+
+    def _pyro_sample(self, msg: dict[str, Any]) -> None:
+        super()._pyro_sample(msg)
+        fn, given = msg["fn"], (msg["infer"] or {}).get("init") is not None
+        if msg["is_observed"] or given or not isinstance(fn, Distribution) or fn.support.is_discrete:
+            return
+        if msg["value"] is None or is_flat(fn):  # which `StartFlat` has set
+            msg["value"] = uniform_value(fn, self.radius)
+
+
+class InitToValues(Messenger):
+    """Sets sites to given values, by name; those that a reparameterisation computes, through the sites it draws."""
+
+    def __init__(self, values: dict[str, Tensor]) -> None:
+        super().__init__()
+        self.values = values
+
+    def _pyro_sample(self, msg: dict[str, Any]) -> None:
+        if msg["name"] in self.values and not msg["is_observed"]:
+            msg["value"] = self.values[msg["name"]].clone()
+
+    def _pyro_get_init_messengers(self, msg: dict[str, Any]) -> None:  # a reparameterisation asks for them
+        msg["value"] = [*(msg["value"] or []), self]

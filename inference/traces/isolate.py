@@ -10,19 +10,24 @@ import torch
 
 
 @contextmanager
-def isolated(seed: int) -> Iterator[None]:
+def isolated(seed: int, dtype: torch.dtype | None = None) -> Iterator[None]:
     """Run a fit from ``seed`` with an empty parameter store, and restore all global state afterwards.
+
+    With ``dtype``, that is the default for floating-point tensors meanwhile.
 
     Two guides of one class share parameter names in Pyro's store: a store that is not empty would pass the values of
     one fit on to the next.
     """
     check_seed(seed)
     python_state, numpy_state = random.getstate(), np.random.get_state()  # noqa: NPY002
+    default = torch.get_default_dtype()
     try:
         with torch.random.fork_rng(), pyro.get_param_store().scope():
             _seed_all(seed)
+            torch.set_default_dtype(dtype or default)
             yield
     finally:
+        torch.set_default_dtype(default)
         random.setstate(python_state)
         np.random.set_state(numpy_state)  # noqa: NPY002
 

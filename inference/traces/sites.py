@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from pyro.distributions import Delta
 from pyro.infer.inspect import site_is_deterministic
 from pyro.poutine import Trace
 from pyro.poutine.messenger import Messenger
@@ -21,8 +22,15 @@ def is_plate(site: Mapping[str, Any]) -> bool:
 
 
 def is_deterministic(site: Mapping[str, Any]) -> bool:
-    """Whether a node stands for a ``pyro.deterministic``."""
-    return site_is_deterministic(site)  # pyright: ignore[reportArgumentType]
+    """Whether a node stands for a ``pyro.deterministic``, or for a site that a reparameterisation computes."""
+    if site_is_deterministic(site):  # pyright: ignore[reportArgumentType]
+        return True
+    if site["type"] != "sample" or not site["is_observed"]:
+        return False
+    fn = site["fn"]
+    while hasattr(fn, "base_dist"):
+        fn = fn.base_dist
+    return isinstance(fn, Delta) and not fn.log_density.any()
 
 
 def is_latent(site: Mapping[str, Any]) -> bool:

@@ -13,10 +13,11 @@ UNMAPPABLE = (RuntimeError, ValueError, TypeError, NotImplementedError)
 def map_rows(function: Callable[[Any], Any], rows: Any, *, chunk_size: int | None = None) -> Any:
     """Apply a function to every row of a tensor, or of several of the same length in a dict, and stack the results.
 
-    The function takes one row and returns tensors, nested in any way. ``chunk_size`` rows are mapped at once.
+    The function takes one row and returns tensors, nested in any way; what it draws at random differs between rows.
+    ``chunk_size`` rows are mapped at once.
     """
     try:
-        return torch.vmap(function, chunk_size=chunk_size)(rows)
+        return torch.vmap(function, chunk_size=chunk_size, randomness="different")(rows)
     except UNMAPPABLE:
         leaves, structure = pytree.tree_flatten(rows)
         results = [function(pytree.tree_unflatten(list(row), structure)) for row in zip(*leaves, strict=True)]

@@ -1,8 +1,6 @@
 """Fit the parameters of guide and model by compiled steps."""
 
-import gc
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -12,7 +10,7 @@ from ...optim.minibatch import Batches
 from ...optim.rules import RULES
 from ...optim.sgd import schedule
 from ...progress import Progress
-from ..graph import CannotCompile
+from ..graph import CannotCompile, without_garbage_collection
 from .compile_step import compile_step, no_compiler
 from .functionalise import functionalise
 from .trace_step import trace_step
@@ -55,7 +53,7 @@ def fit_compiled(
     samples = [data if stream is None else next(stream) for _ in range(CHECKS)]
     rows = [] if stream is None else stream.positions
     changing = [samples[0][position] for position in rows]
-    with _without_garbage_collection():
+    with without_garbage_collection():
         graph = trace_step(loss, model, guide, leaves, samples, rows)
         step = functionalise(graph, [*(leaf.detach() for leaf in leaves), *changing])
         loop = compile_step(step, rule, leaves, changing)
@@ -82,18 +80,6 @@ def fit_compiled(
         bar.update(min(done, num_steps), f"ELBO {-float(losses[-1].mean()):.2f}")
     _write(loop.state[1], leaves)
     return torch.cat(losses)
-
-
-@contextmanager
-def _without_garbage_collection() -> Iterator[None]:
-    """Recording makes many small objects that all live to its end; scanning them would take a third of the time."""
-    was_enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_enabled:
-            gc.enable()
 
 
 def _write(vector: Tensor, leaves: Sequence[Tensor]) -> None:

@@ -4,59 +4,58 @@ import threading
 import time
 import warnings
 from collections.abc import Callable
-from typing import Any
 
 import jax
 import numpy as np
-import pyro
 import torch
-from pyro.infer.mcmc.util import initialize_model
 from torch import Size, Tensor
-from torch.fx.experimental.proxy_tensor import make_fx
+from torch.fx import Node
 
 from ...diagnostics import of_sites
-from ...mcmc.chains import ChainOptions, Chains, on_device
+from ...mcmc.chains import ChainOptions, Chains, Target, device_kind, make_target
 from ...mcmc.hamiltonian import is_dense
 from ...mcmc.vectors import Sites, as_sites, as_vector
 from ...progress import Progress
-from ...traces.draws import add_deterministic
-from ...traces.init import init_to_site
+from ...traces.draws import all_sites
 from ...traces.isolate import isolated
-from ..graph import CannotCompile, Potential, functional
+from ...traces.prepare import Prepared
+from ...traces.validation import unvalidated
+from ..graph import CannotCompile, Potential, called_most, functional
+from .program import as_jax
+from .roll import roll, size
 from .sampler import Options, Program, Run, Start, compile_program, probe, run, setting
-from .translate import as_jax, knows
+from .translate import knows
 
-make_fx(torch.neg)(torch.zeros(()))  # the first trace imports for a second, which is not part of a run
+MAX_OPERATIONS = 3_000  # that are compiled unasked: up to half a minute, and 2 GB
 
 
 def xla_chains(
-    model: Callable, data: tuple, options: ChainOptions, target_accept: float, dense_mass: bool | None
+    prepared: Prepared, options: ChainOptions, target_accept: float, dense_mass: bool | None, patient: bool
 ) -> Chains:
     """Run NUTS as `hamiltonian_chain` does; ``sample_stats`` also have ``energy`` (nats) and ``tree_depth``.
 
-    `CannotCompile` if the model cannot be translated, or the translation disagrees with it.
+    `CannotCompile` if the model cannot be translated, the translation disagrees with it, or, unless ``patient``, it has
+    so many operations that compiling takes minutes.
     """
     seeds = options.seeds()
-    data, kind = on_device(data, options.device)
-    platform = _platform(kind)
+    platform = _platform(device_kind(prepared.data))
     begin, total = time.perf_counter(), options.num_chains * options.iterations
     with Progress("nuts", total, options.progress) as bar, warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        found = [_initialised(model, data, one) for one in seeds]
-        places = [as_vector(sites) for sites, _, _ in found]
-        sites, potential, transforms = found[0]
-        shapes = {name: value.shape for name, value in sites.items()}
-        if not len(places[0]):
-            raise CannotCompile("the model has no continuous latent variables")
+        found = [_target(prepared, one) for one in seeds]
+        places = [as_vector(target.start) for target in found]
+        target = found[0]
+        shapes = {name: value.shape for name, value in target.start.items()}
         dense = is_dense(dense_mass, len(places[0]))
         chain = Options(options.num_draws, options.num_warmup, target_accept, dense)
-        with isolated(seeds[0]):
-            starts, program = _prepared(potential, shapes, places, seeds, chain, platform)
+        with isolated(seeds[0], prepared.dtype):
+            starts, program = _prepared(target.potential, shapes, places, seeds, chain, platform, patient)
         runs = run(program, starts, chain, platform, _counter(bar))
-        with isolated(seeds[0]):
-            draws = _constrained(model, data, transforms, shapes, torch.as_tensor(np.stack([r.draws for r in runs])))
+        with isolated(seeds[0], prepared.dtype):
+            draws = _constrained(prepared, target, shapes, torch.as_tensor(np.stack([r.draws for r in runs])))
+    draws |= prepared.held_draws(draws)
     seconds = time.perf_counter() - begin
-    return Chains(draws, _sample_stats(runs), *of_sites(draws), seconds)
+    return Chains(draws, _sample_stats(runs), *of_sites(draws), seconds, prepared.notes)
 
 
 def _platform(kind: str) -> str:
@@ -69,11 +68,9 @@ def _platform(kind: str) -> str:
     return "gpu"
 
 
-def _initialised(model: Callable, data: tuple, seed: int) -> tuple[Sites, Potential, dict[str, Any]]:
-    """Return a start, the potential and the sites' transforms."""
-    with isolated(seed):
-        sites, potential, transforms, _ = initialize_model(model, data, init_strategy=init_to_site)
-    return sites, potential, transforms
+def _target(prepared: Prepared, seed: int) -> Target:
+    with isolated(seed, prepared.dtype):
+        return make_target("nuts", prepared)
 
 
 def _prepared(
@@ -83,13 +80,24 @@ def _prepared(
     seeds: list[int],
     options: Options,
     platform: str,
+    patient: bool,
 ) -> tuple[list[Start], Program]:
     """Return the starts of the chains and the compiled program, checked against the potential."""
 
     def over_vectors(at: Tensor) -> Tensor:
         return potential(as_sites(at, shapes))
 
-    translation, constants = as_jax(functional(over_vectors, places[0], knows))
+    recorded = functional(over_vectors, places[0], knows)
+    parts = roll(recorded.graph)
+    if not patient and (number := size(parts)) > MAX_OPERATIONS:
+        alone = {part.name for part in parts if isinstance(part, Node)}
+        where = called_most(over_vectors, places[0], knows, lambda node: node.name in alone)
+        raise CannotCompile(
+            f"it would take minutes and gigabytes to compile the {number:,} operations of steps of a loop that "
+            f"differ{where}; let every step apply the same operations to values of the same shape, or write them as "
+            "operations on whole tensors"
+        )
+    translation, constants = as_jax(recorded, parts)
     starts = [Start(*_at(over_vectors, place), seed) for place, seed in zip(places, seeds, strict=True)]
     try:
         with setting(starts[0].at.dtype, platform):
@@ -107,7 +115,7 @@ def _prepared(
 
 def _at(potential: Callable[[Tensor], Tensor], place: Tensor) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return a place, the potential there and its gradient."""
-    with pyro.validation_enabled(False):
+    with unvalidated():
         leaf = place.clone().requires_grad_()
         value = potential(leaf)
         (gradient,) = torch.autograd.grad(value, leaf)
@@ -134,15 +142,12 @@ def _counter(bar: Progress) -> Callable[[int], None]:
     return add
 
 
-def _constrained(
-    model: Callable, data: tuple, transforms: dict[str, Any], shapes: dict[str, Size], flat: Tensor
-) -> Sites:
+def _constrained(prepared: Prepared, target: Target, shapes: dict[str, Size], flat: Tensor) -> Sites:
     """Return the model's latent and deterministic sites, shape (chain, draw, *site), on the CPU."""
-    device = next((value.device for value in data if isinstance(value, Tensor)), None)
+    device = next((value.device for value in prepared.data if isinstance(value, Tensor)), None)
     with torch.no_grad():
-        rows = as_sites(flat.flatten(0, 1).to(device), shapes)
-        latent = {name: transforms[name].inv(value) for name, value in rows.items()}
-    draws = add_deterministic(model, latent, data)
+        latent = target.potential.constrained(as_sites(flat.flatten(0, 1).to(device), shapes))
+    draws = all_sites(target.potential.joint, latent)
     return {name: value.cpu().unflatten(0, flat.shape[:2]) for name, value in draws.items()}
 
 

@@ -1,4 +1,4 @@
-"""A recorded graph of ATen operations as a function of JAX arrays."""
+"""ATen operations and constants of a recorded graph in JAX."""
 
 from collections.abc import Callable
 from typing import Any
@@ -6,12 +6,9 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 import torch
-from jax import Array
 from torch import Tensor
-from torch.fx import GraphModule, Node
-from torch.fx.node import map_arg
 
-from ..graph import dependent, is_operation
+from ..graph import is_operation
 from .table import TABLE
 
 MAX_MASK = 100_000  # entries of a mask that is compiled into the program
@@ -33,36 +30,6 @@ def name_of(operation: Any) -> str:
     return packet if overload in SHARED and name not in TABLE else name
 
 
-def as_jax(graph: GraphModule) -> tuple[Callable[..., Array], list[np.ndarray]]:
-    """Return a graph of one input and one output as a function, and the constants that it takes after the input.
-
-    What does not depend on the input is computed here, by torch. A dimension along which a constant does not vary
-    gets length one, and single numbers are written into the program; other constants are arguments, so that large
-    data are not compiled into it.
-    """
-    dynamic = dependent(graph)
-    fixed = _computed(graph, dynamic)
-    arguments: list[np.ndarray] = []
-    constants: dict[Node, Callable[[tuple], Any]] = {}
-    for node in dict.fromkeys(n for user in graph.graph.nodes if user in dynamic for n in user.all_input_nodes):
-        if node in fixed:
-            constants[node] = _constant(fixed[node], arguments)
-
-    def run(at: Array, *given: Array) -> Array:
-        values: dict[Node, Any] = {node: constant(given) for node, constant in constants.items()}
-        for node in graph.graph.nodes:
-            if node.op == "placeholder":
-                values[node] = at
-            elif node.op == "output":
-                return values[node.args[0]]
-            elif node in dynamic:
-                args, kwargs = _arguments(node, values)
-                values[node] = apply(node.target, *args, like=node.meta.get("val"), **kwargs)
-        raise AssertionError("a graph without an output")
-
-    return run, arguments
-
-
 def apply(operation: Any, *args: Any, like: Any = None, **kwargs: Any) -> Any:
     """Run an operation on JAX arrays; results are cast to the dtypes of torch's in ``like``."""
     if not is_operation(operation):
@@ -70,11 +37,6 @@ def apply(operation: Any, *args: Any, like: Any = None, **kwargs: Any) -> Any:
     args = tuple(_dtype(value) for value in args)
     kwargs = {key: _dtype(value) for key, value in kwargs.items() if key not in _STORAGE}
     return _cast(TABLE[name_of(operation)](*args, **kwargs), like)
-
-
-def _arguments(node: Node, values: dict[Node, Any]) -> tuple[tuple, dict[str, Any]]:
-    """Return the arguments that a node is called with."""
-    return map_arg(node.args, values.__getitem__), map_arg(node.kwargs, values.__getitem__)  # pyright: ignore[reportReturnType]
 
 
 def _dtype(value: Any) -> Any:
@@ -89,23 +51,13 @@ def _cast(value: Any, like: Any) -> Any:
     return value
 
 
-def _computed(graph: GraphModule, dynamic: set[Node]) -> dict[Node, Any]:
-    """Return the values of the nodes that do not depend on the inputs."""
-    values: dict[Node, Any] = {}
-    with torch.no_grad():
-        for node in graph.graph.nodes:
-            if node.op == "get_attr":
-                values[node] = getattr(graph, node.target)
-            elif node.op == "call_function" and node not in dynamic:
-                args, kwargs = _arguments(node, values)
-                values[node] = node.target(*args, **kwargs)
-    return values
+def constant(value: Any, arguments: list[np.ndarray]) -> Callable[[tuple], Any]:
+    """Return how to read a constant from the arguments given; append it to them unless it is compiled in.
 
-
-def _constant(value: Any, arguments: list[np.ndarray]) -> Callable[[tuple], Any]:
-    """Return how to read a constant from the arguments given; append it to them unless it is compiled in."""
+    A dimension along which it does not vary gets length one, and single numbers are written into the program.
+    """
     if isinstance(value, (tuple, list)):
-        parts = [_constant(part, arguments) for part in value]
+        parts = [constant(part, arguments) for part in value]
         return lambda given: [part(given) for part in parts]
     if not isinstance(value, Tensor):
         return lambda given: value

@@ -1,0 +1,134 @@
+"""Record what a function of tensors computes from them, as a graph of ATen operations.
+
+As `make_fx` does, in a tenth of the time, which a model with a long loop needs: what does not depend on the inputs is
+computed and not recorded, and of results only shape and dtype are kept.
+"""
+
+import operator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import cache
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.fx import Graph, GraphModule, Node
+from torch.fx.node import map_aggregate
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.weak import WeakTensorKeyDictionary
+
+
+class WritesInPlace(Exception):  # noqa: N818 (the caller takes another way)
+    """The function writes to a tensor that depends on its input, or that was used together with one."""
+
+
+class Recorded(NamedTuple):
+    """A graph, and its constants by the nodes that stand for them."""
+
+    graph: Graph
+    constants: dict[Node, Tensor]
+
+    def module(self) -> GraphModule:
+        """Return the graph as a module that computes it."""
+        root = torch.nn.Module()
+        for node, value in self.constants.items():
+            root.register_buffer(str(node.target), value)
+        return GraphModule(root, self.graph)
+
+
+def record(
+    function: Callable[..., Any],
+    inputs: Sequence[Tensor],
+    known: Callable[[Any], bool] = lambda _: True,
+    place: Callable[[], Any] = lambda: None,
+) -> Recorded:
+    """Return a function of tensors, which draws no random numbers, as a graph recorded at a point.
+
+    Operations that are not ``known`` are taken apart by torch's core rules where there is one. What ``place`` returns
+    while an operation runs becomes the node's ``meta["place"]``.
+    """
+    recorder, values = _Recorder(known, place), [value.detach().clone() for value in inputs]
+    for value in values:
+        recorder.follow(value, recorder.graph.placeholder("input"))
+    with recorder:
+        result = function(*values)
+    recorder.graph.output(map_aggregate(result, recorder.node_of))
+    recorder.graph.eliminate_dead_code()
+    return Recorded(recorder.graph, recorder.constants)
+
+
+class _Recorder(TorchDispatchMode):
+    def __init__(self, known: Callable[[Any], bool], place: Callable[[], Any]) -> None:
+        super().__init__()
+        self.graph = Graph()
+        self.constants: dict[Node, Tensor] = {}
+        self._nodes: Any = WeakTensorKeyDictionary()  # by tensor: weakly, since torch reuses a result nobody else has
+        self._memory: set[int] = set()  # of constants
+        self._known, self._place = known, place
+        self._likes: dict[tuple, Tensor] = {}
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
+        kwargs = kwargs or {}
+        inputs = list(_tensors((*args, *kwargs.values())))
+        if func._schema.is_mutable and any(value.untyped_storage().data_ptr() in self._memory for value in inputs):
+            raise WritesInPlace
+        if not any(value in self._nodes for value in inputs):
+            return func(*args, **kwargs)
+        if func._schema.is_mutable:
+            raise WritesInPlace
+        if torch.Tag.data_dependent_output in func.tags:
+            raise RuntimeError(f"data-dependent: {func}")
+        if not self._known(func) and func in (rules := _rules()):
+            with self:
+                found = rules[func](*args, **kwargs)
+            if found is not NotImplemented:
+                return found
+        given = map_aggregate((args, kwargs), self.node_of)
+        result = func(*args, **kwargs)
+        node = self.graph.call_function(func, *given)
+        node.meta["place"] = self._place()
+        self.follow(result, node)
+        return result
+
+    def follow(self, result: Any, node: Node) -> None:
+        """Remember which node a result, or each of several, belongs to."""
+        if isinstance(result, Tensor):
+            node.meta["val"] = self._like(result)
+            self._nodes[result] = node
+        elif isinstance(result, (tuple, list)):
+            node.meta["val"] = tuple(map(self._like, result))
+            for place, part in enumerate(result):
+                if isinstance(part, Tensor):
+                    self.follow(part, self.graph.call_function(operator.getitem, (node, place)))
+
+    def node_of(self, value: Any) -> Any:
+        """Return the node that a tensor belongs to, that of a constant if it belongs to none."""
+        if not isinstance(value, Tensor):
+            return value
+        if value not in self._nodes:
+            self._nodes[value] = node = self.graph.get_attr(f"constant_{len(self.constants)}")
+            self.constants[node] = value
+            self._memory.add(value.untyped_storage().data_ptr())
+            node.meta["val"] = self._like(value)
+        return self._nodes[value]
+
+    def _like(self, value: Any) -> Any:
+        """Return a tensor without memory, of the same shape and dtype."""
+        if not isinstance(value, Tensor):
+            return value
+        key = value.shape, value.dtype
+        if key not in self._likes:
+            self._likes[key] = torch.empty(value.shape, dtype=value.dtype, device="meta")
+        return self._likes[key]
+
+
+@cache
+def _rules() -> dict[Any, Callable]:
+    return torch.export.default_decompositions()
+
+
+def _tensors(values: Iterable[Any]) -> Iterator[Tensor]:
+    for value in values:
+        if isinstance(value, Tensor):
+            yield value
+        elif isinstance(value, (tuple, list)):
+            yield from _tensors(value)

@@ -1,0 +1,138 @@
+"""Effect handlers that make a user's model one that every method can take, without changing its posterior."""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import pyro
+import torch
+from pyro.distributions import ImproperUniform, Independent, MaskedDistribution, TransformedDistribution
+from pyro.infer.reparam.reparam import Reparam
+from pyro.poutine.messenger import Messenger
+from pyro.poutine.subsample_messenger import SubsampleMessenger
+from torch import Tensor
+from torch.distributions import biject_to
+
+UNCONSTRAINED = "_unconstrained"  # ends the name of the site that stands for one whose support varies
+RADIUS = 2.0  # of the uniform starts on the unconstrained scale, as in Stan
+
+
+class StartFlat(Messenger):
+    """Gives flat priors, which have no draws, a value to start from: uniform within (-2, 2), unconstrained."""
+
+    def _pyro_sample(self, msg: dict[str, Any]) -> None:
+        if msg["value"] is None and is_flat(msg["fn"]):
+            init = (msg["infer"] or {}).get("init")
+            msg["value"] = uniform_value(msg["fn"]) if init is None else init().expand(msg["fn"].shape()).clone()
+
+
+def is_flat(fn: Any) -> bool:
+    """Whether a distribution is an ``ImproperUniform``, or made of one."""
+    while hasattr(fn, "base_dist"):
+        fn = fn.base_dist
+    return isinstance(fn, ImproperUniform)
+
+
+def uniform_value(fn: Any, radius: float = RADIUS) -> Tensor:
+    """Return a value of a distribution's support, uniform within ``radius`` of 0 on the unconstrained scale."""
+    transform = biject_to(fn.support)
+    return transform(torch.empty(transform.inverse_shape(fn.shape())).uniform_(-radius, radius))
+
+
+class Promote(Messenger):
+    """Draws floating-point latent variables in one dtype, whatever the dtype of their prior's arguments."""
+
+    def __init__(self, dtype: torch.dtype) -> None:
+        super().__init__()
+        self.dtype = dtype
+
+    def _pyro_post_sample(self, msg: dict[str, Any]) -> None:
+        value = msg["value"]
+        if isinstance(value, Tensor) and value.is_floating_point() and not msg["is_observed"]:
+            msg["value"] = value.to(self.dtype)
+
+
+class Unmask(Messenger):
+    """Gives chosen latent sites their whole prior, where a mask left out entries that influence nothing else.
+
+    Such entries have no posterior; with their prior, which integrates to one, the evidence and all other sites stay
+    the same.
+    """
+
+    def __init__(self, names: set[str]) -> None:
+        super().__init__()
+        self.names = names
+
+    def _pyro_sample(self, msg: dict[str, Any]) -> None:
+        if msg["name"] in self.names:
+            msg["mask"] = None
+            msg["fn"] = without_mask(msg["fn"])
+
+
+def without_mask(fn: Any) -> Any:
+    """Return a distribution without the masks of ``Distribution.mask``."""
+    if isinstance(fn, MaskedDistribution):
+        return without_mask(fn.base_dist)
+    if isinstance(fn, Independent):
+        return Independent(without_mask(fn.base_dist), fn.reinterpreted_batch_ndims)
+    return fn
+
+
+def masked_entries(site: Mapping[str, Any]) -> Tensor:
+    """Return which entries of a site's value a mask leaves without a density of their own; shape of the value."""
+    fn, masked = site["fn"], torch.zeros_like(site["value"], dtype=torch.bool)
+    masks = [(site["mask"], fn.event_dim)]
+    while isinstance(fn, Independent | MaskedDistribution):
+        if isinstance(fn, MaskedDistribution):
+            masks.append((fn._mask, fn.event_dim))
+        fn = fn.base_dist
+    for mask, event_dims in masks:
+        if mask is not None:
+            kept = torch.as_tensor(mask, device=masked.device)
+            masked = masked | ~kept.reshape(kept.shape + (1,) * event_dims)
+    return masked
+
+
+class OwnSupport(Reparam):
+    """Draws a site whose support depends on others from its unconstrained counterpart: its own transform at each point.
+
+    The site itself becomes a deterministic one.
+    """
+
+    def apply(self, msg: Any) -> Any:
+        """Return the site as a deterministic one, after drawing its counterpart."""
+        if msg["is_observed"]:
+            return msg
+        transform = biject_to(msg["fn"].support)
+        start = None if msg["value"] is None else transform.inv(msg["value"])
+        free = TransformedDistribution(msg["fn"], [transform.inv])
+        name, infer = msg["name"] + UNCONSTRAINED, {"is_observed": False}
+        value = transform(pyro.sample(name, free, obs=start, infer=infer))
+        fixed = pyro.distributions.Delta(value, event_dim=msg["fn"].event_dim).mask(False)
+        return {"fn": fixed, "value": value, "is_observed": True}
+
+
+class FullPlates:
+    """A model whose plates take all their rows, although it subsamples by itself."""
+
+    def __init__(self, model: Callable[..., Any]) -> None:
+        self.model = model
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Run the model."""
+        with _full_plates():
+            return self.model(*args, **kwargs)
+
+
+@contextmanager
+def _full_plates() -> Iterator[None]:
+    subsample = SubsampleMessenger._subsample
+
+    def take_all(name: str, size: Any = None, subsample_size: Any = None, *args: Any, **kwargs: Any) -> Any:
+        return subsample(name, size, size, *args, **kwargs)
+
+    SubsampleMessenger._subsample = staticmethod(take_all)
+    try:
+        yield
+    finally:
+        SubsampleMessenger._subsample = staticmethod(subsample)
