@@ -98,7 +98,9 @@ def fit(
     subject = _subject(task, method, guide or row.default_guide)
     args = task.args if "device" in accepted or not device else tuple(value.to(device) for value in task.args)
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", r"[a-z]+: drew (?!.*diverge).*; components merely swap labels")  # see identify
+        warnings.filterwarnings(
+            "ignore", r"[a-z]+: drew (?!.*diverge).*; components merely swap labels"
+        )  # see identify
         posterior = how.function(*subject, *args, **settings)
     if row.add_quantities is None:
         return posterior
