@@ -278,7 +278,7 @@ def _reference_verdict(name: str, posterior: Posterior, quantities: pd.DataFrame
         return Verdict("refused", f"{name} is not fit to judge: {refused}.")
     words = f"{name} is the reference"
     if is_sampler(posterior):
-        largest, least = quantities["r_hat"].max(), quantities["ess"].min()
+        largest, least = np.max(quantities["r_hat"]), np.min(quantities["ess"])
         by_chance = f" (of {len(quantities):,} quantities, no more than chance)"
         words += f": R̂ at most {largest:.3f}{by_chance if largest > MAX_R_HAT else ''}"
         words += f", at least {least:,.0f} effective draws{by_chance if least < MIN_ESS else ''}"

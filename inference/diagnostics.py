@@ -13,7 +13,7 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
-from scipy.fft import irfft, next_fast_len, rfft
+from scipy.fft import next_fast_len
 from scipy.special import fdtrc, ndtri
 from torch import Tensor
 
@@ -243,8 +243,8 @@ def _autocovariance(x: np.ndarray) -> np.ndarray:
     """Return autocovariances within chains at every lag, averaged over chains: (entry, lag)."""
     length = x.shape[2]
     padded = next_fast_len(2 * length, real=True)
-    spectrum = rfft(x - x.mean(2, keepdims=True), padded)
-    return irfft((spectrum.real**2 + spectrum.imag**2).mean(1), padded)[:, :length] / length
+    spectrum = np.fft.rfft(x - x.mean(2, keepdims=True), padded)
+    return np.fft.irfft((spectrum.real**2 + spectrum.imag**2).mean(1), padded)[:, :length] / length
 
 
 def _autocorrelation_time(covariance: np.ndarray, between: np.ndarray, chains: int) -> np.ndarray:

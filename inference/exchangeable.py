@@ -108,7 +108,7 @@ def _largest_group(draws: Sites) -> dict[str, int]:
     weights = set()
     for site, value in draws.items():
         shape = value.shape[2:]
-        if not shape or not value.is_floating_point():
+        if not shape or not value.is_floating_point() or not value.isfinite().all():
             continue
         if _is_simplex(value):
             groups[shape[-1]][site] = len(shape) - 1
@@ -246,7 +246,8 @@ def _assigned(points: Tensor, mean: Tensor, variance: Tensor) -> tuple[Tensor, f
     """Return each draw's likeliest order under normals with these moments, and -2 times the log likelihood of all."""
     precision = 1 / variance
     constant = (mean.square() * precision + variance.log()).sum(-1)
-    cost = points.square() @ precision.T - 2 * points @ (mean * precision).T + constant  # (s, component, place)
+    cost = points.square() @ precision.T - 2 * points @ (mean * precision).T + constant
+    cost = cost.nan_to_num()  # (s, component, place)
     order = cost.argmin(1)
     clash = order.sort(1).values.ne(torch.arange(order.shape[1])).any(1)
     if clash.any():

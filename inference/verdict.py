@@ -68,7 +68,7 @@ def is_apart(quantities: pd.DataFrame) -> bool:
     return bool((quantities["disagrees"] | off_centre | too_few).any())
 
 
-def _certain_shift(quantities: pd.DataFrame) -> pd.Series:
+def _certain_shift(quantities: pd.DataFrame) -> Any:
     return quantities["mean_shift_in_sd"].abs() - margin(len(quantities)) * quantities["mcse_in_sd"]
 
 
@@ -84,7 +84,7 @@ def sampling_problem(posterior: Posterior, quantities: pd.DataFrame) -> str | No
     """Return why draws may not represent the distribution they came from, or None; for samplers and guides alike."""
     problems = []
     if is_sampler(posterior):
-        if quantities["disagrees"].any():
+        if np.any(quantities["disagrees"]):
             worst, r_hat = _largest(quantities["r_hat"][quantities["disagrees"]])
             problems.append(f"its chains disagree (R̂ {r_hat:.4f} at {worst}, at most {MAX_R_HAT} allowed)")
         least, ess = quantities["ess"].idxmin(), np.min(quantities["ess"])

@@ -184,9 +184,9 @@ def test_r_hat_of_better_mixed_chains_is_below_its_limit_as_ever(coefficient: fl
 
 
 def test_one_of_many_quantities_whose_chains_are_stuck_apart_is_found() -> None:
-    for coefficient, seed in ((0.0, 1), (0.3, 2), (0.6, 3)):  # 4,000, 2,150 and 1,000 effective draws
+    for coefficient, apart, seed in ((0.0, 0.3, 1), (0.3, 0.5, 2), (0.6, 0.5, 3)):  # 4,000 to 1,000 effective draws
         draws = autoregressive(coefficient, size=3000, seed=seed)
-        draws[:2, :, 1234] += 0.5
+        draws[:2, :, 1234] += apart
         assert refused(draws).nonzero().tolist() == [[1234]]
 
 

@@ -124,6 +124,7 @@ def test_a_moved_name_of_the_loop_costs_speed_alone(error: type, monkeypatch: py
     assert isinstance(made[0], compile_step.PythonLoop)
 
 
+@pytest.mark.filterwarnings("ignore:nuts.*not mixed")  # of a short run
 @pytest.mark.parametrize("error", [ImportError, AttributeError])
 def test_a_private_name_of_numpyros_that_moved_means_pyros_sampler(
     error: type, monkeypatch: pytest.MonkeyPatch

@@ -97,6 +97,14 @@ def test_components_swap_only_if_draws_differ_in_their_order() -> None:
     assert swapping_dims({"a": noise[:, :, 0], "b": noise[:, :, 1].exp()}) == {}
 
 
+def test_draws_that_are_not_finite_are_no_components() -> None:
+    truth = three_components(1, 200)
+    truth["scale"][0, 0, 0] = torch.nan
+    assert component_dims(truth) == {site: 0 for site in OF_COMPONENTS if site != "scale"}
+    with_nan = match_components(truth, dims=OF_COMPONENTS)
+    assert torch.equal(with_nan["scale"].isnan().sum(), torch.tensor(1))
+
+
 def test_square_matrices_are_no_components() -> None:
     """A covariance and a Cholesky factor in as many dimensions as there are components."""
     draws = {name: three_components(1)[name] for name in ("weights", "scale")}

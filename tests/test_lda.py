@@ -839,6 +839,7 @@ def test_bad_input_is_refused_with_a_sentence(corpus: tuple[torch.Tensor, Sites]
             guides.mean_field(x[:10], num_topics=3)
 
 
+@pytest.mark.filterwarnings("ignore:gibbs.*not mixed")  # of a short run
 def test_empty_documents_and_unused_words_work_and_are_said() -> None:
     x = torch.zeros(4, 5, dtype=torch.float64)
     x[:3, :3] = TINY

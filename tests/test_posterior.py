@@ -32,6 +32,7 @@ def fits(iris: torch.Tensor) -> list[Posterior]:
     ]
 
 
+@pytest.mark.filterwarnings("ignore:nuts.*not mixed")  # of a short run
 def test_saved_and_loaded_it_is_the_same(tmp_path: Path, iris: torch.Tensor) -> None:
     for posterior in fits(iris):
         file = tmp_path / "folder" / f"{posterior.info.method}.safetensors"
@@ -54,6 +55,7 @@ def test_a_file_saved_before_fields_were_renamed_is_read(tmp_path: Path) -> None
     assert found.optima == [{"objective": -1.0, "restarts": 2, "degenerate": None}]
 
 
+@pytest.mark.filterwarnings("ignore:nuts.*not mixed")  # of a short run
 def test_samples_are_the_draws_of_all_chains_in_a_row(iris: torch.Tensor) -> None:
     _, sampled, point = fits(iris)
     assert torch.equal(sampled.samples["w"], torch.cat(list(sampled.draws["w"])))
@@ -75,6 +77,7 @@ def test_what_is_no_posterior_is_refused(tmp_path: Path) -> None:
         Posterior.load(noise)
 
 
+@pytest.mark.filterwarnings("ignore:nuts.*not mixed")  # of a short run
 def test_arviz_reads_it_and_it_sums_itself_up(iris: torch.Tensor) -> None:
     guided, sampled, point = fits(iris)
     tree = sampled.to_datatree()

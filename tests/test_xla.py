@@ -436,6 +436,7 @@ def test_words_for_what_cannot_be_translated() -> None:
         nuts(odd, x, engine="xla", **run)
 
 
+@pytest.mark.filterwarnings("ignore:nuts.*not mixed")  # of a short run
 def test_auto_falls_back_with_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys.modules[nuts.__module__], "WORTH_COMPILING", 10)
     run: dict[str, Any] = {"num_draws": 20, "num_warmup": 30, "num_chains": 1, "progress": False}
@@ -523,6 +524,7 @@ def test_float32_with_a_funnel_and_seeds() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:nuts.*not mixed")  # components with unlike priors, swapped
 def test_discrete_sites_are_summed_out() -> None:
     x = torch.cat([real(30) - 2, real(30) + 2])
     run = {"num_draws": 500, "num_warmup": 200, "num_chains": 2, "progress": False, "engine": "xla"}
@@ -534,6 +536,7 @@ def test_discrete_sites_are_summed_out() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:(nuts|gibbs).*swap labels")
 def test_a_mixture_agrees_with_gibbs_sampling() -> None:
     x, _ = gmm.simulate(60, num_components=2, seed=4)
     run = {"num_draws": 1000, "num_chains": 2, "progress": False}

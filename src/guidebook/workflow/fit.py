@@ -1,5 +1,6 @@
 """From names to a posterior: what the command line does, without printing."""
 
+import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from functools import partial
@@ -96,7 +97,11 @@ def fit(
         settings = {k: v for k, v in settings.items() if k not in signature(row.steps[method]).parameters}
     subject = _subject(task, method, guide or row.default_guide)
     args = task.args if "device" in accepted or not device else tuple(value.to(device) for value in task.args)
-    posterior = how.function(*subject, *args, **settings)
+    with warnings.catch_warnings():
+        warnings.filterwarnings(
+            "ignore", r"[a-z]+: drew (?!.*diverge).*; components merely swap labels"
+        )  # see identify
+        posterior = how.function(*subject, *args, **settings)
     if row.add_quantities is None:
         return posterior
     added = {name: value[None, None] for name, value in row.add_quantities(posterior.params).items()}
