@@ -1,5 +1,6 @@
 """A model's density on the unconstrained scale, and a point at which it is finite."""
 
+import math
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -51,15 +52,21 @@ def find_start(method: str, potential: Potential) -> Sites:
     """Return unconstrained values at which the potential and its gradient are finite, from torch's generator.
 
     Tried are uniform ones within (-2, 2) (or what the model gives by ``infer={"init": …}``), draws from the prior, and
-    uniform ones ever closer to 0. A ValueError, in the method's name, says which site stands in the way.
+    uniform ones ever closer to 0, until one has a potential so small that its dtype tells energies a nat apart: a chain
+    from elsewhere may never move. If none has, the one of least potential is taken. A ValueError, in the method's
+    name, says which site stands in the way if none is finite.
     """
-    wrong = ""
+    wrong, best, least = "", None, math.inf
     for values in _candidates(potential.joint):
         at = potential.unconstrained(values)
-        problem = not_finite(potential, at)
-        if not problem:
+        energy, problem = finite_energy(potential, at)
+        if energy.abs() * torch.finfo(energy.dtype).eps < 1:
             return at
+        if energy < least:
+            best, least = at, float(energy)
         wrong = wrong or problem
+    if best is not None:
+        return best
     raise ValueError(
         f"{method}: no start was found at which the density is finite: {wrong}; give sites a start by "
         'infer={"init": function}, or priors that keep the likelihood finite'
@@ -80,21 +87,22 @@ def _candidates(joint: LogJoint) -> Iterator[Sites]:
         yield values(InitToUniform(radius)(joint.model))
 
 
-def not_finite(potential: Potential, at: Sites) -> str:
-    """Return why the potential or its gradient is not finite, as a clause that names a site; empty if both are."""
+def finite_energy(potential: Potential, at: Sites) -> tuple[Tensor, str]:
+    """Return the potential, nan unless it and its gradient are finite, and a clause that says why they are not."""
     leaves = {name: value.clone().requires_grad_() for name, value in at.items()}
+    nothing = torch.tensor(math.nan)
     try:
         with torch.enable_grad(), unvalidated():
             value = potential(leaves)
             if not bool(torch.isfinite(value)):
-                return _blame(potential, at)
+                return nothing, _blame(potential, at)
             grads = torch.autograd.grad(value, list(leaves.values()), allow_unused=True) if value.requires_grad else ()
     except (ValueError, RuntimeError) as error:
-        return words(error)
+        return nothing, words(error)
     for name, gradient in zip(leaves, grads, strict=False):
         if gradient is not None and not bool(torch.isfinite(gradient).all()):
-            return f"its gradient at site {name!r} is not"
-    return ""
+            return nothing, f"its gradient at site {name!r} is not"
+    return value.detach(), ""
 
 
 def _blame(potential: Potential, at: Sites) -> str:
