@@ -59,7 +59,8 @@ def nuts(
     engine : {"auto", "pyro", "xla"}
         What runs the sampler: Pyro, or NumPyro in compiled code, many times faster after about 2 s of compiling. "auto"
         takes NumPyro if it is installed (``pip install 'guidebook[xla]'``), every operation of the model can be
-        translated and there are a thousand iterations or more.
+        translated, compiling does not take minutes, and there are a thousand iterations or more. A Python loop in the
+        model compiles as fast as one of its steps if all apply the same operations to values of the same shape.
     params : dict of Tensor, optional
         Values, constrained, of the model's ``pyro.param`` statements, as in `Posterior.params`: they are held there.
         Default: their initial values, with a warning.

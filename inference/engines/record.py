@@ -66,6 +66,10 @@ class _Recorder(TorchDispatchMode):
         self._known, self._place = known, place
         self._likes: dict[tuple, Tensor] = {}
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return False  # or torch imports its compiler, which takes a second
+
     def __torch_dispatch__(self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
         kwargs = kwargs or {}
         inputs = list(_tensors((*args, *kwargs.values())))

@@ -145,8 +145,9 @@ class _Compiler:
 
     def _concatenation(self, node: Node) -> Step:
         """Compute a ``cat`` or a ``stack``: results of one statement are stacked already."""
-        nodes, dim = (*node.args, 0)[:2]
-        axis = dim % len(_shape(node))
+        given: tuple[Any, ...] = (*node.args, 0)
+        nodes, dim = given[:2]
+        axis: int = dim % len(_shape(node))
         reads = [self._piece(piece) for piece in self._pieces(part for part in nodes if _shape(part) != (0,))]
 
         def step(memory: _Memory) -> None:
@@ -276,7 +277,7 @@ class _Compiler:
 
 def _call(node: Node, values: list[Any]) -> Any:
     """Run a node's operation on other leaves of its arguments."""
-    like = node.meta.get("val")
+    like: Any = node.meta.get("val")
     if node.target in PICKS and not isinstance(values[2], int | None):
         base, dim, first = values[:3]
         if node.target is aten.select.int:

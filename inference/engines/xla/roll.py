@@ -40,7 +40,8 @@ class Statement:
         self.nodes = nodes
         self.columns = [list(column) for column in zip(*map(leaves, nodes), strict=True)]
         if nodes[0].target in PICKS and len(set(self.columns[2])) > 1:
-            size = nodes[0].args[0].meta["val"].shape[nodes[0].args[1]]
+            args: tuple[Any, ...] = nodes[0].args
+            size = args[0].meta["val"].shape[args[1]]
             self.columns[2] = [max(at + size, 0) if at < 0 else at for at in (at or 0 for at in self.columns[2])]
             self.columns[3:] = [[None] * len(nodes) for _ in self.columns[3:]]  # a slice ends at its length
 
