@@ -27,7 +27,7 @@ MAX_TRIED = 8  # periods that are tried for a stretch of the graph
 # Arguments that may differ from step to step though they are no tensors, by their place among all arguments.
 PICKS = (aten.select.int, aten.slice.Tensor)
 _NUMBERS = (aten.add.Tensor, aten.sub.Tensor, aten.mul.Tensor, aten.div.Tensor)
-_VARYING = {**dict.fromkeys(PICKS, (2, 3)), **dict.fromkeys(_NUMBERS, (1,))}
+_VARYING: dict[Any, tuple[int, ...]] = {**dict.fromkeys(PICKS, (2, 3)), **dict.fromkeys(_NUMBERS, (1,))}
 
 
 class Statement:
