@@ -117,14 +117,19 @@ def pyros(name: str, num_draws: int, dense: bool, seed: int, num_chains: int = 2
     """One run of Pyro's own sampler."""
     import pyro
     from pyro.infer import MCMC, NUTS
+    from pyro.infer.autoguide import init_to_uniform
 
-    from guidebook.inference.traces.draws import add_deterministic
-    from guidebook.inference.traces.init import init_to_site
+    from guidebook.inference.traces.draws import all_sites
+    from guidebook.inference.traces.prepare import prepare
+
+    def start(site: dict[str, Any]) -> Any:
+        init = site["infer"].get("init")
+        return init_to_uniform(site) if init is None else init().expand(site["fn"].shape()).clone()
 
     found = problem(name)
     pyro.set_rng_seed(seed)
     begin = time.perf_counter()
-    kernel = NUTS(found.model, full_mass=dense, init_strategy=init_to_site)
+    kernel = NUTS(found.model, full_mass=dense, init_strategy=start)
     chains = MCMC(
         kernel,
         num_samples=num_draws,
@@ -135,7 +140,8 @@ def pyros(name: str, num_draws: int, dense: bool, seed: int, num_chains: int = 2
     chains.run(*found.data)
     draws = {site: value for site, value in chains.get_samples(group_by_chain=True).items()}
     taken = time.perf_counter() - begin
-    flat = add_deterministic(found.model, {n: v.flatten(0, 1) for n, v in draws.items()}, found.data)
+    joint = prepare("nuts", found.model, found.data).log_joint()
+    flat = all_sites(joint, {n: v.flatten(0, 1) for n, v in draws.items()})
     by_chain = {n: v.unflatten(0, (num_chains, num_draws)) for n, v in flat.items()}
     return {"seconds": taken, "ess": smallest_ess(found.identify(by_chain)), "dense": dense}
 

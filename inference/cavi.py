@@ -11,7 +11,7 @@ from torch import Tensor
 
 from .em import ascend
 from .info import CaviInfo
-from .options import at_least_one
+from .options import at_least_one, options_by_name
 from .posterior import Posterior
 from .traces.isolate import isolated
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from ..models import Steps
 
 
+@options_by_name
 def cavi(
     steps: "Steps",
     *data: Tensor,

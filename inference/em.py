@@ -14,7 +14,7 @@ from torch import Tensor
 from .info import EmInfo
 from .optim.acceleration import squarem
 from .optim.restarts import Params, Restarts, Run, State, optima
-from .options import as_double, at_least_one, positive
+from .options import as_double, at_least_one, options_by_name, positive
 from .posterior import Posterior, point_draws
 from .traces.isolate import isolated
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from ..models import Steps
 
 
+@options_by_name
 def em(
     steps: "Steps",
     *data: Tensor,

@@ -23,7 +23,7 @@ from .info import McemInfo
 from .mcmc.kernels import KERNELS, Kernel
 from .mcmc.latent_vector import LatentVector, latent_vector
 from .optim.result import remaining_decrease
-from .options import at_least_one, positive, to_device
+from .options import at_least_one, options_by_name, positive, to_device
 from .posterior import Posterior
 from .progress import Progress
 from .svi import fit_eagerly
@@ -32,6 +32,7 @@ from .traces.isolate import isolated
 from .traces.params import constrained_params, statement_params, unconstrained_params
 
 
+@options_by_name
 def mcem(
     model: Callable,
     *data: Any,
@@ -119,7 +120,7 @@ def mcem(
     message = f"took all {num_steps} steps"
     if decrease > 0:
         message += f" with the log joint density still rising, by {decrease:.3g} nats of late: take more steps"
-        warnings.warn(f"mcem: {message}", stacklevel=2)
+        warnings.warn(f"mcem: {message}", stacklevel=3)
     late = chain.rates[len(chain.rates) // 2 :]
     info = McemInfo(
         kernel=kernel if isinstance(kernel, str) else getattr(kernel, "__name__", type(kernel).__name__),

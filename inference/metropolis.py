@@ -20,6 +20,7 @@ from .engines.graph import traced
 from .info import MetropolisInfo
 from .mcmc.chains import ChainOptions, Target, prepare_chains, run_chains, warn_unless_converged
 from .mcmc.vectors import Sites, as_sites, as_vector
+from .options import options_by_name
 from .posterior import Posterior
 from .traces.validation import unvalidated
 
@@ -27,6 +28,7 @@ MAX_DIMENSIONS = 1000  # beyond, a random walk does not arrive and the covarianc
 WORTH_TRACING = 2000  # iterations from which recording the graph, up to a second, pays
 
 
+@options_by_name
 def metropolis(
     model: Callable,
     *data: Any,

@@ -18,6 +18,7 @@ from .engines.graph import CannotCompile
 from .info import NutsInfo
 from .mcmc.chains import ChainOptions, Chains, prepare_chains, run_chains, warn_unless_converged
 from .mcmc.hamiltonian import check_target_accept, divergence, hamiltonian_chain
+from .options import options_by_name
 from .posterior import Posterior
 from .traces.prepare import Prepared
 
@@ -25,6 +26,7 @@ ENGINES = ("auto", "pyro", "xla")
 WORTH_COMPILING = 1000  # iterations, all chains together: Pyro takes longer over them than the compiler's few seconds
 
 
+@options_by_name
 def nuts(
     model: Callable,
     *data: Any,
@@ -100,7 +102,7 @@ def nuts(
         except CannotCompile as why:
             if engine == "xla":
                 raise ValueError(f"nuts: engine='xla' is not available: {why}") from why
-            warnings.warn(f"nuts: Pyro samples, more slowly than compiled code would: {why}", stacklevel=2)
+            warnings.warn(f"nuts: Pyro samples, more slowly than compiled code would: {why}", stacklevel=3)
     sampler = partial(hamiltonian_chain, NUTS, options, target_accept, dense_mass)
     chains = compiled or run_chains("nuts", sampler, prepared, options)
     info = NutsInfo(

@@ -1,9 +1,31 @@
 """What methods do with their options and data before they begin; an error names the method and the option."""
 
-from typing import Any
+from collections.abc import Callable
+from functools import wraps
+from inspect import signature
+from typing import Any, ParamSpec, TypeVar
 
 import torch
 from torch import Tensor
+
+P, T = ParamSpec("P"), TypeVar("T")
+
+
+def options_by_name(method: Callable[P, T]) -> Callable[P, T]:
+    """Have a method say, of a keyword that it does not take, where data and a model's own options go."""
+    taken = signature(method).parameters
+
+    @wraps(method)
+    def checked(*args: P.args, **kwargs: P.kwargs) -> T:
+        for name in kwargs:
+            if name not in taken:
+                raise TypeError(
+                    f"{method.__name__}: there is no option {name!r}: data go by position, after the model, and a "
+                    f"model's keyword arguments are bound to it, by functools.partial(model, {name}=…)"
+                )
+        return method(*args, **kwargs)
+
+    return checked
 
 
 def at_least_one(method: str, **counts: int | None) -> None:

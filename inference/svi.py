@@ -31,7 +31,7 @@ from .optim.minibatch import Batches, example_rows, is_large, row_scale
 from .optim.result import FitResult, gradient_result
 from .optim.rules import RULES, check_optim, make_optimiser
 from .optim.sgd import Average, schedule
-from .options import at_least_one, positive, to_device
+from .options import at_least_one, options_by_name, positive, to_device
 from .posterior import Posterior
 from .progress import Progress
 from .traces.draws import draw_guide
@@ -48,6 +48,7 @@ COMPILED_FROM = 5_000  # steps from which compiling them pays, whatever the mode
 MIN_K_HAT_DRAWS = 100  # fewer leave too small a tail to fit
 
 
+@options_by_name
 def svi(
     model: Callable,
     guide: Callable,
@@ -184,7 +185,7 @@ def svi(
         elbo, elbo_se = _mean_and_error(weights)
         shape = k_hat(weights) if len(weights) >= MIN_K_HAT_DRAWS else None
     if not fit.converged:
-        warnings.warn(f"svi: {fit.message}", stacklevel=2)
+        warnings.warn(f"svi: {fit.message}", stacklevel=3)
     info = SviInfo(
         guide=display_name(guide),
         elbo=elbo,
@@ -306,7 +307,7 @@ def _fit_compiled(
     except (CannotCompile, ImportError) as reason:
         if required:
             raise ValueError(f"svi: the steps cannot be compiled: {reason}") from None
-        warnings.warn(f"svi: the steps are taken one by one, since they cannot be compiled: {reason}", stacklevel=4)
+        warnings.warn(f"svi: the steps are taken one by one, since they cannot be compiled: {reason}", stacklevel=5)
     return None
 
 

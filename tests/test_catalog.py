@@ -296,6 +296,7 @@ def test_a_method_that_a_model_lacks_is_refused_with_the_reason(name: str, metho
     assert nearest in resolve.methods_of(row)
 
 
+@pytest.mark.filterwarnings("ignore:gibbs. drew 7")
 def test_counts_and_options_reach_the_method() -> None:
     """Anything but the default changes the fit as it should."""
     task = load_task("gmm", settings=["thin=3"])

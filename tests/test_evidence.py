@@ -246,7 +246,7 @@ def test_both_directions_bracket_the_evidence_of_a_conjugate_model(path: str) ->
         if path == "sigmoid" and temperatures == 100:
             assert_near(up, EXACT)
             assert_near(down, EXACT)
-            assert max(up.error, down.error) < 0.4
+            assert max(up.error, down.error) < 0.8  # of a bracket some two nats wide
     assert widths[1] < 0.4 * widths[0]
 
 

@@ -10,15 +10,15 @@ import pyro
 import pyro.distributions as dist
 import pytest
 import torch
-from pyro.infer.mcmc.util import initialize_model
 from torch import Tensor
 from zoo import loops
 
 from guidebook.inference import nuts
 from guidebook.inference.engines.graph import functional, traced
 from guidebook.inference.engines.record import Recorded
+from guidebook.inference.mcmc.chains import make_target
 from guidebook.inference.mcmc.vectors import as_sites, as_vector
-from guidebook.inference.traces.init import init_to_site
+from guidebook.inference.traces.prepare import prepare
 
 jax = pytest.importorskip("jax")
 pytest.importorskip("numpyro")
@@ -26,6 +26,13 @@ from guidebook.inference.engines.xla import chains, program, translate  # noqa: 
 from guidebook.inference.engines.xla.roll import InTurn, Together, Total, roll, size  # noqa: E402
 
 F8 = torch.float64
+
+
+@pytest.fixture(autouse=True)
+def _double() -> Iterator[None]:
+    torch.set_default_dtype(F8)
+    yield
+    torch.set_default_dtype(torch.float32)
 
 
 def series(steps: int, seed: int = 0) -> Tensor:
@@ -40,7 +47,7 @@ def recorded(model: Callable, data: Tensor) -> tuple[Callable[[Tensor], Tensor],
     """The potential over vectors, its graph, and a start."""
     pyro.set_rng_seed(0)
     with pyro.validation_enabled(False):
-        start, potential, _, _ = initialize_model(model, (data,), init_strategy=init_to_site)
+        start, potential = make_target("nuts", prepare("nuts", model, (data,)))
     shapes = {name: value.shape for name, value in start.items()}
 
     def eager(at: Tensor) -> Tensor:
@@ -192,7 +199,7 @@ def test_constants_written_in_place_do_not_leak_into_the_graph() -> None:
 
 def test_recorded_gradients_serve_pyros_samplers() -> None:
     pyro.set_rng_seed(0)
-    start, potential, _, _ = initialize_model(loops.irregular, (series(20),), init_strategy=init_to_site)
+    start, potential = make_target("nuts", prepare("nuts", loops.irregular, (series(20),)))
     graph = traced(potential, start)
     assert graph is not None
     leaf = {"phi": start["phi"].clone().requires_grad_()}
@@ -202,6 +209,7 @@ def test_recorded_gradients_serve_pyros_samplers() -> None:
     assert float(slopes[0]) == pytest.approx(float(slopes[1]), rel=1e-10)
 
 
+@pytest.mark.filterwarnings("ignore:nuts. drew 10")
 def test_too_many_operations_are_left_to_pyro(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys.modules[nuts.__module__], "WORTH_COMPILING", 10)
     run: dict[str, Any] = {"num_draws": 10, "num_warmup": 10, "num_chains": 1, "progress": False}

@@ -204,6 +204,14 @@ def test_what_to_write_instead(call: Callable[[], Any], words: str) -> None:
     assert re.search(words, sentence(call))
 
 
+@pytest.mark.parametrize("method", [nuts, hmc, metropolis, partial(svi, guide=mean_field), evidence])
+def test_data_by_keyword(method: Callable) -> None:
+    with pytest.raises(
+        TypeError, match=r"there is no option 'x': data go by position.*functools.partial\(model, x=…\)"
+    ):
+        method(model=normal, x=X)
+
+
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
 def test_a_device_that_is_not_there() -> None:
     for call in (nuts, hmc, metropolis, lambda *data, **options: svi(data[0], mean_field, *data[1:], **options)):

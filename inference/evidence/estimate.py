@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ..mcmc.annealing import schedule
 from ..mcmc.latent_vector import latent_vector
-from ..options import at_least_one
+from ..options import at_least_one, options_by_name
 from ..posterior import Posterior
 from ..traces.draws import Sites
 from ..traces.guides import is_family
@@ -47,6 +47,7 @@ WEIGHTED = ("importance", "iwae")  # by weights of a guide
 APPROXIMATE = ("svi", "cavi")  # methods whose draws are not the posterior's own
 
 
+@options_by_name
 def evidence(
     model: Callable,
     *data: Any,

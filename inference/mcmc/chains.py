@@ -36,6 +36,8 @@ class Target(NamedTuple):
 
 Sampler = Callable[[Target, Callable[[int], object]], tuple[Sites, dict[str, float]]]
 
+SWAPS = "components merely swap labels"  # what is said of chains that differ in nothing else
+
 
 class ChainOptions(NamedTuple):
     """Options that all samplers share, as in `nuts`; ``thin`` is the number of iterations per draw."""
@@ -89,7 +91,7 @@ class Chains(NamedTuple):
             r_hats = self.r_hat | {name: r_hat(matched[name]) for name in dims}
             if not _largest(matched, r_hats)[1]:
                 return (
-                    f"components merely swap labels (in {', '.join(dims)}; R̂ {largest:.3f} at {site!r} as drawn): "
+                    f"{SWAPS} (in {', '.join(dims)}; R̂ {largest:.3f} at {site!r} as drawn): "
                     "means of raw draws say nothing; compare with identify='exchangeable', or by quantities free of "
                     "labels"
                 )
@@ -124,7 +126,7 @@ def _largest(draws: Sites, r_hats: Sites) -> tuple[float, str]:
 def warn_unless_converged(info: Info) -> None:
     """Warn the caller of a sampler of chains that never moved, disagree or diverged."""
     if not info.converged:
-        warnings.warn(f"{info.method}: {info.message}", stacklevel=3)
+        warnings.warn(f"{info.method}: {info.message}", stacklevel=4)
 
 
 def prepare_chains(
@@ -136,7 +138,7 @@ def prepare_chains(
         warnings.warn(
             f"{method}: the model's parameters {', '.join(prepared.held)} are held at their initial values, and not "
             "drawn: give params={name: value}, or priors",
-            stacklevel=3,
+            stacklevel=4,
         )
     return prepared
 

@@ -29,7 +29,7 @@ def in_one_dtype(
     if not failed and given <= {dtype} and dtype == default:
         return data, dtype, note
     wide = tuple(v.to(dtype) if isinstance(v, Tensor) and v.is_floating_point() else v for v in data)
-    _, wrong = _dtypes(Promote(dtype)(model), guide, shown(wide), dtype)
+    _, wrong = _dtypes(Promote(dtype)(model), None if given <= {dtype} else guide, shown(wide), dtype)
     if not wrong:
         return wide, dtype, note
     if not failed:
