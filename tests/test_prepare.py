@@ -9,11 +9,15 @@ import pyro
 import pyro.distributions as dist
 import pytest
 import torch
+from joblib.externals import cloudpickle
 from pyro.infer import Trace_ELBO
 from torch import Tensor
 
+from guidebook import datasets
 from guidebook.guides import mean_field
 from guidebook.inference import evidence, hmc, metropolis, nuts, svi
+from guidebook.inference.traces.prepare import prepare
+from guidebook.models import gmm
 
 T = torch.tensor
 X = T([1.3, 0.2, 2.1, 0.9, 1.6, -0.4])
@@ -227,3 +231,10 @@ def test_nothing_global_is_left_changed() -> None:
     assert torch.get_default_dtype() == torch.float32
     assert list(pyro.get_param_store()) == ["mine"]
     pyro.clear_param_store()
+
+
+def test_what_processes_are_sent_does_not_hold_the_models_own_functions() -> None:
+    prepared = prepare("nuts", partial(gmm.model, num_components=2), (datasets.load("iris").x,))
+    sent = cloudpickle.loads(cloudpickle.dumps(prepared))
+    values = {name: prepared.trace.nodes[name]["value"] for name in prepared.log_joint().latent}
+    assert torch.equal(sent.log_joint()(values), prepared.log_joint()(values))

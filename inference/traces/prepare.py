@@ -6,6 +6,7 @@ and each refusal, stands for one kind of them.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from pyro import poutine
@@ -66,6 +67,16 @@ class Prepared:
     held: tuple[str, ...]
     notes: tuple[str, ...]
     subsampling: Callable | None
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what another process is sent: not the trace, which may hold a model's own functions."""
+        return {name: value for name, value in vars(self).items() if name != "trace"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Run the model again for the trace."""
+        vars(self).update(state)
+        with isolated(0, self.dtype), torch.no_grad():
+            vars(self)["trace"] = first_run("prepare", self.model, self.rows)
 
     def held_draws(self, draws: Sites) -> Sites:
         """Return the parameters as draws that do not vary, shape (chain, draw, *site), as many as there are."""

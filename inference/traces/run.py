@@ -27,10 +27,16 @@ def first_run(method: str, function: Callable, data: tuple, what: str = "model")
             return trace
         except Exception as error:
             failed = failed or error
-            if "satisfy the constraint" not in str(error):
+            if not _depends_on_draw(error):
                 break
     assert failed is not None
     with suppress(Exception), torch.no_grad(), unvalidated():
-        if "satisfy the constraint" in str(failed):
+        if _depends_on_draw(failed):
             return poutine.trace(function).get_trace(*data)
     raise ValueError(explained(method, failed, what)) from None
+
+
+def _depends_on_draw(error: Exception) -> bool:
+    """Whether another draw may have no such error: parameters out of range, or a matrix without a factorisation."""
+    singular = isinstance(error, torch.linalg.LinAlgError)  # pyright: ignore[reportPrivateImportUsage]
+    return singular or "satisfy the constraint" in str(error)
