@@ -184,6 +184,7 @@ def svi(
         weights = drawn.log_weights.cpu().double()
         elbo, elbo_se = _mean_and_error(weights)
         shape = k_hat(weights) if len(weights) >= MIN_K_HAT_DRAWS else None
+    fit = fit._replace(message="; ".join([fit.message, *prepared.notes]))
     if not fit.converged:
         warnings.warn(f"svi: {fit.message}", stacklevel=3)
     info = SviInfo(

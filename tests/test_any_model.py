@@ -381,6 +381,7 @@ def test_data_in_double_precision_are_no_obstacle(dtypes: tuple[str, str]) -> No
     assert "computed in float64" in drawn.info.message
     close(drawn.draws["w"], mean, precision.inverse().diagonal().sqrt())
     fit = svi(line, laplace, *given, num_draws=4000, progress=False)
+    assert "computed in float64" in fit.info.message
     close(fit.draws["w"], mean, precision.inverse().diagonal().sqrt())
     assert torch.get_default_dtype() == torch.float32
 
@@ -415,6 +416,25 @@ def test_distributions_that_check_their_arguments_are_compiled() -> None:
     close(drawn.draws["linear.bias"][..., 0], mean[2], sd[2])
     fit = svi(Network(), mean_field, x, y, num_steps=6000, progress=False)
     assert fit.info.engine == "compiled"
+
+
+def test_a_modules_weights_are_held_and_said_to_be() -> None:
+    class Shifted(pyro.nn.PyroModule):
+        def __init__(self) -> None:
+            super().__init__()
+            self.shift = torch.nn.Parameter(T(0.5))
+
+        def forward(self, x: Tensor) -> None:
+            s = pyro.sample("s", dist.Normal(0.0, 1.0))
+            with pyro.plate("rows", len(x)):
+                pyro.sample("x", dist.Normal(s + self.shift, 1.0), obs=x)
+
+    n = len(X)
+    drawn = nuts_of(Shifted(), X)
+    assert "weights of modules are held as they are (shift)" in drawn.info.message
+    close(drawn.draws["s"], n / (n + 1) * float(X.mean() - 0.5), (n + 1) ** -0.5)
+    given = nuts_of(Shifted(), X, params={"shift": T(-1.0)})
+    close(given.draws["s"], n / (n + 1) * float(X.mean() + 1.0), (n + 1) ** -0.5)
 
 
 # Flat priors

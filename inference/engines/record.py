@@ -110,7 +110,7 @@ class _Recorder(TorchDispatchMode):
             return value
         if value not in self._nodes:
             self._nodes[value] = node = self.graph.get_attr(f"constant_{len(self.constants)}")
-            self.constants[node] = value
+            self.constants[node] = value.detach()
             self._memory.add(value.untyped_storage().data_ptr())
             node.meta["val"] = self._like(value)
         return self._nodes[value]

@@ -7,6 +7,7 @@ import torch
 from pyro import poutine
 from torch import Tensor
 
+from ..traces.params import is_weight
 from ..traces.sites import nodes
 
 MOST_NAMES = 10  # that a sentence lists
@@ -37,11 +38,10 @@ def with_params(
                 continue
             there.append(name)
             initial = node["args"][1] if len(node["args"]) > 1 else None
-            is_weight = isinstance(initial, torch.nn.Parameter)
             if name in params:
                 _check_shape(name, node["value"], params[name])
-                (weights if is_weight else statements)[name] = initial if is_weight else params[name]
-            elif initial is not None and not is_weight:  # it would start anew
+                (weights if is_weight(node) else statements)[name] = initial if is_weight(node) else params[name]
+            elif initial is not None and not is_weight(node):  # it would start anew
                 raise ValueError(f"evidence: parameter {name!r} has no value: give it in params")
         functions.append(poutine.substitute(function, data=statements) if function and statements else function)
     unused = [name for name in params if name not in there]

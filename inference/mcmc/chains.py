@@ -8,6 +8,7 @@ import threading
 import time
 import warnings
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,6 +23,7 @@ from ..options import at_least_one
 from ..progress import Progress
 from ..traces.draws import all_sites
 from ..traces.isolate import check_seed, isolated
+from ..traces.params import constrained_params
 from ..traces.potential import Potential, find_start
 from ..traces.prepare import Prepared, prepare
 from .vectors import Sites
@@ -140,7 +142,11 @@ def prepare_chains(
             "drawn: give params={name: value}, or priors",
             stacklevel=4,
         )
-    return prepared
+    weights = sorted(constrained_params(prepared.trace).keys() - prepared.params.keys())
+    if not weights:
+        return prepared
+    listed = ", ".join(weights[:3]) + (", …" if len(weights) > 3 else "")
+    return replace(prepared, notes=(*prepared.notes, f"weights of modules are held as they are ({listed})"))
 
 
 def make_target(method: str, prepared: Prepared) -> Target:

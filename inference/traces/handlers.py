@@ -112,6 +112,24 @@ class OwnSupport(Reparam):
         return {"fn": fixed, "value": value, "is_observed": True}
 
 
+class WithWeights:
+    """A model whose modules have given weights while it runs: they are read from the modules, whatever Pyro is told."""
+
+    def __init__(self, model: Callable[..., Any], weights: list[tuple[torch.nn.Parameter, Tensor]]) -> None:
+        self.model, self.weights = model, weights
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Run the model."""
+        before = [weight.data for weight, _ in self.weights]
+        try:
+            for weight, value in self.weights:
+                weight.data = value
+            return self.model(*args, **kwargs)
+        finally:
+            for (weight, _), value in zip(self.weights, before, strict=True):
+                weight.data = value
+
+
 class FullPlates:
     """A model whose plates take all their rows, although it subsamples by itself."""
 

@@ -1,6 +1,7 @@
 """Parameters of a model and a guide: those to optimise, their constrained values, and the first that went bad."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import pyro
 import torch
@@ -45,7 +46,12 @@ def constrained_params(*traces: Trace) -> dict[str, Tensor]:
 
 def statement_params(trace: Trace) -> dict[str, Tensor]:
     """Return those `constrained_params` that ``pyro.param`` statements make, not a module's weights."""
-    return {n: value for n, value in constrained_params(trace).items() if "$$$" not in n and "." not in n}
+    return {n: value for n, value in constrained_params(trace).items() if not is_weight(nodes(trace)[n])}
+
+
+def is_weight(site: Mapping[str, Any]) -> bool:
+    """Whether a parameter's node stands for a weight of a module, which reads it from itself."""
+    return len(site["args"]) > 1 and isinstance(site["args"][1], torch.nn.Parameter)
 
 
 def find_nonfinite(model: Callable, guide: Callable, data: tuple) -> str:

@@ -16,10 +16,10 @@ from torch.distributions import biject_to
 
 from ..options import to_device
 from .dtypes import in_one_dtype
-from .handlers import FullPlates, OwnSupport, Promote, StartFlat, Unmask, is_flat, masked_entries
+from .handlers import FullPlates, OwnSupport, Promote, StartFlat, Unmask, WithWeights, is_flat, masked_entries
 from .isolate import isolated
 from .log_joint import LogJoint, Sites
-from .params import statement_params
+from .params import is_weight, statement_params
 from .refusals import check_below, check_repeatable, check_site, summed_out
 from .run import first_run
 from .sites import is_plate, latent_sites, nodes
@@ -171,12 +171,20 @@ def _substituted(method: str, model: Callable, data: tuple, params: Mapping[str,
     """
     if not params:
         return model
-    known = {name for name, site in nodes(first_run(method, model, data)).items() if site["type"] == "param"}
+    sites = {n: site for n, site in nodes(first_run(method, model, data)).items() if site["type"] == "param"}
+    known = set(sites)
     unknown = sorted(params.keys() - known)
     if unknown and not (known and known <= params.keys()):
         there = f"it has {', '.join(sorted(known))}" if known else "it has none"
         raise ValueError(f"{method}: the model has no parameter {unknown[0]!r}: {there}")
-    return poutine.substitute(model, data={name: params[name] for name in known & params.keys()})
+    given = {name: params[name] for name in sites if name in params}
+    for name, value in given.items():
+        if value.shape != sites[name]["value"].shape:
+            shapes = f"{tuple(value.shape)} in params and {tuple(sites[name]['value'].shape)} in the model"
+            raise ValueError(f"{method}: parameter {name!r} has shape {shapes}")
+    weights = [(site["args"][1], given.pop(name)) for name, site in sites.items() if name in given and is_weight(site)]
+    model = poutine.substitute(model, data=given) if given else model
+    return WithWeights(model, weights) if weights else model
 
 
 def _subsampled(trace: Trace) -> str | None:
