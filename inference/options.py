@@ -51,6 +51,12 @@ def to_device(method: str, data: tuple, device: str | torch.device | None) -> tu
     return tuple(value.to(device) if isinstance(value, Tensor) else value for value in data)
 
 
+def device_of(data: tuple) -> torch.device:
+    """Return the device of the data: of the first tensor that is not on the CPU, if there is one."""
+    devices = (value.device for value in data if isinstance(value, Tensor) and value.device.type != "cpu")
+    return next(devices, torch.device("cpu"))
+
+
 def as_double(data: tuple) -> tuple:
     """Return floating-point tensors in float64, all others as they are."""
     return tuple(value.double() if value.is_floating_point() else value for value in data)

@@ -5,11 +5,11 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+import cloudpickle
 import pyro
 import pyro.distributions as dist
 import pytest
 import torch
-from joblib.externals import cloudpickle
 from pyro.infer import Trace_ELBO
 from torch import Tensor
 

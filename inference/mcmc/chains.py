@@ -19,7 +19,7 @@ from torch import Tensor
 from ..diagnostics import MAX_R_HAT, disagrees, of_sites, r_hat
 from ..exchangeable import match_components, swapping_dims
 from ..info import Info
-from ..options import at_least_one
+from ..options import at_least_one, device_of
 from ..progress import Progress
 from ..traces.draws import all_sites
 from ..traces.isolate import check_seed, isolated
@@ -162,12 +162,6 @@ def make_target(method: str, prepared: Prepared) -> Target:
     return Target(find_start(method, potential), potential)
 
 
-def device_kind(data: tuple) -> str:
-    """Return the kind of device that the data are on."""
-    kinds = {value.device.type for value in data if isinstance(value, Tensor)} - {"cpu"}
-    return min(kinds, default="cpu")
-
-
 def run_chains(method: str, sampler: Sampler, prepared: Prepared, options: ChainOptions) -> Chains:
     """Run a kernel on a model from several starts, on as many cores as there are (one after another on an accelerator).
 
@@ -176,7 +170,7 @@ def run_chains(method: str, sampler: Sampler, prepared: Prepared, options: Chain
     """
     import joblib  # slow to import
 
-    processes = min(options.num_chains, joblib.cpu_count()) if device_kind(prepared.data) == "cpu" else 1
+    processes = min(options.num_chains, joblib.cpu_count()) if device_of(prepared.data).type == "cpu" else 1
 
     begin, total = time.perf_counter(), options.num_chains * options.iterations
     with tempfile.TemporaryDirectory(prefix="guidebook-") as folder, Progress(method, total, options.progress) as bar:

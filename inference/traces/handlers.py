@@ -20,10 +20,16 @@ RADIUS = 2.0  # of the uniform starts on the unconstrained scale, as in Stan
 class StartFlat(Messenger):
     """Gives flat priors, which have no draws, a value to start from: uniform within (-2, 2), unconstrained."""
 
+    def __init__(self, device: torch.device) -> None:
+        super().__init__()
+        self.device = device
+
     def _pyro_sample(self, msg: dict[str, Any]) -> None:
         if msg["value"] is None and is_flat(msg["fn"]):
             init = (msg["infer"] or {}).get("init")
-            msg["value"] = uniform_value(msg["fn"]) if init is None else init().expand(msg["fn"].shape()).clone()
+            msg["value"] = (
+                uniform_value(msg["fn"], self.device) if init is None else init().expand(msg["fn"].shape()).clone()
+            )
 
 
 def is_flat(fn: Any) -> bool:
@@ -33,10 +39,10 @@ def is_flat(fn: Any) -> bool:
     return isinstance(fn, ImproperUniform)
 
 
-def uniform_value(fn: Any, radius: float = RADIUS) -> Tensor:
+def uniform_value(fn: Any, device: torch.device, radius: float = RADIUS) -> Tensor:
     """Return a value of a distribution's support, uniform within ``radius`` of 0 on the unconstrained scale."""
     transform = biject_to(fn.support)
-    return transform(torch.empty(transform.inverse_shape(fn.shape())).uniform_(-radius, radius))
+    return transform(torch.empty(transform.inverse_shape(fn.shape()), device=device).uniform_(-radius, radius))
 
 
 class Promote(Messenger):

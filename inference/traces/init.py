@@ -6,11 +6,12 @@ looks for a start, so it may be slow (k-means, say) and may draw random numbers.
 
 from typing import Any
 
+import torch
 from pyro.poutine.messenger import Messenger
 from torch import Tensor
 from torch.distributions import Distribution
 
-from .handlers import RADIUS, is_flat, uniform_value
+from .handlers import is_flat, uniform_value
 
 
 class InitMessenger(Messenger):
@@ -25,9 +26,9 @@ class InitMessenger(Messenger):
 class InitToUniform(InitMessenger):
     """Sets sites without an initial value to one that is uniform within ``radius`` of 0 on the unconstrained scale."""
 
-    def __init__(self, radius: float = RADIUS) -> None:
+    def __init__(self, radius: float, device: torch.device) -> None:
         super().__init__()
-        self.radius = radius
+        self.radius, self.device = radius, device
 
     def _pyro_sample(self, msg: dict[str, Any]) -> None:
         super()._pyro_sample(msg)
@@ -35,7 +36,7 @@ class InitToUniform(InitMessenger):
         if msg["is_observed"] or given or not isinstance(fn, Distribution) or fn.support.is_discrete:
             return
         if msg["value"] is None or is_flat(fn):  # which `StartFlat` has set
-            msg["value"] = uniform_value(fn, self.radius)
+            msg["value"] = uniform_value(fn, self.device, self.radius)
 
 
 class InitToValues(Messenger):

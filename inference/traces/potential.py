@@ -10,6 +10,7 @@ from pyro import poutine
 from torch import Tensor
 from torch.distributions import biject_to
 
+from ..options import device_of
 from .errors import words
 from .handlers import RADIUS
 from .init import InitMessenger, InitToUniform
@@ -74,17 +75,19 @@ def find_start(method: str, potential: Potential) -> Sites:
 
 
 def _candidates(joint: LogJoint) -> Iterator[Sites]:
+    device = device_of(joint.data)
+
     def values(function: Callable) -> Sites:
         with torch.no_grad(), unvalidated():
             trace = poutine.trace(function).get_trace(*joint.data)
         return {name: nodes(trace)[name]["value"] for name in joint.latent}
 
     for _ in range(TRIES):
-        yield values(InitToUniform(RADIUS)(joint.model))
+        yield values(InitToUniform(RADIUS, device)(joint.model))
     for _ in range(TRIES):
         yield values(InitMessenger()(joint.model))
     for radius in SHRINKING:
-        yield values(InitToUniform(radius)(joint.model))
+        yield values(InitToUniform(radius, device)(joint.model))
 
 
 def finite_energy(potential: Potential, at: Sites) -> tuple[Tensor, str]:

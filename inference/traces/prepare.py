@@ -14,7 +14,7 @@ from pyro.poutine import Trace
 from torch import Tensor
 from torch.distributions import biject_to
 
-from ..options import to_device
+from ..options import device_of, to_device
 from .dtypes import in_one_dtype
 from .handlers import FullPlates, OwnSupport, Promote, StartFlat, Unmask, WithWeights, is_flat, masked_entries
 from .isolate import isolated
@@ -128,7 +128,7 @@ def prepare(
     if not callable(model):
         raise ValueError(f"{method}: model must be a function or a PyroModule, got {type(model).__name__}")
     data = to_device(method, data, device)
-    model = StartFlat()(model)
+    model = StartFlat(device_of(data))(model)
     data, dtype, notes = in_one_dtype(method, model, guide, data, shown)
     model, rows, subsampling = Promote(dtype)(model), shown(data), None
     with isolated(0, dtype):

@@ -7,6 +7,7 @@ import torch
 from pyro import poutine
 from pyro.poutine import Trace
 
+from ..options import device_of
 from .errors import explained
 from .init import InitToUniform
 from .validation import unvalidated
@@ -19,7 +20,8 @@ def first_run(method: str, function: Callable, data: tuple, what: str = "model")
     are: the search for a start will name the site.
     """
     failed: Exception | None = None
-    for messenger in (None, None, None, *map(InitToUniform, (2.0, 1.0, 0.1, 0.0))):
+    closer = (InitToUniform(radius, device_of(data)) for radius in (2.0, 1.0, 0.1, 0.0))
+    for messenger in (None, None, None, *closer):
         try:
             with torch.no_grad():
                 trace = poutine.trace(messenger(function) if messenger else function).get_trace(*data)

@@ -12,9 +12,10 @@ from torch import Size, Tensor
 from torch.fx import Node
 
 from ...diagnostics import of_sites
-from ...mcmc.chains import ChainOptions, Chains, Target, device_kind, make_target
+from ...mcmc.chains import ChainOptions, Chains, Target, make_target
 from ...mcmc.hamiltonian import is_dense
 from ...mcmc.vectors import Sites, as_sites, as_vector
+from ...options import device_of
 from ...progress import Progress
 from ...traces.draws import all_sites
 from ...traces.isolate import isolated
@@ -38,7 +39,7 @@ def xla_chains(
     so many operations that compiling takes minutes.
     """
     seeds = options.seeds()
-    platform = _platform(device_kind(prepared.data))
+    platform = _platform(device_of(prepared.data).type)
     begin, total = time.perf_counter(), options.num_chains * options.iterations
     with Progress("nuts", total, options.progress) as bar, warnings.catch_warnings():
         warnings.simplefilter("ignore")
