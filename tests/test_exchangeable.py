@@ -247,8 +247,8 @@ def test_a_users_mixture_by_nuts_in_different_labellings() -> None:
     assert smaller == pytest.approx(float(x[:60].mean()), abs=0.1)
 
 
-def test_gibbs_warns_of_labels_that_swap() -> None:
-    """Chains that start in either order and stay there."""
+def test_gibbs_says_that_labels_swap() -> None:
+    """Chains that start in either order and stay there: what the writer of conditionals expects, so no warning."""
 
     def init(num_chains: int, x: Tensor) -> Sites:
         return {"is_high": torch.tensor([[0.0, 1.0], [1.0, 0.0]])[torch.arange(num_chains) % 2]}
@@ -258,9 +258,9 @@ def test_gibbs_warns_of_labels_that_swap() -> None:
         return {"loc": loc, "scale": scale}
 
     run = partial(gibbs, GibbsSteps(init, (conditional,), ("loc", "scale")), torch.zeros(1), progress=False)
-    with pytest.warns(UserWarning, match=r"^gibbs: .*components merely swap labels \(in loc, scale; R̂") as said:
-        posterior = run()
-    assert [warning.filename for warning in said] == [__file__]
+    posterior = run()
+    assert not posterior.info.converged
+    assert "components merely swap labels (in loc, scale; R̂" in posterior.info.message
     assert run(num_chains=1).info.converged
     assert compare(posterior, posterior, identify="exchangeable").refused is None
     assert compare(posterior, posterior, identify={"loc": 0, "scale": 0}).refused is None

@@ -46,7 +46,8 @@ def constrained_params(*traces: Trace) -> dict[str, Tensor]:
 
 def statement_params(trace: Trace) -> dict[str, Tensor]:
     """Return those `constrained_params` that ``pyro.param`` statements make, not a module's weights."""
-    return {n: value for n, value in constrained_params(trace).items() if not is_weight(nodes(trace)[n])}
+    found = constrained_params(trace).items()
+    return {n: v for n, v in found if "$$$" not in n and "." not in n and not is_weight(nodes(trace)[n])}
 
 
 def is_weight(site: Mapping[str, Any]) -> bool:
