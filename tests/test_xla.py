@@ -260,6 +260,14 @@ TRIANGULAR = ("cholesky_inverse", "cholesky_solve")  # torch has a gradient for 
 TOLERANCE = {"polygamma": 1e-8}  # torch has fewer digits
 
 
+def is_in_torch(name: str) -> bool:
+    try:
+        torch_operation(name)
+    except AttributeError:
+        return False
+    return True
+
+
 def torch_operation(name: str) -> Any:
     packet, _, overload = name.partition(".")
     return getattr(getattr(torch.ops.aten, packet), overload or "default")
@@ -283,12 +291,16 @@ def results(name: str, value: Any) -> list[Any]:
 
 
 def test_every_operation_of_the_table_is_tested() -> None:
-    assert {translate.name_of(torch_operation(name)) for name in CASES} == set(table.TABLE)
+    here = {name for name in CASES if is_in_torch(name)}  # another release may have dropped one
+    assert {translate.name_of(torch_operation(name)) for name in here} == set(table.TABLE) - (set(CASES) - here)
+    assert len(CASES) - len(here) < 3
     assert all(CASES.values())
 
 
 @pytest.mark.parametrize("name", sorted(CASES))
 def test_operation_equals_torchs(name: str) -> None:
+    if not is_in_torch(name):
+        pytest.skip("this release of torch does not have it")
     operation, tolerance = torch_operation(name), TOLERANCE.get(name, 1e-10)
     for case in CASES[name]:
         *args, kwargs = case if isinstance(case[-1], dict) else (*case, {})

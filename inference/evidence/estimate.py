@@ -133,7 +133,7 @@ def evidence(
     begin = time.perf_counter()
     how = _How(method, num_draws, num_particles, schedule(path, num_temperatures), num_leapfrogs)
     if guide is None and method in WEIGHTED and isinstance(posterior, Posterior):
-        params = posterior.params | dict(params or {})
+        params = {**posterior.params, **(params or {})}
     kept = guide is None and method in WEIGHTED
     prepared = prepare("evidence", model, data, guide=guide, exact=not kept)
     if prepared.flat:

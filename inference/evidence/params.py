@@ -40,7 +40,10 @@ def with_params(
             initial = node["args"][1] if len(node["args"]) > 1 else None
             if name in params:
                 _check_shape(name, node["value"], params[name])
-                (weights if is_weight(node) else statements)[name] = initial if is_weight(node) else params[name]
+                if is_weight(node):
+                    weights[name] = node["args"][1]
+                else:
+                    statements[name] = params[name]
             elif initial is not None and not is_weight(node):  # it would start anew
                 raise ValueError(f"evidence: parameter {name!r} has no value: give it in params")
         functions.append(poutine.substitute(function, data=statements) if function and statements else function)
@@ -55,7 +58,7 @@ def with_params(
         with torch.no_grad():
             for name, weight in weights.items():
                 weight.copy_(params[name])
-        yield functions[0], functions[1]
+        yield functions[0], functions[1]  # pyright: ignore[reportReturnType] (the first is the model's)
     finally:
         with torch.no_grad():
             for name, weight in weights.items():

@@ -6,9 +6,11 @@ from typing import Any
 
 import pyro
 import torch
-from pyro.distributions import ImproperUniform, Independent, MaskedDistribution, TransformedDistribution
+from pyro.distributions import Delta, ImproperUniform, Independent, MaskedDistribution
+from pyro.distributions.torch import TransformedDistribution  # pyright: ignore[reportAttributeAccessIssue]
 from pyro.infer.reparam.reparam import Reparam
 from pyro.poutine.messenger import Messenger
+from pyro.poutine.runtime import InferDict
 from pyro.poutine.subsample_messenger import SubsampleMessenger
 from torch import Tensor
 from torch.distributions import biject_to
@@ -112,9 +114,9 @@ class OwnSupport(Reparam):
         transform = biject_to(msg["fn"].support)
         start = None if msg["value"] is None else transform.inv(msg["value"])
         free = TransformedDistribution(msg["fn"], [transform.inv])
-        name, infer = msg["name"] + UNCONSTRAINED, {"is_observed": False}
+        name, infer = msg["name"] + UNCONSTRAINED, InferDict(is_observed=False)
         value = transform(pyro.sample(name, free, obs=start, infer=infer))
-        fixed = pyro.distributions.Delta(value, event_dim=msg["fn"].event_dim).mask(False)
+        fixed = Delta(value, event_dim=msg["fn"].event_dim).mask(False)
         return {"fn": fixed, "value": value, "is_observed": True}
 
 

@@ -32,8 +32,9 @@ class InitToUniform(InitMessenger):
 
     def _pyro_sample(self, msg: dict[str, Any]) -> None:
         super()._pyro_sample(msg)
-        fn, given = msg["fn"], (msg["infer"] or {}).get("init") is not None
-        if msg["is_observed"] or given or not isinstance(fn, Distribution) or fn.support.is_discrete:
+        fn: Any = msg["fn"]
+        given = (msg["infer"] or {}).get("init") is not None
+        if msg["is_observed"] or given or not isinstance(fn, Distribution) or msg["fn"].support.is_discrete:
             return
         if msg["value"] is None or is_flat(fn):  # which `StartFlat` has set
             msg["value"] = uniform_value(fn, self.device, self.radius)

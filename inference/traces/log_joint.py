@@ -83,12 +83,12 @@ class LogJoint:
 @contextmanager
 def _mappable_log() -> Iterator[None]:
     """Sums over discrete values by a logarithm that torch.func can transform, as Pyro's cannot."""
-    pyros = torch_log.safe_log
-    torch_log.safe_log = _safe_log
+    pyros = torch_log.safe_log  # pyright: ignore[reportPrivateImportUsage]
+    torch_log.safe_log = _safe_log  # pyright: ignore[reportPrivateImportUsage]
     try:
         yield
     finally:
-        torch_log.safe_log = pyros
+        torch_log.safe_log = pyros  # pyright: ignore[reportPrivateImportUsage]
 
 
 def _safe_log(x: Tensor) -> Tensor:

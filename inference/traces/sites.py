@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import torch
 from pyro.distributions import Delta
 from pyro.infer.inspect import site_is_deterministic
 from pyro.poutine import Trace
@@ -30,7 +31,7 @@ def is_deterministic(site: Mapping[str, Any]) -> bool:
     fn = site["fn"]
     while hasattr(fn, "base_dist"):
         fn = fn.base_dist
-    return isinstance(fn, Delta) and not fn.log_density.any()
+    return isinstance(fn, Delta) and not torch.as_tensor(fn.log_density).any()
 
 
 def is_latent(site: Mapping[str, Any]) -> bool:
