@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 
 from .posterior import Posterior
-from .traces.handlers import UNCONSTRAINED
 from .traces.isolate import check_seed, isolated
 from .traces.prepare import prepare
 from .traces.sites import nodes
+from .traces.supports import UNCONSTRAINED
 from .traces.validation import unvalidated
 from .traces.vmap import map_rows
 

@@ -15,7 +15,6 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 Sites = Mapping[str, Tensor]
@@ -251,6 +250,8 @@ def _assigned(points: Tensor, mean: Tensor, variance: Tensor) -> tuple[Tensor, f
     order = cost.argmin(1)
     clash = order.sort(1).values.ne(torch.arange(order.shape[1])).any(1)
     if clash.any():
+        from scipy.optimize import linear_sum_assignment  # slow to import
+
         order[clash] = torch.tensor(np.stack([linear_sum_assignment(c)[1] for c in cost[clash].mT.numpy()]))
     return order, float(cost.gather(1, order[:, None]).sum())
 

@@ -16,9 +16,11 @@ import pytest
 import torch
 from pyro import poutine
 from pyro.distributions import constraints
+from pyro.infer.autoguide import AutoNormal
 from pyro.infer.reparam import LocScaleReparam
 from scipy import stats
 from torch import Tensor
+from torch.distributions.transforms import AbsTransform, AffineTransform, ExpTransform
 
 from guidebook.guides import full_rank, laplace, mean_field
 from guidebook.inference import Posterior, compare, discrete_draws, evidence, hmc, metropolis, nuts, svi
@@ -329,6 +331,76 @@ def test_supports_that_depend_on_others_in_plates_and_simplexes() -> None:
         pyro.sample("second", dist.Pareto(first, 5.0))
 
     close(nuts_of(later).draws["second"].log(), -0.5772156649 + 0.2)  # E log first + 1/5
+
+
+def shifted(base: Any, *transforms: Any) -> dist.TransformedDistribution:  # type: ignore[name-defined]
+    """A distribution whose stated support is the real line, whatever its base's."""
+    return dist.TransformedDistribution(base, list(transforms))  # type: ignore[attr-defined]
+
+
+def late(x: Tensor) -> None:
+    start = pyro.sample("start", shifted(dist.Exponential(1.0), AffineTransform(2.0, 1.0)))
+    pyro.sample("x", dist.Normal(start, 1.0), obs=x)
+
+
+def test_shifted_distributions_end_where_their_density_does() -> None:
+    there = stats.truncnorm(3.0, np.inf, loc=-1.0)  # of exp(-(a - 2)) N(0 | a, 1) above 2
+    drawn = fast(nuts_of(late, T(0.0), target_accept=0.95))
+    close(drawn.draws["start"], there.mean(), there.std())
+    fit = svi(late, full_rank, T(0.0), num_steps=4000, num_draws=4000, progress=False)
+    assert float(fit.draws["start"].min()) > 2
+    exact = 2 + 0.5 + stats.norm.logsf(3.0)
+    found = evidence(late, T(0.0), method="bridge", posterior=drawn)
+    assert abs(found.estimate - exact) < max(4 * found.error, 0.02)
+    assert fit.info.elbo < exact  # type: ignore[operator]
+
+
+def test_guides_of_shifted_distributions_draw_them_as_they_are_written() -> None:
+    def guide(x: Tensor) -> None:
+        rate = pyro.param("rate", T(1.0), constraint=constraints.positive)
+        pyro.sample("start", shifted(dist.Exponential(rate), AffineTransform(2.0, 1.0)))
+
+    fit = svi(late, guide, T(0.0), num_steps=3000, progress=False)
+    there = stats.truncnorm(3.0, np.inf, loc=-1.0)
+    assert float(fit.draws["start"].mean()) == pytest.approx(there.mean(), abs=0.05)
+    with pytest.raises(ValueError, match=r"^svi: the support of site 'start' .* AutoNormal, instead of a guide"):
+        svi(late, AutoNormal(late), T(0.0), num_steps=10, progress=False)
+
+
+def test_shifted_distributions_in_plates_and_vectors() -> None:
+    def losses(x: Tensor) -> None:
+        with pyro.plate("rows", 3):
+            loss = pyro.sample("loss", shifted(dist.Normal(0.0, 1.0), ExpTransform(), AffineTransform(-1.0, -2.0)))
+            pyro.sample("x", dist.Normal(loss, 1.0), obs=x)
+
+    x, grid = T([-2.0, -3.0, -6.0]), np.linspace(1e-4, 60, 200_001)
+    density = stats.lognorm.pdf(grid, 1.0) * stats.norm.pdf(x.numpy()[:, None], -1 - 2 * grid)
+    density /= density.sum(1, keepdims=True)
+    mean = (density * (-1 - 2 * grid)).sum(1)
+    sd = np.sqrt((density * (-1 - 2 * grid - mean[:, None]) ** 2).sum(1))
+    close(fast(nuts_of(losses, x, target_accept=0.95)).draws["loss"], mean, sd)
+
+    def rates() -> None:
+        beta = dist.Beta(T([2.0, 3.0]), 3.0).to_event(1)
+        pyro.sample("rates", shifted(beta, AffineTransform(1.0, 4.0)))
+
+    close(fast(nuts_of(rates)).draws["rates"], 1 + 4 * np.array([0.4, 0.5]), 4 * np.array([0.2, math.sqrt(1 / 28)]))
+
+
+def test_transforms_that_reach_what_is_stated_are_left_alone_and_those_without_an_inverse_refused() -> None:
+    def plain() -> None:
+        pyro.sample("a", dist.LogNormal(0.0, 1.0))
+        pyro.sample("b", shifted(dist.Normal(0.0, 1.0), AffineTransform(2.0, 3.0), ExpTransform()))
+
+    assert prepare("nuts", plain, ()).log_joint().latent == ["a", "b"]
+
+    def folded() -> None:
+        pyro.sample("a", shifted(dist.Normal(0.0, 1.0), AbsTransform()))
+
+    with pytest.raises(
+        ValueError, match=r"^nuts: the model cannot be run: AbsTransform does not implement log_abs_det"
+    ):
+        nuts_of(folded)
 
 
 # Reparameterised sites

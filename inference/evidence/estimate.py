@@ -17,11 +17,11 @@ from ..options import at_least_one, options_by_name
 from ..posterior import Posterior
 from ..traces.draws import Sites
 from ..traces.guides import is_family
-from ..traces.handlers import UNCONSTRAINED
 from ..traces.isolate import check_seed, isolated
 from ..traces.log_joint import LogJoint
 from ..traces.prepare import prepare
 from ..traces.sites import nodes
+from ..traces.supports import UNCONSTRAINED
 from ..traces.validation import unvalidated
 from ..traces.vmap import map_rows
 from .methods import (

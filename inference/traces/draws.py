@@ -15,10 +15,10 @@ from pyro.infer.autoguide import AutoGuide
 from pyro.poutine import Trace
 from torch import Tensor
 
-from .handlers import UNCONSTRAINED
 from .log_joint import LogJoint
 from .params import trace_pair
 from .sites import is_deterministic, is_latent, is_local, is_plate, nodes, plate_depth
+from .supports import UNCONSTRAINED
 from .validation import unvalidated
 from .vmap import UNMAPPABLE, map_rows
 

@@ -41,6 +41,10 @@ def words(error: BaseException) -> str:
     if value:
         return f"a value of {value.group(2)} is not {_plain(value.group(1))}"
     text = re.sub(r"tensor\(.*", "…", text)[:MOST_WORDS].rstrip(" :.")
+    if not text and isinstance(error, NotImplementedError):
+        *_, (frame, _) = traceback.walk_tb(error.__traceback__)
+        owner = type(frame.f_locals.get("self")).__name__
+        return f"{owner} does not implement {frame.f_code.co_name}"
     return text or type(error).__name__
 
 

@@ -4,18 +4,13 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-import pyro
 import torch
-from pyro.distributions import Delta, ImproperUniform, Independent, MaskedDistribution
-from pyro.distributions.torch import TransformedDistribution  # pyright: ignore[reportAttributeAccessIssue]
-from pyro.infer.reparam.reparam import Reparam
+from pyro.distributions import ImproperUniform, Independent, MaskedDistribution
 from pyro.poutine.messenger import Messenger
-from pyro.poutine.runtime import InferDict
 from pyro.poutine.subsample_messenger import SubsampleMessenger
 from torch import Tensor
 from torch.distributions import biject_to
 
-UNCONSTRAINED = "_unconstrained"  # ends the name of the site that stands for one whose support varies
 RADIUS = 2.0  # of the uniform starts on the unconstrained scale, as in Stan
 
 
@@ -99,25 +94,6 @@ def masked_entries(site: Mapping[str, Any]) -> Tensor:
             kept = torch.as_tensor(mask, device=masked.device)
             masked = masked | ~kept.reshape(kept.shape + (1,) * event_dims)
     return masked
-
-
-class OwnSupport(Reparam):
-    """Draws a site whose support depends on others from its unconstrained counterpart: its own transform at each point.
-
-    The site itself becomes a deterministic one.
-    """
-
-    def apply(self, msg: Any) -> Any:
-        """Return the site as a deterministic one, after drawing its counterpart."""
-        if msg["is_observed"]:
-            return msg
-        transform = biject_to(msg["fn"].support)
-        start = None if msg["value"] is None else transform.inv(msg["value"])
-        free = TransformedDistribution(msg["fn"], [transform.inv])
-        name, infer = msg["name"] + UNCONSTRAINED, InferDict(is_observed=False)
-        value = transform(pyro.sample(name, free, obs=start, infer=infer))
-        fixed = Delta(value, event_dim=msg["fn"].event_dim).mask(False)
-        return {"fn": fixed, "value": value, "is_observed": True}
 
 
 class WithWeights:

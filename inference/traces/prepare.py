@@ -10,19 +10,20 @@ from typing import Any
 
 import torch
 from pyro import poutine
+from pyro.infer.autoguide import AutoGuide
 from pyro.poutine import Trace
 from torch import Tensor
-from torch.distributions import biject_to
 
 from ..options import device_of, to_device
 from .dtypes import in_one_dtype
-from .handlers import FullPlates, OwnSupport, Promote, StartFlat, Unmask, WithWeights, is_flat, masked_entries
+from .handlers import FullPlates, Promote, StartFlat, Unmask, WithWeights, is_flat, masked_entries
 from .isolate import isolated
 from .log_joint import LogJoint, Sites
 from .params import is_weight, statement_params
 from .refusals import check_below, check_repeatable, check_site, summed_out
 from .run import first_run
 from .sites import is_plate, latent_sites, nodes
+from .supports import OwnSupport, beyond_stated_supports
 from .validation import unvalidated
 
 
@@ -134,9 +135,7 @@ def prepare(
     with isolated(0, dtype):
         model = _substituted(method, model, rows, params or {})
         trace = first_run(method, model, rows)
-        guided = set()
-        if guide is not None and any(site["fn"].support.is_discrete for site in latent_sites(trace).values()):
-            guided = set(latent_sites(first_run(method, guide, rows, "guide")))
+        guided = set() if guide is None else set(latent_sites(first_run(method, guide, rows, "guide")))
         if name := _subsampled(trace):
             subsampling, model = model, FullPlates(model)
             notes.append(f"plate {name!r} takes all its rows")
@@ -144,7 +143,13 @@ def prepare(
         for name, site in latent_sites(trace).items():
             if name not in guided:
                 check_site(method, name, site)
-        if names := _varying_supports(trace, first_run(method, model, rows)):
+        beyond = beyond_stated_supports(trace, first_run(method, model, rows))
+        if isinstance(guide, AutoGuide) and (own := beyond & guided):
+            raise ValueError(
+                f"{method}: the support of site {min(own)!r} is not what its distribution states once and for all, so "
+                f"give the guide's class, {type(guide).__name__}, instead of a guide: it is made for the site's own"
+            )
+        if names := beyond - guided:
             model = poutine.reparam(model, config={name: OwnSupport() for name in names})
             trace = first_run(method, model, rows)
         masked = {name for name, site in latent_sites(trace).items() if bool(masked_entries(site).any())}
@@ -193,19 +198,6 @@ def _subsampled(trace: Trace) -> str | None:
         if is_plate(site) and (site["fn"].subsample_size or site["fn"].size) < site["fn"].size:
             return name
     return None
-
-
-def _varying_supports(trace: Trace, other: Trace) -> list[str]:
-    """Return continuous latent sites whose support is another one at another draw."""
-    found = []
-    for name, site in latent_sites(trace).items():
-        if site["fn"].support.is_discrete or name not in other.nodes:
-            continue
-        first, second = (biject_to(nodes(t)[name]["fn"].support) for t in (trace, other))
-        at = first.inv(site["value"])
-        if at.shape == second.inv(nodes(other)[name]["value"]).shape and not torch.equal(first(at), second(at)):
-            found.append(name)
-    return found
 
 
 def _is_idle(model: Callable, data: tuple, trace: Trace, name: str) -> bool:

@@ -7,7 +7,6 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
-from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 Sites = dict[str, Tensor]
@@ -63,4 +62,6 @@ def _mean(flat: Sites) -> Sites:
 
 def _assign(cost: Tensor) -> Tensor:
     """For each draw, the order of its components that puts them beside the target's: (s, k, k) gives (s, k)."""
+    from scipy.optimize import linear_sum_assignment  # slow to import
+
     return torch.tensor(np.stack([linear_sum_assignment(c)[1] for c in cost.mT.cpu().numpy()]))

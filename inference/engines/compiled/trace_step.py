@@ -64,6 +64,8 @@ def trace_step(
         with torch.no_grad():
             ours = run.run(*at, *(data[position] for position in rows), enable_io_processing=False)
         tolerance = 1e-9 if at[0].dtype == torch.float64 else 1e-4
+        if not all(bool(torch.isfinite(a).all()) for a in eager):
+            raise CannotCompile("its loss or a gradient is not finite at the start")
         for a, b in zip(eager, ours, strict=True):
             if not torch.allclose(a.to(b.dtype), b, rtol=tolerance, atol=tolerance * (1 + float(b.abs().max()))):
                 raise CannotCompile("the recorded step disagrees with the eager one")
