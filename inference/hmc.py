@@ -16,9 +16,9 @@ from torch import Tensor
 from .info import HmcInfo
 from .mcmc.chains import ChainOptions, prepare_chains, run_chains, warn_unless_converged
 from .mcmc.hamiltonian import check_target_accept, divergence, hamiltonian_chain
-from .mcmc.vectors import Sites
 from .options import options_by_name
 from .posterior import Posterior
+from .traces.vectors import Sites
 
 
 @options_by_name

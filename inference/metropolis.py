@@ -19,10 +19,10 @@ from torch import Tensor
 from .engines.graph import traced
 from .info import MetropolisInfo
 from .mcmc.chains import ChainOptions, Target, prepare_chains, run_chains, warn_unless_converged
-from .mcmc.vectors import Sites, as_sites, as_vector
 from .options import options_by_name
 from .posterior import Posterior
 from .traces.validation import unvalidated
+from .traces.vectors import Sites, as_sites, as_vector
 
 MAX_DIMENSIONS = 1000  # beyond, a random walk does not arrive and the covariance cannot be learned
 WORTH_TRACING = 2000  # iterations from which recording the graph, up to a second, pays

@@ -167,6 +167,25 @@ def test_a_potential_is_compared_at_three_points() -> None:
     assert traced(drifting(1e-3, 2), at, num_checks=1) is not None
 
 
+def test_potentials_of_several_sites_are_recorded() -> None:
+    at = {"a": torch.ones(3, dtype=F8), "b": torch.zeros(2, dtype=F8)}
+    graph = traced(lambda sites: sites["a"].square().sum() + sites["b"].exp().sum(), at)
+    assert graph is not None
+    assert float(graph({"a": torch.full((3,), 2.0, dtype=F8), "b": at["b"]})) == 14
+
+
+@pytest.mark.parametrize("factor", [torch.linalg.cholesky, torch.linalg.inv])
+def test_a_graph_is_nan_where_a_matrix_has_no_factorisation(factor: Callable[[torch.Tensor], torch.Tensor]) -> None:
+    def potential(sites: dict[str, torch.Tensor]) -> torch.Tensor:
+        return factor(torch.eye(2, dtype=F8) * sites["z"]).sum()
+
+    for gradient in (True, False):
+        graph = traced(potential, {"z": torch.ones((), dtype=F8)}, gradient=gradient)
+        assert graph is not None
+        assert float(graph({"z": torch.tensor(4.0, dtype=F8)})) == (4 if factor is torch.linalg.cholesky else 0.5)
+        assert torch.isnan(graph({"z": torch.zeros((), dtype=F8)}))
+
+
 def test_a_potential_agrees_up_to_rounding() -> None:
     at = {"z": torch.ones(3, dtype=F8)}
     assert traced(drifting(0.8e-9, 1), at) is not None

@@ -17,8 +17,8 @@ from guidebook.inference import nuts
 from guidebook.inference.engines.graph import functional, traced
 from guidebook.inference.engines.record import Recorded
 from guidebook.inference.mcmc.chains import make_target
-from guidebook.inference.mcmc.vectors import as_sites, as_vector
 from guidebook.inference.traces.prepare import prepare
+from guidebook.inference.traces.vectors import as_sites, as_vector
 
 jax = pytest.importorskip("jax")
 pytest.importorskip("numpyro")

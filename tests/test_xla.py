@@ -20,8 +20,8 @@ from guidebook.inference.diagnostics import mcse
 from guidebook.inference.engines import xla
 from guidebook.inference.engines.graph import CannotCompile, functional
 from guidebook.inference.mcmc.chains import make_target
-from guidebook.inference.mcmc.vectors import as_sites, as_vector
 from guidebook.inference.traces.prepare import prepare
+from guidebook.inference.traces.vectors import as_sites, as_vector
 from guidebook.models import gmm
 from guidebook.workflow.fit import load_task
 

@@ -7,6 +7,8 @@ with the eager potential at several points.
 
 import gc
 import linecache
+import math
+import operator
 import sys
 import sysconfig
 import traceback
@@ -20,7 +22,7 @@ from typing import Any
 import pyro
 import torch
 from torch import Tensor
-from torch.fx import GraphModule, Node
+from torch.fx import Graph, GraphModule, Node
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from ..traces.validation import unvalidated
@@ -28,6 +30,8 @@ from .record import Recorded, WritesInPlace, record
 
 Params = dict[str, Tensor]
 Potential = Callable[[Params], Tensor]
+LONG = 1500  # operations from which TorchScript takes longer to prepare a graph than it saves
+aten = torch.ops.aten
 _OPERATION = type(torch.ops.aten.add.Tensor)
 _FOREIGN = tuple(path for package in (torch, pyro) for path in package.__path__)
 _STANDARD, _HERE = sysconfig.get_paths()["stdlib"], str(Path(__file__).parent)
@@ -63,21 +67,13 @@ def traced(potential: Potential, at: Params, num_checks: int = 3, *, gradient: b
     if not agree:
         return None
 
-    def run_or_nan(*inputs: Tensor) -> tuple[Tensor, ...]:
-        try:
-            return run(*inputs)
-        except RuntimeError as error:
-            if "linalg" not in str(error):
-                raise
-            return inputs[0].new_tensor(float("nan")), *(torch.zeros_like(z) for z in inputs)
-
     if not gradient:
-        return lambda params: run_or_nan(*(params[name] for name in names))[0]
+        return lambda params: run(*(params[name] for name in names))[0]
 
     class Traced(torch.autograd.Function):
         @staticmethod
         def forward(ctx: Any, *inputs: Tensor) -> Tensor:
-            value, *grads = run_or_nan(*inputs)
+            value, *grads = run(*inputs)
             ctx.save_for_backward(*grads)
             return value
 
@@ -88,11 +84,47 @@ def traced(potential: Potential, at: Params, num_checks: int = 3, *, gradient: b
     return lambda params: Traced.apply(*(params[name] for name in names))  # pyright: ignore[reportReturnType]
 
 
+def recorded(function: Callable, values: tuple[Tensor, ...]) -> Callable:
+    """Return a function of tensors as a graph, recorded at a point: run by TorchScript, or by Python if it is long."""
+    with _quietly(), without_garbage_collection():
+        graph = _graph(function, values)
+        if len(graph.graph.nodes) > LONG:
+            return graph
+        return torch.jit.freeze(torch.jit.trace(graph, values, check_trace=False).eval())  # pyright: ignore
+
+
 def _graph(function: Callable, values: tuple[Tensor, ...]) -> GraphModule:
     try:
-        return record(function, values).module()
+        module = record(function, values).module()
     except WritesInPlace:
-        return make_fx(function)(*values)
+        module = make_fx(lambda *inputs: function(*inputs))(*values)  # which reads the arguments' number off its code
+    _fail_by_nan(module.graph)
+    module.recompile()
+    return module
+
+
+def _fail_by_nan(graph: Graph) -> None:
+    """Let factors and inverses of matrices that have none be nan, each by itself, where the model raises an error.
+
+    A graph may drop the check of an operation whose result nobody reads, and goes on with numbers that mean nothing.
+    """
+    for node in graph.nodes:
+        if node.target is aten._linalg_check_errors.default:
+            graph.erase_node(node)
+        if node.target not in (aten.linalg_cholesky_ex.default, aten.linalg_inv_ex.default):
+            continue
+        found = next((user for user in node.users if user.args[1] == 0), None)
+        if found is not None:
+            with graph.inserting_after(found):
+                info = graph.call_function(operator.getitem, (node, 1))
+            with graph.inserting_after(info):
+                failed = graph.call_function(aten.ne.Scalar, (info, 0))
+            for _ in range(2):
+                with graph.inserting_after(failed):
+                    failed = graph.call_function(aten.unsqueeze.default, (failed, -1))
+            with graph.inserting_after(failed):
+                result = graph.call_function(aten.masked_fill.Scalar, (found, failed, math.nan))
+            found.replace_all_uses_with(result, lambda user, result=result: user is not result)
 
 
 def functional(function: Callable[[Tensor], Tensor], at: Tensor, known: Callable[[Any], bool]) -> Recorded:

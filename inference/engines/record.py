@@ -47,13 +47,33 @@ def record(
     while an operation runs becomes the node's ``meta["place"]``.
     """
     recorder, values = _Recorder(known, place), [value.detach().clone() for value in inputs]
-    for value in values:
-        recorder.follow(value, recorder.graph.placeholder("input"))
+    for position, value in enumerate(values):
+        recorder.follow(value, recorder.graph.placeholder(f"input_{position}"))
     with recorder:
         result = function(*values)
     recorder.graph.output(map_aggregate(result, recorder.node_of))
     recorder.graph.eliminate_dead_code()
     return Recorded(recorder.graph, recorder.constants)
+
+
+def count_operations(function: Callable[..., Any], *inputs: Tensor) -> int:
+    """Return the number of ATen operations that a call takes."""
+    counter = _Counter()
+    with counter:
+        function(*inputs)
+    return counter.operations
+
+
+class _Counter(TorchDispatchMode):
+    operations = 0
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return False
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
+        self.operations += 1
+        return func(*args, **(kwargs or {}))
 
 
 class _Recorder(TorchDispatchMode):

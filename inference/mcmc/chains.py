@@ -26,7 +26,7 @@ from ..traces.isolate import check_seed, isolated
 from ..traces.params import constrained_params
 from ..traces.potential import Potential, find_start
 from ..traces.prepare import Prepared, prepare
-from .vectors import Sites
+from ..traces.vectors import Sites
 
 
 class Target(NamedTuple):

@@ -16,7 +16,7 @@ from torch.distributions import biject_to
 
 from ..traces.params import trace_at
 from ..traces.sites import is_deterministic, is_latent, is_local, is_plate, nodes
-from .vectors import Sites
+from ..traces.vectors import Sites
 
 MAX_NUMBERS = 20_000_000  # entries of draws evaluated at once, times the size of the data
 

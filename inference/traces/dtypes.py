@@ -13,13 +13,23 @@ from .sites import nodes
 
 
 def in_one_dtype(
-    method: str, model: Callable, guide: Callable | None, data: tuple, shown: Callable[[tuple], tuple]
+    method: str,
+    model: Callable,
+    guide: Callable | None,
+    data: tuple,
+    shown: Callable[[tuple], tuple],
+    least: torch.dtype | None = None,
 ) -> tuple[tuple, torch.dtype, list[str]]:
     """Return the data in the widest floating-point dtype among them, the model's values and torch's default.
 
-    If model and guide run only on data in the dtypes given, because they mix them by design, those are kept.
+    If model and guide run only on data in the dtypes given, because they mix them by design, those are kept. With
+    ``least``, the dtype is at least as wide as that, where model and guide allow it.
     """
     default = torch.get_default_dtype()
+    if least is not None and torch.promote_types(default, least) != default:
+        wide = _in(least, data)
+        _, wrong = _dtypes(Promote(least)(model), guide, shown(wide), least)
+        return (wide, least, []) if not wrong else in_one_dtype(method, model, guide, data, shown)
     given = {value.dtype for value in data if isinstance(value, Tensor) and value.is_floating_point()}
     found, failed = _dtypes(model, None, shown(data), default)
     dtype = default
@@ -28,7 +38,7 @@ def in_one_dtype(
     note = [f"computed in {str(dtype).removeprefix('torch.')}"] if dtype != default else []
     if not failed and given <= {dtype} and dtype == default:
         return data, dtype, note
-    wide = tuple(v.to(dtype) if isinstance(v, Tensor) and v.is_floating_point() else v for v in data)
+    wide = _in(dtype, data)
     _, wrong = _dtypes(Promote(dtype)(model), None if given <= {dtype} else guide, shown(wide), dtype)
     if not wrong:
         return wide, dtype, note
@@ -36,6 +46,10 @@ def in_one_dtype(
         mixed = sorted(str(other).removeprefix("torch.") for other in given | found)
         return data, default, [f"computed in {' and '.join(mixed)}, since it does not run in {mixed[-1]} alone"]
     raise ValueError(f"{explained(method, wrong)}; convert data and parameters to one dtype") from None
+
+
+def _in(dtype: torch.dtype, data: tuple) -> tuple:
+    return tuple(v.to(dtype) if isinstance(v, Tensor) and v.is_floating_point() else v for v in data)
 
 
 def _dtypes(

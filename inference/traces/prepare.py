@@ -98,6 +98,7 @@ def prepare(
     params: Mapping[str, Tensor] | None = None,
     guide: Callable | None = None,
     exact: bool = True,
+    least_dtype: torch.dtype | None = None,
     shown: Callable[[tuple], tuple] = lambda data: data,
 ) -> Prepared:
     """Return a model in the form in which methods take it.
@@ -118,6 +119,8 @@ def prepare(
         A guide with the model's arguments: the latent sites that it draws are left to it.
     exact : bool
         Whether the density must be the same at every call.
+    least_dtype : torch.dtype, optional
+        Compute in this dtype, where the model allows it, or a wider one.
     shown : callable, optional
         ``data -> data``: those rows of large data on which the model is run here.
 
@@ -130,7 +133,7 @@ def prepare(
         raise ValueError(f"{method}: model must be a function or a PyroModule, got {type(model).__name__}")
     data = to_device(method, data, device)
     model = StartFlat(device_of(data))(model)
-    data, dtype, notes = in_one_dtype(method, model, guide, data, shown)
+    data, dtype, notes = in_one_dtype(method, model, guide, data, shown, least_dtype)
     model, rows, subsampling = Promote(dtype)(model), shown(data), None
     with isolated(0, dtype):
         model = _substituted(method, model, rows, params or {})

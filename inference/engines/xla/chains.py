@@ -14,13 +14,13 @@ from torch.fx import Node
 from ...diagnostics import of_sites
 from ...mcmc.chains import ChainOptions, Chains, Target, make_target
 from ...mcmc.hamiltonian import is_dense
-from ...mcmc.vectors import Sites, as_sites, as_vector
 from ...options import device_of
 from ...progress import Progress
 from ...traces.draws import all_sites
 from ...traces.isolate import isolated
 from ...traces.prepare import Prepared
 from ...traces.validation import unvalidated
+from ...traces.vectors import Sites, as_sites, as_vector
 from ..graph import CannotCompile, Potential, called_most, functional
 from .program import as_jax
 from .roll import roll, size

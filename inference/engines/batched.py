@@ -1,0 +1,172 @@
+"""A potential, its gradient and products with its Hessian at many points at once.
+
+For methods that work with a batch of draws or of chains. The graph that is recorded has a fixed number of rows, so that
+a few sizes serve all: fewer points are padded, more are taken in turn.
+"""
+
+from collections.abc import Callable
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from ..traces.validation import unvalidated
+from ..traces.vectors import Sites, as_sites, as_vector
+from . import xla
+from .graph import CannotCompile, Potential, recorded
+from .record import count_operations
+
+ROWS = 64  # points at once
+LONG_LOOP = 300  # operations of one call from which compiling (a second) pays
+MAX_NUMBERS = 20_000_000  # entries of the data, times the points, that are worked on at once
+
+Function = Callable[..., tuple[Tensor, ...]]
+
+
+class Batched:
+    """A potential (nats) over vectors: the unconstrained values of all sites, one after another.
+
+    Parameters
+    ----------
+    potential : callable
+        Unconstrained values by site → a scalar; it draws no random numbers.
+    at : dict of Tensor
+        Values at which it is finite.
+    size : int
+        Numbers in the data, by which fewer points are taken at once.
+
+    Attributes
+    ----------
+    start : Tensor, shape (d)
+        The vector of ``at``.
+    gradients : int
+        Points at which a gradient was taken so far; a product with the Hessian counts as two.
+    is_recorded : bool
+        Whether a recorded graph is run, and not the model itself at one point after another.
+    """
+
+    def __init__(self, potential: Potential, at: Sites, size: int = 0) -> None:
+        self.start, self.gradients, self.is_recorded = as_vector(at), 0, True
+        self._potential, self._shapes = potential, {name: value.shape for name, value in at.items()}
+        self._rows = max(1, min(ROWS, MAX_NUMBERS // max(1, size)))
+        self._graphs: dict[tuple[bool, int], Function] = {}
+
+    @property
+    def dim(self) -> int:
+        """Number of unconstrained latent numbers."""
+        return len(self.start)
+
+    def sites(self, vectors: Tensor) -> Sites:
+        """Return unconstrained values by name, shape (…, *site), from vectors (…, d)."""
+        return as_sites(vectors, self._shapes)
+
+    def __call__(self, points: Tensor) -> tuple[Tensor, Tensor]:
+        """Return energies (n) and gradients (n, d) at points (n, d): infinity and zero where they are not finite."""
+        self.gradients += len(points)
+        energy, gradient = self._mapped(False, points)
+        finite = torch.isfinite(energy) & torch.isfinite(gradient).all(1)
+        return torch.where(finite, energy, torch.inf), torch.where(finite[:, None], gradient, 0.0)
+
+    def products(self, points: Tensor, directions: Tensor) -> Tensor:
+        """Return the Hessian at each point (n, d) times a direction (n, d), shape (n, d); nan if it is not finite."""
+        self.gradients += 2 * len(points)
+        return self._mapped(True, points, directions)[0]
+
+    def hessian(self, point: Tensor) -> Tensor:
+        """Return the second derivatives at a point (d), shape (d, d)."""
+        rows = self.products(point.expand(self.dim, -1), torch.eye(self.dim).to(point))
+        return (rows + rows.T) / 2
+
+    def _mapped(self, second: bool, *inputs: Tensor) -> list[Tensor]:
+        rows = 1 if len(inputs[0]) == 1 else self._rows
+        run = self._graph(second, rows)
+        parts: list[tuple[Tensor, ...]] = []
+        for begin in range(0, len(inputs[0]), rows):
+            parts.append(self._run(run, rows, [value[begin : begin + rows] for value in inputs]))
+        return [torch.cat(values) for values in zip(*parts, strict=True)]
+
+    def _run(self, run: Function, rows: int, inputs: list[Tensor]) -> tuple[Tensor, ...]:
+        count = len(inputs[0])
+        padded = (torch.cat([value, value[-1:].expand(rows - count, -1)]) for value in inputs)
+        return tuple(value[:count] for value in run(*padded))
+
+    def _graph(self, second: bool, rows: int) -> Function:
+        if (second, rows) not in self._graphs:
+            self._graphs[second, rows] = self._made(second, rows)
+        return self._graphs[second, rows]
+
+    def _made(self, second: bool, rows: int) -> Function:
+        function: Function = self._gradient
+        eager: Function = self._gradient_eagerly
+        if second:
+            function, eager = self._product, self._product_eagerly
+        eagerly = _one_by_one(eager)
+        if not self.is_recorded:
+            return eagerly
+        points = self.start + 0.01 * torch.linspace(-1, 1, rows * self.dim).to(self.start).reshape(rows, -1)
+        inputs = (points, torch.ones_like(points)) if second else (points,)
+        try:
+            graph = self._xla or recorded(torch.vmap(function, randomness="same"), inputs)
+            checked = eagerly(*(value[:1] for value in inputs))
+            if all(_agree(a[:1], b) for a, b in zip(graph(*inputs), checked, strict=True)):
+                return graph
+        except Exception:  # user models can fail in any way; take one point after another
+            pass
+        self.is_recorded = second  # gradients may be had from a graph though second derivatives are not
+        return eagerly
+
+    @cached_property
+    def _xla(self) -> Function | None:
+        """The function in compiled code, where that pays and is there: all loops of a model as one program."""
+        with torch.no_grad(), unvalidated():
+            if count_operations(self._energy, self.start) <= LONG_LOOP:
+                return None
+        if self.start.device.type != "cpu" or not xla.installed():
+            return None
+        try:
+            from .xla.batched import compile_batched  # imports JAX
+
+            return compile_batched(self._energy, self.start)
+        except (CannotCompile, ImportError, AttributeError):
+            return None
+
+    def _energy(self, vector: Tensor) -> Tensor:
+        return self._potential(self.sites(vector))
+
+    def _gradient(self, point: Tensor) -> tuple[Tensor, ...]:
+        gradient, energy = torch.func.grad_and_value(self._energy)(point)
+        return energy, gradient
+
+    def _product(self, point: Tensor, direction: Tensor) -> tuple[Tensor, ...]:
+        return (torch.func.grad(lambda at: self._gradient(at)[1] @ direction)(point),)
+
+    def _gradient_eagerly(self, point: Tensor) -> tuple[Tensor, ...]:
+        leaf = point.detach().requires_grad_()
+        energy = self._energy(leaf)
+        return energy.detach(), *torch.autograd.grad(energy, leaf)
+
+    def _product_eagerly(self, point: Tensor, direction: Tensor) -> tuple[Tensor, ...]:
+        leaf = point.detach().requires_grad_()
+        (gradient,) = torch.autograd.grad(self._energy(leaf), leaf, create_graph=True)
+        return torch.autograd.grad(gradient @ direction, leaf)
+
+
+def _one_by_one(function: Function) -> Function:
+    def row(*inputs: Tensor) -> tuple[Tensor, ...]:
+        try:
+            return function(*inputs)
+        except (RuntimeError, ValueError):  # a matrix without a factorisation, say
+            nothing = torch.full_like(inputs[0], torch.nan)
+            return (nothing[0], nothing) if len(inputs) == 1 else (nothing,)
+
+    def mapped(*inputs: Tensor) -> tuple[Tensor, ...]:
+        with torch.enable_grad(), unvalidated():
+            rows = [row(*each) for each in zip(*inputs, strict=True)]
+        return tuple(torch.stack(values) for values in zip(*rows, strict=True))
+
+    return mapped
+
+
+def _agree(a: Tensor, b: Tensor) -> bool:
+    tolerance = 1e-9 if a.dtype == torch.float64 else 1e-3
+    return torch.allclose(a, b, rtol=tolerance, atol=tolerance * (1 + float(b.abs().max())))
