@@ -3,6 +3,7 @@
 from .cavi import cavi
 from .closed_form import closed_form
 from .compare import Comparison, compare
+from .dadvi import dadvi
 from .discrete import discrete_draws
 from .em import em
 from .evidence import Evidence, evidence
@@ -12,6 +13,7 @@ from .hmc import hmc
 from .info import (
     CaviInfo,
     ClosedFormInfo,
+    DadviInfo,
     EmInfo,
     GibbsInfo,
     HmcInfo,
@@ -32,6 +34,7 @@ __all__ = [
     "CaviInfo",
     "ClosedFormInfo",
     "Comparison",
+    "DadviInfo",
     "EmInfo",
     "Evidence",
     "GibbsInfo",
@@ -45,6 +48,7 @@ __all__ = [
     "cavi",
     "closed_form",
     "compare",
+    "dadvi",
     "discrete_draws",
     "elbo_gradients",
     "em",

@@ -81,6 +81,39 @@ class SviInfo(Info):
 
 
 @dataclass(frozen=True, kw_only=True)
+class DadviInfo(Info):
+    """Record of variational inference with fixed draws.
+
+    Attributes
+    ----------
+    elbo_se : float or None
+        Monte Carlo standard error of ``elbo``, in nats, as if draws were independent: balanced ones err less.
+    log_weights : Tensor, shape (draw,)
+        log p(x, z) - log q(z) at each draw, in nats.
+    num_draws : int
+        Fixed draws of the objective in the last round.
+    linear_response : bool
+        Whether the covariance of the draws is by linear response.
+    rounds : list of dict
+        Per round of the best restart: ``num_draws``; ``elbo`` at these draws, in nats; ``shift`` and ``spread``, how far
+        means moved since the round before, at most, in sds, and sds, relative to them (None in the first).
+    optima : list of dict
+        Optima that restarts reached, best first: ``elbo`` in nats; ``restarts``, how many ended there.
+    gradients : int
+        Gradients of the log joint that were taken; a product with its Hessian counts as two.
+    """
+
+    method: str = "dadvi"
+    elbo_se: float | None = None
+    log_weights: Tensor | None = None
+    num_draws: int
+    linear_response: bool
+    rounds: list[dict]
+    optima: list[dict]
+    gradients: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class ChainsInfo(Info):
     """What `hmc`, `nuts` and `metropolis` have in common.
 
@@ -217,5 +250,7 @@ class ClosedFormInfo(Info):
     message: str = "solved without iteration"
 
 
-_TYPES = (SviInfo, NutsInfo, HmcInfo, MetropolisInfo, EmInfo, CaviInfo, GibbsInfo, McemInfo, ClosedFormInfo)
+_TYPES = (
+    SviInfo, DadviInfo, NutsInfo, HmcInfo, MetropolisInfo, EmInfo, CaviInfo, GibbsInfo, McemInfo, ClosedFormInfo,
+)
 INFO_TYPES: dict[str, type[Info]] = {kind.method: kind for kind in _TYPES}

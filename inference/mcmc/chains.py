@@ -8,7 +8,6 @@ import threading
 import time
 import warnings
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,10 +21,10 @@ from ..info import Info
 from ..options import at_least_one, device_of
 from ..progress import Progress
 from ..traces.draws import all_sites
+from ..traces.held import prepare_held
 from ..traces.isolate import check_seed, isolated
-from ..traces.params import constrained_params
 from ..traces.potential import Potential, find_start
-from ..traces.prepare import Prepared, prepare
+from ..traces.prepare import Prepared
 from ..traces.vectors import Sites
 
 
@@ -135,18 +134,7 @@ def prepare_chains(
     method: str, model: Callable, data: tuple, options: ChainOptions, params: Mapping[str, Tensor] | None
 ) -> Prepared:
     """Return the model as samplers take it, with a warning if it has parameters that are held without being given."""
-    prepared = prepare(method, model, data, device=options.device, params=params)
-    if prepared.held:
-        warnings.warn(
-            f"{method}: the model's parameters {', '.join(prepared.held)} are held at their initial values, and not "
-            "drawn: give params={name: value}, or priors",
-            stacklevel=4,
-        )
-    weights = sorted(constrained_params(prepared.trace).keys() - prepared.params.keys())
-    if not weights:
-        return prepared
-    listed = ", ".join(weights[:3]) + (", …" if len(weights) > 3 else "")
-    return replace(prepared, notes=(*prepared.notes, f"weights of modules are held as they are ({listed})"))
+    return prepare_held(method, model, data, options.device, params, stacklevel=5)
 
 
 def make_target(method: str, prepared: Prepared) -> Target:

@@ -48,6 +48,15 @@ def in_one_dtype(
     raise ValueError(f"{explained(method, wrong)}; convert data and parameters to one dtype") from None
 
 
+def draws_dtype(data: tuple) -> torch.dtype:
+    """Return the dtype in which a user gets draws, whatever they were computed in: the widest of data and default."""
+    dtype = torch.get_default_dtype()
+    for value in data:
+        if isinstance(value, Tensor) and value.is_floating_point():
+            dtype = torch.promote_types(dtype, value.dtype)
+    return dtype
+
+
 def _in(dtype: torch.dtype, data: tuple) -> tuple:
     return tuple(v.to(dtype) if isinstance(v, Tensor) and v.is_floating_point() else v for v in data)
 

@@ -1,0 +1,124 @@
+"""Rounds of fits at fixed draws: from the mode to coordinates of unit scale, with more draws until nothing moves.
+
+Burroni, Domke and Sheldon (2024), Sample average approximation for black-box variational inference, UAI: draws are
+doubled until the optimum stands still.
+"""
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from ..engines.batched import Batched
+from .balanced import balanced_normals
+from .coordinates import Coordinates
+from .mode import MAX_DENSE, Mode, find_mode, inverse_root
+from .normal import NormalFit, fit_normal
+from .response import linear_response
+
+MIN_DRAWS, MAX_DRAWS = 64, 4096  # of the objective, where they grow
+RESPONSE_DRAWS = 128  # at which Hessians are averaged, or more if there are as many dimensions
+TOLERANCE = 0.03  # posterior sds by which means, and relative to sds, sds may move when draws are doubled
+SAME_ELBO, SAME_PLACE = 0.1, 0.5  # nats, and sds, within which two restarts found one optimum
+FIRST_SD = 0.3  # of a normal that starts where there is no mode, in units of the curvature there
+
+
+class Rounds(NamedTuple):
+    """Where a fit ended: the optimum at fixed draws, and the normal with its covariance by linear response."""
+
+    normal: Coordinates
+    response: Coordinates | None  # None if the Hessian is not positive, or not asked for
+    loss: float  # negative ELBO of `normal` at the last draws, nats
+    num_draws: int
+    history: list[dict[str, Any]]  # per round: num_draws, elbo, shift and spread
+    converged: bool
+    message: str
+
+
+def fit_rounds(batched: Batched, start: Tensor, num_draws: int | None, *, response: bool, seed: int) -> Rounds:
+    """Fit a normal from one start (d); ``num_draws`` None lets the draws grow."""
+    mode = find_mode(batched, start)
+    coordinates, words = start_coordinates(batched, start, mode)
+    dim = batched.dim
+    full = 2 * dim + 2 <= (num_draws or MAX_DRAWS)
+    count = num_draws or max(MIN_DRAWS, 1 << (2 * dim + 1).bit_length())
+    fit = None
+    history: list[dict[str, Any]] = []
+    settled = num_draws is not None
+    while True:
+        noise = balanced_normals(count, dim, seed + len(history)).to(start)
+        new = _fit(batched, coordinates, noise, full=full)
+        moved = _moved(fit, new)
+        history.append({"num_draws": len(noise), "elbo": -new.loss} | moved)
+        fit, coordinates = new, new.coordinates
+        settled = settled or (history[1:] != [] and max(moved["shift"], moved["spread"]) <= TOLERANCE)
+        if settled or 2 * count > MAX_DRAWS:
+            break
+        count *= 2
+    found = None
+    if response:
+        few = balanced_normals(min(len(noise), max(RESPONSE_DRAWS, 2 * dim + 2)), dim, seed).to(start)
+        found = _response(batched, fit.coordinates, few, full=full)
+    problems = [] if fit.converged else ["the optimiser stopped before the optimum"]
+    if not settled:
+        problems.append(f"the answer still moved at {count} draws, by {moved['shift']:.2f} sd")
+    if response and found is None:
+        problems.append(
+            "the Hessian of the objective is not positive, so that there is no linear response: sds are the normal's own"
+        )
+    message = "; ".join([words, f"{len(history)} rounds, the last with {len(noise)} fixed draws", *problems])
+    return Rounds(fit.coordinates, found, fit.loss, len(noise), history, not problems, message)
+
+
+def start_coordinates(batched: Batched, start: Tensor, mode: Mode) -> tuple[Coordinates, str]:
+    """Return Laplace's normal at the mode; where there is none, a small one at the start, in units of the curvature."""
+    root = inverse_root(mode.hessian) if mode.is_mode and mode.hessian is not None else None
+    if root is not None:
+        return Coordinates(mode.point, root), "started from the mode"
+    curvature = batched.hessian(start).diagonal().abs()
+    scale = torch.where(torch.isfinite(curvature) & (curvature > 0), curvature, torch.ones_like(curvature)).rsqrt()
+    first = Coordinates(start, FIRST_SD * scale)
+    noise = balanced_normals(MIN_DRAWS, batched.dim, 0).to(start)
+    fit = fit_normal(batched, first, noise, full=False)
+    return Coordinates(fit.coordinates.centre, fit.coordinates.root.diag()), f"no mode ({mode.message})"
+
+
+def _fit(batched: Batched, start: Coordinates, noise: Tensor, *, full: bool) -> NormalFit:
+    """Fit, and once more in coordinates whitened by the first optimum."""
+    first = fit_normal(batched, start, noise, full=full)
+    if full:
+        return fit_normal(batched, first.coordinates, noise, full=True)
+    whitened = _response(batched, first.coordinates, noise, full=False)
+    return first if whitened is None else fit_normal(batched, whitened, noise, full=False)
+
+
+def _response(batched: Batched, at: Coordinates, noise: Tensor, *, full: bool) -> Coordinates | None:
+    covariance = linear_response(batched, at, noise, full=full)
+    if covariance is None:
+        return None
+    root, failed = torch.linalg.cholesky_ex(covariance)
+    return None if int(failed) else Coordinates(at.centre, at.root @ root)
+
+
+def found_optima(fits: list[Rounds]) -> list[dict[str, Any]]:
+    """Return the different optima among fits, best first, and how many fits ended at each."""
+    kept: list[tuple[Rounds, int]] = []
+    for fit in sorted(fits, key=lambda one: one.loss):
+        for position, (other, count) in enumerate(kept):
+            apart = (fit.normal.centre - other.normal.centre).abs() / other.normal.sds
+            if abs(fit.loss - other.loss) <= SAME_ELBO and float(apart.max()) <= SAME_PLACE:
+                kept[position] = other, count + 1
+                break
+        else:
+            kept.append((fit, 1))
+    return [{"elbo": -fit.loss, "restarts": count} for fit, count in kept]
+
+
+def _moved(before: NormalFit | None, after: NormalFit) -> dict[str, Any]:
+    """Return how far means and sds moved: the largest, in sds and as a ratio less one."""
+    if before is None:
+        return {"shift": None, "spread": None}
+    sds = after.coordinates.sds
+    shift = (after.coordinates.centre - before.coordinates.centre).abs() / sds
+    ratio = (before.coordinates.sds / sds).log().abs()
+    return {"shift": float(shift.max()), "spread": float(ratio.max().expm1())}
