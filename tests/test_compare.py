@@ -9,7 +9,8 @@ import torch
 
 from guidebook.inference import ClosedFormInfo, EmInfo, NutsInfo, Posterior, SviInfo, compare
 from guidebook.inference.diagnostics import MAX_R_HAT, least_ess
-from guidebook.inference.verdict import distance, judge, margin, max_mcse, reference_problem, sampling_problem
+from guidebook.inference.judge import judge
+from guidebook.inference.verdict import distance, grade, margin, max_mcse, problems, reference_problems
 
 GENERATOR = torch.Generator().manual_seed(0)
 
