@@ -124,12 +124,15 @@ class NutsInfo(ChainsInfo):
         Sum of potential and kinetic energy at the end of each trajectory, in nats; None with Pyro's engine.
     tree_depth : Tensor, shape (chain, draw), or None
         Number of doublings of each trajectory, at most 10; None with Pyro's engine.
+    dense_mass : bool or None
+        Whether warm-up adapted a full mass matrix; None in files saved before it was recorded.
     """
 
     method: str = "nuts"
     engine: str = "pyro"
     energy: Tensor | None = None
     tree_depth: Tensor | None = None
+    dense_mass: bool | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
