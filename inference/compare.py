@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from .exchangeable import component_dims, match_components, swapping_dims
+from .exchangeable import identification, match_components, swapping_dims
 from .judge import judge, judge_reference
 from .posterior import Posterior
 from .quantities import Coords, beside, check_coords, informative, labels, moments, scalars
@@ -119,20 +119,8 @@ def compare(
         raise ValueError(f"compare: names must be {len(posteriors)} different ones, the reference first; got {names}")
 
     _check_params(names, posteriors)
-    if callable(identify):
-        return _compared(posteriors, names, identify, coords)
-    if identify is None:
-        found = _compared(posteriors, names, lambda draws, anchor=None: dict(draws), coords)
-        return _with_swaps_noted(found, coords)
-    if identify == "exchangeable":
-        dims = component_dims(*_shared(posteriors))
-        if not dims:
-            raise ValueError("compare: no shared site has components: say which do, as in identify={'loc': 0}")
-    elif isinstance(identify, Mapping):
-        dims = identify
-    else:
-        raise ValueError(f"compare: identify must be a function, 'exchangeable' or a dictionary; got {identify!r}")
-    return _compared(posteriors, names, partial(match_components, dims=dims), coords)
+    found = _compared(posteriors, names, identification("compare", identify, *_shared(posteriors)), coords)
+    return _with_swaps_noted(found, coords) if identify is None else found
 
 
 def _check_params(names: Sequence[str], posteriors: Sequence[Posterior]) -> None:

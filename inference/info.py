@@ -220,5 +220,25 @@ class ClosedFormInfo(Info):
     message: str = "solved without iteration"
 
 
-_TYPES = (SviInfo, NutsInfo, HmcInfo, MetropolisInfo, EmInfo, CaviInfo, GibbsInfo, McemInfo, ClosedFormInfo)
+@dataclass(frozen=True, kw_only=True)
+class CheckInfo(Info):
+    """Record of the draws that `check` moved towards the posterior.
+
+    Attributes
+    ----------
+    nested_r_hat : Tensor, shape (quantity,)
+        Of each quantity of `Check.table`: near 1 if chains have forgotten where they began (Margossian et al. 2024).
+    accept_rate : float
+        Mean acceptance probability.
+    step_size : float
+        Leapfrog step, in coordinates of about unit scale.
+    """
+
+    method: str = "check"
+    nested_r_hat: Tensor
+    accept_rate: float
+    step_size: float
+
+
+_TYPES = (SviInfo, NutsInfo, HmcInfo, MetropolisInfo, EmInfo, CaviInfo, GibbsInfo, McemInfo, ClosedFormInfo, CheckInfo)
 INFO_TYPES: dict[str, type[Info]] = {kind.method: kind for kind in _TYPES}

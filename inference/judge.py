@@ -62,8 +62,8 @@ def judge(name: str, reference: str, posterior: Posterior, quantities: Figures) 
     if too_few or graded.judgement == "cannot say":
         return _too_few(name, reference, posterior, quantities, too_few)
     good = graded.judgement == "good"
-    means = _means(quantities, GOOD_SHIFT if good else USABLE_SHIFT, f" of {reference}'s")
-    sds = _sds(quantities, GOOD_RATIO if good else USABLE_RATIO)
+    means = words_of_means(quantities, GOOD_SHIFT if good else USABLE_SHIFT, f" of {reference}'s")
+    sds = words_of_sds(quantities, GOOD_RATIO if good else USABLE_RATIO)
     evidence = _evidence(posterior.info.k_hat, False)
     return Verdict(graded.judgement, f"{name} is {graded.judgement}: means {means}, sds {sds}.{evidence}")
 
@@ -71,12 +71,12 @@ def judge(name: str, reference: str, posterior: Posterior, quantities: Figures) 
 def _bad(name: str, reference: str, posterior: Posterior, quantities: Figures, own: dict[str, str]) -> Verdict:
     """Say what is wrong with the fit itself, if anything, before what is wrong with its figures."""
     graded = grade_of(quantities)
-    faults = _faults(reference, graded, quantities)
+    faults = words_of_faults(reference, graded, quantities)
     words = " and ".join(faults.values())
     if own:
         words = "; ".join(own.values()) + (f". Beside {reference} it is {words}" if words else "")
     elif not graded.off_centre.any():
-        words += f". Its means are {_means(quantities, USABLE_SHIFT)}"
+        words += f". Its means are {words_of_means(quantities, USABLE_SHIFT)}"
     far_off = quantities["mean_shift_in_sd"][graded.off_centre].abs().max() > FAR_OFF
     fault = next(iter(own), "far off" if far_off else next(iter(faults), ""))
     evidence = _evidence(posterior.info.k_hat, bool(faults))
@@ -116,7 +116,7 @@ def _too_few(name: str, reference: str, posterior: Posterior, quantities: Figure
     )
 
 
-def _faults(reference: str, graded: Grade, quantities: Figures) -> dict[str, str]:
+def words_of_faults(reference: str, graded: Grade, quantities: Figures) -> dict[str, str]:
     """Return in words where a posterior is beyond what is usable, by fault."""
     ratio = quantities["sd_ratio"]
     shift = quantities["mean_shift_in_sd"]
@@ -146,7 +146,7 @@ def _evidence(k_hat: float | None, is_wrong: bool) -> str:
     return f" k̂ = {k_hat:.2f} > {MAX_K_HAT} {'agrees' if is_wrong else unseen}."
 
 
-def _means(quantities: Figures, limit: float, of: str = "") -> str:
+def words_of_means(quantities: Figures, limit: float, of: str = "") -> str:
     """Return within what distance the means are; beyond the limit, how much of it is put down to chance."""
     shift = quantities["mean_shift_in_sd"].abs()
     worst, words = shift.idxmax(), f"within {_plain(shift.max())} sd{of}"
@@ -156,7 +156,7 @@ def _means(quantities: Figures, limit: float, of: str = "") -> str:
     return f"{words} ({limit:.2f} is allowed, and {_plain(error)} for Monte Carlo error)"
 
 
-def _sds(quantities: Figures, limit: float) -> str:
+def words_of_sds(quantities: Figures, limit: float) -> str:
     """Return between what multiples of the reference's the sds are; beyond the limits, what is put down to chance."""
     ratio = quantities["sd_ratio"]
     words = f"{ratio.min():.2f} to {ratio.max():.2f} of its"

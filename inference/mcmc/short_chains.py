@@ -24,6 +24,7 @@ DENSE_DIM = 500  # latent numbers up to which a metric is a full matrix, if ther
 DRAWS_PER_DIM = 4  # draws per latent number from which a full matrix is known well enough
 LARGE_GRADIENT = 3.0  # times the median length: longer ones are shortened before they make a metric
 LEAST_STEP = 1e-10
+LEAST_SPREAD = 1e-10  # of draws in a coordinate, relative to its size
 
 
 class Metric(NamedTuple):
@@ -59,7 +60,7 @@ class States(NamedTuple):
 def metric_of_draws(vectors: Tensor) -> Metric:
     """Return the metric of draws (draw, d) by their covariance, shrunk a little towards its diagonal."""
     count, dim = vectors.shape
-    scale = vectors.std(0).clamp(min=torch.finfo(vectors.dtype).tiny ** 0.25)
+    scale = torch.maximum(vectors.std(0), LEAST_SPREAD * (1 + vectors.mean(0).abs()))
     if dim > DENSE_DIM or count < DRAWS_PER_DIM * dim:
         return Metric(scale)
     correlation = ((vectors - vectors.mean(0)) / scale).T.cov().reshape(dim, dim)
@@ -67,7 +68,7 @@ def metric_of_draws(vectors: Tensor) -> Metric:
 
 
 def metric_of_states(vectors: Tensor, gradients: Tensor) -> Metric:
-    """Return the metric by draws and gradients (draw, d): the geometric mean of one's covariance and the other's inverse.
+    """Return the metric of draws and gradients (draw, d): the geometric mean of a covariance and the other's inverse.
 
     If the posterior is normal, that is its covariance, whatever the mean and covariance of the draws.
     """
@@ -77,9 +78,11 @@ def metric_of_states(vectors: Tensor, gradients: Tensor) -> Metric:
     length = slopes.square().mean(1).sqrt()
     slopes = slopes * (LARGE_GRADIENT * length.median() / length.clamp(min=1e-300)).clamp(max=1)[:, None]
     count, dim = slopes.shape
-    if first.root.dim() == 1 or count < DRAWS_PER_DIM * dim:
-        fourth = slopes.square().mean(0).clamp(min=1e-300) ** -0.25
-        return Metric(first.root * (fourth if first.root.dim() == 1 else fourth.new_ones(dim).mul(fourth.log().mean().exp())))
+    fourth = slopes.square().mean(0).clamp(min=1e-300) ** -0.25
+    if first.root.dim() == 1:
+        return Metric(first.root * fourth)
+    if count < DRAWS_PER_DIM * dim:
+        return Metric(first.root * fourth.log().mean().exp())
     values, directions = torch.linalg.eigh(_shrunk(slopes.T @ slopes / count, 0.1 * dim / (count + dim)))
     inverse_root = (directions * values.clamp(min=float(values[-1]) * 1e-12 + 1e-300) ** -0.5) @ directions.T
     return Metric(_root(first.root @ inverse_root @ first.root.T))
