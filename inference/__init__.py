@@ -1,6 +1,7 @@
 """Inference methods: each takes functions and data and returns a `Posterior`; `compare` takes two of those."""
 
 from .cavi import cavi
+from .check import Check, check
 from .closed_form import closed_form
 from .compare import Comparison, compare
 from .dadvi import dadvi
@@ -12,6 +13,7 @@ from .gradients import elbo_gradients
 from .hmc import hmc
 from .info import (
     CaviInfo,
+    CheckInfo,
     ClosedFormInfo,
     DadviInfo,
     EmInfo,
@@ -32,6 +34,8 @@ from .verdict import Verdict
 
 __all__ = [
     "CaviInfo",
+    "Check",
+    "CheckInfo",
     "ClosedFormInfo",
     "Comparison",
     "DadviInfo",
@@ -46,6 +50,7 @@ __all__ = [
     "SviInfo",
     "Verdict",
     "cavi",
+    "check",
     "closed_form",
     "compare",
     "dadvi",

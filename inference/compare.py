@@ -7,14 +7,14 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from .diagnostics import MAX_R_HAT, MIN_ESS, disagrees, of_quantities
-from .exchangeable import component_dims, match_components, swapping_dims
+from .exchangeable import identification, match_components, swapping_dims
+from .judge import judge, judge_reference
 from .posterior import Posterior
-from .verdict import Verdict, distance, is_apart, is_sampler, judge, reference_problem
+from .quantities import Coords, beside, check_coords, informative, labels, moments, scalars
+from .verdict import Verdict, distance, is_apart, reference_problems
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -41,6 +41,8 @@ class Comparison:
         Name → judgement and sentence; the reference's own says whether it is fit to judge.
     refused : str or None
         Why the reference is not fit to judge, if so: then no other posterior is judged.
+    numbered : dict of str
+        Quantity → its name with a number for every index, "w[3]"; another one than the key where ``coords`` names it.
     """
 
     posteriors: dict[str, Posterior]
@@ -49,6 +51,7 @@ class Comparison:
     table: pd.DataFrame
     verdicts: dict[str, Verdict]
     refused: str | None
+    numbered: dict[str, str]
 
     @property
     def reference(self) -> str:
@@ -75,6 +78,7 @@ def compare(
     *others: Posterior,
     identify: Callable[..., dict[str, Tensor]] | str | Mapping[str, int] | None = None,
     names: Sequence[str] | None = None,
+    coords: Coords | None = None,
 ) -> Comparison:
     """Compare posteriors of one model with a reference posterior (not models by predictions, as `arviz.compare` does).
 
@@ -91,6 +95,10 @@ def compare(
         Default: the sites that all posteriors share, as they are.
     names : sequence of str, optional
         Names of the posteriors, the reference first. Default: method and guide.
+    coords : dict of sequences of str, optional
+        Names of entries, by identified site, along its last dimensions: ``{"w": [["bias", "age"]]}`` makes the second
+        entry of w the quantity "w[age]", and ``{"loc": [["age", "height"]]}`` the first of loc, shape (k, 2),
+        "loc[0,age]". Default: numbers. Sites that are not compared may be there.
 
     Returns
     -------
@@ -100,7 +108,8 @@ def compare(
     ------
     ValueError
         If there is nothing to compare, or the posteriors do not have the same quantities, or not the components that
-        ``identify`` speaks of; or if a parameter that the reference holds has another value in another posterior.
+        ``identify`` speaks of; or if a parameter that the reference holds has another value in another posterior; or if
+        ``coords`` do not fit a site, or name two entries alike.
     """
     posteriors = [reference, *others]
     if not others:
@@ -110,19 +119,8 @@ def compare(
         raise ValueError(f"compare: names must be {len(posteriors)} different ones, the reference first; got {names}")
 
     _check_params(names, posteriors)
-    if callable(identify):
-        return _compared(posteriors, names, identify)
-    if identify is None:
-        return _with_swaps_noted(_compared(posteriors, names, lambda draws, anchor=None: dict(draws)))
-    if identify == "exchangeable":
-        dims = component_dims(*_shared(posteriors))
-        if not dims:
-            raise ValueError("compare: no shared site has components: say which do, as in identify={'loc': 0}")
-    elif isinstance(identify, Mapping):
-        dims = identify
-    else:
-        raise ValueError(f"compare: identify must be a function, 'exchangeable' or a dictionary; got {identify!r}")
-    return _compared(posteriors, names, partial(match_components, dims=dims))
+    found = _compared(posteriors, names, identification("compare", identify, *_shared(posteriors)), coords)
+    return _with_swaps_noted(found, coords) if identify is None else found
 
 
 def _check_params(names: Sequence[str], posteriors: Sequence[Posterior]) -> None:
@@ -140,7 +138,12 @@ def _check_params(names: Sequence[str], posteriors: Sequence[Posterior]) -> None
                 )
 
 
-def _compared(posteriors: list[Posterior], names: list[str], identify: Callable[..., dict[str, Tensor]]) -> Comparison:
+def _compared(
+    posteriors: list[Posterior],
+    names: list[str],
+    identify: Callable[..., dict[str, Tensor]],
+    coords: Coords | None,
+) -> Comparison:
     reference, *others = posteriors
     anchor = identify(reference.draws)
     identified = [anchor, *(identify(posterior.draws, anchor) for posterior in others)]
@@ -155,30 +158,34 @@ def _compared(posteriors: list[Posterior], names: list[str], identify: Callable[
     if not shared:
         raise ValueError(f"compare: the posteriors share no site; {names[0]} has {', '.join(anchor)}")
 
-    columns = [_scalars({site: q[site] for site in shared}) for q in identified]
-    kept = _informative(columns[0]) or list(columns[0])  # a point does not vary
+    shapes = {site: anchor[site].shape[2:] for site in shared}
+    check_coords(coords or {}, shapes)
+    columns = [scalars({site: q[site] for site in shared}, coords) for q in identified]
+    numbered = dict(zip(columns[0], labels(shapes), strict=True))
+    kept = informative(columns[0]) or list(columns[0])  # a point does not vary
     draws = {n: {label: c[label] for label in kept} for n, c in zip(names, columns, strict=True)}
-    base = _moments(draws[names[0]])
-    quantities = {n: _beside(_moments(draws[n]), base, draws[n], draws[names[0]]) for n in names[1:]}
-    quantities = {names[0]: _beside(base, base, draws[names[0]], draws[names[0]])} | quantities
+    base = moments(draws[names[0]])
+    quantities = {n: beside(moments(draws[n]), base, draws[n], draws[names[0]]) for n in names[1:]}
+    quantities = {names[0]: beside(base, base, draws[names[0]], draws[names[0]])} | quantities
 
-    refused = reference_problem(reference, quantities[names[0]])
-    verdicts = {names[0]: _reference_verdict(names[0], reference, quantities[names[0]], refused)}
+    refused = "; ".join(reference_problems(reference, quantities[names[0]]).values()) or None
+    verdicts = {names[0]: judge_reference(names[0], reference, quantities[names[0]])}
     for name, posterior in zip(names[1:], others, strict=True):
         unjudged = Verdict("not judged", f"{name} is not judged, because the reference cannot be trusted (see above).")
         verdicts[name] = unjudged if refused else judge(name, names[0], posterior, quantities[name])
     by_name = dict(zip(names, posteriors, strict=True))
-    return Comparison(by_name, draws, quantities, _table(by_name, quantities, verdicts), verdicts, refused)
+    table = _table(by_name, quantities, verdicts)
+    return Comparison(by_name, draws, quantities, table, verdicts, refused, {label: numbered[label] for label in kept})
 
 
-def _with_swaps_noted(found: Comparison) -> Comparison:
+def _with_swaps_noted(found: Comparison, coords: Coords | None) -> Comparison:
     """Say of chains and posteriors that disagree in nothing but the order of their components that this is so."""
     apart = [name for name, frame in found.quantities.items() if is_apart(frame)]
     posteriors = list(found.posteriors.values())
     dims = swapping_dims(*_shared(posteriors)) if apart else {}
     if not dims:
         return found
-    matched = _compared(posteriors, list(found.posteriors), partial(match_components, dims=dims))
+    matched = _compared(posteriors, list(found.posteriors), partial(match_components, dims=dims), coords)
     swapped = [name for name in apart if not is_apart(matched.quantities[name])]
     why = f"components merely swap labels (in {', '.join(dims)}): compare with identify='exchangeable'"
 
@@ -206,84 +213,8 @@ def _default_names(posteriors: Sequence[Posterior]) -> list[str]:
     return [f"{name}#{before + 1}" if before else name for name, before in zip(names, taken, strict=True)]
 
 
-def _scalars(sites: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Split draws (chain, draw, *site) into scalars by name, "w[3]" or "covariance[0,1,2]", in float64 on the CPU."""
-    found = {}
-    for site, value in sites.items():
-        rows = value.detach().cpu().double().reshape(*value.shape[:2], -1).movedim(2, 0).contiguous()
-        for index, row in zip(np.ndindex(value.shape[2:]), rows, strict=True):
-            found[f"{site}[{','.join(map(str, index))}]" if index else site] = row
-    return found
-
-
-def _informative(columns: dict[str, Tensor]) -> list[str]:
-    """Return the labels of quantities that vary, each once: a symmetric matrix has its off-diagonal entries twice."""
-    flat = torch.stack(list(columns.values())).flatten(1)
-    varies = flat.std(1, correction=0) > 1e-12 * (1 + flat.abs().mean(1))
-    once = {value.numpy().tobytes(): label for label, value in reversed(columns.items())}
-    firsts = set(once.values())
-    return [label for label, does in zip(columns, varies.tolist(), strict=True) if does and label in firsts]
-
-
-def _moments(draws: dict[str, Tensor]) -> pd.DataFrame:
-    """Return figures of each quantity by itself."""
-    import pandas as pd  # slow to import
-
-    stacked = torch.stack(list(draws.values()))  # (quantity, chain, draw)
-    flat = stacked.flatten(1)
-    frame = pd.DataFrame({"mean": flat.mean(1).numpy()}, index=pd.Index(list(draws), name="quantity"))
-    if flat.shape[1] == 1 or bool((flat == flat[:, :1]).all()):
-        return frame.assign(sd=np.nan, mcse=0.0, mcse_sd=np.nan, r_hat=np.nan, ess=np.nan, disagrees=False)
-    chains = stacked.movedim(0, 2)
-    figures = of_quantities(chains)
-    figures |= {"sd": flat.std(1), "disagrees": disagrees({"": chains}, {"": figures["r_hat"]})[""]}
-    return frame.assign(**{name: figure.numpy() for name, figure in figures.items()})
-
-
-def _beside(
-    frame: pd.DataFrame, base: pd.DataFrame, draws: dict[str, Tensor], reference: dict[str, Tensor]
-) -> pd.DataFrame:
-    """Add figures relative to those of the reference, ``base``."""
-    sd, itself = base["sd"], frame is base
-    ratio = frame["sd"] / sd
-    return frame.assign(
-        mean_shift_in_sd=(frame["mean"] - base["mean"]) / sd,
-        sd_ratio=ratio,
-        mcse_in_sd=(base["mcse"] if itself else np.hypot(frame["mcse"], base["mcse"])) / sd,
-        sd_ratio_error=ratio * np.hypot(frame["mcse_sd"] / frame["sd"], base["mcse_sd"] / sd),
-        wasserstein_in_sd=_wasserstein(draws, reference) / sd,
-    )
-
-
-def _wasserstein(draws: dict[str, Tensor], others: dict[str, Tensor]) -> np.ndarray:
-    """Return each quantity's Wasserstein distance of order one: the mean distance between the two quantile functions.
-
-    These are steps at multiples of 1/n and of 1/m, for n and m draws.
-    """
-    n, m = (next(iter(d.values())).numel() for d in (draws, others))
-    edges = np.union1d(np.arange(n + 1) * m, np.arange(m + 1) * n)
-    one, other, width = edges[:-1] // m, edges[:-1] // n, np.diff(edges) / (n * m)
-    distances = [
-        np.abs(np.sort(draws[q].numpy(), None)[one] - np.sort(others[q].numpy(), None)[other]) @ width for q in draws
-    ]
-    return np.array(distances)
-
-
 def _worst(quantities: pd.DataFrame) -> str:
     return str(distance(quantities).fillna(0.0).idxmax())
-
-
-def _reference_verdict(name: str, posterior: Posterior, quantities: pd.DataFrame, refused: str | None) -> Verdict:
-    if refused:
-        return Verdict("refused", f"{name} is not fit to judge: {refused}.")
-    words = f"{name} is the reference"
-    if is_sampler(posterior):
-        largest, least = np.max(quantities["r_hat"]), np.min(quantities["ess"])
-        by_chance = f" (of {len(quantities):,} quantities, no more than chance)"
-        words += f": R̂ at most {largest:.3f}{by_chance if largest > MAX_R_HAT else ''}"
-        words += f", at least {least:,.0f} effective draws{by_chance if least < MIN_ESS else ''}"
-        words += ", no divergences" if posterior.info.divergences is not None else ""
-    return Verdict("reference", f"{words}.")
 
 
 def _table(

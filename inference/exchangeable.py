@@ -10,7 +10,8 @@ Stephens (2000), Dealing with label switching in mixture models, JRSS B 62, sect
 
 import math
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -24,6 +25,27 @@ ENOUGH_DRAWS = 400  # to choose and to standardise coordinates by
 LEAST_SPREAD = 0.01  # of a component in a coordinate, in its spread over all components; a point has none
 LEAST_GAIN = 0.1  # of log variances, below which no site leads the others
 MAX_GROWTH = 0.2  # of the log variance of a site that follows, by chance
+
+
+def identification(
+    method: str, identify: Callable[..., dict[str, Tensor]] | str | Mapping[str, int] | None, *posteriors: Sites
+) -> Callable[..., dict[str, Tensor]]:
+    """Return the map ``(draws, anchor=None) -> quantities`` that a method's option ``identify`` stands for.
+
+    ``posteriors`` are draws of the sites that all of them share. A ValueError, in the method's name, says if they have
+    no components, or the option is none of a function, "exchangeable", a dictionary and None.
+    """
+    if callable(identify):
+        return identify
+    if identify is None:
+        return lambda draws, anchor=None: dict(draws)
+    if isinstance(identify, Mapping):
+        return partial(match_components, dims=identify, method=method)
+    if identify != "exchangeable":
+        raise ValueError(f"{method}: identify must be a function, 'exchangeable' or a dictionary; got {identify!r}")
+    if dims := component_dims(*posteriors):
+        return partial(match_components, dims=dims, method=method)
+    raise ValueError(f"{method}: no shared site has components: say which do, as in identify={{'loc': 0}}")
 
 
 def component_dims(*posteriors: Sites) -> dict[str, int]:
@@ -54,7 +76,9 @@ def swapping_dims(*posteriors: Sites) -> dict[str, int]:
     return dims if swap else {}
 
 
-def match_components(draws: Sites, anchor: Sites | None = None, *, dims: Mapping[str, int]) -> dict[str, Tensor]:
+def match_components(
+    draws: Sites, anchor: Sites | None = None, *, dims: Mapping[str, int], method: str = "compare"
+) -> dict[str, Tensor]:
     """Return the draws with their components in one order, and all other sites as they are.
 
     Each draw is matched to the moments of all, until orders hardly change; then all draws together are matched to the
@@ -68,6 +92,8 @@ def match_components(draws: Sites, anchor: Sites | None = None, *, dims: Mapping
         The result of an earlier call, whose order to adopt.
     dims : dict of int
         Site → dimension of its components, chain and draw not counted.
+    method : str
+        With which errors begin.
 
     Raises
     ------
@@ -78,13 +104,13 @@ def match_components(draws: Sites, anchor: Sites | None = None, *, dims: Mapping
     for site, dim in dims.items():
         shape = tuple(draws[site].shape[2:]) if site in draws else None
         if shape is None:
-            raise ValueError(f"compare: identify names {site!r}, and the posteriors share {', '.join(draws)}")
+            raise ValueError(f"{method}: identify names {site!r}, and the posteriors share {', '.join(draws)}")
         if not -len(shape) <= dim < len(shape):
-            raise ValueError(f"compare: identify gives dimension {dim} of {site!r}, which has shape {shape}")
+            raise ValueError(f"{method}: identify gives dimension {dim} of {site!r}, which has shape {shape}")
         lengths[site] = shape[dim]
     if len(set(lengths.values())) > 1:
         several = ", ".join(f"{length} of {site!r}" for site, length in lengths.items())
-        raise ValueError(f"compare: the sites of identify must have one number of components, not {several}")
+        raise ValueError(f"{method}: the sites of identify must have one number of components, not {several}")
     return _reordered(draws, _orders(draws, anchor, dims), dims)
 
 

@@ -157,12 +157,15 @@ class NutsInfo(ChainsInfo):
         Sum of potential and kinetic energy at the end of each trajectory, in nats; None with Pyro's engine.
     tree_depth : Tensor, shape (chain, draw), or None
         Number of doublings of each trajectory, at most 10; None with Pyro's engine.
+    dense_mass : bool or None
+        Whether warm-up adapted a full mass matrix; None in files saved before it was recorded.
     """
 
     method: str = "nuts"
     engine: str = "pyro"
     energy: Tensor | None = None
     tree_depth: Tensor | None = None
+    dense_mass: bool | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -250,7 +253,59 @@ class ClosedFormInfo(Info):
     message: str = "solved without iteration"
 
 
+@dataclass(frozen=True, kw_only=True)
+class CheckInfo(Info):
+    """Record of the draws that `check` moved towards the posterior.
+
+    Attributes
+    ----------
+    nested_r_hat : Tensor, shape (quantity,)
+        Of each quantity of `Check.table`: near 1 if chains have forgotten where they began (Margossian et al. 2024).
+    accept_rate : float
+        Mean acceptance probability.
+    step_size : float
+        Leapfrog step, in coordinates of about unit scale.
+    """
+
+    method: str = "check"
+    nested_r_hat: Tensor
+    accept_rate: float
+    step_size: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class FitInfo(Info):
+    """Record of `fit`: that of the posterior chosen, and what was tried; ``seconds`` are those of all.
+
+    Attributes
+    ----------
+    chosen : str
+        Name of the method chosen; "…, moved" for draws that `check` has moved.
+    judgement : str
+        "good", "usable", "bad" or "cannot say".
+    rungs : list of dict
+        What was tried, in order: ``method``; ``seconds``, with the judging; ``judgement``, or "failed" or "not tried";
+        ``sentence``, why.
+    """
+
+    method: str = "fit"
+    chosen: str
+    judgement: str
+    rungs: list[dict]
+
+
 _TYPES = (
-    SviInfo, DadviInfo, NutsInfo, HmcInfo, MetropolisInfo, EmInfo, CaviInfo, GibbsInfo, McemInfo, ClosedFormInfo,
+    SviInfo,
+    DadviInfo,
+    NutsInfo,
+    HmcInfo,
+    MetropolisInfo,
+    EmInfo,
+    CaviInfo,
+    GibbsInfo,
+    McemInfo,
+    ClosedFormInfo,
+    CheckInfo,
+    FitInfo,
 )
 INFO_TYPES: dict[str, type[Info]] = {kind.method: kind for kind in _TYPES}

@@ -8,10 +8,15 @@ import pytest
 import torch
 
 from guidebook.inference import ClosedFormInfo, EmInfo, NutsInfo, Posterior, SviInfo, compare
-from guidebook.inference.diagnostics import MAX_R_HAT, least_ess
-from guidebook.inference.verdict import distance, judge, margin, max_mcse, reference_problem, sampling_problem
+from guidebook.inference.diagnostics import MAX_R_HAT
+from guidebook.inference.verdict import distance
 
 GENERATOR = torch.Generator().manual_seed(0)
+
+
+@pytest.fixture(autouse=True)
+def _seed() -> None:
+    GENERATOR.manual_seed(0)
 
 
 def normal(*shape: int) -> torch.Tensor:
@@ -73,107 +78,6 @@ def test_figures_are_in_sds_of_the_reference() -> None:
     # between N(.5, 1.5²) and N(0, 1) the distance is E|.5 + .5 z|, a folded normal's mean
     folded = 0.5 * math.sqrt(2 / math.pi) * math.exp(-0.5) + 0.5 * math.erf(1 / math.sqrt(2))
     assert row["wasserstein_in_sd"] == pytest.approx(folded, abs=0.1)
-
-
-@pytest.mark.parametrize(
-    ("shift", "ratio", "k_hat", "judgement", "words"),
-    [
-        (0.0, 1.0, 0.3, "good", "k̂ = 0.30 agrees."),
-        (0.18, 1.0, 0.3, "usable", "is usable"),
-        (0.0, 1.0, 1.2, "usable", "k̂ = 1.20 > 0.7 warns that its joint shape differs."),
-        (0.0, 0.5, 1.2, "bad", "k̂ = 1.20 > 0.7 agrees. Its intervals are too narrow: take a richer guide, or NUTS."),
-        (0.0, 0.5, 0.2, "bad", "k̂ = 0.20 does not see it."),
-        (0.0, 1.6, 0.2, "bad", "Its intervals are too wide: take a richer guide, or NUTS."),
-        (0.8, 1.0, None, "bad", "off centre"),
-    ],
-)
-def test_verdicts(shift: float, ratio: float, k_hat: float | None, judgement: str, words: str) -> None:
-    other = by_svi(k_hat, a=3 + 2 * (shift + ratio * normal(1, 10_000)), b=normal(1, 10_000, 2))
-    verdict = compare(reference(), other).verdicts["svi:mean_field"]
-    assert verdict.judgement == judgement
-    assert words in verdict.sentence
-
-
-def judged(k_hat: float = 0.3, **figures: float) -> str:
-    """The judgement of two quantities, one of which is exactly the reference's and the other as given."""
-    same = {
-        "sd": 1.0,
-        "mean_shift_in_sd": 0.0,
-        "sd_ratio": 1.0,
-        "mcse_in_sd": 0.0,
-        "sd_ratio_error": 0.0,
-        "r_hat": 1.0,
-        "ess": 4000.0,
-    }
-    frame = pd.DataFrame([same, same | figures], index=pd.Index(["a", "b"]))
-    return judge("other", "reference", by_svi(k_hat, a=normal(1, 10)), frame).judgement
-
-
-@pytest.mark.parametrize(
-    ("column", "inside", "outside", "worse"),
-    [
-        ("mean_shift_in_sd", 0.099, 0.101, "usable"),
-        ("mean_shift_in_sd", -0.099, -0.101, "usable"),
-        ("mean_shift_in_sd", 0.249, 0.251, "bad"),
-        ("mean_shift_in_sd", -0.249, -0.251, "bad"),
-        ("sd_ratio", 1.099, 1.101, "usable"),
-        ("sd_ratio", 1.001 / 1.10, 0.999 / 1.10, "usable"),
-        ("sd_ratio", 1.249, 1.251, "bad"),
-        ("sd_ratio", 1.001 / 1.25, 0.999 / 1.25, "bad"),
-        ("k_hat", 0.699, 0.701, "usable"),
-        ("mcse_in_sd", max_mcse(2) - 1e-4, max_mcse(2) + 1e-4, "too few draws"),
-    ],
-)
-def test_thresholds_of_a_verdict(column: str, inside: float, outside: float, worse: str) -> None:
-    better = "usable" if worse == "bad" else "good"
-    assert judged(**{column: inside}) == better
-    assert judged(**{column: outside}) == worse
-
-
-def test_monte_carlo_error_may_be_a_tenth_of_an_sd_or_more_at_the_worst_of_many() -> None:
-    assert max_mcse(1) == 0.1
-    assert 0.1 < max_mcse(30) < max_mcse(3000) < 0.13
-
-
-def test_the_margin_is_two_standard_errors_or_the_quantile_of_the_largest_of_many() -> None:
-    assert margin(1) == 2.0
-    for count in (2, 30, 3000):
-        below = 0.5 * (1 + math.erf(margin(count) / math.sqrt(2)))  # one figure's chance to stay below it
-        assert 2 * count * (1 - below) == pytest.approx(0.05, rel=1e-6)
-
-
-@pytest.mark.parametrize("threshold", [("good", 0.10, 1.10), ("usable", 0.25, 1.25)])
-def test_a_figure_is_beyond_a_threshold_by_a_margin_of_monte_carlo_errors(threshold: tuple[str, float, float]) -> None:
-    better, shift, ratio = threshold
-    worse = "usable" if better == "good" else "bad"
-    inside, outside = 0.05 * margin(2) - 0.001, 0.05 * margin(2) + 0.001
-    for sign in (1, -1):
-        error = {"mcse_in_sd": 0.05}
-        assert judged(mean_shift_in_sd=sign * (shift + inside), **error) == better
-        assert judged(mean_shift_in_sd=sign * (shift + outside), **error) == worse
-    error = {"sd_ratio_error": 0.05}
-    assert judged(sd_ratio=ratio + inside, **error) == better
-    assert judged(sd_ratio=ratio + outside, **error) == worse
-    assert judged(sd_ratio=1 / ratio - inside, **error) == better
-    assert judged(sd_ratio=1 / ratio - outside, **error) == worse
-
-
-def test_thresholds_of_a_reference() -> None:
-    needed = least_ess(2)
-    figures = {"sd": 1.0, "r_hat": [1.0, 1.02], "ess": [4000.0, needed + 0.1], "disagrees": False}
-    frame = pd.DataFrame(figures, index=pd.Index(["a", "b"]))
-    fit = by_nuts(a=normal(4, 10))
-    assert sampling_problem(fit, frame) is None
-    assert reference_problem(fit, frame) is None
-    apart = frame.assign(r_hat=[1.03, 1.02], disagrees=[False, True])
-    assert "R̂ 1.0200 at b" in str(reference_problem(fit, apart))
-    few = frame.assign(ess=[4000.0, needed - 1])
-    assert f"{needed - 1:.0f} at b, {needed:.0f} needed" in str(reference_problem(fit, few))
-    assert "399 at a, 400 needed" in str(reference_problem(fit, frame[:1].assign(ess=399.0)))
-    assert "one transition diverged" in str(reference_problem(by_nuts(1, a=normal(4, 10)), frame))
-    assert reference_problem(by_svi(0.699, a=normal(1, 10)), frame) is None
-    assert "k̂ = 0.71 > 0.7" in str(reference_problem(by_svi(0.71, a=normal(1, 10)), frame))
-    assert "unknown distance" in str(reference_problem(by_svi(None, a=normal(1, 10)), frame))
 
 
 def test_one_quantity_is_refused_above_the_limit_of_r_hat() -> None:
@@ -252,19 +156,6 @@ def test_one_of_thousands_of_quantities_that_is_off_is_found() -> None:
     assert "off centre (1 of 3000 quantities; at w[1234]" in verdict.sentence
 
 
-def test_too_few_draws_are_not_judged() -> None:
-    verdict = compare(reference(), by_svi(a=3 + 2 * normal(1, 40), b=normal(1, 40, 2))).verdicts["svi:mean_field"]
-    assert verdict.judgement == "too few draws"
-    assert "times as many draws" in verdict.sentence
-
-
-def test_a_fit_that_did_not_converge_is_bad() -> None:
-    other = by_svi(converged=False, a=3 + 2 * normal(1, 10_000), b=normal(1, 10_000, 2))
-    verdict = compare(reference(), other).verdicts["svi:mean_field"]
-    assert verdict.judgement == "bad"
-    assert "take more steps" in verdict.sentence
-
-
 @pytest.mark.parametrize(
     ("ref", "words"),
     [
@@ -272,7 +163,11 @@ def test_a_fit_that_did_not_converge_is_bad() -> None:
         (by_nuts(12, a=normal(4, 1000)), "12 transitions diverged"),
         (by_nuts(a=normal(4, 1000) + torch.arange(4)[:, None]), "chains disagree (R̂"),
         (by_nuts(a=normal(4, 60)), "too few effective draws"),
-        (by_svi(1.1, a=normal(1, 5000)), "heavy-tailed (k̂ = 1.10 > 0.7)"),
+        (by_svi(1.1, a=normal(1, 5000)), "unknown distance from the posterior (k̂ = 1.10 > 0.7 warns of it)"),
+        (
+            by_svi(0.3, a=normal(1, 5000)),
+            "unknown distance from the posterior (k̂ = 0.30 cannot rule out that it is far)",
+        ),
     ],
 )
 def test_a_reference_that_is_not_fit_is_refused(ref: Posterior, words: str) -> None:

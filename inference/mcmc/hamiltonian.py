@@ -55,6 +55,7 @@ def hamiltonian_chain(
                 "divergences": len(running.diagnostics()["divergences"]),
                 "accept_rate": float(running.logging()["acc. prob"]),  # to three decimals
                 "step_size": float(running.step_size),
+                "dense_mass": dense,
             }
 
     dense = is_dense(dense_mass, sum(value.numel() for value in target.start.values()))

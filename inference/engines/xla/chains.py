@@ -56,7 +56,8 @@ def xla_chains(
             draws = _constrained(prepared, target, shapes, torch.as_tensor(np.stack([r.draws for r in runs])))
     draws |= prepared.held_draws(draws)
     seconds = time.perf_counter() - begin
-    return Chains(draws, _sample_stats(runs), *of_sites(draws), seconds, prepared.notes)
+    sample_stats = _sample_stats(runs) | {"dense_mass": torch.tensor([dense] * len(runs))}
+    return Chains(draws, sample_stats, *of_sites(draws), seconds, prepared.notes)
 
 
 def _platform(kind: str) -> str:

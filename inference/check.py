@@ -1,0 +1,297 @@
+"""How wrong a fast posterior is, without a reference: short chains that start from its own draws.
+
+If the draws are those of the posterior, they stay distributed as they were; otherwise chains carry them towards it, and
+what has changed tells how wrong they were. Chains that have not settled are carried on for longer, and where they have
+not settled then, the errors say so.
+
+Wang, Kasprzak and Huggins (2023), A targeted accuracy diagnostic for variational approximations, arXiv 2302.12419;
+Margossian, Hoffman, Sountsov, Riou-Durand, Vehtari and Gelman (2024), Nested R̂, Bayesian Analysis.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .diagnostics import of_quantities
+from .exchangeable import identification
+from .info import CheckInfo
+from .judge import words_of_faults, words_of_means, words_of_sds
+from .mcmc.moved import TRAJECTORIES, Moved, move_draws
+from .options import options_by_name
+from .posterior import Posterior
+from .progress import Progress
+from .traces.guides import display_name
+from .traces.isolate import check_seed, isolated
+from .traces.prepare import Prepared
+from .traces.sites import is_local, nodes
+from .traces.supports import UNCONSTRAINED
+from .traces.target import VectorTarget
+from .traces.trained import draws_of_trained, prepare_at
+from .verdict import GOOD_RATIO, GOOD_SHIFT, USABLE_RATIO, USABLE_SHIFT, Grade, grade, margin
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Identify = Callable[..., dict[str, Tensor]] | str | Mapping[str, int] | None
+COLUMNS = ["mean_shift_in_sd", "sd_ratio", "error_of_shift", "error_of_ratio"]
+GUIDE_DRAWS = 2000  # of a guide that was trained elsewhere
+MIN_DRAWS, MIN_CHAINS = 20, 32
+UNSEEN = "Modes that no draw is near are not seen."
+
+
+@dataclass(frozen=True)
+class Check:
+    """How wrong a posterior is, by short chains from its own draws.
+
+    Attributes
+    ----------
+    judgement : str
+        "good", "usable", "bad" or "cannot say", by the thresholds of `compare`.
+    sentence : str
+        The same in words, with the figures behind it.
+    table : DataFrame
+        One row per quantity: ``mean_shift_in_sd``, the mean of the draws less that of the posterior, in standard
+        deviations of the posterior; ``sd_ratio``, the draws' standard deviation over the posterior's; ``error_of_shift``
+        and ``error_of_ratio``, their standard errors, with what chains that have not settled may be off.
+    method : str
+        Name of what was judged.
+    improved : Posterior or None
+        The moved draws, shape (chain, draw, *site); `CheckInfo` says how far they can be trusted. None if nothing was
+        moved.
+    gradients : int
+        Points at which a gradient was taken.
+    seconds : float
+    """
+
+    judgement: str
+    sentence: str
+    table: pd.DataFrame
+    method: str
+    improved: Posterior[CheckInfo] | None
+    gradients: int
+    seconds: float
+
+    @property
+    def quantities(self) -> dict[str, dict[str, float | None]]:
+        """The table as plain numbers: quantity → column → figure, None for one that is not finite."""
+        rows = zip(map(str, self.table.index), self.table[COLUMNS].to_numpy(), strict=True)
+        return {
+            name: {c: float(v) if math.isfinite(v) else None for c, v in zip(COLUMNS, row, strict=True)}
+            for name, row in rows
+        }
+
+    def __str__(self) -> str:
+        cost = f"{self.gradients:,} gradients, {self.seconds:.1f} s"
+        table = self.table.to_string(float_format=lambda v: f"{v:.3g}", na_rep="–") if len(self.table) else ""
+        return "\n".join(filter(None, [self.sentence, f"({cost})", table]))
+
+    __repr__ = __str__
+
+    def _repr_html_(self) -> str:
+        return f"<p>{self.sentence}</p>{self.table.to_html(float_format=lambda v: f'{v:.3g}', na_rep='–')}"
+
+
+@options_by_name
+def check(
+    posterior_or_guide: Posterior | Callable,
+    model: Callable,
+    *data: Any,
+    num_chains: int = 128,
+    identify: Identify = None,
+    seed: int = 0,
+    device: str | torch.device | None = None,
+    progress: bool = True,
+) -> Check:
+    """Judge a fast posterior without a reference, by how far short chains carry its draws.
+
+    The figures are those of the draws as they stand, Monte Carlo error included. What cannot be seen is a mode that no
+    draw is near.
+
+    Parameters
+    ----------
+    posterior_or_guide : Posterior or callable
+        What `svi` or another fast method returned; or a trained guide as it is: a function with Pyro's parameter store
+        filled, an autoguide or another ``PyroModule``. It is not changed.
+    model : callable
+        The model that it was fitted to. Discrete latent sites are summed out, and parameters held at their learnt
+        values.
+    *data
+        Arguments of the model; bind others with `functools.partial`.
+    num_chains : int
+        Chains, at least 32; the error is inversely proportional to the square root of their number.
+    identify : callable, "exchangeable" or dict of int, optional
+        As in `compare`: judge quantities that do not depend on the order of components, on signs or rotations.
+    seed : int
+    device : str or torch.device, optional
+        Where the model runs, such as "cuda". Default: the device of the data.
+    progress : bool
+        Whether to show a bar.
+
+    Returns
+    -------
+    Check
+
+    Raises
+    ------
+    ValueError
+        If the draws are not those of this model, a guide is not trained, or an option is out of range.
+    """
+    check_seed(seed)
+    if num_chains < MIN_CHAINS:
+        raise ValueError(f"check: num_chains must be at least {MIN_CHAINS}, got {num_chains}")
+    begin = time.perf_counter()
+    subject = _subject(posterior_or_guide, model, data, device, seed)
+    prepared = prepare_at("check", model, data, subject.params, device=device, least_dtype=torch.float64)
+    if problem := _cannot_check(subject, prepared):
+        sentence = f"{subject.name} cannot be judged by short chains: it {problem}."
+        return Check("cannot say", sentence, _empty(), subject.name, None, 0, time.perf_counter() - begin)
+    with isolated(seed, prepared.dtype), Progress("check", TRAJECTORIES, progress) as bar:
+        target = VectorTarget("check", prepared)
+        moved = move_draws(target, subject.draws, identification("check", identify, subject.draws), num_chains, bar)
+        seconds, gradients = time.perf_counter() - begin, target.batched.gradients
+        if moved is None:
+            why = "the model's density is zero, or not finite, at its draws: are they of this model and these data?"
+            return Check("bad", f"{subject.name} is bad: {why}", _empty(), subject.name, None, gradients, seconds)
+        improved = target.draws(moved.vectors, _dtype(data))
+    table, graded = _table(moved)
+    sentence = _sentence(subject.name, table, graded, moved, prepared)
+    info = _info(moved, table, seed, seconds)
+    better = Posterior(draws=improved, params=prepared.params, info=info)
+    return Check(graded.judgement, sentence, table, subject.name, better, gradients, seconds)
+
+
+class _Subject(NamedTuple):
+    """What is judged: draws (chain, draw, *site)."""
+
+    name: str
+    draws: Mapping[str, Tensor]
+    params: Mapping[str, Tensor]
+    is_point: bool
+
+
+def _subject(given: Any, model: Callable, data: tuple, device: Any, seed: int) -> _Subject:
+    if isinstance(given, Posterior):
+        name = ":".join(filter(None, (given.info.method, given.info.guide)))
+        return _Subject(name, given.draws, given.params, given.info.is_point)
+    if not callable(given):
+        raise ValueError(f"check: give a Posterior or a trained guide, and then the model; got {type(given).__name__}")
+    found = draws_of_trained("check", given, model, data, num_draws=GUIDE_DRAWS, device=device, seed=seed)
+    return _Subject(display_name(given), *found)
+
+
+def _cannot_check(subject: _Subject, prepared: Prepared) -> str | None:
+    """Return why nothing can be said of a posterior, as a clause, or None."""
+    if subject.is_point:
+        return "is a point, without a spread to judge"
+    sites = nodes(prepared.trace)
+    latent = [name.removesuffix(UNCONSTRAINED) for name in prepared.log_joint().latent]
+    missing = [name for name in latent if name not in subject.draws]
+    if missing and all(name in sites and is_local(sites[name], prepared.rows) for name in missing):
+        return f"has no draws of {', '.join(missing)}, of which there is one per row: fit with local_draws=True"
+    count = next((value.shape[0] * value.shape[1] for value in subject.draws.values()), 0)
+    if count < MIN_DRAWS and not missing:
+        return f"has only {count} draws, and at least {MIN_DRAWS} are needed"
+    return None
+
+
+def _dtype(data: tuple) -> torch.dtype:
+    """Return the dtype of a user's draws: the default, or a wider one of the data."""
+    floating = (value.dtype for value in data if isinstance(value, Tensor) and value.is_floating_point())
+    dtype = torch.get_default_dtype()
+    for other in floating:
+        dtype = torch.promote_types(dtype, other)
+    return dtype
+
+
+def _empty() -> pd.DataFrame:
+    import pandas as pd  # slow to import
+
+    return pd.DataFrame(columns=COLUMNS, index=pd.Index([], name="quantity"), dtype=float)
+
+
+def _table(moved: Moved) -> tuple[pd.DataFrame, Grade]:
+    """Return the figures of the draws beside those of the chains, and what they come to."""
+    import pandas as pd
+
+    found, before = moved.moments, torch.stack(list(moved.before.values()))  # (quantity, chain, draw)
+    own = of_quantities(before.movedim(0, 2))
+    sd, own_sd, relative_error = found.sd, before.flatten(1).std(1), found.error_of_sd / found.sd
+    shift, ratio = (before.flatten(1).mean(1) - found.mean) / sd, own_sd / sd
+    columns = [shift, ratio, torch.hypot(found.error_of_mean / sd, shift * relative_error), ratio * relative_error]
+    table = pd.DataFrame(
+        {name: column.numpy() for name, column in zip(COLUMNS, columns, strict=True)},
+        index=pd.Index(list(moved.before), name="quantity"),
+    )
+    return table, _graded(table, (own["mcse"] / sd).numpy(), (own["mcse_sd"] / own_sd).numpy())
+
+
+def _graded(table: pd.DataFrame, mcse: np.ndarray, mcse_of_log_sd: np.ndarray) -> Grade:
+    """Grade the figures by the chains' errors, and by those of the draws, too, where these may be the whole difference.
+
+    Few draws of the posterior itself are not bad.
+    """
+    shift, ratio, error, error_of_ratio = (table[c].to_numpy() for c in COLUMNS)
+    both = np.hypot(error, mcse)
+    error = np.where(np.abs(shift) <= margin(len(table)) * both, both, error)
+    with np.errstate(all="ignore"):
+        both = np.hypot(error_of_ratio / ratio, mcse_of_log_sd)
+        by_chance = np.abs(np.log(ratio)) <= margin(len(table)) * both
+    return grade(shift, ratio, error, np.where(by_chance, ratio * both, error_of_ratio))
+
+
+def _sentence(name: str, table: pd.DataFrame, graded: Grade, moved: Moved, prepared: Prepared) -> str:
+    """Return the judgement in words."""
+    figures = table.rename(columns={"error_of_shift": "mcse_in_sd", "error_of_ratio": "sd_ratio_error"})
+    nested, at = _largest(moved, table)
+    under_way = f"nested R̂ is {nested:.2f} at {at} after {moved.trajectories} trajectories"
+    settled = bool(moved.moments.settled.all())
+    notes = f" Parameters {', '.join(prepared.held)} are held at their initial values." if prepared.held else ""
+    if graded.judgement == "cannot say":
+        why = f"these depend on where they began, or still move: {under_way}"
+        return f"{name} cannot be judged by short chains: {why}. Next: nuts(model, …).{notes}"
+    if graded.judgement == "bad":
+        words = " and ".join(words_of_faults("the posterior", graded, figures).values())
+        more = "Its moved draws, .improved, are better."
+        if not settled:
+            more = (
+                f"Chains from its draws have not settled ({under_way}), so that it may be worse. Next: nuts(model, …)."
+            )
+        return f"{name} is bad: {words}. {more}{notes}"
+    good = graded.judgement == "good"
+    means = words_of_means(figures, GOOD_SHIFT if good else USABLE_SHIFT, " of the posterior's")
+    sds = words_of_sds(figures, GOOD_RATIO if good else USABLE_RATIO)
+    return f"{name} is {graded.judgement}: means {means}, sds {sds}, by short chains from its draws. {UNSEEN}{notes}"
+
+
+def _largest(moved: Moved, table: pd.DataFrame) -> tuple[float, str]:
+    """Return the largest nested R̂ and its quantity."""
+    nested = moved.moments.nested_r_hat.nan_to_num(math.inf)
+    return float(nested.max()), str(table.index[int(nested.argmax())])
+
+
+def _info(moved: Moved, table: pd.DataFrame, seed: int, seconds: float) -> CheckInfo:
+    chains, length = moved.vectors.shape[:2]
+    nested, at = _largest(moved, table)
+    message = f"moved {chains} draws by {moved.trajectories} trajectories and kept the last {length} of each"
+    settled = bool(moved.moments.settled.all())
+    away = [str(name) for name, does in zip(table.index, moved.moments.settled.tolist(), strict=True) if not does]
+    message += f"; nested R̂ at most {nested:.3f}, at {at}"
+    if away:
+        message += f"; chains have not settled at {', '.join(away[:3])}{', …' if len(away) > 3 else ''}: run nuts"
+    return CheckInfo(
+        seed=seed,
+        seconds=seconds,
+        converged=settled,
+        message=message,
+        nested_r_hat=moved.moments.nested_r_hat,
+        accept_rate=moved.accept_rate,
+        step_size=moved.step_size,
+    )

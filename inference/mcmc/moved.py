@@ -1,0 +1,106 @@
+"""Draws of an approximation, moved towards the posterior until they have settled there."""
+
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from ..progress import Progress
+from ..quantities import informative, scalars
+from ..traces.target import VectorTarget
+from .moments import Moments, moments
+from .short_chains import ShortChains, metric_of_draws, metric_of_states
+
+WARM_UP, READJUST = 8, 4  # trajectories that are discarded: to come down, and after each new metric
+WINDOWS = (24, 72)  # trajectories that are kept: the latter where chains have not settled after the former
+TRAJECTORIES = WARM_UP + sum(WINDOWS) + READJUST * len(WINDOWS)  # at most
+
+
+class Moved(NamedTuple):
+    """What became of the draws.
+
+    Attributes
+    ----------
+    before : dict of Tensor
+        Quantities of the draws by name, shape (chain, draw).
+    moments : Moments
+        Of the same quantities under the posterior.
+    vectors : Tensor, shape (chain, draw, d)
+        Where the chains were in the end.
+    trajectories : int
+        That each chain went through, discarded ones included.
+    accept_rate, step_size : float
+    """
+
+    before: dict[str, Tensor]
+    moments: Moments
+    vectors: Tensor
+    trajectories: int
+    accept_rate: float
+    step_size: float
+
+
+def move_draws(
+    target: VectorTarget,
+    draws: Mapping[str, Tensor],
+    identify: Callable[..., dict[str, Tensor]],
+    num_chains: int,
+    bar: Progress,
+) -> Moved | None:
+    """Move draws (chain, draw, *site) by short chains; to be called in the fit's `isolated` context.
+
+    None if the density is finite at none of those that chains would start from. A ValueError, in the method's name,
+    says if the draws are not those of the model.
+    """
+    vectors = target.vectors(draws).flatten(0, 1)
+    vectors = vectors[vectors.isfinite().all(1)]
+    if len(vectors) < 2:
+        return None
+    generator = torch.Generator().manual_seed(int(torch.randint(2**31, ())))
+    starts = _some(vectors, num_chains, generator)
+    chains = ShortChains(target.batched, starts, metric_of_draws(vectors), generator)
+    if not chains.energy.isfinite().any():
+        return None
+    anchor = identify(draws)
+
+    def quantities(at: Tensor) -> dict[str, Tensor]:
+        """Return quantities by name, shape (chain, draw), at vectors (chain, draw, d)."""
+        found = identify(target.draws(at), anchor)
+        return scalars({site: value for site, value in found.items() if site in anchor})
+
+    before = scalars(anchor)
+    begun = quantities(starts[:, None])
+    chains.metric = metric_of_states(starts, chains.gradients)
+    states, done = chains.run(WARM_UP, adapt=True), WARM_UP
+    for trajectories in WINDOWS:
+        half = len(states.vectors) // 2
+        chains.metric = metric_of_states(states.vectors[half:].flatten(0, 1), states.gradients[half:].flatten(0, 1))
+        chains.run(READJUST, adapt=True)
+        states, done = chains.run(trajectories), done + READJUST + trajectories
+        bar.update(done)
+        where = states.vectors.transpose(0, 1)
+        after = quantities(where)
+        names = _judged(before, after)
+        found = moments(
+            torch.stack([after[name].T for name in names], -1),
+            torch.cat([begun[name] for name in names], 1),
+            chains.metric.coordinates(states.vectors).cpu().double(),
+            chains.metric.gradients(states.gradients).cpu().double(),
+        )
+        if found.settled.all():
+            break
+    return Moved({name: before[name] for name in names}, found, where, done, chains.accept_rate, chains.step)
+
+
+def _some(vectors: Tensor, count: int, generator: torch.Generator) -> Tensor:
+    """Return ``count`` of the draws, all of them as often as one another if they are fewer."""
+    rounds = -(-count // len(vectors))
+    order = torch.cat([torch.randperm(len(vectors), generator=generator) for _ in range(rounds)])
+    return vectors[order[:count].to(vectors.device)]
+
+
+def _judged(before: dict[str, Tensor], after: dict[str, Tensor]) -> list[str]:
+    """Return the names of quantities that vary, before or after, each once."""
+    varying = {*informative(before), *informative(after)}
+    return [name for name in before if name in after and name in varying]
