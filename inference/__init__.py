@@ -8,6 +8,7 @@ from .dadvi import dadvi
 from .discrete import discrete_draws
 from .em import em
 from .evidence import Evidence, evidence
+from .fit import fit
 from .gibbs import gibbs
 from .gradients import elbo_gradients
 from .hmc import hmc
@@ -17,6 +18,7 @@ from .info import (
     ClosedFormInfo,
     DadviInfo,
     EmInfo,
+    FitInfo,
     GibbsInfo,
     HmcInfo,
     McemInfo,
@@ -41,6 +43,7 @@ __all__ = [
     "DadviInfo",
     "EmInfo",
     "Evidence",
+    "FitInfo",
     "GibbsInfo",
     "HmcInfo",
     "McemInfo",
@@ -58,6 +61,7 @@ __all__ = [
     "elbo_gradients",
     "em",
     "evidence",
+    "fit",
     "gibbs",
     "hmc",
     "kl_warm_up",

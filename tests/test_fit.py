@@ -1,0 +1,156 @@
+"""The cheapest good posterior: what is tried, in which order, and why the search stops."""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import pyro
+import pyro.distributions as dist
+import pytest
+import torch
+from torch import Tensor
+
+from guidebook.inference import Posterior, check, fit
+from guidebook.inference.fit import Rung, climb
+from guidebook.inference.info import ClosedFormInfo, NutsInfo
+
+F8 = torch.float64
+SD = torch.tensor([2.0, 0.5], dtype=F8)
+
+
+def model() -> None:
+    pyro.sample("x", dist.Normal(torch.ones(2, dtype=F8), SD).to_event(1))
+
+
+def posterior(shift: float = 0.0, ratio: float = 1.0, seconds: float = 1.0) -> Posterior:
+    draws = torch.randn(1, 4000, 2, generator=torch.Generator().manual_seed(0), dtype=F8)
+    draws = (draws - draws.mean(1)) / draws.std(1)
+    info = ClosedFormInfo(seed=0, seconds=seconds, is_point=False, guide=f"shifted {shift}")
+    return Posterior(draws={"x": 1 + SD * (shift + ratio * draws)}, info=info)
+
+
+def chains(disagree: float = 0.0) -> Posterior:
+    generator = torch.Generator().manual_seed(1)
+    draws = torch.randn(4, 500, 2, generator=generator, dtype=F8)
+    draws = draws + disagree * torch.arange(4, dtype=F8)[:, None, None]
+    one = torch.ones(4)
+    info = NutsInfo(
+        seed=0, seconds=1.0, converged=True, message="", accept_rate=one, step_size=one, num_warmup=1,
+        r_hat={"x": torch.ones(2)}, ess={"x": torch.ones(2)}, divergences=torch.zeros(4, dtype=torch.long),
+    )  # fmt: skip
+    return Posterior(draws={"x": 1 + SD * draws}, info=info)
+
+
+def climbed(*rungs: tuple[str, Callable[[Posterior | None], Posterior]], **options: Any) -> Posterior:
+    def judge(*args: Any) -> Any:
+        return check(*args, progress=False)
+
+    return climb([Rung(*rung) for rung in rungs], model, (), judge, **options)
+
+
+def told(found: Posterior) -> list[tuple[str, str]]:
+    return [(rung["method"], rung["judgement"]) for rung in found.info.rungs]
+
+
+def never(best: Posterior | None) -> Posterior:
+    raise AssertionError("this rung is not to be reached")
+
+
+def broken(best: Posterior | None) -> Posterior:
+    raise ValueError("dadvi: it does not work")
+
+
+def test_the_first_good_one_ends_the_search() -> None:
+    found = climbed(("exact", lambda best: posterior()), ("late", never))
+    assert told(found) == [("exact", "good")]
+    assert (found.info.chosen, found.info.judgement, found.info.converged) == ("exact", "good", True)
+    assert found.info.guide == "shifted 0.0"
+
+
+def test_draws_moved_by_the_check_may_be_the_answer() -> None:
+    found = climbed(("narrow", lambda best: posterior(ratio=0.7)), ("late", never))
+    assert told(found) == [("narrow", "bad"), ("narrow, moved", "good")]
+    assert found.info.chosen == "narrow, moved"
+    x = found.draws["x"].flatten(0, 1)
+    assert bool(((x.mean(0) - 1).abs() < 0.15 * SD).all())
+    assert bool(((x.std(0) / SD - 1).abs() < 0.12).all())
+    assert "tried besides: narrow bad" in found.info.message
+
+
+def test_failures_are_told_and_a_sampler_is_judged_by_its_chains() -> None:
+    starts = []
+
+    def last(best: Posterior | None) -> Posterior:
+        starts.append(best)
+        return chains()
+
+    found = climbed(("broken", broken), ("apart", lambda best: chains(disagree=1.0)), ("chains", last))
+    assert told(found) == [("broken", "failed"), ("apart", "cannot say"), ("chains", "good")]
+    assert found.info.rungs[0]["sentence"] == "dadvi: it does not work"
+    assert "chains disagree" in found.info.rungs[1]["sentence"]
+    assert starts[0] is not None
+    assert starts[0].info.r_hat is not None
+
+
+def test_nothing_good_gives_the_best_and_says_so() -> None:
+    found = climbed(("apart", lambda best: chains(disagree=1.0)), ("far apart", lambda best: chains(disagree=3.0)))
+    assert not found.info.converged
+    assert found.info.message.startswith("nothing was found good; the best is ")
+    with pytest.raises(ValueError, match=r"^fit: no method succeeded: dadvi: it does not work"):
+        climbed(("broken", broken))
+
+
+def test_no_method_is_begun_when_the_time_is_over() -> None:
+    found = climbed(("apart", lambda best: chains(disagree=1.0)), ("late", never), max_seconds=1e-9)
+    assert told(found) == [("apart", "cannot say"), ("late", "not tried")]
+    assert "1e-09 s were over" in found.info.rungs[1]["sentence"]
+
+
+def test_the_tolerance_decides_what_is_good() -> None:
+    off = ("off", lambda best: posterior(shift=0.18))
+    apart = ("apart", lambda best: chains(disagree=1.0))
+    assert told(climbed(off, apart, tolerance=0.3))[0] == ("off", "good")
+    assert told(climbed(off, apart))[0] == ("off", "usable")
+    assert told(climbed(("near", lambda best: posterior(shift=0.08)), apart, tolerance=0.02))[0] == ("near", "bad")
+
+
+def schools(error: Tensor, effect: Tensor) -> None:
+    mu = pyro.sample("mu", dist.Normal(0.0, 5.0))
+    tau = pyro.sample("tau", dist.HalfCauchy(5.0))
+    with pyro.plate("schools", len(error)):
+        z = pyro.sample("z", dist.Normal(0.0, 1.0))
+        theta = pyro.deterministic("theta", mu + tau * z)
+        pyro.sample("effect", dist.Normal(theta, error), obs=effect)
+
+
+def test_a_model_with_an_exact_answer() -> None:
+    """The posterior of the mean and the log sd of a normal sample, by the conjugate prior's marginals."""
+    y = torch.linspace(-1, 3, 12)
+
+    def sample(y: Tensor) -> None:
+        precision = pyro.sample("precision", dist.Gamma(3.0, 2.0))
+        mean = pyro.sample("mean", dist.Normal(0.0, (2.0 * precision) ** -0.5))
+        with pyro.plate("rows", len(y)):
+            pyro.sample("y", dist.Normal(mean, precision**-0.5), obs=y)
+
+    found = fit(sample, y, progress=False)
+    assert found.info.judgement == "good"
+    n, mean = len(y), float(y.mean())
+    shape = 3 + n / 2
+    rate = 2 + float((y - mean).square().sum()) / 2 + 2 * n * mean**2 / (2 * (2 + n))
+    centre = n * mean / (2 + n)
+    sd = math.sqrt(rate / ((n + 2) * (shape - 1)))  # of Student's t with 2 shape degrees of freedom
+    x = found.draws["mean"].flatten()
+    assert float(x.mean()) == pytest.approx(centre, abs=0.1 * sd)
+    assert float(x.std()) == pytest.approx(sd, rel=0.1)
+    precision = found.draws["precision"].flatten()
+    assert float(precision.mean()) == pytest.approx(shape / rate, abs=0.1 * math.sqrt(shape) / rate)
+
+
+def test_options_out_of_range_and_models_that_do_not_run() -> None:
+    with pytest.raises(ValueError, match=r"^fit: tolerance must be positive, got 0"):
+        fit(model, tolerance=0.0)
+    with pytest.raises(ValueError, match=r"^fit: max_seconds must be positive, got -1"):
+        fit(model, max_seconds=-1)
+    with pytest.raises(ValueError, match=r"^fit: the model cannot be run"):
+        fit(schools, torch.ones(3), torch.ones(2))
