@@ -78,6 +78,7 @@ VAE = Row(
         "mean_field": Unavailable("the autoguide cannot be fitted in minibatches", "factors"),
     },
     steps={},
+    ladder=("svi:encoder",),
     latent_model=vae.model,
     add_quantities=vae.generated_moments,
     figures=figures("vae"),

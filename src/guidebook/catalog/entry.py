@@ -72,6 +72,7 @@ class Row(NamedTuple):
     # Method -> keyword arguments, on the default data, where the method's own defaults do not suit.
     default_options: Mapping[str, dict[str, Any]] = MappingProxyType({})
     default_guide: str = "mean_field"
+    ladder: tuple[str, ...] = ("dadvi", "nuts")  # what guidebook fit tries, cheapest first
     # Draws from a fitted guide. 1,000 are too noisy to call a perfect fit good; use fewer only for sites per row.
     num_draws: int = 10_000
 

@@ -37,6 +37,7 @@ GMM = Row(
     prior=lambda x, options: gmm.default_prior(x, options["num_components"]),
     figures=figures("gmm"),
     column_sites=("loc",),
+    ladder=("dadvi", "gibbs", "nuts"),
 )
 
 MIXTURE = Row(
@@ -62,4 +63,5 @@ MIXTURE = Row(
     prior=lambda x, options: mixture.default_prior(x, options["num_components"], options["family"]),
     figures=figures("mixture"),
     column_sites=("rate", "probs"),
+    ladder=("dadvi", "gibbs", "nuts"),
 )

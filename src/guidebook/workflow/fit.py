@@ -28,6 +28,8 @@ class Task(NamedTuple):
     model: Callable
     latent_model: Callable | None
     identify: Callable  # (draws, anchor=None) -> quantities to compare
+    source: str | None  # what the data were asked for by; None for the row's own
+    settings: tuple[str, ...]  # option=value, as given
 
 
 def load_task(
@@ -63,6 +65,8 @@ def load_task(
         model=partial(bind(row.model, options, row.options), **prior),
         latent_model=partial(bind(row.latent_model, options, row.options), **prior) if row.latent_model else None,
         identify=row.summarise(dataset.x) if row.summarise else row.identify,
+        source=data,
+        settings=tuple(settings or ()),
     )
 
 
@@ -75,11 +79,15 @@ def fit(
     draws: int | None = None,
     warmup: int | None = None,
     chains: int | None = None,
+    init: Posterior | None = None,
     seed: int = 0,
     device: str | None = None,
     progress: bool = False,
 ) -> Posterior:
-    """Fit a task by a method and, for svi, a guide; what is None takes the row's default, or else the method's."""
+    """Fit a task by a method and, for svi, a guide; what is None takes the row's default, or else the method's.
+
+    ``init`` is a posterior to start from, for methods that take one.
+    """
     row, how = task.row, METHODS[method]
     accepted = signature(how.function).parameters
     counts = _given(num_steps=steps, num_draws=draws, num_warmup=warmup, num_chains=chains)
@@ -89,7 +97,7 @@ def fit(
         **(row.default_options.get(method, {}) if task.data.name == row.data.name else {}),
         **{name: value for name, value in counts.items() if name in how.counts},
         **_given(**{name: task.options[name] for name in how.options}),
-        **{k: v for k, v in dict(seed=seed, device=device, progress=progress).items() if k in accepted},
+        **{k: v for k, v in dict(init=init, seed=seed, device=device, progress=progress).items() if k in accepted},
     }
     if method == "svi":
         settings = _svi_settings(settings, row.guides[guide or row.default_guide], len(task.args[0]))

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from torch import Tensor
 
-from guidebook.inference import Comparison, Posterior
+from guidebook.inference import Check, Comparison, FitInfo, Posterior
 from guidebook.inference.diagnostics import disagrees, ess, of_sites, r_hat
 from guidebook.inference.info import Info
 from guidebook.workflow.fit import Task
@@ -20,8 +20,11 @@ from guidebook.workflow.fit import Task
 MOST_ROWS = 100  # printed per site
 
 
-def run_json(task: Task, posterior: Posterior) -> dict[str, Any]:
-    """Return what ``guidebook run --json`` prints; likelihoods in nats, in the units fitted."""
+def run_json(task: Task, posterior: Posterior, found: Check | None = None) -> dict[str, Any]:
+    """Return what ``guidebook run --json`` prints; likelihoods in nats, in the units fitted.
+
+    ``found`` is what a check without reference says of the posterior.
+    """
     info = posterior.info
     quantities = task.identify(posterior.draws)
     return {
@@ -29,6 +32,8 @@ def run_json(task: Task, posterior: Posterior) -> dict[str, Any]:
         "method": info.method,
         "guide": info.guide,
         "data": task.data.name,
+        "source": task.source,
+        "settings": list(task.settings),
         "standardized": task.data.standardized,
         "seed": info.seed,
         "seconds": info.seconds,
@@ -38,7 +43,29 @@ def run_json(task: Task, posterior: Posterior) -> dict[str, Any]:
         "log_likelihood": plain(_log_likelihood(task, quantities, posterior)),
         "elbo": plain(info.elbo),
         "k_hat": plain(info.k_hat),
+        "judgement": found.judgement if found else None,
+        "sentence": found.sentence if found else None,
         "parameters": {site: parameter_json(draws) for site, draws in quantities.items()},
+    }
+
+
+def fit_json(task: Task, posterior: Posterior[FitInfo]) -> dict[str, Any]:
+    """Return what ``guidebook fit --json`` prints: that of a run, and what was tried."""
+    info = posterior.info
+    words = {"judgement": info.judgement, "sentence": info.message, "chosen": info.chosen, "rungs": info.rungs}
+    return run_json(task, posterior) | words
+
+
+def check_json(task: Task, posterior: Posterior, found: Check) -> dict[str, Any]:
+    """Return what ``guidebook check --json`` prints."""
+    method = ":".join(filter(None, (posterior.info.method, posterior.info.guide)))
+    return {
+        "model": task.row.name,
+        "data": task.data.name,
+        "method": method,
+        "judgement": found.judgement,
+        "sentence": found.sentence,
+        "quantities": found.quantities,
     }
 
 
@@ -145,6 +172,16 @@ def print_run(record: dict[str, Any]) -> None:
         if record[name] is not None:
             print(f"{name} {record[name]:.6g}{unit}")
     print(f"{record['seconds']:.1f} s; {record['stopped_because']}")
+    if record["sentence"]:
+        print(record["sentence"])
+
+
+def print_fit(record: dict[str, Any]) -> None:
+    """Print what `fit_json` returned: the parameters, then what was tried and what it came to."""
+    print_run(record | {"sentence": None, "stopped_because": record["chosen"]})
+    for rung in record["rungs"]:
+        print(f"{rung['seconds']:5.1f} s  {rung['method']}: {rung['judgement']}")
+    print(record["sentence"])
 
 
 def read_reports(folders: Sequence[Path], beside: Path) -> list[dict[str, Any]]:

@@ -1,0 +1,61 @@
+"""``guidebook check``."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from guidebook.commands.options import (
+    Data,
+    Device,
+    Guide,
+    Json,
+    Method,
+    Out,
+    Seed,
+    Set,
+    check_targets,
+    write_json,
+)
+
+
+def check(
+    fitted: Annotated[
+        str,
+        typer.Argument(metavar="DIR|MODEL", help="A folder that `guidebook run --out` wrote, or a model to fit first."),
+    ],
+    method: Method = "svi",
+    guide: Guide = None,
+    data: Data = None,
+    settings: Set = None,
+    seed: Seed = 0,
+    device: Device = None,
+    out: Out = None,
+    json_file: Json = None,
+) -> None:
+    """Judge a fast posterior without a reference, by short chains from its own draws."""
+    from guidebook.workflow import output
+    from guidebook.workflow.files import drafted
+    from guidebook.workflow.fit import fit, load_task
+    from guidebook.workflow.ladder import judge
+    from guidebook.workflow.resolve import find_row, split_method
+    from guidebook.workflow.saved import load_fit
+
+    check_targets(device, out, json_file)
+    if Path(fitted).is_dir():
+        task, posterior = load_fit(Path(fitted))
+    else:
+        method, guide = split_method(find_row(fitted), method, guide)
+        task = load_task(fitted, data, settings, (method, guide))
+        posterior = fit(task, method, guide, seed=seed, device=device, progress=sys.stderr.isatty())
+    found = judge(task, posterior, seed)
+    record = output.check_json(task, posterior, found)
+    if out:
+        with drafted(out) as draft:
+            write_json(record, draft / "check.json")
+            if found.improved is not None:
+                found.improved.save(draft / "improved.safetensors")
+    write_json(record, json_file)
+    if str(json_file) != "-":
+        print(found)

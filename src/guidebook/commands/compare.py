@@ -1,0 +1,79 @@
+"""``guidebook compare``."""
+
+import itertools
+import sys
+from typing import Annotated
+
+import typer
+
+from guidebook.commands.options import (
+    Chains,
+    Data,
+    Device,
+    Draws,
+    Json,
+    Model,
+    Out,
+    Seed,
+    Set,
+    Steps,
+    Warmup,
+    check_targets,
+    write_json,
+)
+
+
+def compare(
+    model: Model,
+    methods: Annotated[
+        str | None,
+        typer.Option(metavar="METHOD,…", help="Such as nuts,svi:mean_field,em.", show_default="the model's"),
+    ] = None,
+    reference: Annotated[
+        str | None, typer.Option(help="The method that the others are judged by.", show_default="nuts, else the first")
+    ] = None,
+    data: Data = None,
+    settings: Set = None,
+    steps: Steps = None,
+    draws: Draws = None,
+    warmup: Warmup = None,
+    chains: Chains = None,
+    seed: Seed = 0,
+    device: Device = None,
+    out: Out = None,
+    json_file: Json = None,
+) -> None:
+    """Fit one model by several methods and say which answers are good enough."""
+    from guidebook.inference import compare as compare_posteriors
+    from guidebook.report import write_html
+    from guidebook.workflow import output
+    from guidebook.workflow.files import drafted
+    from guidebook.workflow.fit import fit, load_task
+    from guidebook.workflow.ladder import judged_alone
+    from guidebook.workflow.resolve import find_row, split_methods
+
+    row = find_row(model)
+    names, reference = split_methods(row, methods, reference)
+    task = load_task(model, data, settings, itertools.chain(*names.values()))
+    check_targets(device, out, json_file)
+    counts = {"steps": steps, "draws": draws, "warmup": warmup, "chains": chains}
+    posteriors = {}
+    for name, (method, guide) in names.items():
+        print(f"fitting {model} by {name} …", file=sys.stderr, flush=True)
+        posteriors[name] = fit(task, method, guide, **counts, seed=seed, device=device, progress=sys.stderr.isatty())
+    order = [reference, *(name for name in posteriors if name != reference)]
+    comparison = compare_posteriors(*(posteriors[name] for name in order), identify=task.identify, names=order)
+    comparison = judged_alone(comparison, task, seed)
+    record = output.comparison_json(task, comparison)
+    if out:
+        with drafted(out) as draft:
+            for name, posterior in posteriors.items():
+                posterior.save(draft / f"{name.replace(':', '-')}.safetensors")
+            write_json(record, draft / "comparison.json")
+            page = {"columns": task.data.columns, "title": f"{row.title} on {task.data.name}"}
+            write_html(comparison, draft / "report.html", model=task.model, data=task.args, **page)
+    write_json(record, json_file)
+    if str(json_file) != "-":
+        print(comparison)
+        if out:
+            print(f"\nreport: {out / 'report.html'}")

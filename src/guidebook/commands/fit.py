@@ -1,0 +1,45 @@
+"""``guidebook fit``."""
+
+import sys
+from typing import Annotated
+
+import typer
+
+from guidebook.commands.options import Data, Device, Json, Model, Out, Seed, Set, check_targets, write_json
+
+
+def fit(
+    model: Model,
+    tolerance: Annotated[
+        float, typer.Option(help="How far a mean may be off, in sds of the posterior, and an sd, relatively.")
+    ] = 0.1,
+    max_seconds: Annotated[
+        float | None, typer.Option(help="Begin no other method after this time.", show_default="no limit")
+    ] = None,
+    data: Data = None,
+    settings: Set = None,
+    seed: Seed = 0,
+    device: Device = None,
+    out: Out = None,
+    json_file: Json = None,
+) -> None:
+    """Find the cheapest posterior that is good, and say how that is known."""
+    from guidebook.workflow import output
+    from guidebook.workflow.files import drafted
+    from guidebook.workflow.fit import load_task
+    from guidebook.workflow.ladder import fit_best
+    from guidebook.workflow.resolve import find_row
+
+    row = find_row(model)
+    task = load_task(model, data, settings, row.ladder)
+    check_targets(device, out, json_file)
+    limits = {"tolerance": tolerance, "max_seconds": max_seconds}
+    posterior = fit_best(task, **limits, seed=seed, device=device, progress=sys.stderr.isatty())
+    record = output.fit_json(task, posterior)
+    if out:
+        with drafted(out) as draft:
+            posterior.save(draft / "posterior.safetensors")
+            write_json(record, draft / "result.json")
+    write_json(record, json_file)
+    if str(json_file) != "-":
+        output.print_fit(record)

@@ -1,0 +1,67 @@
+"""Arguments and options that commands share, what is refused before a fit begins, and where JSON goes."""
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+Model = Annotated[str, typer.Argument(help="A model's name; see `guidebook list`.", show_default=False)]
+Method = Annotated[str, typer.Option(help="svi, nuts, em, …, or svi:GUIDE.")]
+Guide = Annotated[str | None, typer.Option(help="Guide for svi.", show_default="the model's")]
+Data = Annotated[
+    str | None,
+    typer.Option(metavar="NAME|FILE", help="A bundled set, or a .csv, .npy, .npz or .mtx.", show_default="the model's"),
+]
+Set = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="OPTION=VALUE", help="Set an option of the model or the method; repeatable."),
+]
+Steps = Annotated[
+    int | None,
+    typer.Option(min=1, help="Iterations of optimisers and of EM-like methods.", show_default="the method's"),
+]
+Draws = Annotated[int | None, typer.Option(min=1, help="Draws per chain, for samplers.", show_default="the method's")]
+Warmup = Annotated[int | None, typer.Option(min=1, help="Warm-up iterations per chain.", show_default="the method's")]
+Chains = Annotated[int | None, typer.Option(min=1, help="Number of chains, for samplers.", show_default="the method's")]
+Seed = Annotated[
+    int,
+    typer.Option(min=0, max=2**32 - 1, help="Random seed; the same seed on the same machine gives the same numbers."),
+]
+Device = Annotated[str | None, typer.Option(metavar="cpu|cuda", help="Device to fit on.", show_default="cpu")]
+Out = Annotated[Path | None, typer.Option(metavar="DIR", help="Folder to write the results to.", show_default=False)]
+Json = Annotated[
+    Path | None, typer.Option("--json", metavar="FILE|-", help="File to write JSON to; - for standard output.")
+]
+
+
+def check_targets(device: str | None, out: Path | None, json_file: Path | None) -> None:
+    """Refuse a device or a file that would only fail after a long fit."""
+    import torch
+
+    from guidebook.workflow.files import check_writable
+
+    if device not in (None, "cpu"):
+        if device.partition(":")[0] != "cuda":
+            raise ValueError(f"--device must be cpu or cuda, got {device!r}")
+        if not torch.cuda.is_available():
+            raise ValueError("--device cuda: torch finds no CUDA device here")
+    if out is not None:
+        check_writable(out)
+    if json_file is not None and str(json_file) != "-":
+        if json_file.is_dir():
+            raise ValueError(f"--json: {json_file} is a folder")
+        if not json_file.parent.is_dir():
+            raise ValueError(f"--json: there is no folder {json_file.parent}")
+        check_writable(json_file.parent)
+
+
+def write_json(record: Any, file: Path | None) -> None:
+    """Write a record to a file, or to standard output for "-"; nowhere for None."""
+    from guidebook.workflow.files import atomic_write
+
+    text = json.dumps(record, indent=2, ensure_ascii=False, allow_nan=False)
+    if str(file) == "-":
+        print(text)
+    elif file is not None:
+        atomic_write(file, text + "\n")

@@ -1,0 +1,58 @@
+"""``guidebook run``."""
+
+import sys
+
+from guidebook.commands.options import (
+    Chains,
+    Data,
+    Device,
+    Draws,
+    Guide,
+    Json,
+    Method,
+    Model,
+    Out,
+    Seed,
+    Set,
+    Steps,
+    Warmup,
+    check_targets,
+    write_json,
+)
+
+
+def run(
+    model: Model,
+    method: Method = "svi",
+    guide: Guide = None,
+    data: Data = None,
+    settings: Set = None,
+    steps: Steps = None,
+    draws: Draws = None,
+    warmup: Warmup = None,
+    chains: Chains = None,
+    seed: Seed = 0,
+    device: Device = None,
+    out: Out = None,
+    json_file: Json = None,
+) -> None:
+    """Fit one model by one method, and say how good the answer is."""
+    from guidebook.workflow import output
+    from guidebook.workflow.files import drafted
+    from guidebook.workflow.fit import fit, load_task
+    from guidebook.workflow.ladder import judge_fast
+    from guidebook.workflow.resolve import find_row, split_method
+
+    method, guide = split_method(find_row(model), method, guide)
+    task = load_task(model, data, settings, (method, guide))
+    check_targets(device, out, json_file)
+    counts = {"steps": steps, "draws": draws, "warmup": warmup, "chains": chains}
+    posterior = fit(task, method, guide, **counts, seed=seed, device=device, progress=sys.stderr.isatty())
+    record = output.run_json(task, posterior, judge_fast(task, posterior, seed))
+    if out:
+        with drafted(out) as draft:
+            posterior.save(draft / "posterior.safetensors")
+            write_json(record, draft / "result.json")
+    write_json(record, json_file)
+    if str(json_file) != "-":
+        output.print_run(record)

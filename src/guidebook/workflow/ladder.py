@@ -1,0 +1,69 @@
+"""What can be said of a fit without a reference: one posterior judged, or methods tried until one is good."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+from guidebook.inference import Check, Comparison, Posterior, Verdict, check
+from guidebook.inference.fit import Rung, climb
+from guidebook.inference.verdict import is_sampler
+from guidebook.workflow.fit import Task, fit
+from guidebook.workflow.resolve import split_method
+
+
+def fit_best(
+    task: Task,
+    *,
+    tolerance: float,
+    max_seconds: float | None = None,
+    seed: int = 0,
+    device: str | None = None,
+    progress: bool = False,
+) -> Posterior:
+    """Return the cheapest posterior of a task that is found good; options are those of `guidebook.inference.fit`.
+
+    What is tried is the ladder in the model's row.
+    """
+    options: dict[str, Any] = {"seed": seed, "device": device, "progress": progress}
+    rungs = [Rung(name, partial(_climbed, task, name, options)) for name in task.row.ladder]
+    limits = {"tolerance": tolerance, "max_seconds": max_seconds}
+    return climb(
+        rungs, task.model, task.args, partial(_judged, task, seed), identify=task.identify, seed=seed, **limits
+    )
+
+
+def judge(task: Task, posterior: Posterior, seed: int = 0) -> Check:
+    """Say how good a posterior of a task is, without a reference."""
+    guide = task.row.guides.get(posterior.info.guide or "")
+    model = task.latent_model if guide is not None and guide.latent else task.model
+    assert model is not None
+    return check(posterior, model, *task.args, identify=task.identify, seed=seed, progress=False)
+
+
+def judge_fast(task: Task, posterior: Posterior, seed: int = 0) -> Check | None:
+    """Say how good a fast posterior of a task is; None for points and for samplers, which say so themselves."""
+    return None if posterior.info.is_point or is_sampler(posterior) else judge(task, posterior, seed)
+
+
+def judged_alone(comparison: Comparison, task: Task, seed: int = 0) -> Comparison:
+    """Return a comparison whose reference was refused with each fast posterior judged without one."""
+    if comparison.refused is None:
+        return comparison
+    verdicts, table = dict(comparison.verdicts), comparison.table.copy()
+    for name, posterior in comparison.posteriors.items():
+        found = judge_fast(task, posterior, seed)
+        if found is None:
+            continue
+        judgement = "not judged" if found.judgement == "cannot say" else found.judgement
+        verdicts[name] = Verdict(judgement, found.sentence.replace(found.method, name, 1))
+        table.loc[name, "judgement"] = judgement
+    return replace(comparison, verdicts=verdicts, table=table)
+
+
+def _climbed(task: Task, name: str, options: dict[str, Any], best: Posterior | None) -> Posterior:
+    return fit(task, *split_method(task.row, name), init=best, **options)
+
+
+def _judged(task: Task, seed: int, posterior: Posterior, model: Callable, *data: Any) -> Check:
+    return judge(task, posterior, seed)

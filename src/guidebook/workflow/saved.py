@@ -1,0 +1,24 @@
+"""A fit that ``guidebook run --out`` saved, with its model and data again."""
+
+import json
+from pathlib import Path
+
+from guidebook.inference import Posterior
+from guidebook.workflow.fit import Task, load_task
+
+
+def load_fit(folder: Path) -> tuple[Task, Posterior]:
+    """Return the task of a saved fit, and its posterior.
+
+    Raises
+    ------
+    ValueError
+        If the folder holds no fit.
+    """
+    try:
+        record = json.loads((folder / "result.json").read_text(encoding="utf-8"))
+        made_by = (record["method"], record["guide"])
+        given = record["model"], record["source"], record["settings"]
+    except (OSError, KeyError, TypeError, ValueError):
+        raise ValueError(f"{folder} holds no fit: make one with guidebook run --out {folder}") from None
+    return load_task(*given, made_by), Posterior.load(folder / "posterior.safetensors")
