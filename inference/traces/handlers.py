@@ -39,7 +39,7 @@ def is_flat(fn: Any) -> bool:
 def uniform_value(fn: Any, device: torch.device, radius: float = RADIUS) -> Tensor:
     """Return a value of a distribution's support, uniform within ``radius`` of 0 on the unconstrained scale."""
     transform = biject_to(fn.support)
-    return transform(torch.empty(transform.inverse_shape(fn.shape()), device=device).uniform_(-radius, radius))
+    return transform(radius * (2 * torch.rand(transform.inverse_shape(fn.shape()), device=device) - 1))
 
 
 class Promote(Messenger):
