@@ -7,7 +7,7 @@ Mandt (2018), Quasi-Monte Carlo variational inference, ICML.
 import torch
 from torch import Tensor
 
-MAX_SOBOL_DIM = 21_201  # of scipy's direction numbers
+MAX_SOBOL_DIM = torch.quasirandom.SobolEngine.MAXDIM
 
 
 def balanced_normals(count: int, dim: int, seed: int) -> Tensor:
@@ -19,12 +19,8 @@ def balanced_normals(count: int, dim: int, seed: int) -> Tensor:
     half = (count + 1) // 2
     generator = torch.Generator().manual_seed(seed)
     if dim <= MAX_SOBOL_DIM:
-        from scipy.special import ndtri  # slow to import
-        from scipy.stats import qmc
-
-        levels = max(1, (half - 1).bit_length())
-        points = qmc.Sobol(dim, rng=seed).random_base2(levels)[:half]
-        z = torch.from_numpy(ndtri(points.clip(1e-12, 1 - 1e-12)))
+        points = torch.quasirandom.SobolEngine(dim, scramble=True, seed=seed).draw(half, dtype=torch.float64)
+        z = torch.special.ndtri(points.clamp(1e-12, 1 - 1e-12))
     else:
         z = torch.randn(half, dim, generator=generator, dtype=torch.float64)
     if half > dim:

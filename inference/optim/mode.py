@@ -48,7 +48,7 @@ class _Curvature(NamedTuple):
 def find_mode(batched: Batched, start: Tensor) -> Mode:
     """Return the mode that Newton's method reaches from a start (d), or where it ended; d at most `MAX_DENSE`."""
     point = start
-    energy, gradient = (value[0] for value in batched(point[None]))
+    energy, gradient = (value[0] for value in batched(point.expand(2, -1)))  # one row has a graph of its own
     hessian = None
     for iteration in range(MAX_ITERATIONS):
         hessian = batched.hessian(point)

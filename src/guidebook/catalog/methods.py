@@ -64,6 +64,14 @@ METHODS: dict[str, Method] = {
         _STEPS,
         {"local_draws": False},
     ),
+    "dadvi": Method(
+        inference.dadvi,
+        "model",
+        {
+            "num_restarts": Option(int, None, "number of starts; the best wins", 1),
+            "linear_response": Option(bool, None, "whether covariances are by linear response"),
+        },
+    ),
     "nuts": Method(
         inference.nuts,
         "model",
