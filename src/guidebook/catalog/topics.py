@@ -1,15 +1,25 @@
 """Row of the topic model."""
 
 from functools import partial
+from typing import Any
+
+from torch import Tensor
 
 from guidebook import guides
-from guidebook.catalog.entry import NO_CLOSED_FORM, Data, Guide, Row, SmallData, Unavailable, figures
+from guidebook.catalog.entry import NO_CLOSED_FORM, Choosing, Data, Guide, Row, SmallData, Unavailable, figures
 from guidebook.catalog.methods import FAMILIES
+from guidebook.inference import Posterior
 from guidebook.models import lda
 from guidebook.workflow.options import Option
 
 _NO_MODE = Unavailable("with concentrations below one the density has no mode", "cavi")
 _FAMILIES = {name: family for name, family in FAMILIES.items() if name != "map_point"}
+
+
+
+def _held_out(posterior: Posterior, x: Tensor, options: dict[str, Any], seed: int) -> tuple[Tensor, Tensor]:
+    return lda.completion(posterior.draws["topic_words"].double(), x, alpha=options["alpha"], seed=seed)
+
 
 LDA = Row(
     name="lda",
@@ -43,6 +53,7 @@ LDA = Row(
         "map_point": _NO_MODE._replace(nearest="mean_field"),
     },
     steps={"cavi": lda.cavi_steps, "gibbs": lda.gibbs_steps},
+    choosing=Choosing("cavi", folds=5, draws=20, held_out=_held_out),
     latent_model=lda.latent_model,
     summarise=lambda x: partial(lda.overview, words=x.sum(0).topk(min(x.shape[1], 100)).indices),
     figures=figures("lda"),
