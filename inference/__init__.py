@@ -1,6 +1,7 @@
 """Inference methods: each takes functions and data and returns a `Posterior`; `compare` takes two of those."""
 
 from .cavi import cavi
+from .choice import Choice, Score, choose, held_out, psis_loo
 from .closed_form import closed_form
 from .compare import Comparison, compare
 from .discrete import discrete_draws
@@ -30,6 +31,7 @@ from .verdict import Verdict
 
 __all__ = [
     "CaviInfo",
+    "Choice",
     "ClosedFormInfo",
     "Comparison",
     "EmInfo",
@@ -40,9 +42,11 @@ __all__ = [
     "MetropolisInfo",
     "NutsInfo",
     "Posterior",
+    "Score",
     "SviInfo",
     "Verdict",
     "cavi",
+    "choose",
     "closed_form",
     "compare",
     "discrete_draws",
@@ -50,10 +54,12 @@ __all__ = [
     "em",
     "evidence",
     "gibbs",
+    "held_out",
     "hmc",
     "kl_warm_up",
     "mcem",
     "metropolis",
     "nuts",
+    "psis_loo",
     "svi",
 ]

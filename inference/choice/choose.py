@@ -106,7 +106,7 @@ def choose(
     order = simplicity or _simplicity(scores)
     candidates = [value for value in finite if not _is_worse(table.loc[value])]
     chosen = min(candidates, key=lambda value: order[value]) if order else best
-    sentence = _sentence(table, option, chosen, best, candidates, order)
+    sentence = _sentence(table, option, scores[best].how, chosen, best, candidates, order)
     return Choice(option, chosen, best, sentence, table, dict(scores), tuple(_notes(scores, table, option, chosen)))
 
 
@@ -156,7 +156,7 @@ def _is_worse(row: pd.Series) -> bool:
 
 
 def _sentence(
-    table: pd.DataFrame, option: str, chosen: Any, best: Any, candidates: Sequence[Any], order: Any
+    table: pd.DataFrame, option: str, how: str, chosen: Any, best: Any, candidates: Sequence[Any], order: Any
 ) -> str:
     def behind(value: Any) -> str:
         row = table.loc[value]
@@ -192,7 +192,7 @@ def _sentence(
             words.append(behind(value))
         if ties:
             words.append(f"{_listed(ties)} {'is' if len(ties) == 1 else 'are'} as good within the error")
-    return f"{option}={chosen} is chosen: {'; '.join(words)}."
+    return f"{option}={chosen} is chosen by {how}: {'; '.join(words)}."
 
 
 def _notes(scores: Mapping[Any, Score], table: pd.DataFrame, option: str, chosen: Any) -> list[str]:
@@ -203,10 +203,10 @@ def _notes(scores: Mapping[Any, Score], table: pd.DataFrame, option: str, chosen
     unreliable = {value: score.num_unreliable for value, score in scores.items() if score.num_unreliable}
     if unreliable:
         limit = next(iter(scores.values())).max_k_hat
-        counts = _listed([f"{count} of {len(scores[value].pointwise)} at {value}" for value, count in unreliable.items()])
+        counts = [_share(scores[value], count, value) for value, count in unreliable.items()]
         notes.append(
-            f"LOO is unreliable for rows with k̂ > {limit:.2g} ({counts}), which the posterior without them would move "
-            "far: refit without rows (folds) to be sure."
+            f"LOO is not to be relied on for rows with k̂ > {limit:.2g}, without which the posterior would be another: "
+            f"{_listed(counts)}. Where it matters, hold rows out (folds)."
         )
     apart = [value for value, score in scores.items() if score.chains_disagree]
     if apart:
@@ -220,6 +220,11 @@ def _notes(scores: Mapping[Any, Score], table: pd.DataFrame, option: str, chosen
     if size < FEW_ROWS:
         notes.append(f"With {size} rows the standard errors may be too small (Sivula et al. 2020).")
     return notes
+
+
+def _share(score: Score, count: int, value: Any) -> str:
+    sums = float(score.pointwise[np.asarray(score.k_hat) > score.max_k_hat].sum())
+    return f"{count} of {len(score.pointwise)} at {value} (with {_nats(sums)} of {_nats(score.elpd)} nats)"
 
 
 def _nats(value: float, *, sign: bool = False) -> str:

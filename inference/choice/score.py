@@ -15,6 +15,7 @@ import torch
 from ..diagnostics import MAX_K_HAT, disagrees, ess, r_hat
 
 FEWEST_DRAWS = 100  # for which tails of importance weights can be fitted
+LEAST_SPREAD = 1e-6  # nats, of a row's log likelihood: below it weights are equal, and their tail is rounding
 
 
 @dataclass(frozen=True)
@@ -94,7 +95,8 @@ def psis_loo(log_likelihood: Any) -> Score:
     Returns
     -------
     Score
-        Equal to ``loo`` of arviz-stats, with each row's own relative efficiency of the draws in place of one for all.
+        Equal to ``loo`` of arviz-stats, with each row's own relative efficiency of the draws in place of one for all;
+        k̂ is 0 for rows whose likelihood hardly varies (by less than 1e-6 nats).
 
     Raises
     ------
@@ -114,13 +116,13 @@ def psis_loo(log_likelihood: Any) -> Score:
         raise ValueError(f"psis_loo: {what}: leave-one-out weights need draws of a posterior; hold rows out instead")
     likelihood = (values - values.flatten(0, 1).max(0).values).exp()
     efficiency = np.nan_to_num((ess(likelihood, of="mean") / size).numpy(), nan=1.0)
-    with warnings.catch_warnings():
+    pointwise, parameters, k_hat = np.array(_of_equal_weights(values))
+    uneven = np.flatnonzero((values.flatten(0, 1).amax(0) - values.flatten(0, 1).amin(0)).numpy() > LEAST_SPREAD)
+    with warnings.catch_warnings(), np.errstate(all="ignore"):
         warnings.simplefilter("ignore")
-        rows = [
-            array_stats.loo(row, r_eff=float(relative))
-            for row, relative in zip(values.permute(2, 0, 1).numpy(), efficiency, strict=True)
-        ]
-    pointwise, k_hat, parameters = (np.array(column, float) for column in zip(*rows, strict=True))
+        for row in uneven:
+            found = array_stats.loo(values[:, :, row].numpy(), r_eff=float(efficiency[row]))
+            pointwise[row], k_hat[row], parameters[row] = found
     total = {"log likelihood": values.sum(2)}
     r_hats = {name: r_hat(draws) for name, draws in total.items()}
     return Score(
@@ -132,6 +134,14 @@ def psis_loo(log_likelihood: Any) -> Score:
         r_hat=float(r_hats["log likelihood"]),
         chains_disagree=bool(disagrees(total, r_hats)["log likelihood"]),
     )
+
+
+def _of_equal_weights(values: torch.Tensor) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return densities, parameters and k̂ = 0 of rows as if no weight stood out: 1 / mean(1 / likelihood)."""
+    flat = values.flatten(0, 1)
+    pointwise = math.log(len(flat)) - (-flat).logsumexp(0)
+    parameters = flat.logsumexp(0) - math.log(len(flat)) - pointwise
+    return pointwise.numpy(), parameters.numpy(), np.zeros(len(pointwise))
 
 
 def held_out(pointwise: Any, *, how: str = "held-out rows", seen: Any = None, sizes: Any = None) -> Score:

@@ -41,7 +41,9 @@ def _log_likelihood(params: dict[str, Tensor], x: Tensor) -> Tensor:
 
 
 def _held_out(posterior: Posterior, x: Tensor, options: dict[str, Any], seed: int) -> tuple[Tensor, None]:
-    return vae.log_likelihood(posterior.params, x.to(next(iter(posterior.params.values()))), num_draws=500, seed=seed), None
+    return vae.log_likelihood(
+        posterior.params, x.to(next(iter(posterior.params.values()))), num_draws=200, seed=seed
+    ), None
 
 
 VAE = Row(

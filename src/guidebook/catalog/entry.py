@@ -50,11 +50,10 @@ class Choosing(NamedTuple):
 
     method: str  # such as "gibbs" or "svi:encoder"
     folds: int | None = None  # of cross-validation by default; None: PSIS-LOO from the draws
-    draws: int | None = None  # per chain by default; None: the method's
     # (posterior, x, options, seed) -> log densities (n,) in nats of rows that were not fitted, and tokens per row or
     # None: where they are not the mean of the likelihood over draws.
     held_out: Callable | None = None
-    # (x, options, seed) -> further criteria by name (see `CRITERIA`), of one value of the option.
+    # (x, options, seed) -> further criteria by name (see `plots.choice.TITLES`), of one value of the option.
     criteria: Callable | None = None
     methods: tuple[str, ...] = ()  # those whose fits can be judged; none: all
     # Option -> why densities at its values cannot be compared.

@@ -18,7 +18,6 @@ _UNAVAILABLE = {
 }
 
 
-
 def _gmm_criteria(x: Tensor, options: dict[str, Any], seed: int) -> dict[str, float]:
     """Return BIC and ICL at the maximum of the likelihood; ArithmeticError if every restart is degenerate."""
     sites = em(gmm.em_steps(options["num_components"], options["covariance"]), x, seed=seed).params

@@ -14,11 +14,13 @@ from guidebook.workflow.options import Option
 
 _NO_MODE = Unavailable("with concentrations below one the density has no mode", "cavi")
 _FAMILIES = {name: family for name, family in FAMILIES.items() if name != "map_point"}
-
+_NUM_SCORED = 20  # draws of the topics that held-out documents are scored with: their weights are inferred at each
 
 
 def _held_out(posterior: Posterior, x: Tensor, options: dict[str, Any], seed: int) -> tuple[Tensor, Tensor]:
-    return lda.completion(posterior.draws["topic_words"].double(), x, alpha=options["alpha"], seed=seed)
+    words = posterior.draws["topic_words"].flatten(0, 1)
+    words = words[:: max(1, len(words) // _NUM_SCORED)].double()
+    return lda.completion(words, x, alpha=options["alpha"], seed=seed)
 
 
 LDA = Row(
@@ -53,7 +55,7 @@ LDA = Row(
         "map_point": _NO_MODE._replace(nearest="mean_field"),
     },
     steps={"cavi": lda.cavi_steps, "gibbs": lda.gibbs_steps},
-    choosing=Choosing("cavi", folds=5, draws=20, held_out=_held_out),
+    choosing=Choosing("cavi", folds=5, held_out=_held_out),
     latent_model=lda.latent_model,
     summarise=lambda x: partial(lda.overview, words=x.sum(0).topk(min(x.shape[1], 100)).indices),
     figures=figures("lda"),

@@ -2,7 +2,7 @@
 
 import time
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
@@ -18,16 +18,10 @@ from guidebook.inference.progress import Progress
 from guidebook.workflow.fit import Task, fit, load_task, make_task
 from guidebook.workflow.folds import fold_of_row, is_point, pointwise
 from guidebook.workflow.ranges import Range, split_range
-from guidebook.workflow.resolve import find_row, parse_options, split_method
+from guidebook.workflow.resolve import find_row, split_method
 
 DEFAULT_FOLDS = 10  # where a method has no draws for leave-one-out
 _PARALLEL_INSIDE = ("nuts", "hmc", "metropolis")  # one chain per core: the values take turns
-CRITERIA = {
-    "bic": "BIC at the maximum of the likelihood",
-    "icl": "ICL at the maximum of the likelihood",
-    "laplace_evidence": "Minka's log evidence, up to a constant",
-    "perplexity": "held-out perplexity",
-}
 
 
 class Plan(NamedTuple):
@@ -106,11 +100,12 @@ def plan(
     name, guide = split_method(row, method or how.method)
     label = f"{name}:{guide}" if guide else name
     if how.methods and label not in how.methods:
-        raise ValueError(f"choose: fits of {model} by {label} give no density of a row: take {' or '.join(how.methods)}")
+        raise ValueError(
+            f"choose: fits of {model} by {label} give no density of a row: take {' or '.join(how.methods)}"
+        )
     task = load_task(model, data or row.data.name, [*fixed, f"{span.option}={_text(span.values[0])}"])
     number = folds or how.folds or (DEFAULT_FOLDS if is_point(name, guide) else None)
     dealt = None if number is None else fold_of_row(number, len(task.data.x), task.data.y, seed)
-    counts = {**counts, "draws": counts.get("draws") or how.draws}
     made = Plan(task, span, name, guide, counts, seed, device, dealt)
     for value in span.values:
         smallest = made.at(value)
@@ -138,7 +133,9 @@ def choose(made: Plan, *, progress: bool = False) -> Choice:
     problems: list[str] = []
     for value in values:
         found = [results[value, fold] for fold in rounds]
-        problems += [f"{made.range.option}={value}: {text}." for text in dict.fromkeys(r.problem for r in found) if text]
+        problems += [
+            f"{made.range.option}={value}: {text}." for text in dict.fromkeys(r.problem for r in found) if text
+        ]
         for name, number in found[0].criteria.items():
             others.setdefault(name, {})[value] = number
         if any(result.score is None and result.out is None for result in found):
@@ -191,7 +188,9 @@ def run_job(made: Plan, value: Any, fold: int | None, threads: int) -> Result:
             if fold is None:
                 posterior = _fit(made, task)
                 seconds = time.perf_counter() - begin
-                result = Result(seconds, score=psis_loo(pointwise(task, posterior, task.args)), problem=_problem(posterior))
+                result = Result(
+                    seconds, score=psis_loo(pointwise(task, posterior, task.args)), problem=_problem(posterior)
+                )
             else:
                 result = _cross(made, task, made.folds == fold, begin)
         except ArithmeticError as error:

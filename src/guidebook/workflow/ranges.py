@@ -78,7 +78,9 @@ def _whole_numbers(name: str, text: str, option: Option) -> list[str]:
     if last < first:
         raise ValueError(f"choose: {name}={text} runs backwards: write {name}={last}..{first}")
     if last - first >= MOST_VALUES:
-        raise ValueError(f"choose: {name}={text} holds {last - first + 1:,} values, and at most {MOST_VALUES} are fitted")
+        raise ValueError(
+            f"choose: {name}={text} holds {last - first + 1:,} values, and at most {MOST_VALUES} are fitted"
+        )
     return [str(value) for value in range(first, last + 1)]
 
 
