@@ -2,6 +2,7 @@
 
 from .cavi import cavi
 from .check import Check, check
+from .choice import Choice, Score, choose, held_out, psis_loo
 from .closed_form import closed_form
 from .compare import Comparison, compare
 from .dadvi import dadvi
@@ -38,6 +39,7 @@ __all__ = [
     "CaviInfo",
     "Check",
     "CheckInfo",
+    "Choice",
     "ClosedFormInfo",
     "Comparison",
     "DadviInfo",
@@ -50,10 +52,12 @@ __all__ = [
     "MetropolisInfo",
     "NutsInfo",
     "Posterior",
+    "Score",
     "SviInfo",
     "Verdict",
     "cavi",
     "check",
+    "choose",
     "closed_form",
     "compare",
     "dadvi",
@@ -63,10 +67,12 @@ __all__ = [
     "evidence",
     "fit",
     "gibbs",
+    "held_out",
     "hmc",
     "kl_warm_up",
     "mcem",
     "metropolis",
     "nuts",
+    "psis_loo",
     "svi",
 ]

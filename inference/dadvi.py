@@ -21,7 +21,7 @@ from .diagnostics import k_hat
 from .info import DadviInfo
 from .optim.balanced import balanced_normals
 from .optim.coordinates import Coordinates
-from .optim.rounds import Rounds, fit_rounds, found_optima
+from .optim.rounds import fit_rounds, found_optima
 from .options import at_least_one, options_by_name
 from .posterior import Posterior
 from .progress import Progress

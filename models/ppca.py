@@ -24,6 +24,7 @@ References
 ----------
 1. Tipping and Bishop (1999), Probabilistic principal component analysis, JRSS B 61.
 2. Bishop (2006), Pattern Recognition and Machine Learning, section 12.2.
+3. Minka (2000), Automatic choice of dimensionality for PCA, NIPS 13.
 """
 
 import math
@@ -44,6 +45,7 @@ from .linear_gaussian import (
     check,
     checked_size,
     identify,
+    laplace_evidence,
     log_likelihood,
     posterior,
     posterior_predictive,
@@ -56,6 +58,7 @@ __all__ = [
     "FactorPosterior",
     "em_steps",
     "identify",
+    "laplace_evidence",
     "latent_model",
     "log_likelihood",
     "maximum_likelihood",

@@ -12,7 +12,7 @@ from torch import Tensor
 from ..engines.batched import Batched
 from .balanced import balanced_normals
 from .coordinates import Coordinates
-from .mode import MAX_DENSE, Mode, find_mode, inverse_root
+from .mode import Mode, find_mode, inverse_root
 from .normal import NormalFit, fit_normal
 from .response import linear_response
 

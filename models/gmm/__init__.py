@@ -33,7 +33,7 @@ References
 from .cavi import cavi_steps
 from .covariance import Covariance
 from .em import em_steps
-from .exact import log_joint, log_joint_at, log_likelihood, posterior_predictive, responsibilities
+from .exact import bic, icl, log_joint, log_joint_at, log_likelihood, posterior_predictive, responsibilities
 from .gibbs import gibbs_steps
 from .identify import identify
 from .model import latent_model, model, simulate
@@ -42,10 +42,12 @@ from .prior import Prior, default_prior
 __all__ = [
     "Covariance",
     "Prior",
+    "bic",
     "cavi_steps",
     "default_prior",
     "em_steps",
     "gibbs_steps",
+    "icl",
     "identify",
     "latent_model",
     "log_joint",

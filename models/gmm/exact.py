@@ -7,6 +7,7 @@ from jaxtyping import Float, Shaped
 from torch import Tensor
 from torch.distributions import Categorical, MixtureSameFamily, MultivariateNormal
 
+from .._shared import information
 from .._shared.steps import Params
 from .covariance import Covariance, as_matrices, cholesky, form_of
 from .model import scale_tril_at
@@ -66,6 +67,32 @@ def log_likelihood(sites: Params, x: Float[Tensor, "n d"]) -> Float[Tensor, "...
 def responsibilities(sites: Params, x: Float[Tensor, "n d"]) -> Float[Tensor, "... n k"]:
     """Return p(component | row), Bishop (2006), equation 9.13; arguments as for `log_joint`."""
     return log_joint(sites, x).softmax(-1)
+
+
+def num_parameters(sites: Params) -> int:
+    """Return the number of free parameters of the mixture with these sites, as `log_joint` takes them."""
+    num_components, dim = sites["loc"].shape[-2:]
+    sigma, of_loc = sites["covariance"], sites["loc"].dim()
+    is_matrix = sigma.dim() > of_loc
+    free = sigma.shape[-3] * dim * (dim + 1) // 2 if is_matrix else sigma.shape[of_loc - 2 :].numel()
+    return num_components - 1 + num_components * dim + free
+
+
+def bic(sites: Params, x: Float[Tensor, "n d"]) -> Float[Tensor, "..."]:
+    """Return the Bayesian information criterion in nats, higher is better: Schwarz (1978).
+
+    ``sites`` (as for `log_joint`) should be the maximum of the likelihood that `em` finds. scikit-learn's ``bic`` is -2
+    times this.
+    """
+    return information.bic(log_likelihood(sites, x), num_parameters(sites))
+
+
+def icl(sites: Params, x: Float[Tensor, "n d"]) -> Float[Tensor, "..."]:
+    """Return the integrated completed likelihood in nats, higher is better: Biernacki, Celeux and Govaert (2000).
+
+    `bic` less the entropy of the rows' components; arguments as there.
+    """
+    return information.icl(log_joint(sites, x), num_parameters(sites))
 
 
 def posterior_predictive(sites: Params, num_rows: int, *, seed: int = 0) -> Shaped[Tensor, "... n d"]:

@@ -38,7 +38,7 @@ from .corpus import Corpus
 from .distributions import BagOfWords
 from .exact import log_evidence, log_joint_collapsed, log_likelihood
 from .gibbs import gibbs_steps
-from .heldout import perplexity, split_tokens, transform
+from .heldout import completion, perplexity, split_tokens, transform
 from .identify import identify, overview, topics
 from .inputs import as_counts, check_counts
 from .model import latent_model, model, posterior_predictive, simulate
@@ -50,6 +50,7 @@ __all__ = [
     "as_counts",
     "cavi_steps",
     "check_counts",
+    "completion",
     "gibbs_steps",
     "identify",
     "latent_model",

@@ -79,6 +79,17 @@ def perplexity(
     ValueError
         If no token is left to score, topics do not sum to one, or their number of words differs from the documents'.
     """
+    log_density, tokens = completion(topic_words, x, alpha=alpha, seed=seed, observed=observed)
+    return float((-log_density.sum() / tokens.sum()).exp())
+
+
+def completion(
+    topic_words: Float[Tensor, "*batch k v"], x: Any, *, alpha: float = 0.1, seed: int = 0, observed: float = 0.5
+) -> tuple[Float[Tensor, " n"], Float[Tensor, " n"]]:
+    """Return the log density of each document's second part given its first, in nats, and how many tokens it has.
+
+    What `perplexity` is made of, so that models can be compared document by document; arguments and errors as there.
+    """
     sums = topic_words.sum(-1)
     if not torch.allclose(sums, torch.ones_like(sums), atol=1e-4):
         raise ValueError("lda: topics are probabilities of words, and each must sum to one")
@@ -94,7 +105,9 @@ def perplexity(
             of_topics = weights.index_select(-2, scored.document[part]) * by_word.index_select(-2, scored.word[part])
             total[part] += of_topics.sum((0, -1))
         draws += len(words)
-    return float((-(scored.counts * (total / draws).log()).sum() / scored.counts.sum()).exp())
+    zero, document = total.new_zeros(scored.num_rows), scored.document.long()
+    counts = scored.counts.to(total)
+    return zero.index_add(0, document, counts * (total / draws).log()), zero.index_add(0, document, counts)
 
 
 def split_tokens(x: Any, *, observed: float = 0.5, seed: int = 0) -> tuple[Tensor, Tensor]:

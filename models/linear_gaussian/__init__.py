@@ -14,6 +14,7 @@ the ECM algorithm, Biometrika 80.
 
 from .data import check, checked_size, simulate
 from .em import em_steps
+from .evidence import laplace_evidence
 from .exact import FactorPosterior, identify, log_likelihood, posterior, posterior_predictive, transform
 from .latent import latent_model
 from .start import principal_axes, starting_sites
@@ -24,6 +25,7 @@ __all__ = [
     "checked_size",
     "em_steps",
     "identify",
+    "laplace_evidence",
     "latent_model",
     "log_likelihood",
     "posterior",

@@ -31,7 +31,7 @@ References
 from .cavi import Statistics, cavi_steps
 from .distributions import CountMixture, Counts
 from .em import Expectations, em_steps
-from .exact import log_joint, log_likelihood, posterior_predictive, responsibilities
+from .exact import bic, icl, log_joint, log_likelihood, posterior_predictive, responsibilities
 from .gibbs import gibbs_steps
 from .identify import identify
 from .model import latent_model, model, simulate
@@ -44,11 +44,13 @@ __all__ = [
     "Family",
     "Prior",
     "Statistics",
+    "bic",
     "cavi_steps",
     "check_counts",
     "default_prior",
     "em_steps",
     "gibbs_steps",
+    "icl",
     "identify",
     "latent_model",
     "log_joint",

@@ -4,6 +4,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from .._shared import information
 from .._shared.steps import Params
 from .distributions import CountMixture, draw_rows
 
@@ -33,6 +34,28 @@ def log_likelihood(sites: Params, x: Float[Tensor, "n d"]) -> Float[Tensor, "*ba
 def responsibilities(sites: Params, x: Float[Tensor, "n d"]) -> Float[Tensor, "*batch n k"]:
     """Return p(component | row, sites); nan if no component can have the row. Arguments as for `log_joint`."""
     return log_joint(sites, x).softmax(-1)
+
+
+def num_parameters(sites: Params) -> int:
+    """Return the number of free parameters of the mixture with these sites, as `log_joint` takes them."""
+    num_components, columns = (sites["rate"] if "rate" in sites else sites["probs"]).shape[-2:]
+    return num_components - 1 + num_components * (columns if "rate" in sites else columns - 1)
+
+
+def bic(sites: Params, x: Float[Tensor, "n d"]) -> Float[Tensor, "*batch"]:
+    """Return the Bayesian information criterion in nats, higher is better: Schwarz (1978).
+
+    ``sites`` (as for `log_joint`) should be the maximum of the likelihood that `em` finds.
+    """
+    return information.bic(log_likelihood(sites, x), num_parameters(sites))
+
+
+def icl(sites: Params, x: Float[Tensor, "n d"]) -> Float[Tensor, "*batch"]:
+    """Return the integrated completed likelihood in nats, higher is better: Biernacki, Celeux and Govaert (2000).
+
+    `bic` less the entropy of the rows' components; arguments as there.
+    """
+    return information.icl(log_joint(sites, x), num_parameters(sites))
 
 
 def posterior_predictive(

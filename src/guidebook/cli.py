@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from guidebook.commands.check import check
+from guidebook.commands.choose import choose
 from guidebook.commands.compare import compare
 from guidebook.commands.fit import fit
 from guidebook.commands.index import index_reports
@@ -25,6 +26,7 @@ for name, command in {
     "run": run,
     "check": check,
     "compare": compare,
+    "choose": choose,
     "index": index_reports,
 }.items():
     app.command(name)(command)

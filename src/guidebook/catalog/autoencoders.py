@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 
 from guidebook import guides
-from guidebook.catalog.entry import Data, Guide, Row, Unavailable, figures
+from guidebook.catalog.entry import Choosing, Data, Guide, Row, Unavailable, figures
+from guidebook.inference import Posterior
 from guidebook.models import vae
 from guidebook.workflow.options import Option
 
@@ -37,6 +38,12 @@ def _log_likelihood(params: dict[str, Tensor], x: Tensor) -> Tensor:
         return vae.log_likelihood(params, x, num_draws=200)
     except ValueError:
         return torch.full((1,), math.nan)
+
+
+def _held_out(posterior: Posterior, x: Tensor, options: dict[str, Any], seed: int) -> tuple[Tensor, None]:
+    return vae.log_likelihood(
+        posterior.params, x.to(next(iter(posterior.params.values()))), num_draws=200, seed=seed
+    ), None
 
 
 VAE = Row(
@@ -79,6 +86,16 @@ VAE = Row(
     },
     steps={},
     ladder=("svi:encoder",),
+    choosing=Choosing(
+        "svi:encoder",
+        folds=3,
+        held_out=_held_out,
+        methods=("svi:encoder", "svi:full_covariance_encoder"),
+        incomparable={
+            "likelihood": "it changes the data, and a probability is no density",
+            "binarise": "it changes the data",
+        },
+    ),
     latent_model=vae.model,
     add_quantities=vae.generated_moments,
     figures=figures("vae"),

@@ -45,6 +45,21 @@ class Guide(NamedTuple):
     minibatch: bool = False  # whether it computes each row's latent variables from the row: minibatches by default
 
 
+class Choosing(NamedTuple):
+    """How ``guidebook choose`` fits a model at each value of an option, and what it judges the fits by."""
+
+    method: str  # such as "gibbs" or "svi:encoder"
+    folds: int | None = None  # of cross-validation by default; None: PSIS-LOO from the draws
+    # (posterior, x, options, seed) -> log densities (n,) in nats of rows that were not fitted, and tokens per row or
+    # None: where they are not the mean of the likelihood over draws.
+    held_out: Callable | None = None
+    # (x, options, seed) -> further criteria by name (see `plots.choice.TITLES`), of one value of the option.
+    criteria: Callable | None = None
+    methods: tuple[str, ...] = ()  # those whose fits can be judged; none: all
+    # Option -> why densities at its values cannot be compared.
+    incomparable: Mapping[str, str] = MappingProxyType({})
+
+
 class Row(NamedTuple):
     """A model of the collection."""
 
@@ -60,6 +75,7 @@ class Row(NamedTuple):
     unavailable: dict[str, Unavailable]  # by method or guide
     # Method -> function of the model's options that makes its steps; for "closed_form", the solution itself.
     steps: dict[str, Callable]
+    choosing: Choosing
     latent_model: Callable | None = None  # the Pyro function with each row's latent variables explicit
     prior: Callable | None = None  # (x, options) -> default prior, if it depends on data: minibatches must share it
     # (params) -> quantities added to the draws of every fit, if the sites mean nothing from one fit to the next.

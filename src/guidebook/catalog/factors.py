@@ -1,7 +1,7 @@
 """Rows of the factor models."""
 
 from guidebook import guides
-from guidebook.catalog.entry import Data, Guide, Row, Unavailable, figures
+from guidebook.catalog.entry import Choosing, Data, Guide, Row, Unavailable, figures
 from guidebook.catalog.methods import FAMILIES
 from guidebook.models import factor_analysis, ppca
 from guidebook.workflow.options import Option
@@ -35,6 +35,10 @@ PPCA = Row(
     default_methods=("nuts", "closed_form", "em", "svi:linear_encoder", "svi:mean_field", "svi:full_rank"),
     unavailable=_UNAVAILABLE,
     steps={"em": ppca.em_steps, "closed_form": ppca.maximum_likelihood},
+    choosing=Choosing(
+        "nuts",
+        criteria=lambda x, options, seed: {"laplace_evidence": ppca.laplace_evidence(x, options["latent_dim"])},
+    ),
     latent_model=ppca.latent_model,
     figures=figures("factors"),
     column_sites=("loc",),
@@ -57,6 +61,7 @@ FACTOR_ANALYSIS = Row(
     default_methods=("nuts", "em", "svi:linear_encoder", "svi:mean_field", "svi:full_rank"),
     unavailable=_UNAVAILABLE | {"closed_form": Unavailable("only equal noise variances have one", "em")},
     steps={"em": factor_analysis.em_steps},
+    choosing=Choosing("nuts"),
     latent_model=factor_analysis.latent_model,
     figures=figures("factors"),
     column_sites=("loc",),

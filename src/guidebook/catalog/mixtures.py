@@ -1,8 +1,13 @@
 """Rows of the mixtures."""
 
+from typing import Any
+
+from torch import Tensor
+
 from guidebook import guides
-from guidebook.catalog.entry import NO_CLOSED_FORM, Data, Guide, Row, Unavailable, figures
+from guidebook.catalog.entry import NO_CLOSED_FORM, Choosing, Data, Guide, Row, Unavailable, figures
 from guidebook.catalog.methods import FAMILIES
+from guidebook.inference import em
 from guidebook.models import gmm, mixture
 from guidebook.workflow.options import Option
 
@@ -11,6 +16,18 @@ _UNAVAILABLE = {
     "closed_form": Unavailable(NO_CLOSED_FORM, "em"),
     "mcem": Unavailable("its E-step is a sum over components and needs no Monte Carlo", "em"),
 }
+
+
+def _gmm_criteria(x: Tensor, options: dict[str, Any], seed: int) -> dict[str, float]:
+    """Return BIC and ICL at the maximum of the likelihood; ArithmeticError if every restart is degenerate."""
+    sites = em(gmm.em_steps(options["num_components"], options["covariance"]), x, seed=seed).params
+    return {"bic": float(gmm.bic(sites, x)), "icl": float(gmm.icl(sites, x))}
+
+
+def _mixture_criteria(x: Tensor, options: dict[str, Any], seed: int) -> dict[str, float]:
+    sites = em(mixture.em_steps(options["num_components"], options["family"]), x, seed=seed).params
+    return {"bic": float(mixture.bic(sites, x)), "icl": float(mixture.icl(sites, x))}
+
 
 GMM = Row(
     name="gmm",
@@ -33,6 +50,7 @@ GMM = Row(
     default_methods=_DEFAULT_METHODS,
     unavailable=_UNAVAILABLE,
     steps={"em": gmm.em_steps, "cavi": gmm.cavi_steps, "gibbs": gmm.gibbs_steps},
+    choosing=Choosing("gibbs", criteria=_gmm_criteria),
     latent_model=gmm.latent_model,
     prior=lambda x, options: gmm.default_prior(x, options["num_components"]),
     figures=figures("gmm"),
@@ -59,6 +77,11 @@ MIXTURE = Row(
     default_methods=_DEFAULT_METHODS,
     unavailable=_UNAVAILABLE,
     steps={"em": mixture.em_steps, "cavi": mixture.cavi_steps, "gibbs": mixture.gibbs_steps},
+    choosing=Choosing(
+        "gibbs",
+        criteria=_mixture_criteria,
+        incomparable={"family": "a multinomial's densities are of rows whose totals are given"},
+    ),
     latent_model=mixture.latent_model,
     prior=lambda x, options: mixture.default_prior(x, options["num_components"], options["family"]),
     figures=figures("mixture"),

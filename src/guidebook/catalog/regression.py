@@ -1,7 +1,7 @@
 """Row of logistic regression."""
 
 from guidebook import guides
-from guidebook.catalog.entry import NO_CLOSED_FORM, Data, Guide, Row, Unavailable
+from guidebook.catalog.entry import NO_CLOSED_FORM, Choosing, Data, Guide, Row, Unavailable
 from guidebook.catalog.methods import FAMILIES
 from guidebook.models import logistic
 from guidebook.workflow.options import Option
@@ -26,5 +26,6 @@ LOGISTIC = Row(
         "mcem": Unavailable("no row has a latent variable to take expectations over", "gibbs"),
     },
     steps={"cavi": logistic.cavi_steps, "gibbs": logistic.gibbs_steps},
+    choosing=Choosing("gibbs"),
     column_sites=("w",),
 )

@@ -1,15 +1,27 @@
 """Row of the topic model."""
 
 from functools import partial
+from typing import Any
+
+from torch import Tensor
 
 from guidebook import guides
-from guidebook.catalog.entry import NO_CLOSED_FORM, Data, Guide, Row, SmallData, Unavailable, figures
+from guidebook.catalog.entry import NO_CLOSED_FORM, Choosing, Data, Guide, Row, SmallData, Unavailable, figures
 from guidebook.catalog.methods import FAMILIES
+from guidebook.inference import Posterior
 from guidebook.models import lda
 from guidebook.workflow.options import Option
 
 _NO_MODE = Unavailable("with concentrations below one the density has no mode", "cavi")
 _FAMILIES = {name: family for name, family in FAMILIES.items() if name != "map_point"}
+_NUM_SCORED = 20  # draws of the topics that held-out documents are scored with: their weights are inferred at each
+
+
+def _held_out(posterior: Posterior, x: Tensor, options: dict[str, Any], seed: int) -> tuple[Tensor, Tensor]:
+    words = posterior.draws["topic_words"].flatten(0, 1)
+    words = words[:: max(1, len(words) // _NUM_SCORED)].double()
+    return lda.completion(words, x, alpha=options["alpha"], seed=seed)
+
 
 LDA = Row(
     name="lda",
@@ -19,7 +31,9 @@ LDA = Row(
         "reuters",
         validate=lda.check_counts,
         small=SmallData(
-            ("dadvi", "nuts", "hmc", "metropolis", *_FAMILIES), "three_documents", {"num_topics": 2, "alpha": 1.0, "eta": 1.0}
+            ("dadvi", "nuts", "hmc", "metropolis", *_FAMILIES),
+            "three_documents",
+            {"num_topics": 2, "alpha": 1.0, "eta": 1.0},
         ),
     ),
     options={
@@ -43,6 +57,7 @@ LDA = Row(
         "map_point": _NO_MODE._replace(nearest="mean_field"),
     },
     steps={"cavi": lda.cavi_steps, "gibbs": lda.gibbs_steps},
+    choosing=Choosing("cavi", folds=5, held_out=_held_out),
     latent_model=lda.latent_model,
     summarise=lambda x: partial(lda.overview, words=x.sum(0).topk(min(x.shape[1], 100)).indices),
     figures=figures("lda"),

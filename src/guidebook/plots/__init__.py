@@ -3,6 +3,7 @@
 Every function returns a new figure and changes no setting.
 """
 
+from .choice import plot_choice
 from .compare import ComparisonFigure, companion, plot_comparison, plot_pair, plot_quantity, worst_first
 from .graphs.figure import plot_graph
 from .graphs.graph import Graph, model_graph
@@ -21,6 +22,7 @@ __all__ = [
     "images",
     "looks",
     "model_graph",
+    "plot_choice",
     "plot_comparison",
     "plot_graph",
     "plot_losses",

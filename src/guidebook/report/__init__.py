@@ -5,7 +5,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from torch import Tensor
 
 from ..catalog import row_of
@@ -13,9 +12,11 @@ from ..inference.compare import Comparison
 from ..plots import plot_comparison
 from ..workflow.files import atomic_write
 from . import about, runs, sections
+from .choice import write_choice
+from .render import render
 from .words import COLUMNS, legend, table_row
 
-__all__ = ["plot_comparison", "write_html", "write_index"]
+__all__ = ["plot_comparison", "write_choice", "write_html", "write_index"]
 
 
 def write_html(
@@ -68,7 +69,7 @@ def write_html(
         runs.endings(comparison),
     ]
     name, _ = about.name_and_options(model)
-    page = _render(
+    page = render(
         "report.html.j2",
         title=title or f"{name + ': p' if name else 'P'}osteriors compared with {comparison.reference}",
         facts=about.facts(comparison, model, data),
@@ -106,16 +107,5 @@ def write_index(reports: Sequence[Mapping[str, Any]], path: str | Path) -> Path:
         | {"rows": [table_row(row) for row in report.get("rows", ())]}
         for report in reports
     ]
-    page = _render("index.html.j2", title="Posteriors compared", reports=entries, columns=COLUMNS)
+    page = render("index.html.j2", title="Posteriors compared", reports=entries, columns=COLUMNS)
     return atomic_write(path, page)
-
-
-def _render(template: str, **values: Any) -> str:
-    environment = Environment(
-        loader=PackageLoader("guidebook.report"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.get_template(template).render(**values)

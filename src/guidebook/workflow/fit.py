@@ -53,6 +53,11 @@ def load_task(
         row.data.validate(dataset.x)
     if row.data.preprocess:
         dataset = dataset._replace(x=row.data.preprocess(dataset.x, options))
+    return make_task(row, dataset, options)
+
+
+def make_task(row: Row, dataset: Dataset, options: dict[str, Any]) -> Task:
+    """Bind options to a model and data; ValueError if the data have too few rows for them."""
     components = options.get("num_components")
     if components is not None and components > len(dataset.x):
         raise ValueError(f"num_components={components} is more than the {len(dataset.x)} rows of {dataset.name}")

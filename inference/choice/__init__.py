@@ -1,0 +1,6 @@
+"""Which of several models of the same rows predicts best, from log densities of rows that the fits did not see."""
+
+from .choose import RULE, Choice, choose
+from .score import Score, held_out, psis_loo
+
+__all__ = ["RULE", "Choice", "Score", "choose", "held_out", "psis_loo"]

@@ -1,0 +1,285 @@
+"""One option of a model over a range: a fit at each value, scored on the same rows, and the choice between them."""
+
+import time
+import warnings
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from guidebook.datasets import Dataset
+from guidebook.inference import Posterior
+from guidebook.inference.choice import Choice, Score, held_out, psis_loo
+from guidebook.inference.choice import choose as choose_value
+from guidebook.inference.progress import Progress
+from guidebook.workflow.fit import Task, fit, load_task, make_task
+from guidebook.workflow.folds import fold_of_row, is_point, pointwise
+from guidebook.workflow.ranges import Range, split_range
+from guidebook.workflow.resolve import find_row, split_method
+
+DEFAULT_FOLDS = 10  # where a method has no draws for leave-one-out
+_PARALLEL_INSIDE = ("nuts", "hmc", "metropolis")  # one chain per core: the values take turns
+
+
+class Plan(NamedTuple):
+    """Everything that is the same for all values of the range, and the range."""
+
+    task: Task  # with the first value
+    range: Range
+    method: str
+    guide: str | None
+    counts: Mapping[str, int | None]  # steps, draws, warmup, chains
+    seed: int
+    device: str | None
+    folds: np.ndarray | None  # (n,): each row's fold; None: leave-one-out
+
+    @property
+    def how(self) -> str:
+        """How rows are kept from the fits that they judge."""
+        return "PSIS-LOO" if self.folds is None else f"{int(self.folds.max()) + 1}-fold cross-validation"
+
+    def at(self, value: Any) -> Task:
+        """Return the task at one value of the option."""
+        return make_task(self.task.row, self.task.data, self.task.options | {self.range.option: value})
+
+
+class Result(NamedTuple):
+    """What became of one fit: a problem instead of figures if it failed."""
+
+    seconds: float
+    score: Score | None = None  # leave-one-out
+    out: Tensor | None = None  # cross-validation: log densities of the rows held out,
+    seen: Tensor | None = None  # and of those fitted,
+    sizes: Tensor | None = None  # and tokens of the former
+    criteria: Mapping[str, float] = {}
+    problem: str = ""
+
+
+def plan(
+    model: str,
+    settings: Iterable[str],
+    *,
+    method: str | None = None,
+    data: str | None = None,
+    folds: int | None = None,
+    seed: int = 0,
+    device: str | None = None,
+    **counts: int | None,
+) -> Plan:
+    """Read what to fit, load the data and deal the rows into folds.
+
+    Parameters
+    ----------
+    model : str
+        A model of the catalogue.
+    settings : iterable of str
+        ``option=value``; one of them a range.
+    method : str, optional
+        Default: what the catalogue names for the model.
+    data : str, optional
+        As for `guidebook.datasets.load`; default: the model's.
+    folds : int, optional
+        K of K-fold cross-validation. Default: leave-one-out by importance sampling (PSIS-LOO) if the method draws from
+        a posterior of the model's parameters.
+    seed : int
+    device : str, optional
+    **counts : int, optional
+        ``steps``, ``draws``, ``warmup`` and ``chains``, as for `guidebook.workflow.fit.fit`.
+
+    Raises
+    ------
+    ValueError
+        If anything is unknown or out of range, for every value of the option.
+    """
+    row = find_row(model)
+    span, fixed = split_range(row, settings)
+    how = row.choosing
+    name, guide = split_method(row, method or how.method)
+    label = f"{name}:{guide}" if guide else name
+    if how.methods and label not in how.methods:
+        raise ValueError(
+            f"choose: fits of {model} by {label} give no density of a row: take {' or '.join(how.methods)}"
+        )
+    task = load_task(model, data or row.data.name, [*fixed, f"{span.option}={_text(span.values[0])}"])
+    number = folds or how.folds or (DEFAULT_FOLDS if is_point(name, guide) else None)
+    dealt = None if number is None else fold_of_row(number, len(task.data.x), task.data.y, seed)
+    made = Plan(task, span, name, guide, counts, seed, device, dealt)
+    for value in span.values:
+        smallest = made.at(value)
+        if dealt is not None:
+            _part(smallest, dealt != np.bincount(dealt).argmax())
+    return made
+
+
+def choose(made: Plan, *, progress: bool = False) -> Choice:
+    """Fit at every value of the range, score the fits on the same rows, and choose.
+
+    Fits by one process each run side by side on the cores if there is enough to do for their processes to pay.
+
+    Raises
+    ------
+    ArithmeticError
+        If fewer than two fits succeed.
+    """
+    values = made.range.values
+    rounds = [None] if made.folds is None else list(range(int(made.folds.max()) + 1))
+    jobs = [(value, fold) for value in values for fold in rounds]
+    results = dict(zip(jobs, run_jobs(made, jobs, progress), strict=True))
+    scores: dict[Any, Score] = {}
+    others: dict[str, dict[Any, float]] = {"seconds": {}}
+    problems: list[str] = []
+    for value in values:
+        found = [results[value, fold] for fold in rounds]
+        problems += [
+            f"{made.range.option}={value}: {text}." for text in dict.fromkeys(r.problem for r in found) if text
+        ]
+        for name, number in found[0].criteria.items():
+            others.setdefault(name, {})[value] = number
+        if any(result.score is None and result.out is None for result in found):
+            continue
+        scores[value] = found[0].score or _score_of_folds(made, found)
+        others["seconds"][value] = sum(result.seconds for result in found)
+        if (perplexity := scores[value].perplexity) is not None:
+            others.setdefault("perplexity", {})[value], others.setdefault("perplexity_error", {})[value] = perplexity
+    if len(scores) < 2:
+        raise ArithmeticError(f"choose: fewer than two fits succeeded: {' '.join(problems)}")
+    others = {name: column for name, column in others.items() if len(set(column.values())) > 1}
+    choice = choose_value(scores, option=made.range.option, others=others)
+    return _with_notes(choice, made, problems)
+
+
+def run_jobs(made: Plan, jobs: list[tuple[Any, int | None]], progress: bool) -> list[Result]:
+    """Run fits, side by side on the cores if the rest takes longer than starting processes does."""
+    import joblib  # slow to import
+
+    cores = 1 if made.method in _PARALLEL_INSIDE or made.device not in (None, "cpu") else joblib.cpu_count()
+    processes = min(cores, len(jobs))
+    threads = max(1, torch.get_num_threads() // processes)  # the same in this process: sums depend on it
+    with Progress(f"choosing {made.range.option}", len(jobs), progress) as bar:
+        begin = time.perf_counter()
+        results = [run_job(made, *jobs[0], threads)]
+        bar.update(1)
+        left = (time.perf_counter() - begin) * (len(jobs) - 1)
+        rest: Iterator[Result]
+        if processes > 1 and left * (1 - 1 / processes) > SECONDS_TO_START:
+            calls = (joblib.delayed(run_job)(made, *job, threads) for job in jobs[1:])
+            rest = joblib.Parallel(n_jobs=processes, return_as="generator")(calls)  # pyright: ignore
+        else:
+            rest = (run_job(made, *job, threads) for job in jobs[1:])
+        for result in rest:
+            results.append(result)
+            bar.update(len(results))
+    return results
+
+
+SECONDS_TO_START = 15.0  # of processes that import torch
+
+
+def run_job(made: Plan, value: Any, fold: int | None, threads: int) -> Result:
+    """Fit at one value, to all rows or to those outside a fold, and score the fit; criteria with the first fold."""
+    task = made.at(value)
+    begin = time.perf_counter()
+    with _threads(threads), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of chains: judged by the log likelihood, which has no labels or rotations
+        try:
+            if fold is None:
+                posterior = _fit(made, task)
+                seconds = time.perf_counter() - begin
+                result = Result(
+                    seconds, score=psis_loo(pointwise(task, posterior, task.args)), problem=_problem(posterior)
+                )
+            else:
+                result = _cross(made, task, made.folds == fold, begin)
+        except ArithmeticError as error:
+            result = Result(time.perf_counter() - begin, problem=f"no fit: {error}")
+        criteria = made.task.row.choosing.criteria
+        if fold or criteria is None:
+            return result
+        try:
+            return result._replace(criteria=criteria(task.data.x.double(), task.options, made.seed))
+        except ArithmeticError as error:
+            return result._replace(problem="; ".join(filter(None, [result.problem, f"no further criteria: {error}"])))
+
+
+def _fit(made: Plan, task: Task) -> Posterior:
+    return fit(task, made.method, made.guide, **made.counts, seed=made.seed, device=made.device)  # pyright: ignore
+
+
+def _cross(made: Plan, task: Task, out: np.ndarray, begin: float) -> Result:
+    """Fit to the rows outside a fold, and score all."""
+    posterior = _fit(made, _part(task, ~out))
+    seconds, own = time.perf_counter() - begin, made.task.row.choosing.held_out
+    inside, outside = (_part(task, chosen) for chosen in (~out, out))
+    if own is not None:
+        density, sizes = own(posterior, outside.data.x, task.options, made.seed)
+        seen = None if sizes is not None else own(posterior, inside.data.x, task.options, made.seed)[0]
+        return Result(seconds, out=density, seen=seen, sizes=sizes)
+    density, seen = (_mean_density(pointwise(task, posterior, part.args)) for part in (outside, inside))
+    return Result(seconds, out=density, seen=seen, problem=_problem(posterior))
+
+
+def _mean_density(log_likelihood: Tensor) -> Tensor:
+    """Log of the mean over draws, (n,), of (chain, draw, n)."""
+    flat = log_likelihood.flatten(0, 1)
+    return flat.logsumexp(0) - np.log(len(flat))
+
+
+def _score_of_folds(made: Plan, found: list[Result]) -> Score:
+    """Put the folds' rows in their places, those seen averaged over the fits that saw them."""
+    folds: Any = made.folds
+    size, number = len(folds), len(found)
+    out, seen, sizes = np.zeros(size), np.zeros(size), np.zeros(size)
+    for fold, result in enumerate(found):
+        inside = folds == fold
+        out[inside] = result.out
+        if result.seen is not None:
+            seen[~inside] += np.asarray(result.seen) / (number - 1)
+        if result.sizes is not None:
+            sizes[inside] = result.sizes
+    return held_out(
+        out,
+        how=made.how,
+        seen=None if found[0].seen is None else seen,
+        sizes=None if found[0].sizes is None else sizes,
+    )
+
+
+def _part(task: Task, chosen: np.ndarray) -> Task:
+    """Return a task with some of the rows."""
+    rows = torch.from_numpy(np.flatnonzero(chosen))
+    data: Dataset = task.data
+    part = data._replace(x=data.x[rows], y=None if data.y is None else data.y[rows])
+    return make_task(task.row, part, task.options)
+
+
+def _problem(posterior: Posterior) -> str:
+    info = posterior.info
+    if info.divergences is not None and (count := int(info.divergences.sum())):
+        return f"{count} transitions diverged"
+    return "" if info.r_hat is not None or info.converged else f"{info.method}: {info.message}"
+
+
+def _with_notes(choice: Choice, made: Plan, problems: list[str]) -> Choice:
+    from dataclasses import replace
+
+    notes = [*choice.notes, *problems]
+    if made.folds is None and made.method == "svi":
+        notes.append(f"The draws are those of svi's guide {made.guide}: LOO takes them as the posterior's.")
+    return replace(choice, notes=tuple(notes))
+
+
+@contextmanager
+def _threads(number: int) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(number)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _text(value: Any) -> str:
+    return str(value).lower() if isinstance(value, bool) else repr(value) if isinstance(value, float) else str(value)

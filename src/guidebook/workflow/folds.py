@@ -1,0 +1,47 @@
+"""Rows dealt into folds, and log likelihoods of rows at a fit's draws."""
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from guidebook.inference import Posterior
+from guidebook.workflow.fit import Task
+
+_POINTS = ("em", "closed_form", "mcem")
+_AT_ONCE = 2**16  # log likelihoods of one row at one draw
+
+
+def fold_of_row(number: int, num_rows: int, labels: Tensor | None, seed: int) -> np.ndarray:
+    """Return the fold of each row, (n,), of equal sizes up to one row, at random; classes are spread evenly.
+
+    ValueError if there are fewer than two folds, or fewer rows than folds.
+    """
+    if not 2 <= number <= num_rows:
+        raise ValueError(f"choose: --folds must lie between 2 and the number of rows, {num_rows}; got {number}")
+    key = np.random.default_rng(seed).random(num_rows)
+    order = np.argsort(key if labels is None else key + labels.numpy())
+    folds = np.empty(num_rows, int)
+    folds[order] = np.arange(num_rows) % number
+    return folds
+
+
+def is_point(method: str, guide: str | None) -> bool:
+    """Whether a method estimates the model's parameters by a point, which leave-one-out weights cannot start from."""
+    return method in _POINTS or guide == "map_point"
+
+
+def pointwise(task: Task, posterior: Posterior, args: tuple[Tensor, ...]) -> Tensor:
+    """Return log p(row | draw) in nats, (chain, draw, n), in parts that fit in memory."""
+    draws = {name: value.double() for name, value in posterior.draws.items()}
+    params = {name: value.double() for name, value in posterior.params.items() if name not in draws}
+    if not draws:
+        draws, params = {name: value[None, None] for name, value in params.items()}, {}
+    data = tuple(value.double() for value in args)
+    chains, length = next(iter(draws.values())).shape[:2]
+    size = max(1, _AT_ONCE // (chains * len(data[0])))
+    parts = []
+    with torch.no_grad():
+        for begin in range(0, length, size):
+            sites = params | {name: value[:, begin : begin + size] for name, value in draws.items()}
+            parts.append(task.row.log_likelihood(sites, *data).cpu())
+    return torch.cat(parts, 1)
