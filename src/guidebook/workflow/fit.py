@@ -28,8 +28,8 @@ class Task(NamedTuple):
     model: Callable
     latent_model: Callable | None
     identify: Callable  # (draws, anchor=None) -> quantities to compare
-    source: str | None  # what the data were asked for by; None for the row's own
-    settings: tuple[str, ...]  # option=value, as given
+    source: str | None = None  # what the data were asked for by; None for the row's own
+    settings: tuple[str, ...] = ()  # option=value, as given
 
 
 def load_task(
@@ -53,7 +53,7 @@ def load_task(
         row.data.validate(dataset.x)
     if row.data.preprocess:
         dataset = dataset._replace(x=row.data.preprocess(dataset.x, options))
-    return make_task(row, dataset, options)
+    return make_task(row, dataset, options)._replace(source=data, settings=tuple(settings or ()))
 
 
 def make_task(row: Row, dataset: Dataset, options: dict[str, Any]) -> Task:
@@ -70,8 +70,6 @@ def make_task(row: Row, dataset: Dataset, options: dict[str, Any]) -> Task:
         model=partial(bind(row.model, options, row.options), **prior),
         latent_model=partial(bind(row.latent_model, options, row.options), **prior) if row.latent_model else None,
         identify=row.summarise(dataset.x) if row.summarise else row.identify,
-        source=data,
-        settings=tuple(settings or ()),
     )
 
 
