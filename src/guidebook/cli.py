@@ -88,7 +88,7 @@ def run(
             _write_json(record, draft / "result.json")
     _write_json(record, json_file)
     if str(json_file) != "-":
-        output.print_run(record)
+        output.print_run(record, task.coords)
 
 
 @app.command()
@@ -130,7 +130,8 @@ def compare(
         print(f"fitting {model} by {name} …", file=sys.stderr, flush=True)
         posteriors[name] = fit(task, method, guide, **counts, seed=seed, device=device, progress=sys.stderr.isatty())
     order = [reference, *(name for name in posteriors if name != reference)]
-    comparison = compare_posteriors(*(posteriors[name] for name in order), identify=task.identify, names=order)
+    fits, coords = (posteriors[name] for name in order), task.coords
+    comparison = compare_posteriors(*fits, identify=task.identify, names=order, coords=coords)
     record = output.comparison_json(task, comparison)
     if out:
         with drafted(out) as draft:

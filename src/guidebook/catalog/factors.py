@@ -37,7 +37,7 @@ PPCA = Row(
     steps={"em": ppca.em_steps, "closed_form": ppca.maximum_likelihood},
     latent_model=ppca.latent_model,
     figures=figures("factors"),
-    column_sites=("loc",),
+    coords=lambda columns, x, options: {"loc": [columns], "covariance": [columns] * 2},
 )
 
 FACTOR_ANALYSIS = Row(
@@ -59,5 +59,9 @@ FACTOR_ANALYSIS = Row(
     steps={"em": factor_analysis.em_steps},
     latent_model=factor_analysis.latent_model,
     figures=figures("factors"),
-    column_sites=("loc",),
+    coords=lambda columns, x, options: {
+        "loc": [columns],
+        "covariance": [columns] * 2,
+        "noise_variance": [columns],
+    },
 )

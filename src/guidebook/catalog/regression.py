@@ -26,5 +26,5 @@ LOGISTIC = Row(
         "mcem": Unavailable("no row has a latent variable to take expectations over", "gibbs"),
     },
     steps={"cavi": logistic.cavi_steps, "gibbs": logistic.gibbs_steps},
-    column_sites=("w",),
+    coords=lambda columns, x, options: {"w": [["bias", *columns]]},
 )

@@ -2,6 +2,8 @@
 
 from functools import partial
 
+from torch import Tensor
+
 from guidebook import guides
 from guidebook.catalog.entry import NO_CLOSED_FORM, Data, Guide, Row, SmallData, Unavailable, figures
 from guidebook.catalog.methods import FAMILIES
@@ -9,7 +11,14 @@ from guidebook.models import lda
 from guidebook.workflow.options import Option
 
 _NO_MODE = Unavailable("with concentrations below one the density has no mode", "cavi")
+COMPARED = 100  # words, the most frequent ones
 _FAMILIES = {name: family for name, family in FAMILIES.items() if name != "map_point"}
+
+
+def _frequent(x: Tensor) -> Tensor:
+    """Return the columns of the most frequent words, the most frequent first."""
+    return x.sum(0).topk(min(x.shape[1], COMPARED)).indices
+
 
 LDA = Row(
     name="lda",
@@ -44,7 +53,8 @@ LDA = Row(
     },
     steps={"cavi": lda.cavi_steps, "gibbs": lda.gibbs_steps},
     latent_model=lda.latent_model,
-    summarise=lambda x: partial(lda.overview, words=x.sum(0).topk(min(x.shape[1], 100)).indices),
+    summarise=lambda x: partial(lda.overview, words=_frequent(x)),
+    coords=lambda columns, x, options: {"topic_words": [[columns[int(word)] for word in _frequent(x)]]},
     figures=figures("lda"),
     default_options={
         "svi": {"num_steps": 1500},
