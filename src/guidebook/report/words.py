@@ -17,8 +17,9 @@ COLUMNS = {
     ),
     "k_hat": (
         "k̂",
-        "Pareto shape of the importance weights p(x, z)/q(z): below 0.5 good, up to 0.7 usable; above, q misses mass "
-        "in the tails. Like the ELBO, it cannot see modes that the guide never visits.",
+        "Pareto shape of the importance weights p(x, z)/q(z): above 0.7, q misses mass in the tails or has another "
+        "joint shape. It errs both ways, so it changes no verdict. Like the ELBO, it cannot see modes that the guide "
+        "never visits.",
     ),
     "worst": (
         "worst quantity",
