@@ -391,3 +391,16 @@ def test_effective_draws_of_a_reference_are_the_least_over_means_and_sds() -> No
     assert "too few effective draws" in str(comparison.refused)
     told = comparison.verdicts["nuts"].sentence.rpartition("num_draws=")[2]
     assert 1200 <= int(told.rstrip(").")) <= 1800  # at least twice as many per chain
+
+
+def test_parameters_that_two_guides_have_learned_may_differ() -> None:
+    """As the decoders of two autoencoders do: only a sampler holds parameters, at values that must be the others'."""
+
+    def with_scale(fit: Posterior, value: float) -> Posterior:
+        return Posterior({**fit.draws, "scale": torch.full((*fit.draws["a"].shape, 1), value)}, fit.info)
+
+    fits = [with_scale(by_svi(a=normal(1, 1000)), value) for value in (1.0, 2.0)]
+    comparison = compare(*fits, names=["one", "two"])
+    assert "an approximation at an unknown distance" in str(comparison.refused)
+    with pytest.raises(ValueError, match="parameter 'scale' has one value in nuts and another in two"):
+        compare(with_scale(by_nuts(a=normal(4, 250)), 1.0), fits[1], names=["nuts", "two"])
