@@ -100,6 +100,10 @@ def _by_nuts(posterior: Posterior, quantities: pd.DataFrame) -> str:
     return BY_NUTS
 
 
+def _another_reference(posterior: Posterior, quantities: pd.DataFrame) -> str:
+    return f"{BY_NUTS} as the reference"
+
+
 FAULTS: dict[str, Callable[[Posterior, pd.DataFrame], str]] = {
     "too narrow": _richer,
     "too wide": _richer,
@@ -110,8 +114,8 @@ FAULTS: dict[str, Callable[[Posterior, pd.DataFrame], str]] = {
     "chains disagree": _longer,
     "too few effective draws": _enough_draws,
     "diverged": _smaller_steps,
-    "a point": _by_nuts,
-    "an approximation": _by_nuts,
+    "a point": _another_reference,
+    "an approximation": _another_reference,
 }
 
 

@@ -79,7 +79,8 @@ def _bad(name: str, reference: str, posterior: Posterior, quantities: Figures, o
         words += f". Its means are {words_of_means(quantities, USABLE_SHIFT)}"
     far_off = quantities["mean_shift_in_sd"][graded.off_centre].abs().max() > FAR_OFF
     fault = next(iter(own), "far off" if far_off else next(iter(faults), ""))
-    evidence = _evidence(posterior.info.k_hat, bool(faults))
+    k_hat = posterior.info.k_hat
+    evidence = _evidence(k_hat, True) if faults or k_hat is None else f" k̂ = {k_hat:.2f}."
     return Verdict("bad", f"{name} is bad: {words}.{evidence} Next: {next_call(fault, posterior, quantities)}.")
 
 

@@ -81,7 +81,10 @@ def test_the_top_of_inference_has_methods_and_what_one_does_with_posteriors() ->
     assert methods <= files
     assert files - methods == {
         "compare",
+        "quantities",
         "verdict",
+        "judge",
+        "advice",
         "discrete",
         "gradients",
         "posterior",

@@ -35,6 +35,7 @@ def test_moments_within_four_monte_carlo_errors(posterior) -> None:
     assert torch.allclose(posterior.draws["total"], w.sum(-1))
     assert posterior.info.engine == "pyro"
     assert posterior.info.energy is None
+    assert posterior.info.dense_mass is True
     assert ((posterior.info.accept_rate > 0.8) & (posterior.info.accept_rate < 0.98)).all()  # .99 of them move
 
 
@@ -79,6 +80,7 @@ def test_each_option_of_adaptation_changes_the_step_size_as_it_should(engine: st
     assert float(adapted.step_size) > 0.5  # a full mass matrix makes all directions alike
     diagonal = run(num_warmup=200, dense_mass=False).info
     assert float(diagonal.step_size) < 0.35  # with unit variances the least sd, .1, limits it
+    assert (adapted.dense_mass, diagonal.dense_mass) == (True, False)
     careful = run(num_warmup=200, target_accept=0.97).info
     assert float(careful.step_size) < 0.8 * float(adapted.step_size)
     assert float(careful.accept_rate) > max(0.93, float(adapted.accept_rate))

@@ -220,6 +220,8 @@ def test_what_went_wrong_with_the_fit_is_said_first() -> None:
         start = "other is bad: it has not converged (took all 10 steps with the loss still falling, by 3 nats"
         assert verdict.sentence.startswith(start)
         assert verdict.sentence.endswith("Next: svi(model, mean_field, …, num_steps=40).")
+        assert ("k̂ = 0.30 does not see it" in verdict.sentence) == bool(figures.get("sd_ratio"))
+        assert "agrees" not in verdict.sentence
     sentence = verdict_on(fit, sd_ratio=0.5, mean_shift_in_sd=3.3).sentence
     assert "Beside nuts it is too narrow (1 of 2 quantities; at b its sd is 0.50 of nuts's) and off centre" in sentence
     sentence = verdict_on(by_nuts(3, a=normal(4, 1000)), sd_ratio=0.5).sentence
@@ -354,7 +356,7 @@ def test_no_approximation_may_judge_whatever_its_k_hat(k_hat: float | None, word
     assert reference_problems(fit, frame()) == {
         "an approximation": f"it is an approximation at an unknown distance {words}"
     }
-    assert judge_reference("svi", fit, frame()).sentence.endswith("Next: nuts(model, …).")
+    assert judge_reference("svi", fit, frame()).sentence.endswith("Next: nuts(model, …) as the reference.")
     assert "an approximation" in reference_problems(cavi(), frame())
 
 
@@ -389,3 +391,16 @@ def test_effective_draws_of_a_reference_are_the_least_over_means_and_sds() -> No
     assert "too few effective draws" in str(comparison.refused)
     told = comparison.verdicts["nuts"].sentence.rpartition("num_draws=")[2]
     assert 1200 <= int(told.rstrip(").")) <= 1800  # at least twice as many per chain
+
+
+def test_parameters_that_two_guides_have_learned_may_differ() -> None:
+    """As the decoders of two autoencoders do: only a sampler holds parameters, at values that must be the others'."""
+
+    def with_scale(fit: Posterior, value: float) -> Posterior:
+        return Posterior({**fit.draws, "scale": torch.full((*fit.draws["a"].shape, 1), value)}, fit.info)
+
+    fits = [with_scale(by_svi(a=normal(1, 1000)), value) for value in (1.0, 2.0)]
+    comparison = compare(*fits, names=["one", "two"])
+    assert "an approximation at an unknown distance" in str(comparison.refused)
+    with pytest.raises(ValueError, match="parameter 'scale' has one value in nuts and another in two"):
+        compare(with_scale(by_nuts(a=normal(4, 250)), 1.0), fits[1], names=["nuts", "two"])

@@ -99,6 +99,7 @@ VAE = Row(
     latent_model=vae.model,
     add_quantities=vae.generated_moments,
     figures=figures("vae"),
+    coords=lambda columns, x, options: {"x_mean": [columns], "x_sd": [columns]},
     default_guide="encoder",
     num_draws=200,
 )

@@ -1,10 +1,13 @@
 """The record of a model in the catalogue, and the records it is put together from."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
+from torch import Tensor
+
+from guidebook.inference.quantities import Coords
 from guidebook.workflow.options import Option
 
 NO_CLOSED_FORM = "the likelihood has no maximum in closed form"
@@ -84,7 +87,8 @@ class Row(NamedTuple):
     summarise: Callable | None = None
     # (comparison, x, columns) -> list of Section: what a report shows of this model alone; x and columns may be None.
     figures: Callable | None = None
-    column_sites: tuple[str, ...] = ()  # sites whose last index runs over the data's columns, perhaps after a bias
+    # (columns, x, options) -> coords of `compare`: identified sites whose last dimensions run over the data's columns.
+    coords: Callable[[Sequence[str], Tensor, Mapping[str, Any]], Coords] | None = None
     # Method -> keyword arguments, on the default data, where the method's own defaults do not suit.
     default_options: Mapping[str, dict[str, Any]] = MappingProxyType({})
     default_guide: str = "mean_field"

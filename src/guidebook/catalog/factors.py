@@ -41,7 +41,7 @@ PPCA = Row(
     ),
     latent_model=ppca.latent_model,
     figures=figures("factors"),
-    column_sites=("loc",),
+    coords=lambda columns, x, options: {"loc": [columns], "covariance": [columns] * 2},
 )
 
 FACTOR_ANALYSIS = Row(
@@ -64,5 +64,9 @@ FACTOR_ANALYSIS = Row(
     choosing=Choosing("nuts"),
     latent_model=factor_analysis.latent_model,
     figures=figures("factors"),
-    column_sites=("loc",),
+    coords=lambda columns, x, options: {
+        "loc": [columns],
+        "covariance": [columns] * 2,
+        "noise_variance": [columns],
+    },
 )

@@ -54,8 +54,11 @@ GMM = Row(
     latent_model=gmm.latent_model,
     prior=lambda x, options: gmm.default_prior(x, options["num_components"]),
     figures=figures("gmm"),
-    column_sites=("loc",),
     ladder=("dadvi", "gibbs", "nuts"),
+    coords=lambda columns, x, options: {
+        "loc": [columns],
+        "covariance": [columns] * {"full": 2, "tied": 2, "diagonal": 1, "isotropic": 0}[options["covariance"]],
+    },
 )
 
 MIXTURE = Row(
@@ -85,6 +88,6 @@ MIXTURE = Row(
     latent_model=mixture.latent_model,
     prior=lambda x, options: mixture.default_prior(x, options["num_components"], options["family"]),
     figures=figures("mixture"),
-    column_sites=("rate", "probs"),
     ladder=("dadvi", "gibbs", "nuts"),
+    coords=lambda columns, x, options: {"rate": [columns], "probs": [columns]},
 )

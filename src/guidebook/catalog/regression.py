@@ -27,5 +27,5 @@ LOGISTIC = Row(
     },
     steps={"cavi": logistic.cavi_steps, "gibbs": logistic.gibbs_steps},
     choosing=Choosing("gibbs"),
-    column_sites=("w",),
+    coords=lambda columns, x, options: {"w": [["bias", *columns]]},
 )

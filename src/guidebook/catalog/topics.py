@@ -13,6 +13,7 @@ from guidebook.models import lda
 from guidebook.workflow.options import Option
 
 _NO_MODE = Unavailable("with concentrations below one the density has no mode", "cavi")
+COMPARED = 100  # words, the most frequent ones
 _FAMILIES = {name: family for name, family in FAMILIES.items() if name != "map_point"}
 _NUM_SCORED = 20  # draws of the topics that held-out documents are scored with: their weights are inferred at each
 
@@ -21,6 +22,11 @@ def _held_out(posterior: Posterior, x: Tensor, options: dict[str, Any], seed: in
     words = posterior.draws["topic_words"].flatten(0, 1)
     words = words[:: max(1, len(words) // _NUM_SCORED)].double()
     return lda.completion(words, x, alpha=options["alpha"], seed=seed)
+
+
+def _frequent(x: Tensor) -> Tensor:
+    """Return the columns of the most frequent words, the most frequent first."""
+    return x.sum(0).topk(min(x.shape[1], COMPARED)).indices
 
 
 LDA = Row(
@@ -59,7 +65,8 @@ LDA = Row(
     steps={"cavi": lda.cavi_steps, "gibbs": lda.gibbs_steps},
     choosing=Choosing("cavi", folds=5, held_out=_held_out),
     latent_model=lda.latent_model,
-    summarise=lambda x: partial(lda.overview, words=x.sum(0).topk(min(x.shape[1], 100)).indices),
+    summarise=lambda x: partial(lda.overview, words=_frequent(x)),
+    coords=lambda columns, x, options: {"topic_words": [[columns[int(word)] for word in _frequent(x)]]},
     figures=figures("lda"),
     default_options={
         "svi": {"num_steps": 1500},

@@ -62,7 +62,8 @@ def compare(
         print(f"fitting {model} by {name} …", file=sys.stderr, flush=True)
         posteriors[name] = fit(task, method, guide, **counts, seed=seed, device=device, progress=sys.stderr.isatty())
     order = [reference, *(name for name in posteriors if name != reference)]
-    comparison = compare_posteriors(*(posteriors[name] for name in order), identify=task.identify, names=order)
+    fits, coords = (posteriors[name] for name in order), task.coords
+    comparison = compare_posteriors(*fits, identify=task.identify, names=order, coords=coords)
     comparison = judged_alone(comparison, task, seed)
     record = output.comparison_json(task, comparison)
     if out:

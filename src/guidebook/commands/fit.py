@@ -42,4 +42,4 @@ def fit(
             write_json(record, draft / "result.json")
     write_json(record, json_file)
     if str(json_file) != "-":
-        output.print_fit(record)
+        output.print_fit(record, task.coords)

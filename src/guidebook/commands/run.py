@@ -55,4 +55,4 @@ def run(
             write_json(record, draft / "result.json")
     write_json(record, json_file)
     if str(json_file) != "-":
-        output.print_run(record)
+        output.print_run(record, task.coords)

@@ -5,6 +5,7 @@ Every function returns a new figure and changes no setting.
 
 from .choice import plot_choice
 from .compare import ComparisonFigure, companion, plot_comparison, plot_pair, plot_quantity, worst_first
+from .errors import plot_error_against_seconds, without_error
 from .graphs.figure import plot_graph
 from .graphs.graph import Graph, model_graph
 from .models import images
@@ -24,6 +25,7 @@ __all__ = [
     "model_graph",
     "plot_choice",
     "plot_comparison",
+    "plot_error_against_seconds",
     "plot_graph",
     "plot_losses",
     "plot_manifold",
@@ -33,5 +35,6 @@ __all__ = [
     "plot_reconstructions",
     "plot_samples",
     "to_svg",
+    "without_error",
     "worst_first",
 ]

@@ -13,7 +13,7 @@ from scipy.stats import gaussian_kde
 
 from ..inference.compare import Comparison
 from ..inference.verdict import USABLE_RATIO, USABLE_SHIFT
-from .style import GREY, REFERENCE_LINE, ellipse, looks, panel, style, thin
+from .style import GREY, REFERENCE_LINE, ellipse, looks, panel, short, style, thin
 
 
 class ComparisonFigure(Figure):
@@ -65,7 +65,7 @@ def plot_comparison(comparison: Comparison, *, quantities: Sequence[str] | None 
         axes = list(figure.subplots(rows, columns, squeeze=False).flat)
         for ax, label in zip(axes, chosen, strict=False):
             _overlay(ax, comparison, label)
-            ax.set_title(label)
+            ax.set_title(short(label, 34))
         for ax in axes[len(chosen) :]:
             ax.set_axis_off()
         handles = [
@@ -82,7 +82,7 @@ def plot_quantity(comparison: Comparison, label: str, title: str) -> Figure:
     """Plot one panel of `plot_comparison`, without a legend."""
     with panel(height=2.0) as (figure, ax):
         _overlay(ax, comparison, label)
-        ax.set_title(title)
+        ax.set_title(short(title, 44))
     return figure
 
 
@@ -110,7 +110,7 @@ def plot_pair(comparison: Comparison, first: str, second: str) -> Figure:
             else:
                 ax.plot(*centre, marker="X", color=colour, markersize=7, markeredgewidth=0)
         ax.autoscale_view()
-        ax.set(xlabel=first, ylabel=second)
+        ax.set(xlabel=short(first, 50), ylabel=short(second, 40))
     return figure
 
 

@@ -22,6 +22,14 @@ from ..inference.compare import Comparison
 INK, SOFT, GREY = "#27313c", "#52606d", "#aab4c0"
 REFERENCE_LINE = "#616e7c"  # for a reference drawn as a line, for which GREY is too faint
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#b0568c", "#c48a00", "#3d9bd1")  # Okabe and Ito's, darkened for lines
+JUDGEMENTS = {  # colours of badges and points; what is not here is SOFT
+    "good": "#1a7f37",
+    "usable": "#8a6100",
+    "bad": "#b3261e",
+    "refused": "#b3261e",
+    "reference": "#33506e",
+    "point": "#6b4e9b",
+}
 _DASHES: tuple[Any, ...] = ("-", (0, (5, 2)), (0, (6, 2, 1.5, 2)), (0, (1.5, 1.5)), (0, (9, 2)), (0, (3, 1)))
 _SETTINGS: Any = {
     "axes.edgecolor": "#7b8794",
@@ -78,6 +86,11 @@ def panel(width: float = 3.5, height: float = 2.5) -> Iterator[tuple[Figure, Axe
 def thin(length: int, most: int) -> np.ndarray:
     """Return at most ``most`` evenly spaced positions out of ``length``, the first and the last included."""
     return np.linspace(0, length - 1, min(length, most)).round().astype(int)
+
+
+def short(text: str, most: int) -> str:
+    """Return a text of at most ``most`` characters, what is in the middle of a longer one left out."""
+    return text if len(text) <= most else f"{text[: most // 2]}…{text[-(most - most // 2 - 1) :]}"
 
 
 def ellipse(centre: np.ndarray, covariance: np.ndarray, **look: Any) -> Ellipse:

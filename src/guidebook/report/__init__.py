@@ -7,14 +7,14 @@ from typing import Any
 
 from torch import Tensor
 
-from ..catalog import row_of
+from ..catalog import coords_of, row_of
 from ..inference.compare import Comparison
 from ..plots import plot_comparison
 from ..workflow.files import atomic_write
 from . import about, runs, sections
 from .choice import write_choice
 from .render import render
-from .words import COLUMNS, legend, table_row
+from .words import COLUMNS, legend, table_row, titles
 
 __all__ = ["plot_comparison", "write_choice", "write_html", "write_index"]
 
@@ -42,7 +42,8 @@ def write_html(
     data : tuple, optional
         The model's arguments: for the graph and for figures that show the data.
     columns : sequence of str, optional
-        Names of the data's columns.
+        Names of the data's columns: for figures of the data, and in the titles of quantities that ``compare`` was not
+        told to name by them (``coords``).
     title : str, optional
         Title of the page; default: model and reference.
 
@@ -58,8 +59,11 @@ def write_html(
     if columns is not None and x is not None and len(columns) != x.shape[1]:
         raise ValueError(f"write_html: {len(columns)} names for {x.shape[1]} columns")
     row = row_of(model)
+    coords = {}
+    if columns is not None and x is not None and row is not None and row.summarise is None:
+        coords = coords_of(model, x, columns)
     parts = [
-        sections.posteriors(comparison, columns, row.column_sites if row else ()),
+        sections.posteriors(comparison, titles(comparison, coords)),
         sections.pair(comparison),
         *(row.figures(comparison, x, columns) if row and row.figures else ()),
         runs.losses(comparison),
@@ -73,6 +77,7 @@ def write_html(
         "report.html.j2",
         title=title or f"{name + ': p' if name else 'P'}osteriors compared with {comparison.reference}",
         facts=about.facts(comparison, model, data),
+        picture=runs.errors(comparison),
         verdicts=comparison.verdicts.values(),
         columns=COLUMNS,
         rows=[table_row(row) for row in comparison.table.reset_index().to_dict("records")],

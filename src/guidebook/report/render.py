@@ -4,6 +4,8 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from ..plots.style import JUDGEMENTS
+
 
 def render(template: str, **values: Any) -> str:
     """Fill in a template; values are escaped, and a missing one is an error."""
@@ -14,4 +16,4 @@ def render(template: str, **values: Any) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    return environment.get_template(template).render(**values)
+    return environment.get_template(template).render(badge_colours=JUDGEMENTS, **values)

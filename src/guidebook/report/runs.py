@@ -9,6 +9,26 @@ from ..plots import Section, Table
 from .words import nats, number
 
 
+def errors(comparison: Comparison) -> Section:
+    """Show what each method cost and how far off it is, or say why that is not known."""
+    left_out = plots.without_error(comparison)
+    title = "Error against seconds"
+    if len(left_out) == len(comparison.posteriors) - 1:
+        return Section(title, "No method has a known error: none is judged, and the verdicts say why.")
+    figure = plots.plot_error_against_seconds(comparison)
+    text = (
+        "One point per method: its seconds, and the error of its worst quantity, which is the shift of the mean in sds "
+        "of the reference, or how far off the sd is (25 % counts as 0.25). Colours are verdicts, which allow for Monte "
+        f"Carlo error. Dashed: the seconds of {comparison.reference}."
+    )
+    if "point" in comparison.table["judgement"].values:
+        text += " Crosses are points, without a spread: theirs is the error of the mean alone."
+    if left_out:
+        text += f" Without a known error: {', '.join(left_out)}."
+    description = f"Worst error and seconds of each method beside {comparison.reference}, as in the table"
+    return Section(title, text, [plots.to_svg(figure, description, "errors")], wide=True)
+
+
 def losses(comparison: Comparison) -> Section | None:
     """Show the loss of each run of SVI and of Monte Carlo EM."""
     looks = plots.looks(comparison)

@@ -1,6 +1,6 @@
 """The sections on the posteriors of any model: marginal and joint."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 
 import pandas as pd
 
@@ -22,16 +22,13 @@ _FIGURES = {
 }
 
 
-def posteriors(comparison: Comparison, columns: Sequence[str] | None, column_sites: Sequence[str] = ()) -> Section:
-    """Show every quantity under every method: the worst as densities, all as tables.
-
-    ``column_sites`` are the sites whose last index runs over the data's columns.
-    """
+def posteriors(comparison: Comparison, titles: Mapping[str, str]) -> Section:
+    """Show every quantity under every method: the worst as densities under their ``titles``, all as tables."""
     order = plots.worst_first(comparison)
     names = ", ".join(comparison.posteriors)
     figures = []
     for i, label in enumerate(order[:_MOST_PANELS]):
-        figure = plots.plot_quantity(comparison, label, _with_column(comparison, label, columns, column_sites))
+        figure = plots.plot_quantity(comparison, label, titles[label])
         figures.append(plots.to_svg(figure, f"Posterior densities of {label} under {names}", f"q{i}"))
     left = len(order) - len(figures)
     text = (
@@ -49,17 +46,6 @@ def _table(name: str, frame: pd.DataFrame) -> Table:
     rows = [[str(label), *(number(row[column]) for column in _FIGURES)] for label, row in frame[:_MOST_ROWS].iterrows()]
     count = f"{len(frame)} quantities" if len(frame) <= _MOST_ROWS else f"{_MOST_ROWS} of {len(frame)} quantities"
     return Table(["quantity", *_FIGURES.values()], rows, f"{name}: the figures of {count}")
-
-
-def _with_column(comparison: Comparison, label: str, columns: Sequence[str] | None, column_sites: Sequence[str]) -> str:
-    """Return a quantity's label with the column of the data it is about."""
-    site, _, index = label.removesuffix("]").partition("[")
-    draws = comparison.posteriors[comparison.reference].draws.get(site)
-    if columns is None or draws is None or site not in column_sites or not index:
-        return label
-    named = [*columns] if draws.shape[-1] == len(columns) else ["bias", *columns]
-    column = named[int(index.split(",")[-1])] if draws.shape[-1] == len(named) else ""
-    return f"{label}, {column if len(column) <= 24 else column[:23] + '…'}" if column else label
 
 
 def pair(comparison: Comparison) -> Section | None:

@@ -6,6 +6,7 @@ from typing import Any
 
 from .. import plots
 from ..inference.compare import Comparison
+from ..inference.quantities import Coords, label
 
 COLUMNS = {
     "seconds": ("seconds", "Wall-clock time of the fit alone."),
@@ -16,8 +17,9 @@ COLUMNS = {
     ),
     "k_hat": (
         "k̂",
-        "Pareto shape of the importance weights p(x, z)/q(z): below 0.5 good, up to 0.7 usable; above, q misses mass "
-        "in the tails. Like the ELBO, it cannot see modes that the guide never visits.",
+        "Pareto shape of the importance weights p(x, z)/q(z): above 0.7, q misses mass in the tails or has another "
+        "joint shape. It errs both ways, so it changes no verdict. Like the ELBO, it cannot see modes that the guide "
+        "never visits.",
     ),
     "worst": (
         "worst quantity",
@@ -39,6 +41,18 @@ def table_row(row: Mapping[Any, Any]) -> dict[str, str]:
     words = {column: number(row.get(column)) for column in COLUMNS if column not in ("worst", "elbo")}
     words |= {"method": row["method"], "judgement": row.get("judgement") or "", "worst": row.get("worst") or "–"}
     return words | {"elbo": nats(row.get("elbo"))}
+
+
+def titles(comparison: Comparison, coords: Coords) -> dict[str, str]:
+    """Return what to call every quantity: its label, by ``coords`` if the comparison itself has only numbers."""
+    if any(name != numbered for name, numbered in comparison.numbered.items()):
+        return {name: name for name in comparison.numbered}
+    found = {}
+    for name in comparison.numbered:
+        site, _, index = name.removesuffix("]").partition("[")
+        at = [int(place) for place in index.split(",")] if site in coords and index else []
+        found[name] = label(site, at, coords) if at else name
+    return found
 
 
 def legend(comparison: Comparison) -> list[tuple[str, str, str]]:

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
-from guidebook.catalog import METHODS, OPTIMISERS, Guide, Row
+from guidebook.catalog import METHODS, OPTIMISERS, Guide, Row, coords_of
 from guidebook.datasets import Dataset, load
 from guidebook.inference import Posterior, kl_warm_up
 from guidebook.inference.optim.losses import named_loss
@@ -28,6 +28,7 @@ class Task(NamedTuple):
     model: Callable
     latent_model: Callable | None
     identify: Callable  # (draws, anchor=None) -> quantities to compare
+    coords: dict[str, list[list[str]]]  # names of their entries, by the data's columns
     source: str | None = None  # what the data were asked for by; None for the row's own
     settings: tuple[str, ...] = ()  # option=value, as given
 
@@ -62,14 +63,16 @@ def make_task(row: Row, dataset: Dataset, options: dict[str, Any]) -> Task:
     if components is not None and components > len(dataset.x):
         raise ValueError(f"num_components={components} is more than the {len(dataset.x)} rows of {dataset.name}")
     prior = {"prior": row.prior(dataset.x, options)} if row.prior and options["batch_size"] else {}
+    bound = partial(bind(row.model, options, row.options), **prior)
     return Task(
         row,
         dataset,
         args=(dataset.x,) if dataset.y is None else (dataset.x, dataset.y),
         options=options,
-        model=partial(bind(row.model, options, row.options), **prior),
+        model=bound,
         latent_model=partial(bind(row.latent_model, options, row.options), **prior) if row.latent_model else None,
         identify=row.summarise(dataset.x) if row.summarise else row.identify,
+        coords=coords_of(bound, dataset.x, dataset.columns),
     )
 
 

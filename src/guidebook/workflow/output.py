@@ -15,6 +15,7 @@ from torch import Tensor
 from guidebook.inference import Check, Comparison, FitInfo, Posterior
 from guidebook.inference.diagnostics import disagrees, ess, of_sites, r_hat
 from guidebook.inference.info import Info
+from guidebook.inference.quantities import Coords, label
 from guidebook.workflow.fit import Task
 
 MOST_ROWS = 100  # printed per site
@@ -110,8 +111,8 @@ def comparison_json(task: Task, comparison: Comparison) -> dict[str, Any]:
     methods = []
     for name, verdict in comparison.verdicts.items():
         info, frame = comparison.posteriors[name].info, comparison.quantities[name]
-        worst = comparison.worst(name)
-        farthest = _figures(frame, "mean_shift_in_sd", "sd_ratio", "wasserstein_in_sd")[worst]
+        worst, frame = comparison.worst(name), frame.rename(comparison.numbered)
+        farthest = _figures(frame, "mean_shift_in_sd", "sd_ratio", "wasserstein_in_sd")[comparison.numbered[worst]]
         methods.append(
             {
                 "name": name,
@@ -120,7 +121,7 @@ def comparison_json(task: Task, comparison: Comparison) -> dict[str, Any]:
                 "k_hat": plain(info.k_hat),
                 "judgement": verdict.judgement,
                 "verdict": verdict.sentence,
-                "worst": {"quantity": worst} | farthest,
+                "worst": {"quantity": comparison.numbered[worst], "label": worst} | farthest,
                 "quantities": _figures(frame, "mean_shift_in_sd", "sd_ratio", "mcse_in_sd"),
             }
         )
@@ -149,8 +150,8 @@ def plain(value: Any) -> Any:
     return value
 
 
-def print_run(record: dict[str, Any]) -> None:
-    """Print what `run_json` returned as a table."""
+def print_run(record: dict[str, Any], coords: Coords) -> None:
+    """Print what `run_json` returned as a table, entries of sites by their names in ``coords``."""
     from rich.console import Console
     from rich.table import Table
 
@@ -163,8 +164,9 @@ def print_run(record: dict[str, Any]) -> None:
         shape = np.shape(figures["mean"])
         columns = [np.broadcast_to(np.array(figures[c], float), shape) for c in ("mean", "sd", "r_hat", "ess")]
         for index in itertools.islice(np.ndindex(shape), MOST_ROWS):
-            label = f"{site}[{','.join(map(str, index))}]" if index else site
-            table.add_row(label, *("–" if np.isnan(c[index]) else f"{c[index]:.4g}" for c in columns))
+            table.add_row(
+                label(site, index, coords), *("–" if np.isnan(c[index]) else f"{c[index]:.4g}" for c in columns)
+            )
         if (left := math.prod(shape) - MOST_ROWS) > 0:
             table.add_row(f"{site}: {left:,} more, in --json", "", "", "", "")
     Console().print(table)
@@ -176,9 +178,9 @@ def print_run(record: dict[str, Any]) -> None:
         print(record["sentence"])
 
 
-def print_fit(record: dict[str, Any]) -> None:
+def print_fit(record: dict[str, Any], coords: Coords) -> None:
     """Print what `fit_json` returned: the parameters, then what was tried and what it came to."""
-    print_run(record | {"sentence": None, "stopped_because": record["chosen"]})
+    print_run(record | {"sentence": None, "stopped_because": record["chosen"]}, coords)
     for rung in record["rungs"]:
         print(f"{rung['seconds']:5.1f} s  {rung['method']}: {rung['judgement']}")
     print(record["sentence"])
@@ -195,8 +197,9 @@ def read_reports(folders: Sequence[Path], beside: Path) -> list[dict[str, Any]]:
         rows = []
         for method in record["methods"]:
             is_reference = method["judgement"] in ("reference", "refused")
-            worst = {"quantity": None} if is_reference else method["worst"]
-            rows.append(method | worst | {"method": method["name"], "worst": worst["quantity"]})
+            worst = {} if is_reference else method["worst"]
+            named = worst.get("label", worst.get("quantity"))  # earlier versions wrote no label
+            rows.append(method | worst | {"method": method["name"], "worst": named})
         reports.append(
             {
                 "title": f"{record['model']} on {record['data']}",
