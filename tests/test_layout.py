@@ -81,6 +81,8 @@ def test_the_top_of_inference_has_methods_and_what_one_does_with_posteriors() ->
     assert methods <= files
     assert files - methods == {
         "compare",
+        "check",
+        "fit",
         "quantities",
         "verdict",
         "judge",
