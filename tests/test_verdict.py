@@ -106,6 +106,7 @@ def test_a_rule_for_any_judge() -> None:
     assert graded.too_narrow.tolist() == [False, False, True, False, False]
     assert graded.too_wide.tolist() == [False, False, False, True, False]
     assert graded.unknown.tolist() == [False, False, False, False, True]
+    assert grade([5.0], [1.0], [0.5], [0.02]).unknown.tolist() == [False]  # far off for certain
     assert grade([0.1, 0.0], [1.0, 1.0], [0.3, 0.01], [0.02, 0.02]).judgement == "cannot say"
     for shift, ratio in ((math.nan, 1.0), (0.0, math.nan)):
         assert grade([0.0, shift], [1.0, ratio], [0.02] * 2, [0.02] * 2).judgement == "cannot say"
