@@ -96,7 +96,7 @@ def _further(ax: Axes, table: pd.DataFrame, name: str, place: Sequence[float]) -
     ax.yaxis.set_major_locator(MaxNLocator(3))
     if name != "num_parameters" and name in TITLES:
         best = int((table[name] if name == "perplexity" else -table[name]).argmin())
-        ax.plot(place[best], table[name].iloc[best], marker="o", markersize=5, color=COLOURS[2])
+        ax.plot(place[best], table[name].iloc[best], marker="o", markersize=5, color=COLOURS[2], zorder=3)
 
 
 def _places(values: Sequence[Any]) -> list[float]:

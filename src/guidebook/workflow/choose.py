@@ -15,6 +15,7 @@ from guidebook.inference import Posterior
 from guidebook.inference.choice import Choice, Score, held_out, psis_loo
 from guidebook.inference.choice import choose as choose_value
 from guidebook.inference.progress import Progress
+from guidebook.inference.traces.isolate import isolated
 from guidebook.workflow.fit import Task, fit, load_task, make_task
 from guidebook.workflow.folds import fold_of_row, is_point, pointwise
 from guidebook.workflow.ranges import Range, split_range
@@ -108,10 +109,17 @@ def plan(
     dealt = None if number is None else fold_of_row(number, len(task.data.x), task.data.y, seed)
     made = Plan(task, span, name, guide, counts, seed, device, dealt)
     for value in span.values:
-        smallest = made.at(value)
-        if dealt is not None:
-            _part(smallest, dealt != np.bincount(dealt).argmax())
+        _check_value(made, made.at(value))
     return made
+
+
+def _check_value(made: Plan, task: Task) -> None:
+    """Refuse a value that the model does not take with these data, or with the rows that a fold leaves."""
+    if made.folds is not None:
+        task = _part(task, made.folds != np.bincount(made.folds).argmax())
+    with isolated(made.seed), warnings.catch_warnings(), torch.no_grad():
+        warnings.simplefilter("ignore")  # of observations outside inference
+        task.model(*task.args)
 
 
 def choose(made: Plan, *, progress: bool = False) -> Choice:
