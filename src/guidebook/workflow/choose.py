@@ -4,6 +4,7 @@ import time
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -22,6 +23,7 @@ from guidebook.workflow.ranges import Range, split_range
 from guidebook.workflow.resolve import find_row, split_method
 
 DEFAULT_FOLDS = 10  # where a method has no draws for leave-one-out
+SECONDS_TO_START = 15.0  # of processes that import torch
 _PARALLEL_INSIDE = ("nuts", "hmc", "metropolis")  # one chain per core: the values take turns
 
 
@@ -183,9 +185,6 @@ def run_jobs(made: Plan, jobs: list[tuple[Any, int | None]], progress: bool) -> 
     return results
 
 
-SECONDS_TO_START = 15.0  # of processes that import torch
-
-
 def run_job(made: Plan, value: Any, fold: int | None, threads: int) -> Result:
     """Fit at one value, to all rows or to those outside a fold, and score the fit; criteria with the first fold."""
     task = made.at(value)
@@ -271,8 +270,6 @@ def _problem(posterior: Posterior) -> str:
 
 
 def _with_notes(choice: Choice, made: Plan, problems: list[str]) -> Choice:
-    from dataclasses import replace
-
     notes = [*choice.notes, *problems]
     if made.folds is None and made.method == "svi":
         notes.append(f"The draws are those of svi's guide {made.guide}: LOO takes them as the posterior's.")
