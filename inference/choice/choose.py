@@ -149,7 +149,7 @@ def _simplicity(scores: Mapping[Any, Score]) -> Mapping[Any, float] | None:
     return found if len(found) == len(scores) else None
 
 
-def _is_worse(row: pd.Series) -> bool:
+def _is_worse(row: Any) -> bool:
     """Whether a difference to the best, in nats, is more than nothing and more than chance."""
     error = 0.0 if math.isnan(row["difference_error"]) else row["difference_error"]
     return not -row["difference"] <= max(NO_DIFFERENCE, NUM_ERRORS * error)

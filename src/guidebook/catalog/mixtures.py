@@ -20,12 +20,12 @@ _UNAVAILABLE = {
 
 def _gmm_criteria(x: Tensor, options: dict[str, Any], seed: int) -> dict[str, float]:
     """Return BIC and ICL at the maximum of the likelihood; ArithmeticError if every restart is degenerate."""
-    sites = em(gmm.em_steps(options["num_components"], options["covariance"]), x, seed=seed).params
+    sites = dict(em(gmm.em_steps(options["num_components"], options["covariance"]), x, seed=seed).params)
     return {"bic": float(gmm.bic(sites, x)), "icl": float(gmm.icl(sites, x))}
 
 
 def _mixture_criteria(x: Tensor, options: dict[str, Any], seed: int) -> dict[str, float]:
-    sites = em(mixture.em_steps(options["num_components"], options["family"]), x, seed=seed).params
+    sites = dict(em(mixture.em_steps(options["num_components"], options["family"]), x, seed=seed).params)
     return {"bic": float(mixture.bic(sites, x)), "icl": float(mixture.icl(sites, x))}
 
 

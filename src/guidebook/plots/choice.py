@@ -53,7 +53,7 @@ def _criterion(ax: Axes, choice: Choice, place: Sequence[float]) -> None:
     far = _far(choice.table)
     for x, (value, row) in zip(place, table.iterrows(), strict=True):
         if value in far:
-            difference = choice.table.loc[value, "difference"]
+            difference = float(choice.table["difference"].to_numpy()[values.index(value)])
             text = f"↓ {difference:,.0f}".replace("-", "−") if math.isfinite(difference) else "↓ −∞"
             ax.text(x, 0.02, text, transform=ax.get_xaxis_transform(), color=COLOURS[0], fontsize=7, ha="center")
             continue
@@ -64,7 +64,7 @@ def _criterion(ax: Axes, choice: Choice, place: Sequence[float]) -> None:
         )
     near = [index for index, value in enumerate(values) if value not in far]
     ax.plot([place[i] for i in near], table["elpd"].iloc[near], color=COLOURS[0], linewidth=0.7, alpha=0.6, zorder=0)
-    at, row = place[values.index(choice.chosen)], table.loc[choice.chosen]
+    at, row = place[values.index(choice.chosen)], table.iloc[values.index(choice.chosen)]
     right = at > (min(place) + max(place)) / 2
     ax.annotate(
         f"{_label(choice.chosen)} is chosen",
@@ -83,10 +83,11 @@ def _criterion(ax: Axes, choice: Choice, place: Sequence[float]) -> None:
 
 def _far(table: pd.DataFrame) -> set[Any]:
     """Return the values that would stretch the axis, if there are enough others."""
-    behind = -table["difference"]
-    usual = float(behind[np.isfinite(behind) & (behind > 0)].median())
-    far = set(table.index[(behind > _FAR * usual) | ~np.isfinite(behind)])
-    return far if len(table) - len(far) >= 3 else set(table.index[~np.isfinite(behind)])
+    behind = -table["difference"].to_numpy(float)
+    usual = np.median(behind[np.isfinite(behind) & (behind > 0)] if (behind > 0).any() else behind)
+    impossible = ~np.isfinite(behind)
+    far = impossible | (behind > _FAR * usual)
+    return {value for value, out in zip(table.index, far if (~far).sum() >= 3 else impossible, strict=True) if out}
 
 
 def _further(ax: Axes, table: pd.DataFrame, name: str, place: Sequence[float]) -> None:
@@ -96,7 +97,7 @@ def _further(ax: Axes, table: pd.DataFrame, name: str, place: Sequence[float]) -
     ax.yaxis.set_major_locator(MaxNLocator(3))
     if name != "num_parameters" and name in TITLES:
         best = int((table[name] if name == "perplexity" else -table[name]).argmin())
-        ax.plot(place[best], table[name].iloc[best], marker="o", markersize=5, color=COLOURS[2])
+        ax.plot(place[best], table[name].iloc[best], marker="o", markersize=5, color=COLOURS[2], zorder=3)
 
 
 def _places(values: Sequence[Any]) -> list[float]:

@@ -76,10 +76,9 @@ def write_choice(
     """
     values = ", ".join(map(str, choice.table.index))
     figure = plots.plot_choice(choice)
-    shown = {
-        name: words for name, words in COLUMNS.items() if name in choice.table and choice.table[name].notna().any()
-    }
-    for name in choice.table:
+    columns = choice.table.dropna(axis="columns", how="all").columns
+    shown = {name: words for name, words in COLUMNS.items() if name in columns}
+    for name in columns:
         if name not in COLUMNS and not str(name).endswith("error"):
             shown[str(name)] = (str(name), "")
     page = render(

@@ -54,7 +54,7 @@ def print_choice(record: dict[str, Any]) -> None:
 
     title = f"{record['model']} on {record['data']} by {record['method']}: {record['criterion']}, nats"
     table = Table(title=title, title_justify="left", box=None, padding=(0, 1, 0, 0))
-    table.add_column(record["option"])
+    table.add_column(str(record["option"]))
     names = [
         name
         for name in record["values"][0]
@@ -62,7 +62,7 @@ def print_choice(record: dict[str, Any]) -> None:
     ]
     shown = [name for name in names if not name.endswith("error")]
     for name in shown:
-        table.add_column(_HEADS.get(name, name), justify="right")
+        table.add_column(str(_HEADS.get(name, name)), justify="right")
     for row in record["values"]:
         mark = " ◂" if row["value"] == record["chosen"] else ""
         table.add_row(f"{row['value']}{mark}", *(_cell(name, row) for name in shown))

@@ -4,6 +4,7 @@ import time
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,12 +16,14 @@ from guidebook.inference import Posterior
 from guidebook.inference.choice import Choice, Score, held_out, psis_loo
 from guidebook.inference.choice import choose as choose_value
 from guidebook.inference.progress import Progress
+from guidebook.inference.traces.isolate import isolated
 from guidebook.workflow.fit import Task, fit, load_task, make_task
 from guidebook.workflow.folds import fold_of_row, is_point, pointwise
 from guidebook.workflow.ranges import Range, split_range
 from guidebook.workflow.resolve import find_row, split_method
 
 DEFAULT_FOLDS = 10  # where a method has no draws for leave-one-out
+SECONDS_TO_START = 15.0  # of processes that import torch
 _PARALLEL_INSIDE = ("nuts", "hmc", "metropolis")  # one chain per core: the values take turns
 
 
@@ -108,10 +111,17 @@ def plan(
     dealt = None if number is None else fold_of_row(number, len(task.data.x), task.data.y, seed)
     made = Plan(task, span, name, guide, counts, seed, device, dealt)
     for value in span.values:
-        smallest = made.at(value)
-        if dealt is not None:
-            _part(smallest, dealt != np.bincount(dealt).argmax())
+        _check_value(made, made.at(value))
     return made
+
+
+def _check_value(made: Plan, task: Task) -> None:
+    """Refuse a value that the model does not take with these data, or with the rows that a fold leaves."""
+    if made.folds is not None:
+        task = _part(task, made.folds != np.bincount(made.folds).argmax())
+    with isolated(made.seed), warnings.catch_warnings(), torch.no_grad():
+        warnings.simplefilter("ignore")  # of observations outside inference
+        task.model(*task.args)
 
 
 def choose(made: Plan, *, progress: bool = False) -> Choice:
@@ -173,9 +183,6 @@ def run_jobs(made: Plan, jobs: list[tuple[Any, int | None]], progress: bool) -> 
             results.append(result)
             bar.update(len(results))
     return results
-
-
-SECONDS_TO_START = 15.0  # of processes that import torch
 
 
 def run_job(made: Plan, value: Any, fold: int | None, threads: int) -> Result:
@@ -263,8 +270,6 @@ def _problem(posterior: Posterior) -> str:
 
 
 def _with_notes(choice: Choice, made: Plan, problems: list[str]) -> Choice:
-    from dataclasses import replace
-
     notes = [*choice.notes, *problems]
     if made.folds is None and made.method == "svi":
         notes.append(f"The draws are those of svi's guide {made.guide}: LOO takes them as the posterior's.")
