@@ -82,11 +82,13 @@ def move_draws(
         where = states.vectors.transpose(0, 1)
         after = quantities(where)
         names = _judged(before, after)
+        scale = states.vectors.flatten(0, 1).std(0).cpu().double().clamp(min=1e-300)
         found = moments(
             torch.stack([after[name].T for name in names], -1),
             torch.cat([begun[name] for name in names], 1),
-            chains.metric.coordinates(states.vectors).cpu().double(),
-            chains.metric.gradients(states.gradients).cpu().double(),
+            states.vectors.cpu().double() / scale,
+            starts.cpu().double() / scale,
+            states.gradients.cpu().double() * scale,
         )
         if found.settled.all():
             break

@@ -24,6 +24,8 @@ DENSE_DIM = 500  # latent numbers up to which a metric is a full matrix, if ther
 DRAWS_PER_DIM = 4  # draws per latent number from which a full matrix is known well enough
 LARGE_GRADIENT = 3.0  # times the median length: longer ones are shortened before they make a metric
 LEAST_STEP = 1e-10
+LEAST_MOVES = 0.3  # of a chain's trajectories that are accepted: if fewer are, some steps become smaller
+SMALL_STEPS, SMALLEST_STEP = 0.4, 0.1  # the share of them, and of the usual step at least
 LEAST_SPREAD = 1e-10  # of draws in a coordinate, relative to its size
 
 
@@ -112,12 +114,14 @@ class ShortChains:
         Leapfrog step, in coordinates of the metric.
     accept_rate : float
         Mean acceptance probability of the last trajectories.
+    is_stiff : bool
+        Whether a chain has hardly moved, so that some trajectories take smaller steps, which suit the place it is in.
     """
 
     def __init__(self, batched: Batched, vectors: Tensor, metric: Metric, generator: torch.Generator) -> None:
         self.batched, self.vectors, self.metric, self.generator = batched, vectors, metric, generator
         self.energy, self.gradients = batched(vectors)
-        self.step, self.accept_rate = 1.1 * vectors.shape[1] ** -0.25, 1.0
+        self.step, self.accept_rate, self.is_stiff = 1.1 * vectors.shape[1] ** -0.25, 1.0, False
 
     def run(self, trajectories: int, *, adapt: bool = False) -> States:
         """Move every chain by so many trajectories and return the states after each.
@@ -135,13 +139,19 @@ class ShortChains:
             vectors.append(self.vectors)
             gradients.append(self.gradients)
         self.accept_rate = sum(accepted) / len(accepted)
-        return States(torch.stack(vectors), torch.stack(gradients))
+        states = States(torch.stack(vectors), torch.stack(gradients))
+        moved = (states.vectors[1:] != states.vectors[:-1]).any(2).double().mean(0)
+        self.is_stiff = self.is_stiff or bool((moved < LEAST_MOVES).any())
+        return states
 
     def _move(self, adapt: bool) -> float:
         chains, dim = self.vectors.shape
         length = LENGTH * (0.6 + 0.8 * self._uniform(1).item())
         leapfrogs = min(MAX_LEAPFROGS, max(1, round(length / self.step)))
         step = self.step * (0.8 + 0.4 * self._uniform(chains, 1))
+        if self.is_stiff:
+            small = SMALLEST_STEP ** self._uniform(chains, 1)
+            step = torch.where(self._uniform(chains, 1) < SMALL_STEPS, step * small, step)
         momentum = torch.randn(chains, dim, generator=self.generator, dtype=step.dtype).to(self.vectors)
         before = self.energy + 0.5 * momentum.square().sum(1)
         there, energy, gradient = self.vectors, self.energy, self.gradients
