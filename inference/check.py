@@ -59,8 +59,8 @@ class Check:
         The same in words, with the figures behind it.
     table : DataFrame
         One row per quantity: ``mean_shift_in_sd``, the mean of the draws less that of the posterior, in standard
-        deviations of the posterior; ``sd_ratio``, the draws' standard deviation over the posterior's; ``error_of_shift``
-        and ``error_of_ratio``, their standard errors, with what chains that have not settled may be off.
+        deviations of the posterior; ``sd_ratio``, the draws' standard deviation over the posterior's;
+        ``error_of_shift`` and ``error_of_ratio``, their standard errors, and what chains that have not settled are off.
     method : str
         Name of what was judged.
     improved : Posterior or None
@@ -236,15 +236,19 @@ def _table(moved: Moved) -> tuple[pd.DataFrame, Grade]:
 def _graded(table: pd.DataFrame, mcse: np.ndarray, mcse_of_log_sd: np.ndarray) -> Grade:
     """Grade the figures by the chains' errors, and by those of the draws, too, where these may be the whole difference.
 
-    Few draws of the posterior itself are not bad.
+    So few draws of the posterior itself are not bad. What is good must be so without a margin for many quantities, since
+    the errors are conservative: by one error at most.
     """
     shift, ratio, error, error_of_ratio = (table[c].to_numpy() for c in COLUMNS)
     both = np.hypot(error, mcse)
     error = np.where(np.abs(shift) <= margin(len(table)) * both, both, error)
     with np.errstate(all="ignore"):
-        both = np.hypot(error_of_ratio / ratio, mcse_of_log_sd)
-        by_chance = np.abs(np.log(ratio)) <= margin(len(table)) * both
-    return grade(shift, ratio, error, np.where(by_chance, ratio * both, error_of_ratio))
+        log_ratio, relative = np.log(ratio), error_of_ratio / ratio
+        both = np.hypot(relative, mcse_of_log_sd)
+        relative = np.where(np.abs(log_ratio) <= margin(len(table)) * both, both, relative)
+    graded = grade(shift, ratio, error, ratio * relative)
+    is_close = (np.abs(shift) - error <= GOOD_SHIFT) & (np.abs(log_ratio) - relative <= np.log(GOOD_RATIO))
+    return graded._replace(judgement="usable") if graded.judgement == "good" and not is_close.all() else graded
 
 
 def _sentence(name: str, table: pd.DataFrame, graded: Grade, moved: Moved, prepared: Prepared) -> str:

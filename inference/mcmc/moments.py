@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from ..verdict import MAX_MCSE, margin
+from .short_chains import stuck
 
 CHAINS_PER_CONTROL = 4  # chains for each control variate, at least
 DRAWS_PER_DIM = 4  # draws for each coordinate that a quantity is regressed on, at least
@@ -23,7 +24,6 @@ LEAST_ERROR = 1e-3  # in standard deviations: no estimate is called more exact
 MAX_BIAS = 0.05  # in standard deviations, of chains that count as settled
 MAX_LEFT = 0.99  # of the way from where chains began: more cannot be told from all
 TESTS = 8  # of one quantity, whose errors of the first kind are to be rare together
-MAX_STUCK = 0.7  # of its trajectories that a chain may reject
 LEAST_VARIANCE = 0.05  # of that of the draws: control variates that promise less have failed
 
 
@@ -39,8 +39,8 @@ class Moments(NamedTuple):
         Whether chains that began in different places tell of one posterior: 1 if they do. It is above 1 by chance, too:
         about 1 + 1/(2 n), for n effective draws of a superchain.
     settled : Tensor of bool
-        Whether chains have stopped moving and forgotten where they began, and their draws alone, without control
-        variates, would do.
+        Whether chains have stopped drifting and forgotten where they began, and none is stuck, so that their draws alone,
+        without control variates, would do.
     """
 
     mean: Tensor
@@ -89,7 +89,7 @@ def moments(values: Tensor, starts: Tensor, chains: Tensor, begun: Tensor, gradi
     error = torch.hypot((error_of_mean / sd).clamp(min=LEAST_ERROR), bias.possible)
     error_of_sd = torch.hypot((error_of_variance / (2 * variance)).clamp(min=LEAST_ERROR), bias_of_sd.possible)
     settled = torch.maximum(bias.certain, bias_of_sd.certain) <= MAX_BIAS
-    settled &= torch.maximum(bias.error, bias_of_sd.error) <= MAX_MCSE
+    settled &= (torch.maximum(bias.error, bias_of_sd.error) <= MAX_MCSE) & ~stuck(chains).any()
     return Moments(mean, sd, error * sd, error_of_sd * sd, _nested_r_hat(values, starts), settled)
 
 
@@ -154,9 +154,9 @@ def _bias(values: Tensor, starts: Tensor, chains: Tensor, left: tuple[Tensor, Te
     mean, error = of_chains.mean(0), of_chains.std(0) / root
     drift = _beyond(moved.mean(0).abs(), allowed * moved.std(0) / root)
     corrected = _beyond((mean - expected).abs(), allowed * error)
-    is_stuck = (chains[1:] == chains[:-1]).all(2).double().mean(0) > MAX_STUCK
-    stuck = (mean - of_chains[~is_stuck].mean(0)).abs() if 0 < is_stuck.sum() < len(is_stuck) else 0.0 * mean
-    seen = (drift**2 + corrected**2 + stuck**2).sqrt()
+    is_stuck = stuck(chains)
+    of_stuck = (mean - of_chains[~is_stuck].mean(0)).abs() if 0 < is_stuck.sum() < len(is_stuck) else 0.0 * mean
+    seen = (drift**2 + corrected**2 + of_stuck**2).sqrt()
 
     z, _ = _standardised(chains, chains[0])
     slopes = ((values - mean).flatten(0, 1).T @ z.flatten(0, 1) / (draws * len(is_stuck))).abs()

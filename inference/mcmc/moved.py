@@ -13,7 +13,7 @@ from .moments import Moments, moments
 from .short_chains import ShortChains, metric_of_draws, metric_of_states
 
 WARM_UP, READJUST = 8, 4  # trajectories that are discarded: to come down, and after each new metric
-WINDOWS = (24, 72)  # trajectories that are kept: the latter where chains have not settled after the former
+WINDOWS = (24, 28, 40)  # trajectories that are kept: each where chains have not settled in the one before
 TRAJECTORIES = WARM_UP + sum(WINDOWS) + READJUST * len(WINDOWS)  # at most
 
 

@@ -17,14 +17,14 @@ from torch import Tensor
 
 from ..engines.batched import Batched
 
-TARGET_ACCEPT = 0.8
+TARGET_ACCEPT, STIFF_ACCEPT = 0.8, 0.9
 MAX_LEAPFROGS = 8
 LENGTH = math.pi / 2  # mean length of a trajectory, in standard deviations
 DENSE_DIM = 500  # latent numbers up to which a metric is a full matrix, if there are draws enough
 DRAWS_PER_DIM = 4  # draws per latent number from which a full matrix is known well enough
 LARGE_GRADIENT = 3.0  # times the median length: longer ones are shortened before they make a metric
 LEAST_STEP = 1e-10
-LEAST_MOVES = 0.3  # of a chain's trajectories that are accepted: if fewer are, some steps become smaller
+LEAST_MOVES = 0.3  # of its trajectories that a chain accepts, or is stuck
 SMALL_STEPS, SMALLEST_STEP = 0.4, 0.1  # the share of them, and of the usual step at least
 LEAST_SPREAD = 1e-10  # of draws in a coordinate, relative to its size
 
@@ -57,6 +57,11 @@ class States(NamedTuple):
 
     vectors: Tensor
     gradients: Tensor
+
+
+def stuck(vectors: Tensor) -> Tensor:
+    """Return which chains hardly move, shape (chain), of draws (draw, chain, d)."""
+    return (vectors[1:] != vectors[:-1]).any(2).double().mean(0) < LEAST_MOVES
 
 
 def metric_of_draws(vectors: Tensor) -> Metric:
@@ -115,7 +120,7 @@ class ShortChains:
     accept_rate : float
         Mean acceptance probability of the last trajectories.
     is_stiff : bool
-        Whether a chain has hardly moved, so that some trajectories take smaller steps, which suit the place it is in.
+        Whether a chain has been `stuck`, so that steps are smaller, and some much smaller, as suit the place it is in.
     """
 
     def __init__(self, batched: Batched, vectors: Tensor, metric: Metric, generator: torch.Generator) -> None:
@@ -130,18 +135,18 @@ class ShortChains:
         are draws of nothing.
         """
         vectors, gradients, accepted = [], [], []
+        goal = STIFF_ACCEPT if self.is_stiff else TARGET_ACCEPT
         for number in range(trajectories):
             chance = self._move(adapt)
             accepted.append(chance)
             if adapt:
-                self.step *= math.exp(max(2.0 / (1 + number), 0.4) * (chance - TARGET_ACCEPT))
+                self.step *= math.exp(max(2.0 / (1 + number), 0.4) * (chance - goal))
                 self.step = min(max(self.step, LEAST_STEP), LENGTH)
             vectors.append(self.vectors)
             gradients.append(self.gradients)
         self.accept_rate = sum(accepted) / len(accepted)
         states = States(torch.stack(vectors), torch.stack(gradients))
-        moved = (states.vectors[1:] != states.vectors[:-1]).any(2).double().mean(0)
-        self.is_stiff = self.is_stiff or bool((moved < LEAST_MOVES).any())
+        self.is_stiff = self.is_stiff or bool(stuck(states.vectors).any())
         return states
 
     def _move(self, adapt: bool) -> float:
