@@ -161,10 +161,9 @@ def check(
             why = "the model's density is zero, or not finite, at its draws: are they of this model and these data?"
             return Check("bad", f"{subject.name} is bad: {why}", _empty(), subject.name, None, gradients, seconds)
         improved = target.draws(moved.vectors, _dtype(data))
-    table, graded = _table(moved)
-    sentence = _sentence(subject.name, table, graded, moved, prepared)
-    info = _info(moved, table, seed, seconds)
-    better = Posterior(draws=improved, params=prepared.params, info=info)
+    table, graded, by = _judged(moved)
+    sentence = _sentence(subject.name, by, graded, moved, prepared)
+    better = Posterior(draws=improved, params=prepared.params, info=_info(moved, seed, seconds))
     return Check(graded.judgement, sentence, table, subject.name, better, gradients, seconds)
 
 
@@ -217,20 +216,44 @@ def _empty() -> pd.DataFrame:
     return pd.DataFrame(columns=COLUMNS, index=pd.Index([], name="quantity"), dtype=float)
 
 
-def _table(moved: Moved) -> tuple[pd.DataFrame, Grade]:
-    """Return the figures of the draws beside those of the chains, and what they come to."""
-    import pandas as pd
+class _Judged(NamedTuple):
+    """Figures beside those of the chains, what they come to, and those which the judgement is by."""
 
+    table: pd.DataFrame
+    graded: Grade
+    by: pd.DataFrame
+
+
+def _judged(moved: Moved) -> _Judged:
+    """Return the figures of the draws beside those of the chains, and what they come to.
+
+    Where that cannot be said, draws are bad nevertheless if chains have come farther from them than is usable.
+    """
     found, before = moved.moments, torch.stack(list(moved.before.values()))  # (quantity, chain, draw)
     own = of_quantities(before.movedim(0, 2))
-    sd, own_sd, relative_error = found.sd, before.flatten(1).std(1), found.error_of_sd / found.sd
-    shift, ratio = (before.flatten(1).mean(1) - found.mean) / sd, own_sd / sd
-    columns = [shift, ratio, torch.hypot(found.error_of_mean / sd, shift * relative_error), ratio * relative_error]
-    table = pd.DataFrame(
-        {name: column.numpy() for name, column in zip(COLUMNS, columns, strict=True)},
-        index=pd.Index(list(moved.before), name="quantity"),
-    )
-    return table, _graded(table, (own["mcse"] / sd).numpy(), (own["mcse_sd"] / own_sd).numpy())
+    mean, own_sd, broken = before.flatten(1).mean(1), before.flatten(1).std(1), ~before.isfinite().all(2).all(1)
+    table = _figures(moved, mean, own_sd, found.mean, found.sd, found.error_of_mean, found.error_of_sd)
+    table[broken.numpy()] = [math.inf, math.inf, 0.0, 0.0]
+    graded = _graded(table, (own["mcse"] / found.sd).numpy(), (own["mcse_sd"] / own_sd).numpy())
+    if graded.judgement == "cannot say":
+        at, sd, error, error_of_sd = found.plain
+        seen = _figures(moved, mean, own_sd, at, sd, torch.hypot(error, own["mcse"].nan_to_num()), error_of_sd)
+        seen["mean_shift_in_sd"] *= (sd / torch.maximum(sd, own_sd)).numpy()
+        if (by_seen := grade(*(seen[c] for c in COLUMNS))).judgement == "bad":
+            return _Judged(table, by_seen, seen)
+    return _Judged(table, graded, table)
+
+
+def _figures(
+    moved: Moved, mean: Tensor, own_sd: Tensor, at: Tensor, sd: Tensor, error: Tensor, error_of_sd: Tensor
+) -> pd.DataFrame:
+    """Return one row per quantity: means and sds of the draws beside others, and the errors of these."""
+    import pandas as pd
+
+    shift, ratio = (mean - at) / sd, own_sd / sd
+    columns = [shift, ratio, torch.hypot(error / sd, shift * error_of_sd / sd), ratio * error_of_sd / sd]
+    index = pd.Index(list(moved.before), name="quantity")
+    return pd.DataFrame({name: c.numpy() for name, c in zip(COLUMNS, columns, strict=True)}, index=index)
 
 
 def _graded(table: pd.DataFrame, mcse: np.ndarray, mcse_of_log_sd: np.ndarray) -> Grade:
@@ -254,8 +277,8 @@ def _graded(table: pd.DataFrame, mcse: np.ndarray, mcse_of_log_sd: np.ndarray) -
 def _sentence(name: str, table: pd.DataFrame, graded: Grade, moved: Moved, prepared: Prepared) -> str:
     """Return the judgement in words."""
     figures = table.rename(columns={"error_of_shift": "mcse_in_sd", "error_of_ratio": "sd_ratio_error"})
-    nested, at = _largest(moved, table)
-    under_way = f"nested R̂ is {nested:.2f} at {at} after {moved.trajectories} trajectories"
+    nested, at = _largest(moved)
+    under_way = f"nested R̂ is {nested:.2f} at {at} after {moved.chains.trajectories} trajectories"
     settled = bool(moved.moments.settled.all())
     notes = f" Parameters {', '.join(prepared.held)} are held at their initial values." if prepared.held else ""
     if graded.judgement == "cannot say":
@@ -275,18 +298,18 @@ def _sentence(name: str, table: pd.DataFrame, graded: Grade, moved: Moved, prepa
     return f"{name} is {graded.judgement}: means {means}, sds {sds}, by short chains from its draws. {UNSEEN}{notes}"
 
 
-def _largest(moved: Moved, table: pd.DataFrame) -> tuple[float, str]:
+def _largest(moved: Moved) -> tuple[float, str]:
     """Return the largest nested R̂ and its quantity."""
     nested = moved.moments.nested_r_hat.nan_to_num(math.inf)
-    return float(nested.max()), str(table.index[int(nested.argmax())])
+    return float(nested.max()), list(moved.before)[int(nested.argmax())]
 
 
-def _info(moved: Moved, table: pd.DataFrame, seed: int, seconds: float) -> CheckInfo:
+def _info(moved: Moved, seed: int, seconds: float) -> CheckInfo:
     chains, length = moved.vectors.shape[:2]
-    nested, at = _largest(moved, table)
-    message = f"moved {chains} draws by {moved.trajectories} trajectories and kept the last {length} of each"
+    nested, at = _largest(moved)
+    message = f"moved {chains} draws by {moved.chains.trajectories} trajectories and kept the last {length} of each"
     settled = bool(moved.moments.settled.all())
-    away = [str(name) for name, does in zip(table.index, moved.moments.settled.tolist(), strict=True) if not does]
+    away = [name for name, does in zip(moved.before, moved.moments.settled.tolist(), strict=True) if not does]
     message += f"; nested R̂ at most {nested:.3f}, at {at}"
     if away:
         message += f"; chains have not settled at {', '.join(away[:3])}{', …' if len(away) > 3 else ''}: run nuts"
@@ -296,6 +319,6 @@ def _info(moved: Moved, table: pd.DataFrame, seed: int, seconds: float) -> Check
         converged=settled,
         message=message,
         nested_r_hat=moved.moments.nested_r_hat,
-        accept_rate=moved.accept_rate,
-        step_size=moved.step_size,
+        accept_rate=moved.chains.accept_rate,
+        step_size=moved.chains.step,
     )

@@ -22,6 +22,7 @@ DRAWS_PER_DIM = 4  # draws for each coordinate that a quantity is regressed on, 
 SUPERCHAINS = 8  # groups of chains that began near one another
 LEAST_ERROR = 1e-3  # in standard deviations: no estimate is called more exact
 MAX_BIAS = 0.05  # in standard deviations, of chains that count as settled
+NARROW = 0.3  # spread of starts, in that of the draws, that tells what is left of them
 MAX_LEFT = 0.99  # of the way from where chains began: more cannot be told from all
 TESTS = 8  # of one quantity, whose errors of the first kind are to be rare together
 LEAST_VARIANCE = 0.05  # of that of the draws: control variates that promise less have failed
@@ -41,6 +42,8 @@ class Moments(NamedTuple):
     settled : Tensor of bool
         Whether chains have stopped drifting and forgotten where they began, and none is stuck, so that their draws alone,
         without control variates, would do.
+    plain : Tensor, shape (4, quantity)
+        Means and standard deviations of the draws alone, wherever they are, and their standard errors.
     """
 
     mean: Tensor
@@ -49,6 +52,7 @@ class Moments(NamedTuple):
     error_of_sd: Tensor
     nested_r_hat: Tensor
     settled: Tensor
+    plain: Tensor
 
 
 def moments(values: Tensor, starts: Tensor, chains: Tensor, begun: Tensor, gradients: Tensor) -> Moments:
@@ -68,18 +72,18 @@ def moments(values: Tensor, starts: Tensor, chains: Tensor, begun: Tensor, gradi
     """
     finite = values.isfinite().all(0).all(0) & starts.isfinite().all(0)
     if not finite.all():
-        found = torch.full((5, len(finite)), torch.nan, dtype=values.dtype)
+        found = torch.full((9, len(finite)), torch.nan, dtype=values.dtype)
         if finite.any():
             some = moments(values[..., finite], starts[:, finite], chains, begun, gradients)
-            found[:, finite] = torch.stack(some[:5])
+            found[:, finite] = torch.cat([torch.stack(some[:5]), some.plain])
             finite[finite.clone()] = some.settled
-        return Moments(*found, finite)
+        return Moments(*found[:5], finite, found[5:])
     slope, curvature = _controls(values, chains, gradients)
     mean, error_of_mean = _controlled(values.mean(0), slope)
     squares = (values - mean).square()
     variance, error_of_variance = _controlled(squares.mean(0), torch.cat([slope, curvature], 2))
-    plain = squares.mean((0, 1))
-    variance = torch.where(variance > LEAST_VARIANCE * plain, variance, plain).clamp(min=1e-300)
+    raw = squares.mean((0, 1))
+    variance = torch.where(variance > LEAST_VARIANCE * raw, variance, raw).clamp(min=1e-300)
     sd = variance.sqrt()
 
     scaled, scaled_squares = (values - mean) / sd, squares / (2 * variance)  # errors of the latter are of log sds
@@ -90,7 +94,9 @@ def moments(values: Tensor, starts: Tensor, chains: Tensor, begun: Tensor, gradi
     error_of_sd = torch.hypot((error_of_variance / (2 * variance)).clamp(min=LEAST_ERROR), bias_of_sd.possible)
     settled = torch.maximum(bias.certain, bias_of_sd.certain) <= MAX_BIAS
     settled &= (torch.maximum(bias.error, bias_of_sd.error) <= MAX_MCSE) & ~stuck(chains).any()
-    return Moments(mean, sd, error * sd, error_of_sd * sd, _nested_r_hat(values, starts), settled)
+    own_sd = values.std((0, 1))
+    plain = torch.stack([values.mean((0, 1)), own_sd, bias.error * sd, bias_of_sd.error * variance / own_sd])
+    return Moments(mean, sd, error * sd, error_of_sd * sd, _nested_r_hat(values, starts), settled, plain)
 
 
 def _controls(values: Tensor, coordinates: Tensor, gradients: Tensor) -> tuple[Tensor, Tensor]:
@@ -169,12 +175,15 @@ def _left_over(values: Tensor, starts: Tensor) -> tuple[Tensor, Tensor]:
     """Return how much of the way from where they began chains may still have to go, and have for certain.
 
     If a share ρ of a chain's start is left in the mean of its draws, as its regression on the start tells, the mean has
-    come 1 - ρ of the way, and has ρ / (1 - ρ) as far to go as it has come.
+    come 1 - ρ of the way, and has ρ / (1 - ρ) as far to go as it has come. Starts too near one another to tell are
+    replaced by the first of the draws, of which more is left.
     """
-    root, of_chains = len(starts) ** 0.5, values.mean(0)
+    root, of_chains, half = len(starts) ** 0.5, values.mean(0), len(values) // 2
     came = of_chains - starts
     distance = came.mean(0).abs() + came.std(0) / root
-    x, y = starts - starts.mean(0), of_chains - of_chains.mean(0)
+    narrow = starts.std(0) < NARROW * values.std((0, 1))
+    x, y = torch.where(narrow, values[0], starts), torch.where(narrow, values[-half:].mean(0), of_chains)
+    x, y = x - x.mean(0), y - y.mean(0)
     spread = x.square().sum(0).clamp(min=1e-300)
     slope = (x * y).sum(0) / spread
     error = ((y - slope * x).square().mean(0) / spread).sqrt()

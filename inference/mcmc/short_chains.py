@@ -24,6 +24,7 @@ DENSE_DIM = 500  # latent numbers up to which a metric is a full matrix, if ther
 DRAWS_PER_DIM = 4  # draws per latent number from which a full matrix is known well enough
 LARGE_GRADIENT = 3.0  # times the median length: longer ones are shortened before they make a metric
 LEAST_STEP = 1e-10
+NEARLY_ALL = 0.95  # accepted of steps beyond `LENGTH`: the metric is far too small, and the step is doubled
 LEAST_MOVES = 0.3  # of its trajectories that a chain accepts, or is stuck
 SMALL_STEPS, SMALLEST_STEP = 0.4, 0.1  # the share of them, and of the usual step at least
 LEAST_SPREAD = 1e-10  # of draws in a coordinate, relative to its size
@@ -119,6 +120,8 @@ class ShortChains:
         Leapfrog step, in coordinates of the metric.
     accept_rate : float
         Mean acceptance probability of the last trajectories.
+    trajectories : int
+        So far, of each chain.
     is_stiff : bool
         Whether a chain has been `stuck`, so that steps are smaller, and some much smaller, as suit the place it is in.
     """
@@ -126,7 +129,7 @@ class ShortChains:
     def __init__(self, batched: Batched, vectors: Tensor, metric: Metric, generator: torch.Generator) -> None:
         self.batched, self.vectors, self.metric, self.generator = batched, vectors, metric, generator
         self.energy, self.gradients = batched(vectors)
-        self.step, self.accept_rate, self.is_stiff = 1.1 * vectors.shape[1] ** -0.25, 1.0, False
+        self.step, self.accept_rate, self.is_stiff, self.trajectories = 1.1 * vectors.shape[1] ** -0.25, 1.0, False, 0
 
     def run(self, trajectories: int, *, adapt: bool = False) -> States:
         """Move every chain by so many trajectories and return the states after each.
@@ -141,9 +144,10 @@ class ShortChains:
             accepted.append(chance)
             if adapt:
                 self.step *= math.exp(max(2.0 / (1 + number), 0.4) * (chance - goal))
-                self.step = min(max(self.step, LEAST_STEP), LENGTH)
+                self.step = max(self.step * (2 if self.step > LENGTH and chance > NEARLY_ALL else 1), LEAST_STEP)
             vectors.append(self.vectors)
             gradients.append(self.gradients)
+        self.trajectories += trajectories
         self.accept_rate = sum(accepted) / len(accepted)
         states = States(torch.stack(vectors), torch.stack(gradients))
         self.is_stiff = self.is_stiff or bool(stuck(states.vectors).any())
