@@ -40,8 +40,8 @@ class Moments(NamedTuple):
         Whether chains that began in different places tell of one posterior: 1 if they do. It is above 1 by chance, too:
         about 1 + 1/(2 n), for n effective draws of a superchain.
     settled : Tensor of bool
-        Whether chains have stopped drifting and forgotten where they began, and none is stuck, so that their draws alone,
-        without control variates, would do.
+        Whether chains have stopped drifting and forgotten where they began, and none is stuck, so that their draws
+        alone, without control variates, would do.
     plain : Tensor, shape (4, quantity)
         Means and standard deviations of the draws alone, wherever they are, and their standard errors.
     """
@@ -77,7 +77,7 @@ def moments(values: Tensor, starts: Tensor, chains: Tensor, begun: Tensor, gradi
             some = moments(values[..., finite], starts[:, finite], chains, begun, gradients)
             found[:, finite] = torch.cat([torch.stack(some[:5]), some.plain])
             finite[finite.clone()] = some.settled
-        return Moments(*found[:5], finite, found[5:])
+        return Moments(found[0], found[1], found[2], found[3], found[4], finite, found[5:])
     slope, curvature = _controls(values, chains, gradients)
     mean, error_of_mean = _controlled(values.mean(0), slope)
     squares = (values - mean).square()

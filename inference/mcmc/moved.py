@@ -70,12 +70,13 @@ def move_draws(
     begun = quantities(starts[:, None])
     chains.metric = metric_of_states(starts, chains.gradients)
     states = chains.run(WARM_UP, adapt=True)
+    moved = None
     for trajectories in WINDOWS:
         _readjust(chains, states)
         states = chains.run(trajectories)
         bar.update(chains.trajectories)
-        where = states.vectors.transpose(0, 1)
-        after = quantities(where)
+        vectors = states.vectors.transpose(0, 1)
+        after = quantities(vectors)
         names = _judged(before, after)
         scale = states.vectors.flatten(0, 1).std(0).cpu().double().clamp(min=1e-300)
         found = moments(
@@ -85,9 +86,10 @@ def move_draws(
             starts.cpu().double() / scale,
             states.gradients.cpu().double() * scale,
         )
+        moved = Moved({name: before[name] for name in names}, found, vectors, chains)
         if found.settled.all():
             break
-    return Moved({name: before[name] for name in names}, found, where, chains)
+    return moved
 
 
 def _readjust(chains: ShortChains, states: States) -> None:
