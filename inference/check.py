@@ -142,7 +142,7 @@ def check(
     check_seed(seed)
     if num_chains < MIN_CHAINS:
         raise ValueError(f"check: num_chains must be at least {MIN_CHAINS}, got {num_chains}")
-    begin = time.perf_counter()
+    begin, dtype = time.perf_counter(), _dtype(data)
     subject = _subject(posterior_or_guide, model, data, device, seed)
     prepared = prepare_at("check", model, data, subject.params, device=device, least_dtype=torch.float64)
     if problem := _cannot_check(subject, prepared):
@@ -155,7 +155,7 @@ def check(
         if moved is None:
             why = "the model's density is zero, or not finite, at its draws: are they of this model and these data?"
             return Check("bad", f"{subject.name} is bad: {why}", _empty(), subject.name, None, gradients, seconds)
-        improved = target.draws(moved.vectors, _dtype(data))
+        improved = target.draws(moved.vectors, dtype)
     judged = judge_moved(moved)
     notes = f" Parameters {', '.join(prepared.held)} are held at their initial values." if prepared.held else ""
     words = sentence(subject.name, judged, moved, notes)

@@ -75,23 +75,25 @@ def _graded(table: pd.DataFrame, mcse: np.ndarray, mcse_of_log_sd: np.ndarray) -
         log_ratio, relative = np.log(ratio), error_of_ratio / ratio
         both = np.hypot(relative, mcse_of_log_sd)
         relative = np.where(np.abs(log_ratio) <= margin(len(table)) * both, both, relative)
-    graded = grade(shift, ratio, error, ratio * relative)
+        graded = grade(shift, ratio, error, ratio * relative)
     is_close = (np.abs(shift) - error <= GOOD_SHIFT) & (np.abs(log_ratio) - relative <= np.log(GOOD_RATIO))
     return graded._replace(judgement="usable") if graded.judgement == "good" and not is_close.all() else graded
 
 
 def sentence(name: str, judged: Judged, moved: Moved, notes: str) -> str:
     """Return the judgement of draws in words, by the name of what they are of; ``notes`` are sentences, or empty."""
-    graded, figures = (
-        judged.graded,
-        judged.by.rename(columns={"error_of_shift": "mcse_in_sd", "error_of_ratio": "sd_ratio_error"}),
-    )
+    graded = judged.graded
+    figures = judged.by.rename(columns={"error_of_shift": "mcse_in_sd", "error_of_ratio": "sd_ratio_error"})
     if not_finite := [name for name, value in moved.before.items() if not value.isfinite().all()]:
         return f"{name} is bad: draws of {not_finite[0]} are not finite.{notes}"
     nested, at = _largest(moved)
     under_way = f"nested R̂ is {nested:.2f} at {at} after {moved.chains.trajectories} trajectories"
     settled = bool(moved.moments.settled.all())
     if graded.judgement == "cannot say":
+        if settled:
+            return (
+                f"{name} cannot be judged: it has too few draws to tell an error from chance. Next: take more.{notes}"
+            )
         why = f"these depend on where they began, or still move: {under_way}"
         return f"{name} cannot be judged by short chains: {why}. Next: nuts(model, …).{notes}"
     if graded.judgement == "bad":

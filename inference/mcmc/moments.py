@@ -40,8 +40,8 @@ class Moments(NamedTuple):
         Whether chains that began in different places tell of one posterior: 1 if they do. It is above 1 by chance, too:
         about 1 + 1/(2 n), for n effective draws of a superchain.
     settled : Tensor of bool
-        Whether chains have stopped drifting and forgotten where they began, and none is stuck, so that their draws
-        alone, without control variates, would do.
+        Whether chains have stopped drifting and forgotten where they began, none is stuck, and errors are small, also
+        without control variates.
     plain : Tensor, shape (4, quantity)
         Means and standard deviations of the draws alone, wherever they are, and their standard errors.
     """
@@ -86,6 +86,7 @@ def moments(values: Tensor, starts: Tensor, chains: Tensor, begun: Tensor, gradi
     variance = torch.where(variance > LEAST_VARIANCE * raw, variance, raw).clamp(min=1e-300)
     sd = variance.sqrt()
 
+    distance = (starts.mean(0) - mean).abs() / sd
     scaled, scaled_squares = (values - mean) / sd, squares / (2 * variance)  # errors of the latter are of log sds
     left = _left_over(*_standardised(chains, begun))
     bias = _bias(scaled, (starts - mean) / sd, chains, left, 0.0)
@@ -94,6 +95,7 @@ def moments(values: Tensor, starts: Tensor, chains: Tensor, begun: Tensor, gradi
     error_of_sd = torch.hypot((error_of_variance / (2 * variance)).clamp(min=LEAST_ERROR), bias_of_sd.possible)
     settled = torch.maximum(bias.certain, bias_of_sd.certain) <= MAX_BIAS
     settled &= (torch.maximum(bias.error, bias_of_sd.error) <= MAX_MCSE) & ~stuck(chains).any()
+    settled &= torch.maximum(error, error_of_sd) <= MAX_MCSE * distance.clamp(min=1)
     own_sd = values.std((0, 1))
     plain = torch.stack([values.mean((0, 1)), own_sd, bias.error * sd, bias_of_sd.error * variance / own_sd])
     return Moments(mean, sd, error * sd, error_of_sd * sd, _nested_r_hat(values, starts), settled, plain)

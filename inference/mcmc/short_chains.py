@@ -22,7 +22,7 @@ MAX_LEAPFROGS = 8
 LENGTH = math.pi / 2  # mean length of a trajectory, in standard deviations
 DENSE_DIM = 500  # latent numbers up to which a metric is a full matrix, if there are draws enough
 DRAWS_PER_DIM = 4  # draws per latent number from which a full matrix is known well enough
-LARGE_GRADIENT = 3.0  # times the median length: longer ones are shortened before they make a metric
+LARGE_GRADIENT = 10.0  # times the median length: longer ones are shortened before they make a metric
 LEAST_STEP = 1e-10
 NEARLY_ALL = 0.95  # accepted of steps beyond `LENGTH`: the metric is far too small, and the step is doubled
 LEAST_MOVES = 0.3  # of its trajectories that a chain accepts, or is stuck
@@ -66,13 +66,13 @@ def stuck(vectors: Tensor) -> Tensor:
 
 
 def metric_of_draws(vectors: Tensor) -> Metric:
-    """Return the metric of draws (draw, d) by their covariance, shrunk a little towards its diagonal."""
+    """Return the metric of draws (draw, d) by their covariance, or its diagonal where they are few."""
     count, dim = vectors.shape
     scale = torch.maximum(vectors.std(0), LEAST_SPREAD * (1 + vectors.mean(0).abs()))
     if dim > DENSE_DIM or count < DRAWS_PER_DIM * dim:
         return Metric(scale)
     correlation = ((vectors - vectors.mean(0)) / scale).T.cov().reshape(dim, dim)
-    return Metric(scale[:, None] * _root(_shrunk(correlation, dim / (count + dim))))
+    return Metric(scale[:, None] * _root(correlation))
 
 
 def metric_of_states(vectors: Tensor, gradients: Tensor) -> Metric:
@@ -91,13 +91,9 @@ def metric_of_states(vectors: Tensor, gradients: Tensor) -> Metric:
         return Metric(first.root * fourth)
     if count < DRAWS_PER_DIM * dim:
         return Metric(first.root * fourth.log().mean().exp())
-    values, directions = torch.linalg.eigh(_shrunk(slopes.T @ slopes / count, 0.1 * dim / (count + dim)))
+    values, directions = torch.linalg.eigh(slopes.T @ slopes / count)
     inverse_root = (directions * values.clamp(min=float(values[-1]) * 1e-12 + 1e-300) ** -0.5) @ directions.T
     return Metric(_root(first.root @ inverse_root @ first.root.T))
-
-
-def _shrunk(matrix: Tensor, share: float) -> Tensor:
-    return (1 - share) * matrix + share * torch.diag(matrix.diagonal())
 
 
 def _root(matrix: Tensor) -> Tensor:
