@@ -16,15 +16,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from .diagnostics import of_quantities
 from .exchangeable import identification
 from .info import CheckInfo
-from .judge import words_of_faults, words_of_means, words_of_sds
-from .mcmc.moved import TRAJECTORIES, Moved, move_draws
+from .mcmc.beside_chains import COLUMNS, info_of, judge_moved, sentence
+from .mcmc.moved import TRAJECTORIES, move_draws
 from .options import options_by_name
 from .posterior import Posterior
 from .progress import Progress
@@ -35,16 +33,13 @@ from .traces.sites import is_local, nodes
 from .traces.supports import UNCONSTRAINED
 from .traces.target import VectorTarget
 from .traces.trained import draws_of_trained, prepare_at
-from .verdict import GOOD_RATIO, GOOD_SHIFT, USABLE_RATIO, USABLE_SHIFT, Grade, grade, margin
 
 if TYPE_CHECKING:
     import pandas as pd
 
 Identify = Callable[..., dict[str, Tensor]] | str | Mapping[str, int] | None
-COLUMNS = ["mean_shift_in_sd", "sd_ratio", "error_of_shift", "error_of_ratio"]
 GUIDE_DRAWS = 2000  # of a guide that was trained elsewhere
 MIN_DRAWS, MIN_CHAINS = 20, 32
-UNSEEN = "Modes that no draw is near are not seen."
 
 
 @dataclass(frozen=True)
@@ -59,8 +54,8 @@ class Check:
         The same in words, with the figures behind it.
     table : DataFrame
         One row per quantity: ``mean_shift_in_sd``, the mean of the draws less that of the posterior, in standard
-        deviations of the posterior; ``sd_ratio``, the draws' standard deviation over the posterior's; ``error_of_shift``
-        and ``error_of_ratio``, their standard errors, with what chains that have not settled may be off.
+        deviations of the posterior; ``sd_ratio``, the draws' standard deviation over the posterior's;
+        ``error_of_shift`` and ``error_of_ratio``, their standard errors, and what chains that have not settled are off.
     method : str
         Name of what was judged.
     improved : Posterior or None
@@ -147,12 +142,12 @@ def check(
     check_seed(seed)
     if num_chains < MIN_CHAINS:
         raise ValueError(f"check: num_chains must be at least {MIN_CHAINS}, got {num_chains}")
-    begin = time.perf_counter()
+    begin, dtype = time.perf_counter(), _dtype(data)
     subject = _subject(posterior_or_guide, model, data, device, seed)
     prepared = prepare_at("check", model, data, subject.params, device=device, least_dtype=torch.float64)
     if problem := _cannot_check(subject, prepared):
-        sentence = f"{subject.name} cannot be judged by short chains: it {problem}."
-        return Check("cannot say", sentence, _empty(), subject.name, None, 0, time.perf_counter() - begin)
+        words = f"{subject.name} cannot be judged by short chains: it {problem}."
+        return Check("cannot say", words, _empty(), subject.name, None, 0, time.perf_counter() - begin)
     with isolated(seed, prepared.dtype), Progress("check", TRAJECTORIES, progress) as bar:
         target = VectorTarget("check", prepared)
         moved = move_draws(target, subject.draws, identification("check", identify, subject.draws), num_chains, bar)
@@ -160,12 +155,12 @@ def check(
         if moved is None:
             why = "the model's density is zero, or not finite, at its draws: are they of this model and these data?"
             return Check("bad", f"{subject.name} is bad: {why}", _empty(), subject.name, None, gradients, seconds)
-        improved = target.draws(moved.vectors, _dtype(data))
-    table, graded = _table(moved)
-    sentence = _sentence(subject.name, table, graded, moved, prepared)
-    info = _info(moved, table, seed, seconds)
-    better = Posterior(draws=improved, params=prepared.params, info=info)
-    return Check(graded.judgement, sentence, table, subject.name, better, gradients, seconds)
+        improved = target.draws(moved.vectors, dtype)
+    judged = judge_moved(moved)
+    notes = f" Parameters {', '.join(prepared.held)} are held at their initial values." if prepared.held else ""
+    words = sentence(subject.name, judged, moved, notes)
+    better = Posterior(draws=improved, params=prepared.params, info=info_of(moved, seed, seconds))
+    return Check(judged.graded.judgement, words, judged.table, subject.name, better, gradients, seconds)
 
 
 class _Subject(NamedTuple):
@@ -215,83 +210,3 @@ def _empty() -> pd.DataFrame:
     import pandas as pd  # slow to import
 
     return pd.DataFrame(columns=COLUMNS, index=pd.Index([], name="quantity"), dtype=float)
-
-
-def _table(moved: Moved) -> tuple[pd.DataFrame, Grade]:
-    """Return the figures of the draws beside those of the chains, and what they come to."""
-    import pandas as pd
-
-    found, before = moved.moments, torch.stack(list(moved.before.values()))  # (quantity, chain, draw)
-    own = of_quantities(before.movedim(0, 2))
-    sd, own_sd, relative_error = found.sd, before.flatten(1).std(1), found.error_of_sd / found.sd
-    shift, ratio = (before.flatten(1).mean(1) - found.mean) / sd, own_sd / sd
-    columns = [shift, ratio, torch.hypot(found.error_of_mean / sd, shift * relative_error), ratio * relative_error]
-    table = pd.DataFrame(
-        {name: column.numpy() for name, column in zip(COLUMNS, columns, strict=True)},
-        index=pd.Index(list(moved.before), name="quantity"),
-    )
-    return table, _graded(table, (own["mcse"] / sd).numpy(), (own["mcse_sd"] / own_sd).numpy())
-
-
-def _graded(table: pd.DataFrame, mcse: np.ndarray, mcse_of_log_sd: np.ndarray) -> Grade:
-    """Grade the figures by the chains' errors, and by those of the draws, too, where these may be the whole difference.
-
-    Few draws of the posterior itself are not bad.
-    """
-    shift, ratio, error, error_of_ratio = (table[c].to_numpy() for c in COLUMNS)
-    both = np.hypot(error, mcse)
-    error = np.where(np.abs(shift) <= margin(len(table)) * both, both, error)
-    with np.errstate(all="ignore"):
-        both = np.hypot(error_of_ratio / ratio, mcse_of_log_sd)
-        by_chance = np.abs(np.log(ratio)) <= margin(len(table)) * both
-    return grade(shift, ratio, error, np.where(by_chance, ratio * both, error_of_ratio))
-
-
-def _sentence(name: str, table: pd.DataFrame, graded: Grade, moved: Moved, prepared: Prepared) -> str:
-    """Return the judgement in words."""
-    figures = table.rename(columns={"error_of_shift": "mcse_in_sd", "error_of_ratio": "sd_ratio_error"})
-    nested, at = _largest(moved, table)
-    under_way = f"nested R̂ is {nested:.2f} at {at} after {moved.trajectories} trajectories"
-    settled = bool(moved.moments.settled.all())
-    notes = f" Parameters {', '.join(prepared.held)} are held at their initial values." if prepared.held else ""
-    if graded.judgement == "cannot say":
-        why = f"these depend on where they began, or still move: {under_way}"
-        return f"{name} cannot be judged by short chains: {why}. Next: nuts(model, …).{notes}"
-    if graded.judgement == "bad":
-        words = " and ".join(words_of_faults("the posterior", graded, figures).values())
-        more = "Its moved draws, .improved, are better."
-        if not settled:
-            more = (
-                f"Chains from its draws have not settled ({under_way}), so that it may be worse. Next: nuts(model, …)."
-            )
-        return f"{name} is bad: {words}. {more}{notes}"
-    good = graded.judgement == "good"
-    means = words_of_means(figures, GOOD_SHIFT if good else USABLE_SHIFT, " of the posterior's")
-    sds = words_of_sds(figures, GOOD_RATIO if good else USABLE_RATIO)
-    return f"{name} is {graded.judgement}: means {means}, sds {sds}, by short chains from its draws. {UNSEEN}{notes}"
-
-
-def _largest(moved: Moved, table: pd.DataFrame) -> tuple[float, str]:
-    """Return the largest nested R̂ and its quantity."""
-    nested = moved.moments.nested_r_hat.nan_to_num(math.inf)
-    return float(nested.max()), str(table.index[int(nested.argmax())])
-
-
-def _info(moved: Moved, table: pd.DataFrame, seed: int, seconds: float) -> CheckInfo:
-    chains, length = moved.vectors.shape[:2]
-    nested, at = _largest(moved, table)
-    message = f"moved {chains} draws by {moved.trajectories} trajectories and kept the last {length} of each"
-    settled = bool(moved.moments.settled.all())
-    away = [str(name) for name, does in zip(table.index, moved.moments.settled.tolist(), strict=True) if not does]
-    message += f"; nested R̂ at most {nested:.3f}, at {at}"
-    if away:
-        message += f"; chains have not settled at {', '.join(away[:3])}{', …' if len(away) > 3 else ''}: run nuts"
-    return CheckInfo(
-        seed=seed,
-        seconds=seconds,
-        converged=settled,
-        message=message,
-        nested_r_hat=moved.moments.nested_r_hat,
-        accept_rate=moved.accept_rate,
-        step_size=moved.step_size,
-    )

@@ -10,10 +10,11 @@ from ..progress import Progress
 from ..quantities import informative, scalars
 from ..traces.target import VectorTarget
 from .moments import Moments, moments
-from .short_chains import ShortChains, metric_of_draws, metric_of_states
+from .short_chains import ShortChains, States, metric_of_draws, metric_of_states
 
 WARM_UP, READJUST = 8, 4  # trajectories that are discarded: to come down, and after each new metric
-WINDOWS = (24, 72)  # trajectories that are kept: the latter where chains have not settled after the former
+MAX_DESCENTS, FALLING = 12, 4.0  # new metrics at once; standard errors by which energies have not fallen by chance
+WINDOWS = (24, 28, 40)  # trajectories that are kept: each where chains have not settled in the one before
 TRAJECTORIES = WARM_UP + sum(WINDOWS) + READJUST * len(WINDOWS)  # at most
 
 
@@ -28,17 +29,13 @@ class Moved(NamedTuple):
         Of the same quantities under the posterior.
     vectors : Tensor, shape (chain, draw, d)
         Where the chains were in the end.
-    trajectories : int
-        That each chain went through, discarded ones included.
-    accept_rate, step_size : float
+    chains : ShortChains
     """
 
     before: dict[str, Tensor]
     moments: Moments
     vectors: Tensor
-    trajectories: int
-    accept_rate: float
-    step_size: float
+    chains: ShortChains
 
 
 def move_draws(
@@ -72,25 +69,38 @@ def move_draws(
     before = scalars(anchor)
     begun = quantities(starts[:, None])
     chains.metric = metric_of_states(starts, chains.gradients)
-    states, done = chains.run(WARM_UP, adapt=True), WARM_UP
+    states = chains.run(WARM_UP, adapt=True)
+    moved = None
     for trajectories in WINDOWS:
-        half = len(states.vectors) // 2
-        chains.metric = metric_of_states(states.vectors[half:].flatten(0, 1), states.gradients[half:].flatten(0, 1))
-        chains.run(READJUST, adapt=True)
-        states, done = chains.run(trajectories), done + READJUST + trajectories
-        bar.update(done)
-        where = states.vectors.transpose(0, 1)
-        after = quantities(where)
+        _readjust(chains, states)
+        states = chains.run(trajectories)
+        bar.update(chains.trajectories)
+        vectors = states.vectors.transpose(0, 1)
+        after = quantities(vectors)
         names = _judged(before, after)
+        scale = states.vectors.flatten(0, 1).std(0).cpu().double().clamp(min=1e-300)
         found = moments(
             torch.stack([after[name].T for name in names], -1),
             torch.cat([begun[name] for name in names], 1),
-            chains.metric.coordinates(states.vectors).cpu().double(),
-            chains.metric.gradients(states.gradients).cpu().double(),
+            states.vectors.cpu().double() / scale,
+            starts.cpu().double() / scale,
+            states.gradients.cpu().double() * scale,
         )
+        moved = Moved({name: before[name] for name in names}, found, vectors, chains)
         if found.settled.all():
             break
-    return Moved({name: before[name] for name in names}, found, where, done, chains.accept_rate, chains.step)
+    return moved
+
+
+def _readjust(chains: ShortChains, states: States) -> None:
+    """Learn the metric from the later half of the states and the step size for it, and again while energies fall."""
+    for _ in range(MAX_DESCENTS):
+        half, energy = len(states.vectors) // 2, chains.energy
+        chains.metric = metric_of_states(states.vectors[half:].flatten(0, 1), states.gradients[half:].flatten(0, 1))
+        states = chains.run(READJUST, adapt=True)
+        fall = (energy - chains.energy)[energy.isfinite()]
+        if not fall.mean() > FALLING * fall.std() / len(fall) ** 0.5:
+            break
 
 
 def _some(vectors: Tensor, count: int, generator: torch.Generator) -> Tensor:

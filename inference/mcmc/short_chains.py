@@ -17,13 +17,16 @@ from torch import Tensor
 
 from ..engines.batched import Batched
 
-TARGET_ACCEPT = 0.8
+TARGET_ACCEPT, STIFF_ACCEPT = 0.8, 0.9
 MAX_LEAPFROGS = 8
 LENGTH = math.pi / 2  # mean length of a trajectory, in standard deviations
 DENSE_DIM = 500  # latent numbers up to which a metric is a full matrix, if there are draws enough
 DRAWS_PER_DIM = 4  # draws per latent number from which a full matrix is known well enough
-LARGE_GRADIENT = 3.0  # times the median length: longer ones are shortened before they make a metric
+LARGE_GRADIENT = 10.0  # times the median length: longer ones are shortened before they make a metric
 LEAST_STEP = 1e-10
+NEARLY_ALL = 0.95  # accepted of steps beyond `LENGTH`: the metric is far too small, and the step is doubled
+LEAST_MOVES = 0.3  # of its trajectories that a chain accepts, or is stuck
+SMALL_STEPS, SMALLEST_STEP = 0.4, 0.1  # the share of them, and of the usual step at least
 LEAST_SPREAD = 1e-10  # of draws in a coordinate, relative to its size
 
 
@@ -57,14 +60,19 @@ class States(NamedTuple):
     gradients: Tensor
 
 
+def stuck(vectors: Tensor) -> Tensor:
+    """Return which chains hardly move, shape (chain), of draws (draw, chain, d)."""
+    return (vectors[1:] != vectors[:-1]).any(2).double().mean(0) < LEAST_MOVES
+
+
 def metric_of_draws(vectors: Tensor) -> Metric:
-    """Return the metric of draws (draw, d) by their covariance, shrunk a little towards its diagonal."""
+    """Return the metric of draws (draw, d) by their covariance, or its diagonal where they are few."""
     count, dim = vectors.shape
     scale = torch.maximum(vectors.std(0), LEAST_SPREAD * (1 + vectors.mean(0).abs()))
     if dim > DENSE_DIM or count < DRAWS_PER_DIM * dim:
         return Metric(scale)
     correlation = ((vectors - vectors.mean(0)) / scale).T.cov().reshape(dim, dim)
-    return Metric(scale[:, None] * _root(_shrunk(correlation, dim / (count + dim))))
+    return Metric(scale[:, None] * _root(correlation))
 
 
 def metric_of_states(vectors: Tensor, gradients: Tensor) -> Metric:
@@ -83,13 +91,9 @@ def metric_of_states(vectors: Tensor, gradients: Tensor) -> Metric:
         return Metric(first.root * fourth)
     if count < DRAWS_PER_DIM * dim:
         return Metric(first.root * fourth.log().mean().exp())
-    values, directions = torch.linalg.eigh(_shrunk(slopes.T @ slopes / count, 0.1 * dim / (count + dim)))
+    values, directions = torch.linalg.eigh(slopes.T @ slopes / count)
     inverse_root = (directions * values.clamp(min=float(values[-1]) * 1e-12 + 1e-300) ** -0.5) @ directions.T
     return Metric(_root(first.root @ inverse_root @ first.root.T))
-
-
-def _shrunk(matrix: Tensor, share: float) -> Tensor:
-    return (1 - share) * matrix + share * torch.diag(matrix.diagonal())
 
 
 def _root(matrix: Tensor) -> Tensor:
@@ -112,12 +116,16 @@ class ShortChains:
         Leapfrog step, in coordinates of the metric.
     accept_rate : float
         Mean acceptance probability of the last trajectories.
+    trajectories : int
+        So far, of each chain.
+    is_stiff : bool
+        Whether a chain has been `stuck`, so that steps are smaller, and some much smaller, as suit the place it is in.
     """
 
     def __init__(self, batched: Batched, vectors: Tensor, metric: Metric, generator: torch.Generator) -> None:
         self.batched, self.vectors, self.metric, self.generator = batched, vectors, metric, generator
         self.energy, self.gradients = batched(vectors)
-        self.step, self.accept_rate = 1.1 * vectors.shape[1] ** -0.25, 1.0
+        self.step, self.accept_rate, self.is_stiff, self.trajectories = 1.1 * vectors.shape[1] ** -0.25, 1.0, False, 0
 
     def run(self, trajectories: int, *, adapt: bool = False) -> States:
         """Move every chain by so many trajectories and return the states after each.
@@ -126,22 +134,29 @@ class ShortChains:
         are draws of nothing.
         """
         vectors, gradients, accepted = [], [], []
+        goal = STIFF_ACCEPT if self.is_stiff else TARGET_ACCEPT
         for number in range(trajectories):
             chance = self._move(adapt)
             accepted.append(chance)
             if adapt:
-                self.step *= math.exp(max(2.0 / (1 + number), 0.4) * (chance - TARGET_ACCEPT))
-                self.step = min(max(self.step, LEAST_STEP), LENGTH)
+                self.step *= math.exp(max(2.0 / (1 + number), 0.4) * (chance - goal))
+                self.step = max(self.step * (2 if self.step > LENGTH and chance > NEARLY_ALL else 1), LEAST_STEP)
             vectors.append(self.vectors)
             gradients.append(self.gradients)
+        self.trajectories += trajectories
         self.accept_rate = sum(accepted) / len(accepted)
-        return States(torch.stack(vectors), torch.stack(gradients))
+        states = States(torch.stack(vectors), torch.stack(gradients))
+        self.is_stiff = self.is_stiff or bool(stuck(states.vectors).any())
+        return states
 
     def _move(self, adapt: bool) -> float:
         chains, dim = self.vectors.shape
         length = LENGTH * (0.6 + 0.8 * self._uniform(1).item())
         leapfrogs = min(MAX_LEAPFROGS, max(1, round(length / self.step)))
         step = self.step * (0.8 + 0.4 * self._uniform(chains, 1))
+        if self.is_stiff:
+            small = SMALLEST_STEP ** self._uniform(chains, 1)
+            step = torch.where(self._uniform(chains, 1) < SMALL_STEPS, step * small, step)
         momentum = torch.randn(chains, dim, generator=self.generator, dtype=step.dtype).to(self.vectors)
         before = self.energy + 0.5 * momentum.square().sum(1)
         there, energy, gradient = self.vectors, self.energy, self.gradients

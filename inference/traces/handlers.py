@@ -39,8 +39,7 @@ def is_flat(fn: Any) -> bool:
 def uniform_value(fn: Any, device: torch.device, radius: float = RADIUS) -> Tensor:
     """Return a value of a distribution's support, uniform within ``radius`` of 0 on the unconstrained scale."""
     transform = biject_to(fn.support)
-    uniform = torch.rand(transform.inverse_shape(fn.shape()), device=device)  # not in place, so that vmap can map it
-    return transform(radius * (2 * uniform - 1))
+    return transform(radius * (2 * torch.rand(transform.inverse_shape(fn.shape()), device=device) - 1))
 
 
 class Promote(Messenger):
