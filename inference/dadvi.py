@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from .diagnostics import k_hat
+from .engines.batched import Batched
 from .info import DadviInfo
 from .optim.balanced import balanced_normals
 from .optim.coordinates import Coordinates
@@ -31,6 +32,7 @@ from .traces.isolate import isolated
 from .traces.target import VectorTarget
 
 RETURNED_DRAWS = 4000
+MAX_LOSS, MAX_LOSS_PER_DIM = 0.5, 0.02  # nats of the ELBO that linear response may cost
 
 
 @options_by_name
@@ -109,14 +111,18 @@ def dadvi(
             fits.append(fit_rounds(batched, start, num_draws, response=linear_response, seed=seed + 1000 * restart))
             bar.update(restart + 1, f"ELBO {-min(fit.loss for fit in fits):.2f}")
         best = min(fits, key=lambda fit: fit.loss)
-        normal = best.response or best.normal
         z = balanced_normals(RETURNED_DRAWS, batched.dim, seed).to(batched.start)
+        normal, note = best.response or best.normal, ""
+        weights = _log_weights(batched, z, normal)
+        if best.response and not float(weights.mean()) >= -best.loss - MAX_LOSS - MAX_LOSS_PER_DIM * batched.dim:
+            note = "linear response led out of the posterior, which is far from normal: sds are the optimum's own"
+            normal = best.normal
+            weights = _log_weights(batched, z, normal)
         vectors = normal.points(z)
-        weights = _log_weights(batched(vectors)[0], z, normal).cpu().double()
         draws = target.draws(vectors[None], dtype)
     finite = weights[torch.isfinite(weights)]
     problems = [] if len(finite) == len(weights) else [_out_of_support(weights)]
-    message = "; ".join([best.message, *prepared.notes, *problems])
+    message = "; ".join([best.message, *filter(None, [note]), *prepared.notes, *problems])
     converged = best.converged and not problems
     if not converged:
         warnings.warn(f"dadvi: {message}", stacklevel=3)
@@ -130,7 +136,7 @@ def dadvi(
         k_hat=k_hat(finite),
         log_weights=weights,
         num_draws=best.num_draws,
-        linear_response=best.response is not None,
+        linear_response=normal is best.response,
         rounds=best.history,
         optima=found_optima(fits),
         gradients=batched.gradients,
@@ -138,10 +144,11 @@ def dadvi(
     return Posterior(draws=draws, params=prepared.params, info=info)
 
 
-def _log_weights(energies: Tensor, z: Tensor, normal: Coordinates) -> Tensor:
-    """Return log p(x, z) - log q(z), (n), at points of a normal."""
+def _log_weights(batched: Batched, z: Tensor, normal: Coordinates) -> Tensor:
+    """Return log p(x, z) - log q(z), (n), at points of a normal, z (n, d) in its coordinates; on the CPU."""
+    energies, _ = batched(normal.points(z))
     log_q = -z.square().sum(1) / 2 - z.shape[1] / 2 * math.log(2 * math.pi) - normal.log_det
-    return -energies - log_q
+    return (-energies - log_q).cpu().double()
 
 
 def _out_of_support(weights: Tensor) -> str:

@@ -17,9 +17,11 @@ from .normal import NormalFit, fit_normal
 from .response import linear_response
 
 MIN_DRAWS, MAX_DRAWS = 64, 4096  # of the objective, where they grow
-RESPONSE_DRAWS = 128  # at which Hessians are averaged, or more if there are as many dimensions
+MIN_RESPONSE, MAX_RESPONSE = 128, 1024  # draws at which Hessians are averaged
+RESPONSE_PRODUCTS = 4096  # with Hessians that they may take, if more than the least number of draws do
 TOLERANCE = 0.03  # posterior sds by which means, and relative to sds, sds may move when draws are doubled
 SAME_ELBO, SAME_PLACE = 0.1, 0.5  # nats, and sds, within which two restarts found one optimum
+VALLEY_SHIFT, VALLEY_ELBO = 0.5, 0.05  # sds that would cost .125 nats if there were one optimum
 FIRST_SD = 0.3  # of a normal that starts where there is no mode, in units of the curvature there
 
 
@@ -52,15 +54,18 @@ def fit_rounds(batched: Batched, start: Tensor, num_draws: int | None, *, respon
         history.append({"num_draws": len(noise), "elbo": -new.loss} | moved)
         fit, coordinates = new, new.coordinates
         settled = settled or (history[1:] != [] and max(moved["shift"], moved["spread"]) <= TOLERANCE)
-        if settled or 2 * count > MAX_DRAWS:
+        undetermined = not settled and _is_undetermined(history)
+        if settled or undetermined or 2 * count > MAX_DRAWS:
             break
         count *= 2
     found = None
     if response:
-        few = balanced_normals(min(len(noise), max(RESPONSE_DRAWS, 2 * dim + 2)), dim, seed).to(start)
+        few = balanced_normals(_response_draws(dim), dim, seed).to(start)
         found = _response(batched, fit.coordinates, few, full=full)
     problems = [] if fit.converged else ["the optimiser stopped before the optimum"]
-    if not settled:
+    if undetermined:
+        words += "; the data do not determine every direction (rotations, say): means moved, and the ELBO did not"
+    elif not settled:
         problems.append(f"the answer still moved at {count} draws, by {moved['shift']:.2f} sd")
     if response and found is None:
         problems.append(
@@ -92,6 +97,10 @@ def _fit(batched: Batched, start: Coordinates, noise: Tensor, *, full: bool) -> 
     return first if whitened is None else fit_normal(batched, whitened, noise, full=False)
 
 
+def _response_draws(dim: int) -> int:
+    return max(MIN_RESPONSE, 2 * dim + 2, min(MAX_RESPONSE, RESPONSE_PRODUCTS // dim))
+
+
 def _response(batched: Batched, at: Coordinates, noise: Tensor, *, full: bool) -> Coordinates | None:
     covariance = linear_response(batched, at, noise, full=full)
     if covariance is None:
@@ -112,6 +121,14 @@ def found_optima(fits: list[Rounds]) -> list[dict[str, Any]]:
         else:
             kept.append((fit, 1))
     return [{"elbo": -fit.loss, "restarts": count} for fit, count in kept]
+
+
+def _is_undetermined(history: list[dict[str, Any]]) -> bool:
+    """Whether the last optimum is as good as the one before, and elsewhere: in a valley, such as symmetries make."""
+    if len(history) < 2:
+        return False
+    before, after = history[-2:]
+    return after["shift"] > VALLEY_SHIFT and abs(after["elbo"] - before["elbo"]) < VALLEY_ELBO
 
 
 def _moved(before: NormalFit | None, after: NormalFit) -> dict[str, Any]:
