@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.fx import GraphModule
 
 from ..engines.graph import CannotCompile, recorded
 from .balanced import balanced_normals
@@ -30,11 +31,7 @@ class FixedNoise:
         """Return a function that returns the mean loss over ``count`` draws and adds its gradient to the leaves'."""
         if self._step is None:
             return lambda: self._seeded(count, seed)
-        try:
-            run = self._averaged(count, seed)
-        except (RuntimeError, ValueError, NotImplementedError):  # an operation that cannot be batched
-            self._step = None
-            return self.estimate(count, seed)
+        run = self._averaged(count, seed)
 
         def estimate() -> float:
             with torch.no_grad():
@@ -51,9 +48,11 @@ class FixedNoise:
 
         try:
             graph = trace_step(self._loss, self._model, self._guide, self._leaves, [self._data], [])
-            return functionalise(graph, [leaf.detach() for leaf in self._leaves])
+            step = functionalise(graph, [leaf.detach() for leaf in self._leaves])
         except CannotCompile:
             return None
+        _without_copies(step.graph)
+        return step
 
     def _averaged(self, count: int, seed: int) -> Callable[..., tuple[Tensor, ...]]:
         step, like = self._step, self._leaves[0].detach()
@@ -63,14 +62,24 @@ class FixedNoise:
         normal = balanced_normals(count, normals, seed) if normals else torch.zeros(2 * len(half), 0)
         noise = [value.to(like) for value in (normal, torch.cat([half, 1 - half]))]
 
-        def one(leaves: tuple[Tensor, ...], *noise: Tensor) -> tuple[Tensor, ...]:
-            return tuple(torch.fx.Interpreter(step.graph).run(*leaves, *noise, *step.constants))
+        def one(*inputs: Tensor) -> tuple[Tensor, ...]:
+            return tuple(torch.fx.Interpreter(step.graph).run(*inputs, *step.constants))
 
         def averaged(*leaves: Tensor) -> tuple[Tensor, ...]:
-            found = torch.vmap(one, in_dims=(None, 0, 0))(leaves, *noise)
+            found = torch.vmap(one, in_dims=(*[None] * len(leaves), 0, 0))(*leaves, *noise)
             return tuple(value.mean(0) for value in found)
 
-        return recorded(averaged, tuple(leaf.detach() for leaf in self._leaves))
+        leaves = tuple(leaf.detach() for leaf in self._leaves)
+        try:
+            return recorded(averaged, leaves)
+        except (RuntimeError, ValueError, NotImplementedError):  # an operation that cannot be batched
+            run = recorded(one, (*leaves, *(value[0] for value in noise)))
+
+        def in_turn(*leaves: Tensor) -> tuple[Tensor, ...]:
+            found = [run(*leaves, *row) for row in zip(*noise, strict=True)]
+            return tuple(torch.stack(values).mean(0) for values in zip(*found, strict=True))
+
+        return in_turn
 
     def _seeded(self, count: int, seed: int) -> float:
         before = [None if leaf.grad is None else leaf.grad.clone() for leaf in self._leaves]
@@ -83,3 +92,18 @@ class FixedNoise:
             if leaf.grad is not None:
                 leaf.grad = leaf.grad / count if old is None else old + leaf.grad / count
         return total / count
+
+
+def _without_copies(graph: GraphModule) -> None:
+    """Replace copies, of which torch cannot take many at once, by what they copy."""
+    for node in list(graph.graph.nodes):
+        if node.target is torch.ops.aten.copy.default:
+            over, source = node.args[:2]
+            if over.meta["val"].dtype == source.meta["val"].dtype:
+                with graph.graph.inserting_before(node):
+                    shape = list(over.meta["val"].shape)
+                    same = graph.graph.call_function(torch.ops.aten.expand.default, (source, shape))
+                same.meta = dict(node.meta)
+                node.replace_all_uses_with(same)
+                graph.graph.erase_node(node)
+    graph.recompile()

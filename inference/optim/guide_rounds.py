@@ -15,7 +15,7 @@ from .lbfgs import fit_lbfgs
 from .rounds import MIN_DRAWS, TOLERANCE
 
 MAX_DRAWS = 1024  # of the objective, where they grow
-MAX_STEPS = 2000  # of L-BFGS, per round
+MAX_STEPS = 500  # of L-BFGS, per round
 JUDGED_DRAWS = 1000  # by which rounds are compared, the same noise in each
 
 
