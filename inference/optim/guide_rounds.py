@@ -12,10 +12,11 @@ from ..traces.draws import draw_guide
 from ..traces.log_joint import LogJoint
 from .fixed_noise import FixedNoise
 from .lbfgs import fit_lbfgs
-from .rounds import MIN_DRAWS, TOLERANCE
+from .rounds import MIN_DRAWS
 
 MAX_DRAWS = 1024  # of the objective, where they grow
 MAX_STEPS = 500  # of L-BFGS, per round
+TOLERANCE = 0.05  # sds by which means, and relative to sds, sds may move when draws are doubled
 JUDGED_DRAWS = 1000  # by which rounds are compared, the same noise in each
 
 
@@ -49,7 +50,7 @@ def fit_guide(
         fit = fit_lbfgs(counted, leaves, num_steps=MAX_STEPS, bar=Progress("", 1, False))
         gradients += calls * count
         if fit is None:
-            problems = ["L-BFGS ended away from a stationary point"]
+            problems = ["L-BFGS found no optimum: a flexible guide can shrink onto fixed draws; take more, or svi"]
             break
         problems = [] if fit.converged else [fit.message]
         after = None if settled else _moments(joint, guide, seed)

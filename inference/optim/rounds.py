@@ -12,7 +12,8 @@ from torch import Tensor
 from ..engines.batched import Batched
 from .balanced import balanced_normals
 from .coordinates import Coordinates
-from .mode import MAX_DENSE, Mode, find_mode, inverse_root
+from .large import low_rank_response, start_large
+from .mode import MAX_DENSE, find_mode, inverse_root
 from .normal import NormalFit, fit_normal
 from .response import linear_response
 
@@ -39,11 +40,11 @@ class Rounds(NamedTuple):
 
 def fit_rounds(batched: Batched, start: Tensor, num_draws: int | None, *, response: bool, seed: int) -> Rounds:
     """Fit a normal from one start (d); ``num_draws`` None lets the draws grow."""
-    mode = find_mode(batched, start)
-    coordinates, words = start_coordinates(batched, start, mode)
     dim = batched.dim
-    full = 2 * dim + 2 <= (num_draws or MAX_DRAWS)
-    count = num_draws or max(MIN_DRAWS, 1 << (2 * dim + 1).bit_length())
+    is_large = dim > MAX_DENSE
+    coordinates, words = (start_large if is_large else start_at_mode)(batched, start)
+    full = not is_large and 2 * dim + 2 <= (num_draws or MAX_DRAWS)
+    count = num_draws or max(MIN_DRAWS, 1 << (2 * dim + 1).bit_length() if full else 0)
     fit = None
     history: list[dict[str, Any]] = []
     settled = num_draws is not None
@@ -60,8 +61,11 @@ def fit_rounds(batched: Batched, start: Tensor, num_draws: int | None, *, respon
         count *= 2
     found = None
     if response:
-        few = balanced_normals(_response_draws(dim), dim, seed).to(start)
-        found = _response(batched, fit.coordinates, few, full=full)
+        if is_large:
+            found = low_rank_response(batched, fit.coordinates, balanced_normals(MIN_DRAWS, dim, seed).to(start))
+        else:
+            few = balanced_normals(_response_draws(dim), dim, seed).to(start)
+            found = _response(batched, fit.coordinates, few, full=full)
     problems = [] if fit.converged else ["the optimiser stopped before the optimum"]
     if undetermined:
         words += "; the data do not determine every direction (rotations, say): means moved, and the ELBO did not"
@@ -75,8 +79,9 @@ def fit_rounds(batched: Batched, start: Tensor, num_draws: int | None, *, respon
     return Rounds(fit.coordinates, found, fit.loss, len(noise), history, not problems, message)
 
 
-def start_coordinates(batched: Batched, start: Tensor, mode: Mode) -> tuple[Coordinates, str]:
-    """Return Laplace's normal at the mode; where there is none, a small one at the start, in units of the curvature."""
+def start_at_mode(batched: Batched, start: Tensor) -> tuple[Coordinates, str]:
+    """Return Laplace's normal at the mode; where there is none, a diagonal one fitted from the start."""
+    mode = find_mode(batched, start)
     root = inverse_root(mode.hessian) if mode.is_mode and mode.hessian is not None else None
     if root is not None:
         return Coordinates(mode.point, root), "started from the mode"
@@ -91,8 +96,8 @@ def start_coordinates(batched: Batched, start: Tensor, mode: Mode) -> tuple[Coor
 def _fit(batched: Batched, start: Coordinates, noise: Tensor, *, full: bool) -> NormalFit:
     """Fit, and once more in coordinates whitened by the first optimum."""
     first = fit_normal(batched, start, noise, full=full)
-    if full:
-        return fit_normal(batched, first.coordinates, noise, full=True)
+    if full or not start.is_dense:
+        return fit_normal(batched, first.coordinates, noise, full=full)
     whitened = _response(batched, first.coordinates, noise, full=False)
     return first if whitened is None else fit_normal(batched, whitened, noise, full=False)
 
