@@ -12,25 +12,35 @@ import math
 import time
 import warnings
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from .diagnostics import k_hat
+from .engines.batched import Batched
 from .info import DadviInfo
 from .optim.balanced import balanced_normals
 from .optim.coordinates import Coordinates
+from .optim.guide_rounds import fit_guide
+from .optim.losses import loss_for
 from .optim.rounds import fit_rounds, found_optima
 from .options import at_least_one, options_by_name
 from .posterior import Posterior
 from .progress import Progress
+from .traces.draws import draw_guide
 from .traces.dtypes import draws_dtype
+from .traces.guides import check_guide, check_reparameterised, clone_guide, display_name, family_guide, is_family
 from .traces.held import prepare_held
 from .traces.isolate import isolated
+from .traces.params import constrained_params, statement_params, trace_pair, unconstrained_params
+from .traces.prepare import prepare
 from .traces.target import VectorTarget
+from .traces.validation import unvalidated
+from .traces.vectors import Sites
 
 RETURNED_DRAWS = 4000
+MAX_LOSS, MAX_LOSS_PER_DIM = 0.5, 0.02  # nats of the ELBO that linear response may cost
 
 
 @options_by_name
@@ -98,26 +108,22 @@ def dadvi(
         If the optimum was not reached, the draws ran out before the answer stood still, or there is no linear response.
     """
     at_least_one("dadvi", num_draws=num_draws, num_restarts=num_restarts)
-    begin = time.perf_counter()
-    prepared = prepare_held("dadvi", model, data, device, params, least_dtype=torch.float64)
-    dtype = draws_dtype(data)
-    with isolated(seed, prepared.dtype), Progress("dadvi", num_restarts, progress) as bar:
-        target = VectorTarget("dadvi", prepared)
-        batched, fits = target.batched, []
-        for restart in range(num_restarts):
-            start = target.new_start() if restart else batched.start
-            fits.append(fit_rounds(batched, start, num_draws, response=linear_response, seed=seed + 1000 * restart))
-            bar.update(restart + 1, f"ELBO {-min(fit.loss for fit in fits):.2f}")
-        best = min(fits, key=lambda fit: fit.loss)
-        normal = best.response or best.normal
-        z = balanced_normals(RETURNED_DRAWS, batched.dim, seed).to(batched.start)
-        vectors = normal.points(z)
-        weights = _log_weights(batched(vectors)[0], z, normal).cpu().double()
-        draws = target.draws(vectors[None], dtype)
-    finite = weights[torch.isfinite(weights)]
-    problems = [] if len(finite) == len(weights) else [_out_of_support(weights)]
-    message = "; ".join([best.message, *prepared.notes, *problems])
-    converged = best.converged and not problems
+    begin, dtype = time.perf_counter(), draws_dtype(data)
+    if guide is None:
+        prepared = prepare_held("dadvi", model, data, device, params, least_dtype=torch.float64)
+        with isolated(seed, prepared.dtype), Progress("dadvi", num_restarts, progress) as bar:
+            fit = _fit_normal(VectorTarget("dadvi", prepared), num_draws, linear_response, num_restarts, seed, dtype, bar)
+    else:
+        if num_restarts != 1:
+            raise ValueError("dadvi: num_restarts belongs to the normal, which is fitted if there is no guide")
+        fit = _fit_guide(model, guide, data, num_draws, params, seed, device)
+    weights, problems = fit.log_weights, []
+    finite = None if weights is None else weights[torch.isfinite(weights)]
+    if weights is not None and finite is not None and len(finite) < len(weights):
+        problems = [f"the density is zero at {len(weights) - len(finite)} of {len(weights)} draws: there is no ELBO"]
+    is_bound = weights is not None and not problems
+    converged = fit.converged and not problems
+    message = "; ".join([fit.message, *problems])
     if not converged:
         warnings.warn(f"dadvi: {message}", stacklevel=3)
     info = DadviInfo(
@@ -125,25 +131,104 @@ def dadvi(
         seconds=time.perf_counter() - begin,
         converged=converged,
         message=message,
-        elbo=float(weights.mean()) if not problems else None,
-        elbo_se=float(weights.std() / math.sqrt(len(weights))) if not problems else None,
-        k_hat=k_hat(finite),
+        guide=None if guide is None else display_name(guide),
+        elbo=float(weights.mean()) if is_bound else None,
+        elbo_se=float(weights.std() / math.sqrt(len(weights))) if is_bound else None,
+        k_hat=None if finite is None else k_hat(finite),
         log_weights=weights,
-        num_draws=best.num_draws,
-        linear_response=best.response is not None,
-        rounds=best.history,
-        optima=found_optima(fits),
-        gradients=batched.gradients,
+        **fit.fields,
     )
-    return Posterior(draws=draws, params=prepared.params, info=info)
+    return Posterior(draws=fit.draws, params=fit.params, info=info)
 
 
-def _log_weights(energies: Tensor, z: Tensor, normal: Coordinates) -> Tensor:
-    """Return log p(x, z) - log q(z), (n), at points of a normal."""
+class _Fit(NamedTuple):
+    """A fitted distribution, by its draws."""
+
+    draws: Sites  # (1, draw, *site), on the CPU
+    params: Sites
+    log_weights: Tensor | None  # (draw), nats, on the CPU; None if the guide lacks latent sites
+    converged: bool
+    message: str
+    fields: dict[str, Any]  # of `DadviInfo`, those of this kind of fit
+
+
+def _fit_normal(
+    target: VectorTarget,
+    num_draws: int | None,
+    linear_response: bool,
+    num_restarts: int,
+    seed: int,
+    dtype: torch.dtype,
+    bar: Progress,
+) -> _Fit:
+    batched, fits = target.batched, []
+    for restart in range(num_restarts):
+        start = target.new_start() if restart else batched.start
+        fits.append(fit_rounds(batched, start, num_draws, response=linear_response, seed=seed + 1000 * restart))
+        bar.update(restart + 1, f"ELBO {-min(fit.loss for fit in fits):.2f}")
+    best = min(fits, key=lambda fit: fit.loss)
+    z = balanced_normals(RETURNED_DRAWS, batched.dim, seed).to(batched.start)
+    normal, notes = best.response or best.normal, [best.message, *target.prepared.notes]
+    weights = _log_weights(batched, z, normal)
+    if best.response and not float(weights.mean()) >= -best.loss - MAX_LOSS - MAX_LOSS_PER_DIM * batched.dim:
+        notes.append("linear response leads out of the posterior, which is far from normal: sds are the optimum's own")
+        normal = best.normal
+        weights = _log_weights(batched, z, normal)
+    fields = {
+        "num_draws": best.num_draws,
+        "linear_response": normal is best.response,
+        "rounds": best.history,
+        "optima": found_optima(fits),
+        "gradients": batched.gradients,
+    }
+    draws = target.draws(normal.points(z)[None], dtype)
+    return _Fit(draws, target.prepared.params, weights, best.converged, "; ".join(notes), fields)
+
+
+def _fit_guide(
+    model: Callable,
+    guide: Callable,
+    data: tuple,
+    num_draws: int | None,
+    params: Mapping[str, Tensor] | None,
+    seed: int,
+    device: str | torch.device | None,
+) -> _Fit:
+    check_guide(guide, model, "dadvi")
+    by_hand = None if is_family(guide) else clone_guide(guide)
+    if device is not None and isinstance(by_hand, torch.nn.Module):
+        by_hand = by_hand.to(device)
+    shown = by_hand and clone_guide(by_hand)
+    prepared = prepare("dadvi", model, data, device=device, params=params, guide=shown)
+    joint = prepared.log_joint()
+    with isolated(seed, prepared.dtype), unvalidated():
+        fitted = family_guide(guide, prepared.model, joint) if by_hand is None else by_hand
+        if device is not None and isinstance(fitted, torch.nn.Module):
+            fitted = fitted.to(device)
+        loss, trained = loss_for(None, 1, joint, prepared.model, fitted)
+        guide_trace, _ = trace_pair(trained, fitted, joint.data)  # creates the parameters
+        check_reparameterised("dadvi", display_name(guide), guide_trace)
+        rounds = fit_guide(loss, trained, fitted, unconstrained_params(model, fitted), joint, num_draws, seed)
+        with torch.no_grad():
+            guide_trace, model_trace = trace_pair(prepared.model, fitted, joint.data)
+        drawn = draw_guide(joint, fitted, RETURNED_DRAWS, None)
+    weights = None if drawn.log_weights is None else drawn.log_weights.cpu().double()
+    draws = {name: value.cpu()[None] for name, value in drawn.sites.items()}
+    held = {n: v.expand(1, RETURNED_DRAWS, *v.shape) for n, v in statement_params(model_trace).items()}
+    fields = {
+        "num_draws": rounds.num_draws,
+        "linear_response": False,
+        "rounds": rounds.history,
+        "optima": [],
+        "gradients": rounds.gradients,
+    }
+    message = "; ".join([rounds.message, *prepared.notes])
+    found = constrained_params(model_trace, guide_trace)
+    return _Fit(draws | held, found, weights, rounds.converged, message, fields)
+
+
+def _log_weights(batched: Batched, z: Tensor, normal: Coordinates) -> Tensor:
+    """Return log p(x, z) - log q(z), (n), at points of a normal, z (n, d) in its coordinates; on the CPU."""
+    energies, _ = batched(normal.points(z))
     log_q = -z.square().sum(1) / 2 - z.shape[1] / 2 * math.log(2 * math.pi) - normal.log_det
-    return -energies - log_q
-
-
-def _out_of_support(weights: Tensor) -> str:
-    count = int((~torch.isfinite(weights)).sum())
-    return f"the density is not finite at {count} of {len(weights)} draws, so that there is no ELBO"
+    return (-energies - log_q).cpu().double()

@@ -1,7 +1,7 @@
 """Stochastic variational inference: any Pyro model, any guide, any Pyro loss and any torch optimiser.
 
-The gradient step is in `fit_eagerly`. `_fit` prefers something faster with the same answer: L-BFGS for point
-estimates, and the same steps compiled from 5,000 steps on, which includes the default.
+The gradient step is in `fit_eagerly`. `_fit` prefers something faster with the same answer: Newton's method
+or L-BFGS for point estimates, and the same steps compiled from 5,000 steps on, which includes the default.
 
 Hoffman, Blei, Wang and Paisley (2013), Stochastic variational inference, JMLR 14; Dhaka, Catalina, Andersen, Magnusson,
 Huggins and Vehtari (2020), Robust, accurate stochastic optimization for variational inference, NeurIPS: averaged
@@ -17,7 +17,7 @@ from itertools import repeat
 from typing import Any
 
 import torch
-from pyro.infer import ELBO, Trace_ELBO, TraceMeanField_ELBO
+from pyro.infer import ELBO, Trace_ELBO, TraceEnum_ELBO, TraceMeanField_ELBO
 from pyro.infer.autoguide import AutoGuide, AutoLaplaceApproximation
 from torch import Tensor
 
@@ -28,6 +28,7 @@ from .optim.laplace import laplace_normal
 from .optim.lbfgs import fit_lbfgs
 from .optim.losses import check_loss, loss_and_grads, loss_for
 from .optim.minibatch import Batches, example_rows, is_large, row_scale
+from .optim.point import fit_point
 from .optim.result import FitResult, gradient_result
 from .optim.rules import RULES, check_optim, make_optimiser
 from .optim.sgd import Average, schedule
@@ -39,6 +40,7 @@ from .traces.errors import explained
 from .traces.guides import check_guide, clone_guide, display_name, family_guide, is_family, is_point
 from .traces.handlers import FullPlates
 from .traces.isolate import isolated
+from .traces.log_joint import LogJoint
 from .traces.params import constrained_params, find_nonfinite, statement_params, trace_pair, unconstrained_params
 from .traces.prepare import prepare
 from .traces.validation import unvalidated
@@ -83,12 +85,13 @@ def svi(
     *data
         Arguments of model and guide.
     num_steps : int
-        Gradient steps; for L-BFGS, the maximum number of iterations.
+        Gradient steps; for Newton's method and L-BFGS, the maximum number of iterations.
     lr : float
         Step size before it decays.
     optim : type, optional
         Class of optimiser, taking parameters and ``lr``. Default: `torch.optim.Adam`, and for points fitted to all
-        rows (`map_point` and `laplace` of `guidebook.guides`) L-BFGS, which needs no ``lr``.
+        rows (`map_point` and `laplace` of `guidebook.guides`) Newton's method, whatever the units of the parameters,
+        or L-BFGS, if there are more than 200 or parameters of the model; neither needs ``lr``.
     loss : pyro.infer.ELBO, str or callable, optional
         One of Pyro's losses, a name as in `guidebook.inference.optim.losses`, or a function
         ``(model, guide, *data) -> Tensor``; default: ``Trace_ELBO()``.
@@ -166,7 +169,7 @@ def svi(
         loss, trained = loss_for(loss, num_particles, joint, trained, fitted)
         with Progress("svi", num_steps, progress) as bar:
             how = {"optim": optim, "lr": lr, "num_steps": num_steps, "bar": bar}
-            fit = _fit(loss, trained, fitted, model, data, example, batch_size, alternate, engine, how)
+            fit = _fit(loss, trained, fitted, model, joint, data, example, batch_size, alternate, engine, how)
         if prepared.subsampling:
             fitted = FullPlates(fitted)
         with torch.no_grad():
@@ -243,6 +246,7 @@ def _fit(
     model: Callable,
     guide: Callable,
     owner: Callable,
+    joint: LogJoint,
     data: tuple,
     example: tuple,
     batch_size: int | None,
@@ -252,7 +256,7 @@ def _fit(
 ) -> FitResult:
     """Fit the parameters of guide and model in place, in the quickest way; ``how`` are options of `fit_eagerly`.
 
-    ``owner`` is the model as it was given, which may be a module.
+    ``owner`` is the model as it was given, which may be a module; ``joint`` is its log joint.
     """
     guide(*example)  # creates the guide's parameters
     stream, scaled = None, (model, guide)
@@ -275,7 +279,9 @@ def _fit(
             point = is_point(guide, example)
         with unvalidated():
             if point and how["optim"] is None and batch_size is None and alternate is None and engine == "auto":
-                fit = fit_lbfgs(partial(estimate, *data), params, num_steps=how["num_steps"], bar=how["bar"])
+                limits = {"num_steps": how["num_steps"], "bar": how["bar"]}
+                fit = fit_point(guide, joint, len(params), **limits) if _is_elbo(loss) else None
+                fit = fit or fit_lbfgs(partial(estimate, *data), params, **limits)
                 if fit is not None:
                     return fit
             how = how | {"optim": how["optim"] or torch.optim.Adam}
@@ -310,6 +316,10 @@ def _fit_compiled(
             raise ValueError(f"svi: the steps cannot be compiled: {reason}") from None
         warnings.warn(f"svi: the steps are taken one by one, since they cannot be compiled: {reason}", stacklevel=5)
     return None
+
+
+def _is_elbo(loss: Any) -> bool:
+    return type(loss) in (Trace_ELBO, TraceEnum_ELBO)
 
 
 def _mean_and_error(values: Tensor) -> tuple[float, float]:

@@ -85,7 +85,7 @@ def test_a_point_for_every_row_is_a_point() -> None:
     x = torch.tensor([-1.0, 0.5, 3.0], dtype=torch.float64)
     posterior = svi(model, guides.map_point, x, progress=False)
     assert posterior.info.is_point
-    assert posterior.info.engine == "L-BFGS"
+    assert posterior.info.engine == "Newton"
     torch.testing.assert_close(posterior.draws["z"][0, 0], x / 2, rtol=1e-5, atol=1e-5)
 
 
@@ -378,7 +378,7 @@ def test_of_many_rows_only_batches_are_read(engine: str, monkeypatch: pytest.Mon
 def test_points_take_quasi_newton_steps() -> None:
     """The mode of a normal posterior, exactly; where an optimiser is named, that one is taken."""
     posterior = fit(guides.map_point, *DATA)
-    assert posterior.info.engine == "L-BFGS"
+    assert posterior.info.engine == "Newton"
     assert posterior.info.converged
     assert len(posterior.info.losses) < 50
     assert torch.allclose(posterior.draws["w"][0, 0], EXACT.mean, rtol=1e-5)

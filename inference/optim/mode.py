@@ -11,6 +11,7 @@ References
 """
 
 import math
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -21,6 +22,7 @@ from ..engines.batched import Batched
 MAX_DENSE = 200  # dimensions up to which d x d matrices are factorised
 MAX_ITERATIONS = 100
 MAX_DECREMENT = 1e-8  # nats that a Newton step would still gain at a stationary point
+ROUNDING_DECREMENT = 1e-4  # nats up to which it may be rounding that no step gains any more
 MIN_CURVATURE = 1e-9  # least eigenvalue of a positive Hessian scaled to unit diagonal
 DAMPINGS = (0.0, 1e-6, 1e-4, 1e-3, 1e-2, 0.1, 1.0, 10.0, 1e2, 1e4)
 LENGTHS = (0.1, 0.3, 0.6, 1.0, 2.0, 4.0)
@@ -34,7 +36,8 @@ class Mode(NamedTuple):
     hessian: Tensor | None  # (d, d); None if the search needs none
     is_mode: bool
     message: str
-    iterations: int
+    decrement: float  # nats that a further Newton step would gain, at a mode
+    energies: list[float]  # nats, after each step
 
 
 class _Curvature(NamedTuple):
@@ -45,37 +48,52 @@ class _Curvature(NamedTuple):
     scale: Tensor
 
 
-def find_mode(batched: Batched, start: Tensor) -> Mode:
-    """Return the mode that Newton's method reaches from a start (d), or where it ended; d at most `MAX_DENSE`."""
-    point = start
+def find_mode(
+    batched: Batched,
+    start: Tensor,
+    *,
+    max_iterations: int = MAX_ITERATIONS,
+    report: Callable[[int, float], object] = lambda *_: None,
+) -> Mode:
+    """Return the mode that Newton's method reaches from a start (d), or where it ended; d at most `MAX_DENSE`.
+
+    ``report`` is called with the number of steps taken and the energy.
+    """
+    point, past = start, []
     energy, gradient = (value[0] for value in batched(point.expand(2, -1)))  # one row has a graph of its own
-    hessian = None
-    for iteration in range(MAX_ITERATIONS):
+    hessian, decrement = None, math.inf
+
+    def ended(is_mode: bool, message: str) -> Mode:
+        return Mode(point, float(energy), hessian, is_mode, message, decrement, past or [float(energy)])
+
+    for iteration in range(max_iterations):
         hessian = batched.hessian(point)
         if not bool(torch.isfinite(hessian).all()):
-            return Mode(point, float(energy), None, False, "second derivatives are not finite", iteration)
+            hessian = None
+            return ended(False, "second derivatives are not finite")
         curvature = _curvature(hessian)
         along = curvature.vectors.mT @ (gradient / curvature.scale)
         size = curvature.values.abs().clamp(min=MIN_CURVATURE)
         decrement = float((along.square() / size).sum() / 2)
         is_positive = float(curvature.values.min()) > MIN_CURVATURE
         precision = torch.finfo(point.dtype).eps * (1 + abs(float(energy)))
-        if is_positive and decrement <= max(MAX_DECREMENT, 10 * precision):
-            return Mode(point, float(energy), hessian, True, f"found the mode in {iteration} steps", iteration)
+        if is_positive and decrement <= max(MAX_DECREMENT, precision):
+            return ended(True, f"found the mode in {iteration} Newton steps")
         steps = [_step(curvature, along, size, damping) for damping in DAMPINGS]
         tried = torch.stack([length * step for step in steps for length in LENGTHS])
-        if not is_positive:  # a gradient of zero along a falling direction tells not which way to go
-            falling = curvature.vectors[:, 0] / curvature.scale
-            tried = torch.cat([tried, torch.stack([falling, -falling])])
+        if not is_positive:  # where the gradient is zero it does not tell which way the density rises
+            rising = curvature.vectors[:, 0] / curvature.scale
+            tried = torch.cat([tried, torch.stack([rising, -rising])])
         energies, gradients = batched(point + tried)
         best = int(energies.argmin())
         if not float(energies[best]) < float(energy) - precision / 100:
-            done = is_positive and decrement <= 1e-4
-            words = "found the mode" if done else "no step gained any more, though the gradient is not zero"
-            return Mode(point, float(energy), hessian, done, f"{words} in {iteration} steps", iteration)
+            if is_positive and decrement <= ROUNDING_DECREMENT:
+                return ended(True, f"found the mode in {iteration} Newton steps")
+            return ended(False, "no step gained any more, though the gradient is not zero")
         point, energy, gradient = point + tried[best], energies[best], gradients[best]
-    words = f"the density still rose after {MAX_ITERATIONS} Newton steps: it may have no mode"
-    return Mode(point, float(energy), hessian, False, words, MAX_ITERATIONS)
+        past.append(float(energy))
+        report(iteration + 1, past[-1])
+    return ended(False, f"the density still rose after {max_iterations} Newton steps: it may have no mode")
 
 
 def _curvature(hessian: Tensor) -> _Curvature:

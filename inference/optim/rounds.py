@@ -12,14 +12,17 @@ from torch import Tensor
 from ..engines.batched import Batched
 from .balanced import balanced_normals
 from .coordinates import Coordinates
-from .mode import Mode, find_mode, inverse_root
+from .large import low_rank_response, start_large
+from .mode import MAX_DENSE, find_mode, inverse_root
 from .normal import NormalFit, fit_normal
 from .response import linear_response
 
 MIN_DRAWS, MAX_DRAWS = 64, 4096  # of the objective, where they grow
-RESPONSE_DRAWS = 128  # at which Hessians are averaged, or more if there are as many dimensions
+MIN_RESPONSE, MAX_RESPONSE = 128, 1024  # draws at which Hessians are averaged
+RESPONSE_PRODUCTS = 4096  # with Hessians that they may take, if more than the least number of draws do
 TOLERANCE = 0.03  # posterior sds by which means, and relative to sds, sds may move when draws are doubled
 SAME_ELBO, SAME_PLACE = 0.1, 0.5  # nats, and sds, within which two restarts found one optimum
+VALLEY_SHIFT, VALLEY_ELBO = 0.5, 0.05  # sds that would cost .125 nats if there were one optimum
 FIRST_SD = 0.3  # of a normal that starts where there is no mode, in units of the curvature there
 
 
@@ -37,11 +40,11 @@ class Rounds(NamedTuple):
 
 def fit_rounds(batched: Batched, start: Tensor, num_draws: int | None, *, response: bool, seed: int) -> Rounds:
     """Fit a normal from one start (d); ``num_draws`` None lets the draws grow."""
-    mode = find_mode(batched, start)
-    coordinates, words = start_coordinates(batched, start, mode)
     dim = batched.dim
-    full = 2 * dim + 2 <= (num_draws or MAX_DRAWS)
-    count = num_draws or max(MIN_DRAWS, 1 << (2 * dim + 1).bit_length())
+    is_large = dim > MAX_DENSE
+    coordinates, words = (start_large if is_large else start_at_mode)(batched, start)
+    full = not is_large and 2 * dim + 2 <= (num_draws or MAX_DRAWS)
+    count = num_draws or max(MIN_DRAWS, 1 << (2 * dim + 1).bit_length() if full else 0)
     fit = None
     history: list[dict[str, Any]] = []
     settled = num_draws is not None
@@ -52,15 +55,21 @@ def fit_rounds(batched: Batched, start: Tensor, num_draws: int | None, *, respon
         history.append({"num_draws": len(noise), "elbo": -new.loss} | moved)
         fit, coordinates = new, new.coordinates
         settled = settled or (history[1:] != [] and max(moved["shift"], moved["spread"]) <= TOLERANCE)
-        if settled or 2 * count > MAX_DRAWS:
+        undetermined = not settled and _is_undetermined(history)
+        if settled or undetermined or 2 * count > MAX_DRAWS:
             break
         count *= 2
     found = None
     if response:
-        few = balanced_normals(min(len(noise), max(RESPONSE_DRAWS, 2 * dim + 2)), dim, seed).to(start)
-        found = _response(batched, fit.coordinates, few, full=full)
+        if is_large:
+            found = low_rank_response(batched, fit.coordinates, balanced_normals(MIN_DRAWS, dim, seed).to(start))
+        else:
+            few = balanced_normals(_response_draws(dim), dim, seed).to(start)
+            found = _response(batched, fit.coordinates, few, full=full)
     problems = [] if fit.converged else ["the optimiser stopped before the optimum"]
-    if not settled:
+    if undetermined:
+        words += "; the data do not determine every direction (rotations, say): means moved, and the ELBO did not"
+    elif not settled:
         problems.append(f"the answer still moved at {count} draws, by {moved['shift']:.2f} sd")
     if response and found is None:
         problems.append(
@@ -70,8 +79,9 @@ def fit_rounds(batched: Batched, start: Tensor, num_draws: int | None, *, respon
     return Rounds(fit.coordinates, found, fit.loss, len(noise), history, not problems, message)
 
 
-def start_coordinates(batched: Batched, start: Tensor, mode: Mode) -> tuple[Coordinates, str]:
-    """Return Laplace's normal at the mode; where there is none, a small one at the start, in units of the curvature."""
+def start_at_mode(batched: Batched, start: Tensor) -> tuple[Coordinates, str]:
+    """Return Laplace's normal at the mode; where there is none, a diagonal one fitted from the start."""
+    mode = find_mode(batched, start)
     root = inverse_root(mode.hessian) if mode.is_mode and mode.hessian is not None else None
     if root is not None:
         return Coordinates(mode.point, root), "started from the mode"
@@ -86,10 +96,14 @@ def start_coordinates(batched: Batched, start: Tensor, mode: Mode) -> tuple[Coor
 def _fit(batched: Batched, start: Coordinates, noise: Tensor, *, full: bool) -> NormalFit:
     """Fit, and once more in coordinates whitened by the first optimum."""
     first = fit_normal(batched, start, noise, full=full)
-    if full:
-        return fit_normal(batched, first.coordinates, noise, full=True)
+    if full or not start.is_dense:
+        return fit_normal(batched, first.coordinates, noise, full=full)
     whitened = _response(batched, first.coordinates, noise, full=False)
     return first if whitened is None else fit_normal(batched, whitened, noise, full=False)
+
+
+def _response_draws(dim: int) -> int:
+    return max(MIN_RESPONSE, 2 * dim + 2, min(MAX_RESPONSE, RESPONSE_PRODUCTS // dim))
 
 
 def _response(batched: Batched, at: Coordinates, noise: Tensor, *, full: bool) -> Coordinates | None:
@@ -112,6 +126,14 @@ def found_optima(fits: list[Rounds]) -> list[dict[str, Any]]:
         else:
             kept.append((fit, 1))
     return [{"elbo": -fit.loss, "restarts": count} for fit, count in kept]
+
+
+def _is_undetermined(history: list[dict[str, Any]]) -> bool:
+    """Whether the last optimum is as good as the one before, and elsewhere: in a valley, such as symmetries make."""
+    if len(history) < 2:
+        return False
+    before, after = history[-2:]
+    return after["shift"] > VALLEY_SHIFT and abs(after["elbo"] - before["elbo"]) < VALLEY_ELBO
 
 
 def _moved(before: NormalFit | None, after: NormalFit) -> dict[str, Any]:

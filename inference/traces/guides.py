@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from pyro import poutine
 from pyro.infer.autoguide import AutoGuide
+from pyro.poutine import Trace
 
 from .handlers import FullPlates
 from .init import InitMessenger, InitToValues
@@ -35,18 +36,32 @@ def as_guide(guide: Any, model: Callable) -> Any:
     return guide(InitMessenger()(model)) if is_family(guide) else clone_guide(guide)
 
 
-def check_guide(guide: Any, model: Callable) -> None:
+def check_guide(guide: Any, model: Callable, method: str = "svi") -> None:
     """Raise ValueError for what is neither a guide nor a guide family, saying what to write."""
     if not callable(guide):
+        written = "svi(model, guide, *data)" if method == "svi" else f"{method}(model, *data, guide=guide)"
         raise ValueError(
-            f"svi: guide must be a guide or a guide family, got {type(guide).__name__}: write "
-            "svi(model, guide, *data), with mean_field of guidebook.guides as the guide, for example"
+            f"{method}: guide must be a guide or a guide family, got {type(guide).__name__}: write "
+            f"{written}, with mean_field of guidebook.guides as the guide, for example"
         )
     if not is_family(guide) and not isinstance(guide, torch.nn.Module) and _makes_guides(guide, model):
         raise ValueError(
-            f"svi: {display_name(guide)} takes a model and returns a guide, so it is a guide family: mark it with "
+            f"{method}: {display_name(guide)} takes a model and returns a guide, so it is a guide family: mark it with "
             "guidebook.guides.families.guide_family, or give a class of autoguides, or functools.partial of one"
         )
+
+
+def check_reparameterised(method: str, name: str, trace: Trace) -> None:
+    """Raise ValueError unless the draws of a guide, here its trace, are functions of noise and parameters."""
+    sites = {site: nodes(trace)[site]["fn"] for site in trace.stochastic_nodes if not is_plate(nodes(trace)[site])}
+    if all(_is_delta(fn) for fn in sites.values()):
+        raise ValueError(f"{method}: the guide {name} is a point, without noise to fix: fit it by svi")
+    for site, fn in sites.items():
+        if not fn.has_rsample:
+            raise ValueError(
+                f"{method}: the guide's site {site!r} ({type(fn).__name__}) is not reparameterised, so that its draws "
+                "cannot be fixed while parameters move: fit the guide by svi"
+            )
 
 
 def _makes_guides(function: Callable, model: Callable) -> bool:

@@ -1,0 +1,68 @@
+"""Point guides moved to the mode by Newton's method, so that the units of data and parameters do not matter."""
+
+from typing import Any
+
+import torch
+from pyro.infer.autoguide import AutoDelta, AutoLaplaceApproximation
+from pyro.infer.autoguide.utils import deep_setattr
+from torch import Tensor
+
+from ..engines.batched import Batched
+from ..progress import Progress
+from ..traces.log_joint import LogJoint
+from ..traces.potential import Potential
+from ..traces.vectors import Sites
+from .mode import MAX_DENSE, find_mode
+from .result import FitResult
+
+
+def fit_point(guide: Any, joint: LogJoint, num_params: int, *, num_steps: int, bar: Progress) -> FitResult | None:
+    """Move Pyro's point guide, of `map_point` or `laplace`, to the mode of the log joint of all rows.
+
+    A mode of `map_point` is one on the constrained scale, a mode of `laplace` one on the unconstrained scale. None, with
+    the guide as it was, if there are other parameters to fit than the guide's (there are ``num_params`` in all), more
+    than `MAX_DENSE` numbers, or no mode was found.
+    """
+    if type(guide) not in (AutoDelta, AutoLaplaceApproximation) or num_params != len(list(guide.parameters())):
+        return None
+    potential = Potential(joint)
+    on_constrained = isinstance(guide, AutoDelta)
+    with torch.no_grad():
+        values = guide(*joint.data)
+    if not joint.latent or not all(name in values for name in joint.latent):
+        return None
+    start = potential.unconstrained({name: values[name] for name in joint.latent})
+    if sum(value.numel() for value in start.values()) > MAX_DENSE:
+        return None
+    batched = Batched(_Constrained(potential) if on_constrained else potential, start, _size(joint.data))
+    mode = find_mode(batched, batched.start, max_iterations=num_steps, report=lambda n, e: bar.update(n, f"{-e:.2f}"))
+    if not mode.is_mode:
+        return None
+    with torch.no_grad():
+        _write(guide, potential, batched.sites(mode.point))
+    losses = torch.tensor([*mode.energies], dtype=torch.float64)
+    message = f"{mode.message} (a further one would gain {mode.decrement:.0e} nats)"
+    return FitResult(losses, "Newton", True, message)
+
+
+class _Constrained:
+    """The negative log density on the constrained scale: without the transforms' log determinants."""
+
+    def __init__(self, potential: Potential) -> None:
+        self.potential = potential
+
+    def __call__(self, at: Sites) -> Tensor:
+        return -self.potential.joint(self.potential.constrained(at))
+
+
+def _write(guide: Any, potential: Potential, at: Sites) -> None:
+    if isinstance(guide, AutoDelta):
+        for name, value in potential.constrained(at).items():
+            deep_setattr(guide, name, value)
+        return
+    found: Any = guide.prototype_trace
+    guide.loc.copy_(torch.cat([at[name].reshape(-1) for name, _ in found.iter_stochastic_nodes()]))
+
+
+def _size(data: tuple) -> int:
+    return sum(value.numel() for value in data if isinstance(value, Tensor))
