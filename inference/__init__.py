@@ -18,12 +18,14 @@ from .info import (
     McemInfo,
     MetropolisInfo,
     NutsInfo,
+    PathfinderInfo,
     SviInfo,
 )
 from .mcem import mcem
 from .metropolis import metropolis
 from .nuts import nuts
 from .optim.losses import kl_warm_up
+from .pathfinder import pathfinder
 from .posterior import Posterior
 from .svi import svi
 from .verdict import Verdict
@@ -39,6 +41,7 @@ __all__ = [
     "McemInfo",
     "MetropolisInfo",
     "NutsInfo",
+    "PathfinderInfo",
     "Posterior",
     "SviInfo",
     "Verdict",
@@ -55,5 +58,6 @@ __all__ = [
     "mcem",
     "metropolis",
     "nuts",
+    "pathfinder",
     "svi",
 ]

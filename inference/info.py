@@ -81,6 +81,33 @@ class SviInfo(Info):
 
 
 @dataclass(frozen=True, kw_only=True)
+class PathfinderInfo(Info):
+    """Record of multi-path Pathfinder; ``elbo`` is that of the best path's normal.
+
+    Attributes
+    ----------
+    elbos : Tensor, shape (path,)
+        Largest ELBO along each path, in nats, from a few draws; minus infinity for a path without a normal.
+    num_steps : Tensor, shape (path,)
+        Steps that each path made.
+    best_steps : Tensor, shape (path,)
+        Steps after which the ELBO was largest; -1 for a path without a normal.
+    gradients : int
+        Points at which a gradient was taken.
+    log_weights : Tensor, shape (draw,)
+        log p(x, z) - log q(z) at draws of the mixture of normals, in nats, before smoothing and resampling.
+    """
+
+    method: str = "pathfinder"
+    engine: str = "batched"
+    elbos: Tensor
+    num_steps: Tensor
+    best_steps: Tensor
+    gradients: int
+    log_weights: Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
 class ChainsInfo(Info):
     """What `hmc`, `nuts` and `metropolis` have in common.
 
@@ -217,5 +244,16 @@ class ClosedFormInfo(Info):
     message: str = "solved without iteration"
 
 
-_TYPES = (SviInfo, NutsInfo, HmcInfo, MetropolisInfo, EmInfo, CaviInfo, GibbsInfo, McemInfo, ClosedFormInfo)
+_TYPES = (
+    SviInfo,
+    PathfinderInfo,
+    NutsInfo,
+    HmcInfo,
+    MetropolisInfo,
+    EmInfo,
+    CaviInfo,
+    GibbsInfo,
+    McemInfo,
+    ClosedFormInfo,
+)
 INFO_TYPES: dict[str, type[Info]] = {kind.method: kind for kind in _TYPES}
