@@ -147,6 +147,8 @@ class NutsInfo(ChainsInfo):
 
     Attributes
     ----------
+    metric : {"diagonal", "dense"}
+        Form of the mass matrix after warm-up; if chains differ, that of most.
     energy : Tensor, shape (chain, draw), or None
         Sum of potential and kinetic energy at the end of each trajectory, in nats; None with Pyro's engine.
     tree_depth : Tensor, shape (chain, draw), or None
@@ -155,6 +157,7 @@ class NutsInfo(ChainsInfo):
 
     method: str = "nuts"
     engine: str = "pyro"
+    metric: str = "dense"
     energy: Tensor | None = None
     tree_depth: Tensor | None = None
 

@@ -22,8 +22,8 @@ from torch import Tensor
 from .diagnostics import MAX_K_HAT, pareto_smoothed
 from .engines.batched import Batched
 from .info import PathfinderInfo
-from .optim.inverse_hessian import LowRankNormal, inverse_hessian, normal_at
-from .optim.paths import Path, lbfgs_paths
+from .optim.inverse_hessian import LowRankNormal, normal_at
+from .optim.paths import Path, estimates_at, lbfgs_paths
 from .options import at_least_one, options_by_name
 from .posterior import Posterior
 from .progress import Progress
@@ -31,7 +31,7 @@ from .traces.isolate import check_seed, isolated
 from .traces.prepare import prepare
 from .traces.target import VectorTarget
 
-HISTORY = 30  # steps remembered, at most: a normal's covariance is exact after as many as it has dimensions
+LEAST_HISTORY, MOST_HISTORY = 6, 60  # steps remembered: two per dimension, within these bounds
 ELBO_DRAWS = 8  # per place on a path
 CANDIDATES = 4  # weighted draws per draw returned
 CHUNK = 2**22  # numbers in the estimates of places that are worked on at once
@@ -106,8 +106,7 @@ def pathfinder(
         target = VectorTarget("pathfinder", prepared)
         batched = target.batched
         starts = torch.stack([batched.start, *(target.new_start() for _ in range(num_paths - 1))])
-        history = min(batched.dim, HISTORY)
-        paths = lbfgs_paths(batched, starts, history=history, num_steps=max_steps, report=bar.update)
+        paths = lbfgs_paths(batched, starts, history=_history(batched.dim), num_steps=max_steps, report=bar.update)
         bests = [_best_normal(path, batched) for path in paths]
         found = _resampled([best for best in bests if best], batched, num_draws)
         draws = target.draws(found.vectors[None], _dtype(data))
@@ -130,6 +129,10 @@ def pathfinder(
     return Posterior(draws=draws, params=prepared.params, info=info)
 
 
+def _history(dim: int) -> int:
+    return min(max(LEAST_HISTORY, 2 * dim), MOST_HISTORY)
+
+
 class _Best(NamedTuple):
     """The normal of a path with the largest ELBO, in nats, and the place on the path that it belongs to."""
 
@@ -149,15 +152,14 @@ class _Sample(NamedTuple):
 def _best_normal(path: Path, energies: Batched) -> _Best | None:
     """Return the best normal of a path; None if it has none from which draws have a density."""
     best = None
-    dim, history = path.places[0].at.shape[0], path.places[0].steps.shape[0]
-    size = max(1, CHUNK // (dim * max(dim, 2 * history)))
+    dim = energies.dim
+    size = max(1, CHUNK // (dim * (dim + 4 * _history(dim))))
     for begin in range(0, len(path.places), size):
         some = path.places[begin : begin + size]
-        at, gradient, diagonal, steps, changes = (
-            torch.stack([getattr(place, name) for place in some])
-            for name in ("at", "gradient", "diagonal", "steps", "changes")
+        at, gradient = (
+            torch.stack(parts) for parts in zip(*((place.at, place.gradient) for place in some), strict=True)
         )
-        normals = normal_at(at, gradient, inverse_hessian(diagonal, steps, changes))
+        normals = normal_at(at, gradient, estimates_at(some))
         good = normals.exists.nonzero()[:, 0]
         if not len(good):
             continue

@@ -13,7 +13,7 @@ from zoo.branching import branching, summed_out, two_component
 from guidebook.inference import nuts
 from guidebook.inference.diagnostics import mcse
 from guidebook.inference.engines.graph import traced
-from guidebook.inference.mcmc.hamiltonian import MAX_DENSE, is_dense
+from guidebook.inference.mcmc.metric import MAX_DENSE, is_dense
 
 DATA = linear.data()
 EXACT = linear.posterior(*DATA)

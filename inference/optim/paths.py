@@ -16,7 +16,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from .inverse_hessian import inverse_hessian, updated_diagonal
+from .inverse_hessian import InverseHessian, inverse_hessian, updated_diagonal
 
 DECREASE = 1e-4  # of the energy, relative to what the slope promises, that a step must bring
 SLOPE = 0.9  # relative to that at the start, that must be left behind
@@ -36,8 +36,7 @@ class Place(NamedTuple):
     energy: float  # nats
     gradient: Tensor  # (d)
     diagonal: Tensor  # (d)
-    steps: Tensor  # (J, d), zeros first as long as there are fewer
-    changes: Tensor  # (J, d)
+    pairs: tuple[tuple[Tensor, Tensor], ...]  # the last steps and changes of the gradient, (d) each
 
 
 class Path(NamedTuple):
@@ -83,13 +82,23 @@ def lbfgs_paths(
     return [Path(walker.places, walker.converged, walker.message) for walker in walkers]
 
 
+def estimates_at(places: list[Place]) -> InverseHessian:
+    """Return the estimates of the inverse Hessian at several places, as one batch."""
+    most = max(1, *(len(place.pairs) for place in places))
+    none = torch.zeros_like(places[0].at)
+    filled = [[(none, none)] * (most - len(place.pairs)) + list(place.pairs) for place in places]
+    steps, changes = (
+        torch.stack([pair[index] for pairs in filled for pair in pairs]).unflatten(0, (len(places), most))
+        for index in (0, 1)
+    )
+    return inverse_hessian(torch.stack([place.diagonal for place in places]), steps, changes)
+
+
 def _turn(walkers: list["_Walker"]) -> None:
     """Give each walker its next direction, the Newton step by the estimate at its place."""
     at = [walker.places[-1] for walker in walkers]
-    diagonal, steps, changes, gradient = (
-        torch.stack([getattr(place, name) for place in at]) for name in ("diagonal", "steps", "changes", "gradient")
-    )
-    directions = -(inverse_hessian(diagonal, steps, changes) @ gradient)
+    gradient = torch.stack([place.gradient for place in at])
+    directions = -(estimates_at(at) @ gradient)
     slopes = (directions * gradient).sum(-1)
     for walker, direction, slope in zip(walkers, directions, slopes.tolist(), strict=True):
         walker.set_out(direction, slope)
@@ -99,8 +108,8 @@ class _Walker:
     """One path, and where its line search stands."""
 
     def __init__(self, at: Tensor, energy: Tensor, gradient: Tensor, history: int) -> None:
-        none = at.new_zeros(history, len(at))
-        self.places = [Place(at, float(energy), gradient, torch.ones_like(at), none, none)]
+        self.places = [Place(at, float(energy), gradient, torch.ones_like(at), ())]
+        self.history = history
         self.message, self.converged = "", False
         self.step, self.shortest, self.longest, self.tries = 1.0, 0.0, float("inf"), 0
 
@@ -113,12 +122,11 @@ class _Walker:
         """Begin a line search."""
         if not slope < 0:  # rounding, at a stationary point, or an estimate that is no longer positive
             place = self.places[-1]
-            empty = torch.zeros_like(place.steps)
-            self.places[-1] = place._replace(diagonal=torch.ones_like(place.at), steps=empty, changes=empty)
+            self.places[-1] = place._replace(diagonal=torch.ones_like(place.at), pairs=())
             direction, slope = -place.gradient, -float(place.gradient.square().sum())
         self.direction, self.slope, self.tries = direction, slope, 0
-        first = not bool(self.places[-1].steps.any())
-        self.step = min(1.0, 1 / float(direction.norm().clamp(min=1e-300))) if first else 1.0
+        known = bool(self.places[-1].pairs)
+        self.step = 1.0 if known else min(1.0, 1 / float(direction.norm().clamp(min=1e-300)))
         self.shortest, self.longest = 0.0, float("inf")
         if slope == 0:
             self.end(True)
@@ -133,7 +141,7 @@ class _Walker:
         elif float(gradient @ self.direction) < SLOPE * self.slope:
             self.shortest = self.step
         else:
-            self.places.append(_next(place, self.trial, value, gradient))
+            self.places.append(_next(place, self.trial, value, gradient, self.history))
             return True
         if self.tries == MOST_TRIES:
             self.end(len(self.places) > 1 and -self.slope < self.level)
@@ -160,12 +168,11 @@ class _Walker:
         self.message = "reached a stationary point" if converged else "the line search found no lower energy"
 
 
-def _next(place: Place, at: Tensor, energy: float, gradient: Tensor) -> Place:
+def _next(place: Place, at: Tensor, energy: float, gradient: Tensor, history: int) -> Place:
     step, change = at - place.at, gradient - place.gradient
     if not float(step @ change) > MIN_CURVATURE * float(change.square().sum()):
         return place._replace(at=at, energy=energy, gradient=gradient)
     diagonal = updated_diagonal(place.diagonal, step, change)
     if not bool((torch.isfinite(diagonal) & (diagonal > 0)).all()):
         diagonal = place.diagonal
-    steps, changes = (torch.cat([old[1:], new[None]]) for old, new in ((place.steps, step), (place.changes, change)))
-    return Place(at, energy, gradient, diagonal, steps, changes)
+    return Place(at, energy, gradient, diagonal, (*place.pairs, (step, change))[-history:])

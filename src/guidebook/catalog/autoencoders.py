@@ -69,7 +69,8 @@ VAE = Row(
         "cavi": Unavailable(_NO_DECODER, "svi"),
         "gibbs": Unavailable(_NO_DECODER, "mcem"),
         **dict.fromkeys(
-            ("nuts", "hmc", "metropolis"), Unavailable("its weights are parameters without a prior", "mcem")
+            ("pathfinder", "nuts", "hmc", "metropolis"),
+            Unavailable("its weights are parameters without a prior", "mcem"),
         ),
         "map": _MEMORISES,
         "map_point": _MEMORISES._replace(nearest="encoder"),

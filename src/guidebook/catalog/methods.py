@@ -64,6 +64,15 @@ METHODS: dict[str, Method] = {
         _STEPS,
         {"local_draws": False},
     ),
+    "pathfinder": Method(
+        inference.pathfinder,
+        "model",
+        {
+            "num_paths": Option(int, None, "paths, each from its own start", 1),
+            "max_steps": Option(int, None, "steps per path at most", 1),
+        },
+        ("num_draws",),
+    ),
     "nuts": Method(
         inference.nuts,
         "model",
