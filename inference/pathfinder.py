@@ -101,7 +101,7 @@ def pathfinder(
             "drawn: give params={name: value}, or priors",
             stacklevel=3,
         )
-    begin = time.perf_counter()
+    begin, dtype = time.perf_counter(), _dtype(data)
     with isolated(seed, prepared.dtype), Progress("pathfinder", max_steps, progress) as bar, torch.no_grad():
         target = VectorTarget("pathfinder", prepared)
         batched = target.batched
@@ -109,7 +109,7 @@ def pathfinder(
         paths = lbfgs_paths(batched, starts, history=_history(batched.dim), num_steps=max_steps, report=bar.update)
         bests = [_best_normal(path, batched) for path in paths]
         found = _resampled([best for best in bests if best], batched, num_draws)
-        draws = target.draws(found.vectors[None], _dtype(data))
+        draws = target.draws(found.vectors[None], dtype)
     elbos = torch.tensor([best.elbo if best else -math.inf for best in bests], dtype=torch.float64)
     info = PathfinderInfo(
         seed=seed,

@@ -2,6 +2,7 @@
 
 import math
 from functools import partial
+from itertools import pairwise
 
 import pyro
 import pyro.distributions as dist
@@ -143,7 +144,7 @@ def test_options_out_of_range_and_models_without_a_way() -> None:
     ):
         with pytest.raises(ValueError, match=f"^pathfinder: {words} must be at least 1"):
             run(linear.model, *DATA, **options)
-    with pytest.raises(TypeError, match="^pathfinder: there is no option 'num_samples'"):
+    with pytest.raises(TypeError, match=r"^pathfinder: there is no option 'num_samples'"):
         run(linear.model, *DATA, num_samples=3)
     with pytest.raises(ValueError, match=r"^pathfinder: the model has no latent site"):
         run(lambda: pyro.factor("x", torch.zeros(())))
@@ -215,4 +216,4 @@ def test_paths_of_rosenbrocks_valley_end_in_its_minimum() -> None:
         assert path.converged
         torch.testing.assert_close(path.places[-1].at, torch.ones(2, dtype=F8), rtol=0, atol=1e-3)
         energy = [place.energy for place in path.places]
-        assert all(after <= before + 1e-12 for before, after in zip(energy, energy[1:], strict=False))
+        assert all(after <= before + 1e-12 for before, after in pairwise(energy))

@@ -6,7 +6,7 @@ gradients closest to those of a standard normal, in Fisher divergence.
 
 A dense metric is worth having where it leaves draws, other than those it was fitted to, better conditioned than a
 diagonal one. And where trajectories turn back in it before they have crossed the posterior, because curvature varies
-and no linear map removes that, a diagonal metric is tried, whose smaller steps and longer trajectories may cross: it takes
+and no linear map removes that, a diagonal metric is tried, whose smaller steps and longer trajectories may cross, at
 several times as many gradients per draw.
 
 Seyboldt, Carlson and Carpenter (2026), Preconditioning Hamiltonian Monte Carlo by minimizing Fisher divergence.
