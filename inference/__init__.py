@@ -25,12 +25,14 @@ from .info import (
     McemInfo,
     MetropolisInfo,
     NutsInfo,
+    PathfinderInfo,
     SviInfo,
 )
 from .mcem import mcem
 from .metropolis import metropolis
 from .nuts import nuts
 from .optim.losses import kl_warm_up
+from .pathfinder import pathfinder
 from .posterior import Posterior
 from .svi import svi
 from .verdict import Verdict
@@ -51,6 +53,7 @@ __all__ = [
     "McemInfo",
     "MetropolisInfo",
     "NutsInfo",
+    "PathfinderInfo",
     "Posterior",
     "Score",
     "SviInfo",
@@ -73,6 +76,7 @@ __all__ = [
     "mcem",
     "metropolis",
     "nuts",
+    "pathfinder",
     "psis_loo",
     "svi",
 ]

@@ -37,7 +37,7 @@ def next_call(fault: str, posterior: Posterior, quantities: pd.DataFrame) -> str
 def for_reference(fault: str, posterior: Posterior, quantities: pd.DataFrame) -> str:
     """Return what to call next for a reference that was refused for one of `FAULTS`."""
     entries = sum(value.numel() for value in (posterior.info.ess or {}).values())
-    dense = getattr(posterior.info, "dense_mass", None) and entries > FEW_DIMENSIONS
+    dense = getattr(posterior.info, "metric", None) == "dense" and entries > FEW_DIMENSIONS
     mixes_slowly = (
         fault in ("chains disagree", "too few effective draws") and np.max(quantities["r_hat"]) < NEARLY_MIXED
     )

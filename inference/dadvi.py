@@ -112,7 +112,9 @@ def dadvi(
     if guide is None:
         prepared = prepare_held("dadvi", model, data, device, params, least_dtype=torch.float64)
         with isolated(seed, prepared.dtype), Progress("dadvi", num_restarts, progress) as bar:
-            fit = _fit_normal(VectorTarget("dadvi", prepared), num_draws, linear_response, num_restarts, seed, dtype, bar)
+            fit = _fit_normal(
+                VectorTarget("dadvi", prepared), num_draws, linear_response, num_restarts, seed, dtype, bar
+            )
     else:
         if num_restarts != 1:
             raise ValueError("dadvi: num_restarts belongs to the normal, which is fitted if there is no guide")

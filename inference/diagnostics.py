@@ -117,13 +117,18 @@ def mcse(draws: Tensor, of: str = "mean") -> Tensor:
 
 def k_hat(log_weights: Tensor) -> float:
     """Return the Pareto shape k̂ of log importance weights (nats), shape (draw,)."""
+    return pareto_smoothed(log_weights)[1]
+
+
+def pareto_smoothed(log_weights: Tensor) -> tuple[Tensor, float]:
+    """Return log importance weights (nats), shape (draw,), with their tail smoothed, float64, and its shape k̂."""
     from arviz_stats.base import array_stats  # pyright: ignore[reportPrivateImportUsage] (slow to import)
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         # psislw is written for leave-one-out and takes log likelihoods, the negative log weights
-        _, shape = array_stats.psislw(-log_weights.detach().cpu().double().numpy())
-    return float(shape)
+        smoothed, shape = array_stats.psislw(-log_weights.detach().cpu().double().numpy())
+    return torch.as_tensor(np.asarray(smoothed)), float(shape)
 
 
 def _by_entry(statistic: Statistic, draws: Tensor) -> list[Tensor]:

@@ -70,7 +70,7 @@ def hmc(
     options.check("hmc")
     check_target_accept("hmc", target_accept)
     kernel = partial(_RandomLength, trajectory_length=length)
-    sampler = partial(hamiltonian_chain, kernel, options, target_accept, dense_mass)
+    sampler = partial(hamiltonian_chain, kernel, options, target_accept, dense_mass, None)
     prepared = prepare_chains("hmc", model, data, options, params)
     chains = run_chains("hmc", sampler, prepared, options)
     info = HmcInfo(

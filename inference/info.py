@@ -114,6 +114,33 @@ class DadviInfo(Info):
 
 
 @dataclass(frozen=True, kw_only=True)
+class PathfinderInfo(Info):
+    """Record of multi-path Pathfinder; ``elbo`` is that of the best path's normal.
+
+    Attributes
+    ----------
+    elbos : Tensor, shape (path,)
+        Largest ELBO along each path, in nats, from a few draws; minus infinity for a path without a normal.
+    num_steps : Tensor, shape (path,)
+        Steps that each path made.
+    best_steps : Tensor, shape (path,)
+        Steps after which the ELBO was largest; -1 for a path without a normal.
+    gradients : int
+        Points at which a gradient was taken.
+    log_weights : Tensor, shape (draw,)
+        log p(x, z) - log q(z) at draws of the mixture of normals, in nats, before smoothing and resampling.
+    """
+
+    method: str = "pathfinder"
+    engine: str = "batched"
+    elbos: Tensor
+    num_steps: Tensor
+    best_steps: Tensor
+    gradients: int
+    log_weights: Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
 class ChainsInfo(Info):
     """What `hmc`, `nuts` and `metropolis` have in common.
 
@@ -153,19 +180,19 @@ class NutsInfo(ChainsInfo):
 
     Attributes
     ----------
+    metric : {"diagonal", "dense"}
+        Form of the mass matrix after warm-up; if chains differ, that of most.
     energy : Tensor, shape (chain, draw), or None
         Sum of potential and kinetic energy at the end of each trajectory, in nats; None with Pyro's engine.
     tree_depth : Tensor, shape (chain, draw), or None
         Number of doublings of each trajectory, at most 10; None with Pyro's engine.
-    dense_mass : bool or None
-        Whether warm-up adapted a full mass matrix; None in files saved before it was recorded.
     """
 
     method: str = "nuts"
     engine: str = "pyro"
+    metric: str = "dense"
     energy: Tensor | None = None
     tree_depth: Tensor | None = None
-    dense_mass: bool | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -297,6 +324,7 @@ class FitInfo(Info):
 _TYPES = (
     SviInfo,
     DadviInfo,
+    PathfinderInfo,
     NutsInfo,
     HmcInfo,
     MetropolisInfo,

@@ -17,12 +17,14 @@ from .engines import xla
 from .engines.graph import CannotCompile
 from .info import NutsInfo
 from .mcmc.chains import ChainOptions, Chains, prepare_chains, run_chains, warn_unless_converged
-from .mcmc.hamiltonian import check_target_accept, divergence, hamiltonian_chain
+from .mcmc.fast_start import fast_start
+from .mcmc.hamiltonian import check_target_accept, divergence, hamiltonian_chain, metric_of
 from .options import options_by_name
 from .posterior import Posterior
 from .traces.prepare import Prepared
 
 ENGINES = ("auto", "pyro", "xla")
+NUM_WARMUP, NUM_WARMUP_STARTED = 1000, 300  # iterations, without a posterior to start from and with one
 WORTH_COMPILING = 1000  # iterations, all chains together: Pyro takes longer over them than the compiler's few seconds
 
 
@@ -31,10 +33,11 @@ def nuts(
     model: Callable,
     *data: Any,
     num_draws: int = 1000,
-    num_warmup: int = 1000,
+    num_warmup: int | None = None,
     num_chains: int = 4,
     target_accept: float = 0.8,
     dense_mass: bool | None = None,
+    init: Posterior | None = None,
     engine: str = "auto",
     params: Mapping[str, Tensor] | None = None,
     seed: int = 0,
@@ -49,15 +52,24 @@ def nuts(
         Any Pyro model; discrete latent sites are enumerated and summed out.
     *data
         Arguments of the model; bind others with `functools.partial`.
-    num_draws, num_warmup : int
-        Draws kept per chain, and adaptation steps before them.
+    num_draws : int
+        Draws kept per chain.
+    num_warmup : int, optional
+        Adaptation steps per chain before them. Default: 1,000, or 300 with ``init``.
     num_chains : int
-        Chains, each from its own random start, on as many cores as there are.
+        Chains, each from its own random start or draw of ``init``, on as many cores as there are.
     target_accept : float
         Mean acceptance probability that the step size is adapted to; nearer 1 for fewer divergences, smaller steps.
     dense_mass : bool, optional
-        Whether warm-up adapts a full mass matrix, which suits correlated posteriors, or a diagonal one. Default: full
-        for up to a hundred latent dimensions.
+        Whether warm-up adapts a full mass matrix, which suits correlated posteriors, or a diagonal one. Default: chosen
+        by warm-up for up to a hundred latent dimensions, and diagonal for more; ``info.metric`` says which it was. A
+        diagonal one is taken if a full one leaves new draws no better conditioned, or (NumPyro, warm-up of 700 or more)
+        makes trajectories turn back before they have crossed the posterior.
+    init : Posterior, optional
+        A posterior of this model by any method that gives draws, such as `pathfinder` or `svi`. Chains start at
+        different ones of its draws, with its covariance on the unconstrained scale as the first mass matrix. Warm-up
+        goes on from there, so that a bad one costs time, not correctness; but chains find no mode that none of its
+        draws is near.
     engine : {"auto", "pyro", "xla"}
         What runs the sampler: Pyro, or NumPyro in compiled code, many times faster after about 2 s of compiling. "auto"
         takes NumPyro if it is installed (``pip install 'guidebook[xla]'``), every operation of the model can be
@@ -81,7 +93,8 @@ def nuts(
     Raises
     ------
     ValueError
-        If an option is out of range, or ``engine="xla"`` is not available for this model.
+        If an option is out of range, ``init`` is a point or not a posterior of this model, or ``engine="xla"`` is not
+        available for this model.
 
     Warns
     -----
@@ -91,24 +104,28 @@ def nuts(
     """
     if engine not in ENGINES:
         raise ValueError(f"nuts: engine must be one of {', '.join(ENGINES)}; got {engine!r}")
+    if num_warmup is None:
+        num_warmup = NUM_WARMUP if init is None else NUM_WARMUP_STARTED
     options = ChainOptions(num_draws, num_warmup, num_chains, seed, device, progress)
     options.check("nuts")
     check_target_accept("nuts", target_accept)
     prepared = prepare_chains("nuts", model, data, options, params)
+    start = None if init is None else fast_start("nuts", prepared, init, num_chains, seed)
     compiled = None
     if engine == "xla" or (engine == "auto" and num_chains * options.iterations >= WORTH_COMPILING):
         try:
-            compiled = _compiled(prepared, options, target_accept, dense_mass, engine == "xla")
+            compiled = _compiled(prepared, options, target_accept, dense_mass, start, engine == "xla")
         except CannotCompile as why:
             if engine == "xla":
                 raise ValueError(f"nuts: engine='xla' is not available: {why}") from why
             warnings.warn(f"nuts: Pyro samples, more slowly than compiled code would: {why}", stacklevel=3)
-    sampler = partial(hamiltonian_chain, NUTS, options, target_accept, dense_mass)
-    chains = compiled or run_chains("nuts", sampler, prepared, options)
+    sampler = partial(hamiltonian_chain, NUTS, options, target_accept, dense_mass, start)
+    chains = compiled or run_chains("nuts", sampler, prepared, options, start and start.starts)
     info = NutsInfo(
         **chains.record(options, divergence(chains)),
         divergences=chains.sample_stats["divergences"],
         engine="xla" if compiled else "pyro",
+        metric=metric_of(chains),
         energy=chains.sample_stats.get("energy"),
         tree_depth=chains.sample_stats.get("tree_depth"),
         dense_mass=bool(chains.sample_stats["dense_mass"].all()),

@@ -82,7 +82,6 @@ def test_the_top_of_inference_has_methods_and_what_one_does_with_posteriors() ->
     assert files - methods == {
         "check",
         "compare",
-        "check",
         "fit",
         "quantities",
         "verdict",

@@ -2,6 +2,7 @@
 
 from functools import partial
 
+import numpy as np
 import pyro
 import pyro.distributions as dist
 import pytest
@@ -9,11 +10,24 @@ import torch
 from pyro.infer.mcmc.util import initialize_model
 from zoo import linear
 from zoo.branching import branching, summed_out, two_component
+from zoo.posteriors import by_svi
 
-from guidebook.inference import nuts
+from guidebook.inference import Posterior, nuts
 from guidebook.inference.diagnostics import mcse
 from guidebook.inference.engines.graph import traced
-from guidebook.inference.mcmc.hamiltonian import MAX_DENSE, is_dense
+from guidebook.inference.mcmc.fast_start import fast_start
+from guidebook.inference.mcmc.metric import (
+    LEAST_GAIN,
+    LEAST_HALF,
+    MAX_DENSE,
+    Window,
+    conditioning_gain,
+    diagonal_metric,
+    effective_share,
+    is_dense,
+    metric,
+)
+from guidebook.inference.traces.prepare import prepare
 
 DATA = linear.data()
 EXACT = linear.posterior(*DATA)
@@ -35,7 +49,7 @@ def test_moments_within_four_monte_carlo_errors(posterior) -> None:
     assert torch.allclose(posterior.draws["total"], w.sum(-1))
     assert posterior.info.engine == "pyro"
     assert posterior.info.energy is None
-    assert posterior.info.dense_mass is True
+    assert posterior.info.metric in ("dense", "diagonal")
     assert ((posterior.info.accept_rate > 0.8) & (posterior.info.accept_rate < 0.98)).all()  # .99 of them move
 
 
@@ -80,7 +94,7 @@ def test_each_option_of_adaptation_changes_the_step_size_as_it_should(engine: st
     assert float(adapted.step_size) > 0.5  # a full mass matrix makes all directions alike
     diagonal = run(num_warmup=200, dense_mass=False).info
     assert float(diagonal.step_size) < 0.35  # with unit variances the least sd, .1, limits it
-    assert (adapted.dense_mass, diagonal.dense_mass) == (True, False)
+    assert (adapted.metric, diagonal.metric) == ("dense", "diagonal")
     careful = run(num_warmup=200, target_accept=0.97).info
     assert float(careful.step_size) < 0.8 * float(adapted.step_size)
     assert float(careful.accept_rate) > max(0.93, float(adapted.accept_rate))
@@ -157,3 +171,144 @@ def test_options_out_of_range() -> None:
     ):
         with pytest.raises(ValueError, match=words):
             nuts(linear.model, *DATA, **options)
+
+
+# Started from a posterior
+
+ENGINES = ["pyro", pytest.param("xla", marks=pytest.mark.slow)]
+
+
+def fast(mean: torch.Tensor, sd: torch.Tensor, count: int = 400, **fields) -> Posterior:
+    """Independent normal draws of the weights, as an approximation would return them."""
+    torch.manual_seed(1)
+    return by_svi({"w": (mean + sd * torch.randn(1, count, 3, dtype=torch.float64))}, **fields)
+
+
+BAD = {
+    "far": fast(EXACT.mean + 30 * EXACT.stddev, EXACT.stddev),
+    "narrow": fast(EXACT.mean, 1e-4 * EXACT.stddev),
+    "wide": fast(EXACT.mean, 1e3 * EXACT.stddev),
+    "constant": fast(EXACT.mean, torch.tensor([0.0, 1.0, 1.0])),
+    "two draws": fast(EXACT.mean, EXACT.stddev, 2),
+}
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("fit", BAD)
+def test_a_bad_start_does_not_change_the_answer(engine: str, fit: str) -> None:
+    if engine == "xla":
+        pytest.importorskip("numpyro")
+    found = nuts(linear.model, *DATA, init=BAD[fit], num_draws=400, num_chains=2, engine=engine, seed=2, progress=False)
+    w = found.draws["w"]
+    assert found.info.num_warmup == 300
+    assert ((w.flatten(0, 1).mean(0) - EXACT.mean).abs() < 4.5 * mcse(w)).all()
+    assert ((w.flatten(0, 1).std(0) - EXACT.stddev).abs() < 4.5 * mcse(w, "sd")).all()
+
+
+def test_chains_start_at_different_draws_with_the_posteriors_covariance() -> None:
+    draws = EXACT.sample(torch.Size([1, 3000]))
+    draws[0, :2000] = draws[0, 0]  # as resampling repeats them
+    prepared = prepare("nuts", linear.model, DATA)
+    found = fast_start("nuts", prepared, by_svi({"w": draws}), 4, seed=0)
+    starts = torch.stack([start["w"] for start in found.starts])
+    assert len(starts.unique(dim=0)) == 4
+    assert all(bool((draws[0] == start).all(1).any()) for start in starts)
+    found = fast_start("nuts", prepared, by_svi({"w": EXACT.sample(torch.Size([1, 2000]))}), 4, seed=0)
+    torch.testing.assert_close(
+        found.covariance, EXACT.covariance_matrix, rtol=0.15, atol=0.1 * float(EXACT.stddev.min() ** 2)
+    )
+    assert found.inverse_mass(dense=False).shape == (3,)
+
+
+def test_draws_without_a_density_are_passed_over() -> None:
+    def positive_only() -> None:
+        w = pyro.sample("w", dist.Normal(torch.zeros(3, dtype=torch.float64), 1.0).to_event(1))
+        pyro.factor("half", torch.where(w[0] > 0, 0.0, -torch.inf))
+
+    fit = fast(torch.tensor([0.0, 0.0, 0.0]), torch.ones(3))
+    found = fast_start("nuts", prepare("nuts", positive_only, ()), fit, 8, seed=0)
+    assert all(float(start["w"][0]) > 0 for start in found.starts)
+
+
+@brief
+def test_a_good_start_spares_warm_up() -> None:
+    """An sd of .1 in four directions: Pyro's first matrix of ones would take steps of about that size."""
+    covariance = 0.99 + 0.01 * torch.eye(5, dtype=torch.float64)
+    exact = dist.MultivariateNormal(covariance.new_zeros(5), covariance)
+    fit = by_svi({"w": exact.sample(torch.Size([1, 2000]))})
+    run = partial(nuts, narrow, num_draws=50, num_warmup=20, num_chains=1, engine="pyro", progress=False)
+    assert float(run(init=fit).info.step_size) > 0.5
+    assert float(run().info.step_size) < 0.35
+
+
+def test_a_point_or_another_models_posterior_is_no_start() -> None:
+    point = by_svi({"w": torch.zeros(1, 1, 3)}, "map_point", is_point=True)
+    with pytest.raises(ValueError, match=r"^nuts: init must be a posterior with draws to start at; svi gave a point"):
+        nuts(linear.model, *DATA, init=point)
+    with pytest.raises(ValueError, match=r"^nuts: the posterior has no draws of site 'w'"):
+        nuts(linear.model, *DATA, init=by_svi({"v": torch.zeros(1, 10, 3)}))
+
+
+# The metric
+
+
+def windows(factor: torch.Tensor, length: int = 40, chains: int = 4) -> Window:
+    """Independent draws of a normal with covariance ``factor factorᵀ``, and its gradients there."""
+    torch.manual_seed(0)
+    noise = torch.randn(chains, length, len(factor), dtype=torch.float64)
+    return Window((noise @ factor.mT).numpy(), (noise @ torch.linalg.inv(factor)).numpy())
+
+
+def test_dense_is_worth_it_where_scales_lie_across_the_axes() -> None:
+    torch.manual_seed(0)
+    rotation = torch.linalg.qr(torch.randn(30, 30, dtype=torch.float64))[0]
+    scale = torch.logspace(-2, 2, 30, dtype=torch.float64)
+    assert conditioning_gain(windows(torch.diag(scale))) < LEAST_GAIN
+    assert conditioning_gain(windows(rotation * scale)) > 100
+    assert conditioning_gain(windows(rotation * scale, length=2 * LEAST_HALF - 2)) == float("inf")
+    slight = torch.eye(2, dtype=torch.float64)
+    for correlation, dense in ((0.1, False), (0.5, True)):  # a condition number of √((1 + ρ) / (1 - ρ))
+        slight[1] = torch.tensor([correlation, (1 - correlation**2) ** 0.5])
+        assert (conditioning_gain(windows(slight, length=2000)) >= LEAST_GAIN) == dense
+
+
+def test_the_metric_of_a_normal_is_its_covariance() -> None:
+    torch.manual_seed(2)
+    factor = torch.randn(4, 4, dtype=torch.float64)
+    positions, gradients = windows(factor, length=500).covariances()
+    covariance = (factor @ factor.mT).numpy()
+    np.testing.assert_allclose(metric(positions, gradients, np), covariance, rtol=0.05, atol=0.05)
+    assert diagonal_metric(windows(torch.diag(torch.tensor([1e-3, 2.0]).double()))) == pytest.approx([1e-6, 4.0])
+
+
+def test_effective_share_is_that_of_the_slowest_coordinate() -> None:
+    """Of an autoregression with coefficient ρ it is (1 - ρ) / (1 + ρ)."""
+    torch.manual_seed(0)
+    x = torch.randn(4, 4000, 2, dtype=torch.float64)
+    for t in range(1, x.shape[1]):
+        x[:, t, 1] = 0.8 * x[:, t - 1, 1] + 0.6 * x[:, t, 1]
+    assert effective_share(Window(x.numpy(), x.numpy())) == pytest.approx(0.2 / 1.8, rel=0.25)
+
+
+SCALES = torch.logspace(-1, 1, 8).double()
+
+
+def independent() -> None:
+    pyro.sample("w", dist.Normal(torch.zeros(8, dtype=torch.float64), SCALES).to_event(1))
+
+
+@brief
+@pytest.mark.parametrize("engine", ENGINES)
+def test_warm_up_chooses_the_metric_and_the_record_says_which(engine: str) -> None:
+    if engine == "xla":
+        pytest.importorskip("numpyro")
+    run = partial(nuts, num_draws=200, num_warmup=200, num_chains=2, engine=engine, progress=False)
+    loose, tied = run(independent), run(narrow)
+    assert loose.info.metric == "diagonal"
+    assert tied.info.metric == "dense"
+    w = loose.draws["w"]
+    assert ((w.flatten(0, 1).std(0) - SCALES).abs() < 4.5 * mcse(w, "sd")).all()
+    w = tied.draws["w"]
+    assert ((w.flatten(0, 1).std(0) - 1).abs() < 4.5 * mcse(w, "sd")).all()
+    assert run(independent, dense_mass=True).info.metric == "dense"
+    assert run(narrow, dense_mass=False).info.metric == "diagonal"

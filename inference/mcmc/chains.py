@@ -137,8 +137,10 @@ def prepare_chains(
     return prepare_held(method, model, data, options.device, params, stacklevel=5)
 
 
-def make_target(method: str, prepared: Prepared) -> Target:
-    """Return the target of a model, its start from torch's generator; to be called in the fit's `isolated` context.
+def make_target(method: str, prepared: Prepared, start: Sites | None = None) -> Target:
+    """Return the target of a model, to be called in the fit's `isolated` context.
+
+    Without a start, unconstrained values by site, one is found with torch's generator.
 
     A ValueError, in the method's name, says if there is no continuous latent site, or no start.
     """
@@ -147,11 +149,15 @@ def make_target(method: str, prepared: Prepared) -> Target:
         kind = "only discrete latent sites, which are summed out" if joint.summed else "no latent site"
         raise ValueError(f"{method}: the model has {kind}, so that there is nothing to draw")
     potential = Potential(joint)
-    return Target(find_start(method, potential), potential)
+    return Target(find_start(method, potential) if start is None else start, potential)
 
 
-def run_chains(method: str, sampler: Sampler, prepared: Prepared, options: ChainOptions) -> Chains:
+def run_chains(
+    method: str, sampler: Sampler, prepared: Prepared, options: ChainOptions, starts: list[Sites] | None = None
+) -> Chains:
     """Run a kernel on a model from several starts, on as many cores as there are (one after another on an accelerator).
+
+    ``starts`` are unconstrained values, one per chain; default: random ones.
 
     ``sampler(target, report)`` runs one chain with torch's generator. It returns unconstrained draws, shape
     (draw, *site), and statistics, numbers by name, and calls ``report`` with the number of iterations done.
@@ -164,8 +170,8 @@ def run_chains(method: str, sampler: Sampler, prepared: Prepared, options: Chain
     with tempfile.TemporaryDirectory(prefix="guidebook-") as folder, Progress(method, total, options.progress) as bar:
         counters = [Path(folder) / str(chain) for chain in range(options.num_chains)]
         jobs = (
-            joblib.delayed(_run_chain)(method, sampler, prepared, seed, counter)
-            for seed, counter in zip(options.seeds(), counters, strict=True)
+            joblib.delayed(_run_chain)(method, sampler, prepared, *chain)
+            for chain in zip(starts or [None] * options.num_chains, options.seeds(), counters, strict=True)
         )
         finished = threading.Event()
         watcher = threading.Thread(target=_watch, args=(counters, bar, finished), daemon=True)
@@ -191,12 +197,12 @@ def _watch(counters: list[Path], bar: Progress, finished: threading.Event) -> No
 
 
 def _run_chain(
-    method: str, sampler: Sampler, prepared: Prepared, seed: int, counter: Path
+    method: str, sampler: Sampler, prepared: Prepared, start: Sites | None, seed: int, counter: Path
 ) -> tuple[Sites, dict[str, float]]:
     """Run one chain; write the number of iterations done to the file ``counter``."""
     with isolated(seed, prepared.dtype), warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        target = make_target(method, prepared)
+        target = make_target(method, prepared, start)
         unconstrained, stats = sampler(target, lambda done: counter.write_text(str(done)))
         with torch.no_grad():
             draws = all_sites(target.potential.joint, target.potential.constrained(unconstrained))

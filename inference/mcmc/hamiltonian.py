@@ -7,8 +7,10 @@ from pyro.infer import HMC, MCMC
 
 from ..engines.graph import traced
 from .chains import ChainOptions, Chains, Sites, Target
+from .fast_start import FastStart
+from .metric import is_dense
+from .pyro_metric import ChosenMetric
 
-MAX_DENSE = 100  # latent dimensions up to which a full mass matrix is adapted by default
 WORTH_TRACING = 100  # iterations per chain from which recording the graph, a second or two, pays
 
 
@@ -16,11 +18,6 @@ def check_target_accept(method: str, target_accept: float) -> None:
     """Raise ValueError for a target outside (0, 1)."""
     if not 0 < target_accept < 1:
         raise ValueError(f"{method}: target_accept must lie between 0 and 1, got {target_accept}")
-
-
-def is_dense(dense_mass: bool | None, dimensions: int) -> bool:
-    """Return whether to adapt a full mass matrix: as told, or else for up to `MAX_DENSE` dimensions."""
-    return dimensions <= MAX_DENSE if dense_mass is None else dense_mass
 
 
 def divergence(chains: Chains) -> str:
@@ -34,11 +31,17 @@ def divergence(chains: Chains) -> str:
     )
 
 
+def metric_of(chains: Chains) -> str:
+    """Return the form of the metric that most chains had after warm-up."""
+    return "dense" if float(chains.sample_stats["dense"].mean()) >= 0.5 else "diagonal"
+
+
 def hamiltonian_chain(
     kernel: Callable[..., HMC],
     options: ChainOptions,
     target_accept: float,
     dense_mass: bool | None,
+    init: FastStart | None,
     target: Target,
     report: Callable[[int], object],
 ) -> tuple[Sites, dict[str, float]]:
@@ -55,13 +58,16 @@ def hamiltonian_chain(
                 "divergences": len(running.diagnostics()["divergences"]),
                 "accept_rate": float(running.logging()["acc. prob"]),  # to three decimals
                 "step_size": float(running.step_size),
-                "dense_mass": dense,
+                "dense": float(metric.is_dense),
             }
 
-    dense = is_dense(dense_mass, sum(value.numel() for value in target.start.values()))
+    shapes = {name: value.shape for name, value in target.start.items()}
+    dense = is_dense(dense_mass, sum(shape.numel() for shape in shapes.values()))
     graph = traced(target.potential, target.start) if options.iterations >= WORTH_TRACING else None
+    running = kernel(potential_fn=graph or target.potential, target_accept_prob=target_accept, full_mass=dense)
+    running.mass_matrix_adapter = metric = ChosenMetric(dense_mass, init.inverse_mass(dense) if init else None, shapes)
     mcmc = MCMC(
-        kernel(potential_fn=graph or target.potential, target_accept_prob=target_accept, full_mass=dense),
+        running,
         options.num_draws,
         options.num_warmup,
         initial_params=target.start,

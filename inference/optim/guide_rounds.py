@@ -31,7 +31,13 @@ class GuideRounds(NamedTuple):
 
 
 def fit_guide(
-    loss: Any, model: Callable, guide: Callable, leaves: Sequence[Tensor], joint: LogJoint, num_draws: int | None, seed: int
+    loss: Any,
+    model: Callable,
+    guide: Callable,
+    leaves: Sequence[Tensor],
+    joint: LogJoint,
+    num_draws: int | None,
+    seed: int,
 ) -> GuideRounds:
     """Minimise a loss over the unconstrained ``leaves`` at fixed noise; ``num_draws`` None lets the draws grow."""
     noise = FixedNoise(loss, model, guide, leaves, joint.data)
@@ -71,7 +77,9 @@ def _moments(joint: LogJoint, guide: Callable, seed: int) -> tuple[Tensor, Tenso
     with torch.random.fork_rng(), pyro.poutine.block():
         torch.manual_seed(seed)
         drawn = draw_guide(joint, guide, JUDGED_DRAWS, True).sites
-    values = torch.cat([drawn[name].flatten(1) if drawn[name].dim() > 1 else drawn[name][:, None] for name in joint.latent], 1)
+    values = torch.cat(
+        [drawn[name].flatten(1) if drawn[name].dim() > 1 else drawn[name][:, None] for name in joint.latent], 1
+    )
     return values.mean(0), values.std(0)
 
 

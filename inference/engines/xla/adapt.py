@@ -1,14 +1,13 @@
 """Warm-up: adapt the step size, and a mass matrix to draws and to the gradients at them, so that few draws suffice.
 
-For a normal posterior with covariance Σ the gradients have covariance Σ⁻¹, and the Σ that maps one covariance to the
-other is exact as soon as there are more draws than dimensions. For others it is the linear map that brings the
-gradients closest to those of a standard normal, in Fisher divergence. NumPyro's own rule uses the draws alone: after
-its first 25 draws a dense matrix is so far off that each of the next 50 takes 500 steps.
+The matrix is that of `mcmc.metric`. NumPyro's own rule uses the draws alone: after its first 25 draws a dense matrix is
+so far off that each of the next 50 takes 500 steps.
 
 References
 ----------
 1. Hoffman and Gelman (2014), The No-U-Turn sampler, JMLR 15, section 3.2: dual averaging of the step size.
-2. Seyboldt, Carlson and Carpenter (2026), Preconditioning Hamiltonian Monte Carlo by minimizing Fisher divergence.
+2. Seyboldt, Carlson and Carpenter (2026), Preconditioning Hamiltonian Monte Carlo by minimizing Fisher divergence: the
+   matrix.
 """
 
 from collections.abc import Callable
@@ -19,12 +18,12 @@ import numpy as np
 from jax import Array, lax
 from jax.scipy.linalg import solve_triangular
 
+from ...mcmc.metric import metric
 from .numpyro_private import init_averaging, matrix, update_averaging, with_matrix, with_step
 
 FIRST = 20  # iterations in the first window
 GROWTH = 1.5  # length of a window relative to the one before
 LAST = 50  # iterations after the last window, for the step size alone
-RIDGE = 1e-2  # added to both covariances, in units that make their diagonals equal
 FIRST_STEP = 0.01  # small, so that chains that start at high energy do not jump to other modes
 OVERSHOOT = 2.0  # after a window, step sizes are sought around this multiple of the last one
 
@@ -38,22 +37,25 @@ class Moments(NamedTuple):
 
 
 class AdaptState(NamedTuple):
-    """Moments of the current window, and dual averaging of the step size."""
+    """Moments of the current window, dual averaging of the step size, and whether a full matrix is kept diagonal."""
 
     moments: Moments
     averaging: Any
+    diagonal: Any = False
 
 
 def init(dim: int, dense: bool, step_size: float | Array = FIRST_STEP) -> AdaptState:
     """Return the state before the first draw of a window."""
     spread = jnp.zeros((2, dim, dim) if dense else (2, dim))
     centre: Any = jnp.log(OVERSHOOT * step_size)
-    return AdaptState(Moments(jnp.zeros(()), jnp.zeros((2, dim)), spread), init_averaging(centre))
+    return AdaptState(Moments(jnp.zeros(()), jnp.zeros((2, dim)), spread), init_averaging(centre), jnp.asarray(False))
 
 
-def adaptation(num_warmup: int, target_accept: float) -> Callable[[Array, Any, AdaptState], tuple[Any, AdaptState]]:
+def adaptation(
+    num_warmup: int, target_accept: float, first_window: int = FIRST
+) -> Callable[[Array, Any, AdaptState], tuple[Any, AdaptState]]:
     """Return ``(iteration, state, adapt) -> (state, adapt)``, which adapts NumPyro's state after each iteration."""
-    ends = np.isin(np.arange(num_warmup) + 1, window_ends(num_warmup))
+    ends = np.isin(np.arange(num_warmup) + 1, window_ends(num_warmup, first_window))
 
     def warm_up(iteration: Array, state: Any, adapt: AdaptState) -> tuple[Any, AdaptState]:
         averaging = update_averaging(target_accept - state.accept_prob, adapt.averaging)
@@ -64,8 +66,8 @@ def adaptation(num_warmup: int, target_accept: float) -> Callable[[Array, Any, A
         moments = _with_draw(adapt.moments, state.z, state.z_grad)
         return lax.cond(
             jnp.asarray(ends)[iteration],
-            lambda: (_with_matrix_of(moments, state), reset(moments, state.adapt_state.step_size)),
-            lambda: (state, AdaptState(moments, averaging)),
+            lambda: (_with_matrix_of(moments, state, adapt.diagonal), reset(adapt, state.adapt_state.step_size)),
+            lambda: (state, AdaptState(moments, averaging, adapt.diagonal)),
         )
 
     return lambda iteration, state, adapt: lax.cond(
@@ -73,19 +75,20 @@ def adaptation(num_warmup: int, target_accept: float) -> Callable[[Array, Any, A
     )
 
 
-def window_ends(num_warmup: int) -> list[int]:
+def window_ends(num_warmup: int, first: int = FIRST) -> list[int]:
     """Return the iterations after which the matrix is set, each time from the draws of the window that ends."""
     last = num_warmup - min(LAST, num_warmup // 5)
-    times, time = [], FIRST
+    times, time = [], first
     while time < 0.8 * last:
         times.append(time)
-        time = max(int(GROWTH * time), time + FIRST)
-    return [*times, last] if last >= FIRST else times
+        time = max(int(GROWTH * time), time + first)
+    return [*times, last] if last >= first else times
 
 
-def reset(moments: Moments, step_size: Array) -> AdaptState:
+def reset(adapt: AdaptState, step_size: Any) -> AdaptState:
     """Return the state at the start of a window."""
-    return init(moments.mean.shape[-1], moments.spread.ndim == 3, step_size)
+    mean, spread = adapt.moments.mean, adapt.moments.spread
+    return init(mean.shape[-1], spread.ndim == 3, step_size)._replace(diagonal=adapt.diagonal)
 
 
 def _with_draw(moments: Moments, position: Array, gradient: Array) -> Moments:
@@ -99,7 +102,7 @@ def _with_draw(moments: Moments, position: Array, gradient: Array) -> Moments:
     return Moments(number + 1, mean, spread + product)
 
 
-def _with_matrix_of(moments: Moments, state: Any) -> Any:
+def _with_matrix_of(moments: Moments, state: Any, diagonal: Array) -> Any:
     """Return NumPyro's state with the matrix of these moments; unchanged if that is not finite."""
     positions, gradients = moments.spread / (moments.number - 1)
     if positions.ndim == 1:
@@ -108,26 +111,12 @@ def _with_matrix_of(moments: Moments, state: Any) -> Any:
         root = 1 / factor
     else:  # in units of the previous matrix, which is kept in directions that few draws inform
         _, root, factor = matrix(state)
-        inverse_mass = factor.T @ _balance(root.T @ positions @ root, factor @ gradients @ factor.T) @ factor
+        inverse_mass = factor.T @ metric(root.T @ positions @ root, factor @ gradients @ factor.T, jnp) @ factor
         inverse_mass = 0.5 * (inverse_mass + inverse_mass.T)
+        scales = jnp.sqrt(jnp.diagonal(positions) / jnp.diagonal(gradients))
+        inverse_mass = jnp.where(diagonal, jnp.diag(scales), inverse_mass)
         factor = jnp.linalg.cholesky(inverse_mass[::-1, ::-1])[::-1, ::-1].T
         root = solve_triangular(factor, jnp.eye(len(factor)), lower=True)
     good = jnp.isfinite(factor).all() & jnp.isfinite(root).all()
     found = zip((inverse_mass, root, factor), matrix(state), strict=True)
     return with_matrix(state, *(jnp.where(good, new, old) for new, old in found))
-
-
-def _balance(positions: Array, gradients: Array) -> Array:
-    """Return the Σ with Σ G Σ = C, for covariances C of the positions and G of the gradients."""
-    scale = (jnp.diagonal(positions) / jnp.diagonal(gradients)) ** 0.25
-    ridge = RIDGE * jnp.eye(len(scale))
-    root, inverse = _roots(gradients * scale * scale[:, None] + ridge)
-    middle, _ = _roots(root @ (positions / scale / scale[:, None] + ridge) @ root)
-    return (inverse @ middle @ inverse) * scale * scale[:, None]
-
-
-def _roots(matrix: Array) -> tuple[Array, Array]:
-    """Return the square root of a positive definite matrix, and its inverse."""
-    values, vectors = jnp.linalg.eigh(matrix)
-    roots = jnp.sqrt(jnp.maximum(values, jnp.finfo(values.dtype).tiny))
-    return (vectors * roots) @ vectors.T, (vectors / roots) @ vectors.T

@@ -13,7 +13,8 @@ from torch.fx import Node
 
 from ...diagnostics import of_sites
 from ...mcmc.chains import ChainOptions, Chains, Target, make_target
-from ...mcmc.hamiltonian import is_dense
+from ...mcmc.fast_start import FastStart
+from ...mcmc.metric import is_dense
 from ...options import device_of
 from ...progress import Progress
 from ...traces.draws import all_sites
@@ -22,16 +23,24 @@ from ...traces.prepare import Prepared
 from ...traces.validation import unvalidated
 from ...traces.vectors import Sites, as_sites, as_vector
 from ..graph import CannotCompile, Potential, called_most, functional
+from .adapt import FIRST, FIRST_STEP
 from .program import as_jax
 from .roll import roll, size
 from .sampler import Options, Program, Run, Start, compile_program, probe, run, setting
 from .translate import knows
 
+STARTED_STEP = 0.25  # first step size in a metric that a posterior gave
+STARTED_FIRST = 40  # iterations in the first window then
 MAX_OPERATIONS = 3_000  # that are compiled unasked: up to half a minute, and 2 GB
 
 
 def xla_chains(
-    prepared: Prepared, options: ChainOptions, target_accept: float, dense_mass: bool | None, patient: bool
+    prepared: Prepared,
+    options: ChainOptions,
+    target_accept: float,
+    dense_mass: bool | None,
+    init: FastStart | None,
+    patient: bool,
 ) -> Chains:
     """Run NUTS as `hamiltonian_chain` does; ``sample_stats`` also have ``energy`` (nats) and ``tree_depth``.
 
@@ -43,21 +52,25 @@ def xla_chains(
     begin, total = time.perf_counter(), options.num_chains * options.iterations
     with Progress("nuts", total, options.progress) as bar, warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        found = [_target(prepared, one) for one in seeds]
+        known = init.starts if init else [None] * len(seeds)
+        found = [_target(prepared, *each) for each in zip(seeds, known, strict=True)]
         places = [as_vector(target.start) for target in found]
         target = found[0]
         shapes = {name: value.shape for name, value in target.start.items()}
         dense = is_dense(dense_mass, len(places[0]))
-        chain = Options(options.num_draws, options.num_warmup, target_accept, dense)
+        counts = options.num_draws, options.num_warmup
+        first = (STARTED_STEP, STARTED_FIRST) if init else (FIRST_STEP, FIRST)
+        chain = Options(*counts, target_accept, dense, dense and dense_mass is None, *first)
+        unit = np.eye(len(places[0])) if dense else np.ones(len(places[0]))
+        inverse_mass = init.inverse_mass(dense) if init else unit
         with isolated(seeds[0], prepared.dtype):
-            starts, program = _prepared(target.potential, shapes, places, seeds, chain, platform, patient)
-        runs = run(program, starts, chain, platform, _counter(bar))
+            starts, program = _prepared(target.potential, shapes, places, inverse_mass, seeds, chain, platform, patient)
+        runs, dense = run(program, starts, chain, platform, _counter(bar))
         with isolated(seeds[0], prepared.dtype):
             draws = _constrained(prepared, target, shapes, torch.as_tensor(np.stack([r.draws for r in runs])))
     draws |= prepared.held_draws(draws)
     seconds = time.perf_counter() - begin
-    sample_stats = _sample_stats(runs) | {"dense_mass": torch.tensor([dense] * len(runs))}
-    return Chains(draws, sample_stats, *of_sites(draws), seconds, prepared.notes)
+    return Chains(draws, _sample_stats(runs, dense), *of_sites(draws), seconds, prepared.notes)
 
 
 def _platform(kind: str) -> str:
@@ -70,15 +83,16 @@ def _platform(kind: str) -> str:
     return "gpu"
 
 
-def _target(prepared: Prepared, seed: int) -> Target:
+def _target(prepared: Prepared, seed: int, start: Sites | None) -> Target:
     with isolated(seed, prepared.dtype):
-        return make_target("nuts", prepared)
+        return make_target("nuts", prepared, start)
 
 
 def _prepared(
     potential: Potential,
     shapes: dict[str, Size],
     places: list[Tensor],
+    inverse_mass: np.ndarray,
     seeds: list[int],
     options: Options,
     platform: str,
@@ -100,7 +114,8 @@ def _prepared(
             "operations on whole tensors"
         )
     translation, constants = as_jax(recorded, parts)
-    starts = [Start(*_at(over_vectors, place), seed) for place, seed in zip(places, seeds, strict=True)]
+    pairs = zip(places, seeds, strict=True)
+    starts = [Start(*_at(over_vectors, place), seed, inverse_mass) for place, seed in pairs]
     try:
         with setting(starts[0].at.dtype, platform):
             arrays = [jax.device_put(value) for value in constants]
@@ -153,12 +168,13 @@ def _constrained(prepared: Prepared, target: Target, shapes: dict[str, Size], fl
     return {name: value.cpu().unflatten(0, flat.shape[:2]) for name, value in draws.items()}
 
 
-def _sample_stats(runs: list[Run]) -> dict[str, Tensor]:
+def _sample_stats(runs: list[Run], dense: bool) -> dict[str, Tensor]:
     leapfrogs = torch.as_tensor(np.stack([r.leapfrogs for r in runs]))
     return {
         "divergences": torch.tensor([int(r.diverging.sum()) for r in runs]),
         "accept_rate": torch.tensor([r.accept_rate for r in runs]),
         "step_size": torch.tensor([r.step_size for r in runs]),
+        "dense": torch.full((len(runs),), float(dense)),
         "energy": torch.as_tensor(np.stack([r.energy for r in runs])),
         "tree_depth": leapfrogs.double().log2().floor().int() + 1,
     }

@@ -47,11 +47,17 @@ def state_template(shapes: Any) -> Any:
 
 
 def state_at(
-    template: Any, at: np.ndarray, energy: np.ndarray, gradient: np.ndarray, step_size: float, seed: int
+    template: Any,
+    at: np.ndarray,
+    energy: np.ndarray,
+    gradient: np.ndarray,
+    inverse_mass: np.ndarray,
+    step_size: float,
+    seed: int,
 ) -> Any:
-    """Return the state at a place, with a mass matrix of ones."""
-    unit = np.ones_like(at) if template.adapt_state.inverse_mass_matrix.ndim == 1 else np.eye(len(at), dtype=at.dtype)
-    adapt_state = with_matrix(with_step(template, np.asarray(step_size, at.dtype)), unit, unit, unit).adapt_state
+    """Return the state at a place, with this inverse mass matrix, or its diagonal."""
+    stepped = with_step(template, np.asarray(step_size, at.dtype))
+    adapt_state = with_matrix(stepped, *roots_of(inverse_mass, at.dtype)).adapt_state
     return template._replace(
         z=at, z_grad=gradient, potential_energy=energy, adapt_state=adapt_state, rng_key=random_key(seed)
     )
@@ -69,6 +75,17 @@ def with_matrix(state: Any, inverse_mass: Any, root: Any, inverse_root: Any) -> 
             inverse_mass_matrix=inverse_mass, mass_matrix_sqrt=root, mass_matrix_sqrt_inv=inverse_root
         )
     )
+
+
+def roots_of(inverse_mass: np.ndarray, dtype: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return the three matrices, or their diagonals, that a state holds for an inverse mass matrix."""
+    if inverse_mass.ndim == 1:
+        inverse_root = np.sqrt(inverse_mass)
+        root = 1 / inverse_root
+    else:
+        inverse_root = np.linalg.cholesky(inverse_mass[::-1, ::-1])[::-1, ::-1].T
+        root = np.linalg.inv(inverse_root)
+    return inverse_mass.astype(dtype), root.astype(dtype), inverse_root.astype(dtype)
 
 
 def matrix(state: Any) -> tuple[Array, Array, Array]:

@@ -17,7 +17,9 @@ import joblib
 import numpy as np
 from jax import Array, lax
 
-from .adapt import FIRST_STEP, adaptation, init
+from ...mcmc.metric import Window
+from .adapt import adaptation, init
+from .choice import Choice
 from .numpyro_private import compile_fast, nuts_kernel, state_at, state_template
 
 BLOCK = 50  # iterations per call
@@ -25,12 +27,13 @@ PROBES = (2, 3, 5)  # iterations between the points where a program is checked
 
 
 class Start(NamedTuple):
-    """Start of a chain: a place (d,), potential in nats and gradient (d,) there, and the seed."""
+    """Start of a chain."""
 
-    at: np.ndarray
-    energy: np.ndarray
-    gradient: np.ndarray
+    at: np.ndarray  # place, (d,)
+    energy: np.ndarray  # potential there, in nats
+    gradient: np.ndarray  # (d,)
     seed: int
+    inverse_mass: np.ndarray  # (d, d), or (d,) for a diagonal one
 
 
 class Run(NamedTuple):
@@ -45,12 +48,15 @@ class Run(NamedTuple):
 
 
 class Options(NamedTuple):
-    """Draws and warm-up iterations per chain, target acceptance probability, dense or diagonal mass matrix."""
+    """Options of all chains."""
 
     num_draws: int
     num_warmup: int
     target_accept: float
-    dense: bool
+    dense: bool  # whether the mass matrix has room off its diagonal
+    chosen: bool  # whether warm-up decides between a dense and a diagonal one
+    first_step: float  # step size of the first iteration
+    first_window: int  # iterations
 
 
 @contextmanager
@@ -66,13 +72,14 @@ class Program(NamedTuple):
     advance: Callable
     template: Any
     constants: list[Array]
+    first_step: float
 
 
 def probe(program: Program, start: Start, platform: str) -> Iterator[tuple[Array, Array, Array]]:
     """Yield positions of a chain, a few iterations apart, with the program's potential and gradient there."""
     done = 0
     with setting(start.at.dtype, platform):
-        carried = _init_state(program.template, start)
+        carried = _init_state(program.template, start, program.first_step)
         for count in PROBES:
             carried, _ = program.advance(carried, np.int32(done), np.int32(count), *program.constants)
             state = carried[0]
@@ -80,43 +87,80 @@ def probe(program: Program, start: Start, platform: str) -> Iterator[tuple[Array
             done += count
 
 
+class _Chain:
+    """One chain: how far it is, what it carries, and what it kept of each iteration since ``kept_from``."""
+
+    def __init__(self, program: Program, start: Start, kept_from: int) -> None:
+        self.program, self.start, self.done, self.kept_from = program, start, 0, kept_from
+        self.carried: Any = None
+        self.blocks: list[list[np.ndarray]] = []
+
+    def advance(self, end: int, platform: str, report: Callable[[int], None], stopped: Event) -> None:
+        """Run up to iteration ``end``."""
+        with setting(self.start.at.dtype, platform):
+            if self.carried is None:
+                self.carried = _init_state(self.program.template, self.start, self.program.first_step)
+            while self.done < end and not stopped.is_set():
+                edge = self.kept_from if self.done < self.kept_from else end
+                count = min(BLOCK, edge - self.done)
+                self.carried, kept = self.program.advance(
+                    self.carried, np.int32(self.done), np.int32(count), *self.program.constants
+                )
+                if self.done >= self.kept_from:
+                    self.blocks.append([np.asarray(values)[:count] for values in kept])
+                self.done += count
+                report(count)
+
+    def taken(self, kept_from: int) -> list[np.ndarray]:
+        """Return what was kept, one array per value, and keep from another iteration on."""
+        parts = [np.concatenate(values) for values in zip(*self.blocks, strict=True)]
+        self.blocks, self.kept_from = [], kept_from
+        return parts
+
+
 def run(
     program: Program, starts: list[Start], options: Options, platform: str, report: Callable[[int], None]
-) -> list[Run]:
-    """Run all chains, each on whichever thread is free; each thread reports the iterations of its blocks."""
-    total, dtype = options.num_warmup + options.num_draws, starts[0].at.dtype
-    stopped = Event()
+) -> tuple[list[Run], bool]:
+    """Run all chains, each on whichever thread is free; each thread reports the iterations of its blocks.
 
-    def chain(start: Start) -> Run:
-        done, blocks = 0, []
-        with setting(dtype, platform):
-            carried = _init_state(program.template, start)
-            while done < total and not stopped.is_set():
-                end = options.num_warmup if done < options.num_warmup else total
-                count = min(BLOCK, end - done)
-                carried, kept = program.advance(carried, np.int32(done), np.int32(count), *program.constants)
-                kept = [np.asarray(values)[:count] for values in kept]
-                if done >= options.num_warmup:
-                    blocks.append(kept)
-                done += count
-                report(count)
-            state = carried[0]
-            rates = float(state.adapt_state.step_size), float(state.mean_accept_prob)
-        draws, energy, leapfrogs, diverging = (np.concatenate(values) for values in zip(*blocks, strict=True))
-        return Run(draws, energy, leapfrogs, diverging, *rates)
+    They wait for one another where warm-up decides on the metric. Also returned is whether that is dense at the end.
+    """
+    stopped = Event()
+    choice = Choice(options.num_warmup, options.first_window) if options.chosen else None
+    times = choice.times if choice else []
+    kept_from = choice.ends.first if choice and choice.ends else options.num_warmup
+    chains = [_Chain(program, start, kept_from) for start in starts]
+
+    def all_to(end: int) -> None:
+        list(pool.map(lambda chain: chain.advance(end, platform, report, stopped), chains))
 
     with ThreadPoolExecutor(min(len(starts), joblib.cpu_count())) as pool:
         try:
-            return list(pool.map(chain, starts))
+            for time in times:
+                all_to(time)
+                parts = [chain.taken(options.num_warmup if time == times[-1] else time) for chain in chains]
+                window = Window(*(np.stack([part[index] for part in parts]) for index in (0, 1)))
+                decided = choice.decide([chain.carried for chain in chains], window) if choice else []
+                for chain, carried in zip(chains, decided, strict=True):
+                    chain.carried = carried
+            all_to(options.num_warmup + options.num_draws)
         finally:
             stopped.set()  # if one chain fails, the others end with their block
+    return [_run_of(chain) for chain in chains], options.dense and not (choice and choice.is_diagonal)
+
+
+def _run_of(chain: _Chain) -> Run:
+    state = chain.carried[0]
+    draws, _, energy, leapfrogs, diverging = chain.taken(0)
+    rates = float(state.adapt_state.step_size), float(state.mean_accept_prob)
+    return Run(draws, energy, leapfrogs, diverging, *rates)
 
 
 def compile_program(
     potential: Callable[..., Array], constants: list[Array], at: np.ndarray, options: Options
 ) -> Program:
     """Compile for ``potential(position, *constants)``, a scalar, and positions shaped like ``at``."""
-    adapt = adaptation(options.num_warmup, options.target_accept)
+    adapt = adaptation(options.num_warmup, options.target_accept, options.first_window)
 
     def kernel_for(constants: Sequence[Array]) -> tuple[Callable, Any]:
         return nuts_kernel(lambda position: potential(position, *constants), at, options.num_warmup, options.dense)
@@ -127,10 +171,11 @@ def compile_program(
         def iterate(index: Array, both: tuple) -> tuple:
             (state, adapt_state), kept = both
             state, adapt_state = adapt(first + index, kernel(state), adapt_state)
-            values = state.z, state.energy, state.num_steps.astype(jnp.int32), state.diverging
+            values = state.z, state.z_grad, state.energy, state.num_steps.astype(jnp.int32), state.diverging
             return (state, adapt_state), tuple(old.at[index].set(new) for old, new in zip(kept, values, strict=True))
 
         kept = (
+            jnp.zeros((BLOCK, *at.shape)),
             jnp.zeros((BLOCK, *at.shape)),
             jnp.zeros(BLOCK),
             jnp.zeros(BLOCK, jnp.int32),
@@ -138,12 +183,13 @@ def compile_program(
         )
         return lax.fori_loop(0, count, iterate, (carried, kept))
 
-    template = state_template(kernel_for(constants)[1]), init(len(at), options.dense)
+    template = state_template(kernel_for(constants)[1]), init(len(at), options.dense, options.first_step)
     lowered = jax.jit(block).lower(template, np.int32(0), np.int32(0), *constants)
-    return Program(compile_fast(lowered), template, constants)
+    return Program(compile_fast(lowered), template, constants, options.first_step)
 
 
-def _init_state(template: tuple, start: Start) -> tuple:
+def _init_state(template: tuple, start: Start, step_size: float) -> tuple:
     """Return what a program carries at the start of a chain."""
     state, adapt_state = template
-    return state_at(state, start.at, start.energy, start.gradient, FIRST_STEP, start.seed), adapt_state
+    place = start.at, start.energy, start.gradient
+    return state_at(state, *place, start.inverse_mass, step_size, start.seed), adapt_state

@@ -76,7 +76,8 @@ VAE = Row(
         "cavi": Unavailable(_NO_DECODER, "svi"),
         "gibbs": Unavailable(_NO_DECODER, "mcem"),
         **dict.fromkeys(
-            ("dadvi", "nuts", "hmc", "metropolis"), Unavailable("its weights are parameters without a prior", "mcem")
+            ("dadvi", "pathfinder", "nuts", "hmc", "metropolis"),
+            Unavailable("its weights are parameters without a prior", "mcem"),
         ),
         "map": _MEMORISES,
         "map_point": _MEMORISES._replace(nearest="encoder"),

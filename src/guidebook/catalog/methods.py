@@ -72,6 +72,15 @@ METHODS: dict[str, Method] = {
             "linear_response": Option(bool, None, "whether covariances are by linear response"),
         },
     ),
+    "pathfinder": Method(
+        inference.pathfinder,
+        "model",
+        {
+            "num_paths": Option(int, None, "paths, each from its own start", 1),
+            "max_steps": Option(int, None, "steps per path at most", 1),
+        },
+        ("num_draws",),
+    ),
     "nuts": Method(
         inference.nuts,
         "model",

@@ -37,7 +37,7 @@ LDA = Row(
         "reuters",
         validate=lda.check_counts,
         small=SmallData(
-            ("dadvi", "nuts", "hmc", "metropolis", *_FAMILIES),
+            ("dadvi", "pathfinder", "nuts", "hmc", "metropolis", *_FAMILIES),
             "three_documents",
             {"num_topics": 2, "alpha": 1.0, "eta": 1.0},
         ),

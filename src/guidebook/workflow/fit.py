@@ -98,7 +98,7 @@ def fit(
     accepted = signature(how.function).parameters
     counts = _given(num_steps=steps, num_draws=draws, num_warmup=warmup, num_chains=chains)
     settings = {
-        **({"num_draws": row.num_draws} if method in ("svi", "cavi") else {}),
+        **({"num_draws": row.num_draws} if method in ("svi", "cavi", "pathfinder") else {}),
         **how.defaults,
         **(row.default_options.get(method, {}) if task.data.name == row.data.name else {}),
         **{name: value for name, value in counts.items() if name in how.counts},
