@@ -128,7 +128,6 @@ def nuts(
         metric=metric_of(chains),
         energy=chains.sample_stats.get("energy"),
         tree_depth=chains.sample_stats.get("tree_depth"),
-        dense_mass=bool(chains.sample_stats["dense_mass"].all()),
     )
     warn_unless_converged(info)
     return Posterior(draws=chains.draws, params=prepared.params, info=info)
