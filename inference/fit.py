@@ -1,8 +1,8 @@
 """The cheapest posterior that is right: methods from fast to slow, until one is found good without a reference.
 
 `fit` tries deterministic variational inference (`dadvi`); the draws that `check` has moved towards the posterior while
-it judged those; NUTS started from the best so far; and NUTS with smaller steps and more draws. `climb` does so with any
-methods.
+it judged those, if another check finds them good; NUTS started from the best so far; and NUTS with smaller steps and
+more draws. `climb` does so with any methods.
 """
 
 import math
@@ -27,6 +27,12 @@ from .posterior import Posterior
 from .traces.prepare import prepare
 from .verdict import GOOD_SHIFT, is_sampler, margin
 
+CAREFUL: tuple[dict[str, Any], ...] = (  # options of NUTS, until its chains can be believed
+    {},
+    {"target_accept": 0.95, "num_draws": 2000},
+    {"target_accept": 0.99, "num_draws": 4000},
+)
+ORDER = ("good", "usable", "sampled", "cannot say", "bad")  # of judgements, the best first
 FAILURES = (ValueError, ArithmeticError, RuntimeError)  # of a method on a model that another may be right on
 
 
@@ -100,12 +106,10 @@ def fit(
     prepare("fit", model, data, device=device, params=params)
     shared: dict[str, Any] = {"seed": seed, "device": device, "progress": progress}
     given = shared | {"params": params}
-    smaller_steps = partial(nuts, model, *data, target_accept=0.95, num_draws=2000, **given)
-    rungs = [
-        Rung("dadvi", lambda _: dadvi(model, *data, **given)),
-        Rung("nuts", lambda best: nuts(model, *data, init=best, **given)),
-        Rung("nuts, target_accept=0.95, num_draws=2000", lambda best: smaller_steps(init=best)),
-    ]
+    rungs = [Rung("dadvi", lambda _: dadvi(model, *data, **given))]
+    for careful in CAREFUL:
+        name = ", ".join(["nuts", *(f"{option}={value}" for option, value in careful.items())])
+        rungs.append(Rung(name, lambda best, careful=careful: nuts(model, *data, init=best, **careful, **given)))
     judge = partial(check, identify=identify, **shared)
     found = climb(rungs, model, data, judge, identify=identify, tolerance=tolerance, max_seconds=max_seconds, seed=seed)
     if not found.info.converged:
@@ -140,7 +144,7 @@ def climb(
         if max_seconds is not None and tried and started - begin >= max_seconds:
             rows.append(_row(rung.name, 0.0, "not tried", f"{max_seconds:g} s were over"))
             continue
-        best = min(tried, key=_rank).posterior if tried else None
+        best = _best(tried).posterior if tried else None
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # what they say is in the records
@@ -158,7 +162,7 @@ def climb(
             break
     if not tried:
         raise ValueError(f"fit: no method succeeded: {failures[0]}")
-    return _posterior(min(tried, key=_rank), rows, time.perf_counter() - begin, seed)
+    return _posterior(_best(tried), rows, time.perf_counter() - begin, seed)
 
 
 def _judged(
@@ -166,10 +170,11 @@ def _judged(
 ) -> list[_Tried]:
     """Return a posterior with its judgement, and its draws moved towards the true one, if these are good."""
     if is_sampler(posterior):
-        refused = compare(posterior, posterior, identify=identify, names=[name, "itself"]).refused
-        if refused:
-            return [_Tried(name, posterior, "cannot say", f"{name} is not fit to be believed: {refused}", math.inf)]
-        return [_Tried(name, posterior, "good", f"{name} is good: its chains agree", 0.0)]
+        beside_itself = compare(posterior, posterior, identify=identify, names=[name, "itself"])
+        words = beside_itself.verdicts[name].sentence
+        if beside_itself.refused:
+            return [_Tried(name, posterior, "cannot say", words.replace("fit to judge", "to be believed", 1), 0.0)]
+        return [_Tried(name, posterior, "good", words.replace("the reference", "good", 1), 0.0)]
     found = judge(posterior, model, *data)
     distance = _distance(found, tolerance)
     judgement = found.judgement
@@ -177,8 +182,11 @@ def _judged(
         judgement = "good" if distance <= 1 else "bad"
     tried = [_Tried(name, posterior, judgement, found.sentence, distance)]
     if judgement != "good" and found.improved is not None and found.improved.info.converged:
-        moved, words = f"{name}, moved", found.improved.info.message
-        tried.append(_Tried(moved, found.improved, "good", f"{moved} is good: {words}", 0.0))
+        again = judge(found.improved, model, *data)  # chains that crept must not be taken for chains that stand
+        if again.judgement == "good" and _distance(again, tolerance) <= 1:
+            moved = f"{name}, moved"
+            sentence = again.sentence.replace(again.method, moved, 1)
+            tried.append(_Tried(moved, found.improved, "good", sentence, _distance(again, tolerance)))
     return tried
 
 
@@ -195,8 +203,14 @@ def _distance(found: Check, tolerance: float) -> float:
     return float(max(shift, narrow, wide, 0.0))
 
 
-def _rank(tried: _Tried) -> tuple[bool, float]:
-    return tried.judgement != "good", tried.distance
+def _best(tried: list[_Tried]) -> _Tried:
+    return min(reversed(tried), key=_rank)  # of equals, the one that took more care
+
+
+def _rank(tried: _Tried) -> tuple[int, float]:
+    """Return what is least for the best: chains that cannot be believed are better than what is known to be bad."""
+    refused = is_sampler(tried.posterior) and tried.judgement == "cannot say"
+    return ORDER.index("sampled" if refused else tried.judgement), tried.distance
 
 
 def _row(name: str, seconds: float, judgement: str, sentence: str) -> dict[str, Any]:

@@ -87,7 +87,7 @@ def test_failures_are_told_and_a_sampler_is_judged_by_its_chains() -> None:
     found = climbed(("broken", broken), ("apart", lambda best: chains(disagree=1.0)), ("chains", last))
     assert told(found) == [("broken", "failed"), ("apart", "cannot say"), ("chains", "good")]
     assert found.info.rungs[0]["sentence"] == "dadvi: it does not work"
-    assert "chains disagree" in found.info.rungs[1]["sentence"]
+    assert "its chains disagree" in found.info.rungs[1]["sentence"]
     assert starts[0] is not None
     assert starts[0].info.r_hat is not None
 
