@@ -201,6 +201,9 @@ def test_what_is_within_monte_carlo_error_only_is_said() -> None:
         "other is good: means within 0.13 sd of nuts's (0.10 is allowed, and 0.04 for Monte Carlo error), "
         "sds 1.00 to 1.00 of its."
     )
+    doubted = verdict_on(by_svi(3.0, a=normal(1, 1000)), mean_shift_in_sd=0.13, mcse_in_sd=0.02).sentence
+    assert "is good" in doubted
+    assert "(0.10 is allowed, and 0.04 for Monte Carlo error)" in doubted
     sentence = verdict_on(mean_shift_in_sd=-0.28, mcse_in_sd=0.02).sentence
     assert "is usable: means within 0.28 sd of nuts's (0.25 is allowed, and 0.04 for Monte Carlo error)" in sentence
     sentence = verdict_on(sd_ratio=0.88, sd_ratio_error=0.02).sentence
