@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 Identify = Callable[..., dict[str, Tensor]] | str | Mapping[str, int] | None
 GUIDE_DRAWS = 2000  # of a guide that was trained elsewhere
 MIN_DRAWS, MIN_CHAINS = 20, 32
+MAX_LATENT = 20_000  # latent numbers of which all chains' states are kept
 
 
 @dataclass(frozen=True)
@@ -187,7 +188,10 @@ def _cannot_check(subject: _Subject, prepared: Prepared) -> str | None:
     if subject.is_point:
         return "is a point, without a spread to judge"
     sites = nodes(prepared.trace)
-    latent = [name.removesuffix(UNCONSTRAINED) for name in prepared.log_joint().latent]
+    names = prepared.log_joint().latent
+    if (size := sum(sites[name]["value"].numel() for name in names)) > MAX_LATENT:
+        return f"has {size:,} latent numbers, and chains can take {MAX_LATENT:,}"
+    latent = [name.removesuffix(UNCONSTRAINED) for name in names]
     missing = [name for name in latent if name not in subject.draws]
     if missing and all(name in sites and is_local(sites[name], prepared.rows) for name in missing):
         return f"has no draws of {', '.join(missing)}, of which there is one per row: fit with local_draws=True"

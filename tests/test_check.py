@@ -1,6 +1,7 @@
 """`check`: a posterior's own draws, moved by short chains, tell how wrong they are. Answers are closed forms."""
 
 import math
+import sys
 from collections.abc import Callable
 from functools import partial
 
@@ -363,6 +364,16 @@ def test_draws_without_their_local_sites_are_said_to_lack_them() -> None:
     assert "has no draws of z, of which there is one per row" in found.sentence
 
 
+@pytest.mark.parametrize(("limit", "judgement"), [(4, "good"), (3, "cannot say")])
+def test_posteriors_too_large_for_all_chains_are_not_judged(
+    limit: int, judgement: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys.modules["guidebook.inference.check"], "MAX_LATENT", limit)
+    found = check(posterior(exact_draws()), normal_and_gamma)
+    assert found.judgement == judgement
+    assert ("has 4 latent numbers" in found.sentence) is (judgement == "cannot say")
+
+
 def test_another_model_or_other_data() -> None:
     draws = posterior({"m": M_MEAN + M_SD * torch.randn(2000)})
     with pytest.raises(ValueError, match="check: the posterior has no draws of site 'v'"):
@@ -406,7 +417,7 @@ def test_a_seed_fixes_the_numbers_and_leaves_no_state_behind() -> None:
 
 
 def test_a_check_prints_its_sentence_and_table_and_its_draws_are_saved(tmp_path: object) -> None:
-    fit = svi(conjugate, mean_field, Y, num_steps=3000, engine="eager", progress=False)
+    fit = svi(conjugate, mean_field, Y, num_steps=400, lr=0.05, engine="eager", progress=False)
     found = check(fit, conjugate, Y)
     assert found.method == "svi:mean_field"
     assert str(found).startswith(found.sentence)

@@ -105,6 +105,8 @@ def sentence(name: str, judged: Judged, moved: Moved, notes: str) -> str:
             )
         return f"{name} is bad: {words}. {more}{notes}"
     good = graded.judgement == "good"
+    if good:  # it keeps to its limits by one error
+        figures[["mcse_in_sd", "sd_ratio_error"]] /= margin(len(figures))
     means = words_of_means(figures, GOOD_SHIFT if good else USABLE_SHIFT, " of the posterior's")
     sds = words_of_sds(figures, GOOD_RATIO if good else USABLE_RATIO)
     return f"{name} is {graded.judgement}: means {means}, sds {sds}, by short chains from its draws. {UNSEEN}{notes}"
