@@ -198,7 +198,7 @@ BAD = {
 def test_a_bad_start_does_not_change_the_answer(engine: str, fit: str) -> None:
     if engine == "xla":
         pytest.importorskip("numpyro")
-    found = nuts(linear.model, *DATA, init=BAD[fit], num_draws=400, num_chains=2, engine=engine, seed=2, progress=False)
+    found = nuts(linear.model, *DATA, init=BAD[fit], num_draws=400, num_chains=1, engine=engine, seed=2, progress=False)
     w = found.draws["w"]
     assert found.info.num_warmup == 300
     assert ((w.flatten(0, 1).mean(0) - EXACT.mean).abs() < 4.5 * mcse(w)).all()
@@ -236,7 +236,7 @@ def test_a_good_start_spares_warm_up() -> None:
     covariance = 0.99 + 0.01 * torch.eye(5, dtype=torch.float64)
     exact = dist.MultivariateNormal(covariance.new_zeros(5), covariance)
     fit = by_svi({"w": exact.sample(torch.Size([1, 2000]))})
-    run = partial(nuts, narrow, num_draws=50, num_warmup=20, num_chains=1, engine="pyro", progress=False)
+    run = partial(nuts, narrow, num_draws=50, num_warmup=15, num_chains=1, engine="pyro", progress=False)
     assert float(run(init=fit).info.step_size) > 0.5
     assert float(run().info.step_size) < 0.35
 
@@ -274,10 +274,10 @@ def test_dense_is_worth_it_where_scales_lie_across_the_axes() -> None:
 
 def test_the_metric_of_a_normal_is_its_covariance() -> None:
     torch.manual_seed(2)
-    factor = torch.randn(4, 4, dtype=torch.float64)
+    factor = torch.eye(4, dtype=torch.float64) + 0.3 * torch.randn(4, 4, dtype=torch.float64)
     positions, gradients = windows(factor, length=500).covariances()
     covariance = (factor @ factor.mT).numpy()
-    np.testing.assert_allclose(metric(positions, gradients, np), covariance, rtol=0.05, atol=0.05)
+    np.testing.assert_allclose(metric(positions, gradients, np), covariance, atol=0.05)
     assert diagonal_metric(windows(torch.diag(torch.tensor([1e-3, 2.0]).double()))) == pytest.approx([1e-6, 4.0])
 
 
@@ -302,7 +302,7 @@ def independent() -> None:
 def test_warm_up_chooses_the_metric_and_the_record_says_which(engine: str) -> None:
     if engine == "xla":
         pytest.importorskip("numpyro")
-    run = partial(nuts, num_draws=200, num_warmup=200, num_chains=2, engine=engine, progress=False)
+    run = partial(nuts, num_draws=150, num_warmup=150, num_chains=1, engine=engine, progress=False)
     loose, tied = run(independent), run(narrow)
     assert loose.info.metric == "diagonal"
     assert tied.info.metric == "dense"
