@@ -31,7 +31,13 @@ class GuideRounds(NamedTuple):
 
 
 def fit_guide(
-    loss: Any, model: Callable, guide: Callable, leaves: Sequence[Tensor], joint: LogJoint, num_draws: int | None, seed: int
+    loss: Any,
+    model: Callable,
+    guide: Callable,
+    leaves: Sequence[Tensor],
+    joint: LogJoint,
+    num_draws: int | None,
+    seed: int,
 ) -> GuideRounds:
     """Minimise a loss over the unconstrained ``leaves`` at fixed noise; ``num_draws`` None lets the draws grow."""
     noise = FixedNoise(loss, model, guide, leaves, joint.data)
@@ -59,7 +65,8 @@ def fit_guide(
         if settled or (before is not None and max(moved["shift"], moved["spread"]) <= TOLERANCE):
             break
         if 2 * count > MAX_DRAWS:
-            problems.append(f"the answer still moved at {count} draws, by {moved['shift']:.2f} sd")
+            shift, spread = moved["shift"], moved["spread"]
+            problems.append(f"the answer still moved at {count} draws, means by {shift:.2f} sd and sds by {spread:.0%}")
             break
         before, count = after, 2 * count
     message = "; ".join([f"{len(history)} rounds, the last with {count} fixed draws", *problems])
@@ -71,7 +78,9 @@ def _moments(joint: LogJoint, guide: Callable, seed: int) -> tuple[Tensor, Tenso
     with torch.random.fork_rng(), pyro.poutine.block():
         torch.manual_seed(seed)
         drawn = draw_guide(joint, guide, JUDGED_DRAWS, True).sites
-    values = torch.cat([drawn[name].flatten(1) if drawn[name].dim() > 1 else drawn[name][:, None] for name in joint.latent], 1)
+    values = torch.cat(
+        [drawn[name].flatten(1) if drawn[name].dim() > 1 else drawn[name][:, None] for name in joint.latent], 1
+    )
     return values.mean(0), values.std(0)
 
 

@@ -31,7 +31,7 @@ class NormalFit(NamedTuple):
 
 
 def fit_normal(batched: Batched, start: Coordinates, noise: Tensor, *, full: bool) -> NormalFit:
-    """Minimise the negative ELBO at fixed standard normal draws ``noise`` (n, d), from ``start`` and in its coordinates.
+    """Minimise the negative ELBO at fixed standard normal draws ``noise`` (n, d), in the coordinates of ``start``.
 
     A ``full`` normal has any covariance, which takes a dense root and more draws than twice the dimensions: with fewer
     it can shrink onto them. Otherwise it is independent in the coordinates.
@@ -66,7 +66,13 @@ def fit_normal(batched: Batched, start: Coordinates, noise: Tensor, *, full: boo
         return value, torch.cat(parts).double().cpu().numpy()
 
     size = 2 * dim + (0 if lower is None else lower.shape[1])
-    options = {"maxiter": MAX_ITERATIONS, "maxfun": 4 * MAX_ITERATIONS, "maxcor": 20, "ftol": 1e-11, "gtol": MAX_GRADIENT}
+    options = {
+        "maxiter": MAX_ITERATIONS,
+        "maxfun": 4 * MAX_ITERATIONS,
+        "maxcor": 20,
+        "ftol": 1e-11,
+        "gtol": MAX_GRADIENT,
+    }
     found: Any = minimize(objective, np.zeros(size), jac=True, method="L-BFGS-B", options=options)
     shift, _, root = unpacked(found.x)
     new = Coordinates(start.points(shift[None])[0], start.root @ root if full else start.root * root)

@@ -19,7 +19,9 @@ LDA = Row(
         "reuters",
         validate=lda.check_counts,
         small=SmallData(
-            ("dadvi", "nuts", "hmc", "metropolis", *_FAMILIES), "three_documents", {"num_topics": 2, "alpha": 1.0, "eta": 1.0}
+            ("dadvi", "nuts", "hmc", "metropolis", *_FAMILIES),
+            "three_documents",
+            {"num_topics": 2, "alpha": 1.0, "eta": 1.0},
         ),
     ),
     options={
