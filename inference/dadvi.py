@@ -119,13 +119,8 @@ def dadvi(
         if num_restarts != 1:
             raise ValueError("dadvi: num_restarts belongs to the normal, which is fitted if there is no guide")
         fit = _fit_guide(model, guide, data, num_draws, params, seed, device)
-    weights, problems = fit.log_weights, []
-    finite = None if weights is None else weights[torch.isfinite(weights)]
-    if weights is not None and finite is not None and len(finite) < len(weights):
-        problems = [f"the density is zero at {len(weights) - len(finite)} of {len(weights)} draws: there is no ELBO"]
-    is_bound = weights is not None and not problems
-    converged = fit.converged and not problems
-    message = "; ".join([fit.message, *problems])
+    bound, problem = _bound(fit.log_weights)
+    converged, message = fit.converged and not problem, "; ".join(filter(None, [fit.message, problem]))
     if not converged:
         warnings.warn(f"dadvi: {message}", stacklevel=3)
     info = DadviInfo(
@@ -134,10 +129,8 @@ def dadvi(
         converged=converged,
         message=message,
         guide=None if guide is None else display_name(guide),
-        elbo=float(weights.mean()) if is_bound else None,
-        elbo_se=float(weights.std() / math.sqrt(len(weights))) if is_bound else None,
-        k_hat=None if finite is None else k_hat(finite),
-        log_weights=weights,
+        log_weights=fit.log_weights,
+        **bound,
         **fit.fields,
     )
     return Posterior(draws=fit.draws, params=fit.params, info=info)
@@ -227,6 +220,18 @@ def _fit_guide(
     message = "; ".join([rounds.message, *prepared.notes])
     found = constrained_params(model_trace, guide_trace)
     return _Fit(draws | held, found, weights, rounds.converged, message, fields)
+
+
+def _bound(weights: Tensor | None) -> tuple[dict[str, float | None], str]:
+    """Return the ELBO, its error and k̂ of log weights, None where there is none, and a clause that says why not."""
+    if weights is None:
+        return {"elbo": None, "elbo_se": None, "k_hat": None}, ""
+    finite = weights[torch.isfinite(weights)]
+    if missing := len(weights) - len(finite):
+        words = f"the density is zero at {missing} of {len(weights)} draws, so that there is no ELBO"
+        return {"elbo": None, "elbo_se": None, "k_hat": k_hat(finite)}, words
+    error = float(weights.std() / math.sqrt(len(weights)))
+    return {"elbo": float(weights.mean()), "elbo_se": error, "k_hat": k_hat(weights)}, ""
 
 
 def _log_weights(batched: Batched, z: Tensor, normal: Coordinates) -> Tensor:

@@ -95,8 +95,8 @@ class DadviInfo(Info):
     linear_response : bool
         Whether the covariance of the draws is by linear response.
     rounds : list of dict
-        Per round of the best restart: ``num_draws``; ``elbo`` at these draws, in nats; ``shift`` and ``spread``, how far
-        means moved since the round before, at most, in sds, and sds, relative to them (None in the first).
+        Per round of the best restart: ``num_draws``; ``elbo`` at these draws, in nats; ``shift``, how far means moved
+        since the round before, at most, in sds; ``spread``, how far sds did, relative to them (None in the first).
     optima : list of dict
         Optima that restarts reached, best first: ``elbo`` in nats; ``restarts``, how many ended there.
     gradients : int

@@ -1,5 +1,7 @@
 """Parts of a fit of parameters: batches, schedule and average, when a loss has levelled off, when L-BFGS gives up."""
 
+import math
+
 import pyro
 import pyro.distributions as dist
 import pytest
@@ -169,8 +171,31 @@ def test_lbfgs_converges_by_the_largest_gradient(
         return float(p.detach()), found.converged
 
     p, _ = fit()
+    monkeypatch.setattr(lbfgs, "MAX_DECREMENT", math.inf)
     monkeypatch.setattr(lbfgs, "MAX_GRADIENT", factor * abs(4 * p**3) / (1 + p**4))
     assert fit()[1] == stationary
+
+
+def test_lbfgs_is_judged_by_what_a_step_would_gain(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A small gradient in large units is no stationary point: here every gradient counts as small."""
+    monkeypatch.setattr(lbfgs, "MAX_GRADIENT", math.inf)
+
+    def fit(num_steps: int):
+        p = torch.full((1,), 2.0, dtype=torch.float64, requires_grad=True)
+
+        def loss_and_grads() -> float:
+            loss = p.pow(4).sum()
+            loss.backward()
+            return float(loss.detach())
+
+        return fit_lbfgs(loss_and_grads, [p], num_steps=num_steps, bar=Progress("", 1, False))
+
+    early, late = fit(1), fit(100)
+    assert early is not None
+    assert late is not None
+    assert not early.converged
+    assert "would still gain" in early.message
+    assert late.converged
 
 
 def test_warm_up_rises_from_its_start_to_one() -> None:

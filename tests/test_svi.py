@@ -375,7 +375,7 @@ def test_of_many_rows_only_batches_are_read(engine: str, monkeypatch: pytest.Mon
     assert abs(posterior.info.elbo - linear.log_evidence(x, y)) < 4 * posterior.info.elbo_se + 5
 
 
-def test_points_take_quasi_newton_steps() -> None:
+def test_points_take_newton_steps() -> None:
     """The mode of a normal posterior, exactly; where an optimiser is named, that one is taken."""
     posterior = fit(guides.map_point, *DATA)
     assert posterior.info.engine == "Newton"
@@ -383,8 +383,8 @@ def test_points_take_quasi_newton_steps() -> None:
     assert len(posterior.info.losses) < 50
     assert torch.allclose(posterior.draws["w"][0, 0], EXACT.mean, rtol=1e-5)
     assert fit(guides.map_point, *DATA, num_steps=20, optim=torch.optim.Adam, lr=0.1).info.engine == "eager"
-    with pytest.warns(UserWarning, match=r"svi: took all 2 iterations with a gradient of .* take more steps"):
-        assert not fit(guides.map_point, *DATA, num_steps=2).info.converged
+    with pytest.warns(UserWarning, match=r"svi: took all 1 iterations with a gradient of .* take more steps"):
+        assert not fit(guides.map_point, *DATA, num_steps=1).info.converged
 
 
 @pytest.mark.filterwarnings("ignore:Found vars in model but not guide")

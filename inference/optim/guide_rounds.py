@@ -65,7 +65,8 @@ def fit_guide(
         if settled or (before is not None and max(moved["shift"], moved["spread"]) <= TOLERANCE):
             break
         if 2 * count > MAX_DRAWS:
-            problems.append(f"the answer still moved at {count} draws, by {moved['shift']:.2f} sd")
+            shift, spread = moved["shift"], moved["spread"]
+            problems.append(f"the answer still moved at {count} draws, means by {shift:.2f} sd and sds by {spread:.0%}")
             break
         before, count = after, 2 * count
     message = "; ".join([f"{len(history)} rounds, the last with {count} fixed draws", *problems])

@@ -66,7 +66,7 @@ def low_rank_response(batched: Batched, at: Coordinates, noise: Tensor) -> Coord
     operator = LinearOperator((dim, dim), matvec=product, dtype=np.float64)  # pyright: ignore[reportCallIssue]
     count = min(2 * DIRECTIONS, dim - 1)
     try:
-        values, vectors = eigsh(operator, count, which="BE", tol=1e-3, v0=np.ones(dim), maxiter=20 * DIRECTIONS)
+        values, vectors = eigsh(operator, count, which="BE", tol=1e-3, v0=np.ones(dim))  # pyright: ignore[reportArgumentType]
     except ArpackError:
         return None
     if not (np.isfinite(values).all() and values.min() > 0):

@@ -15,6 +15,7 @@ from .result import FitResult
 
 NO_VALUE = 1e30  # stands for a loss that is not a number, so that the line search turns back
 MAX_GRADIENT = 1e-4  # largest entry at a stationary point, relative to 1 + |loss|
+MAX_DECREMENT = 0.01  # nats that a quasi-Newton step from there would gain: the gradient in units of the curvature
 
 
 def fit_lbfgs(
@@ -69,6 +70,10 @@ def fit_lbfgs(
         return None
     losses = losses or [value]
     message = f"reached a stationary point in {len(losses)} iterations (largest gradient {largest:.1e})"
-    if not stationary:
+    decrement = float(gradient @ found.hess_inv.matvec(gradient)) / 2
+    if stationary and decrement > MAX_DECREMENT:
+        stationary = False
+        message = f"ended where a further step would still gain about {decrement:.2g} nats: scale data and parameters"
+    elif not stationary:
         message = f"took all {len(losses)} iterations with a gradient of {largest:.1e} left: take more steps"
     return FitResult(torch.tensor(losses, dtype=torch.float64), "L-BFGS", stationary, message)

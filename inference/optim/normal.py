@@ -31,7 +31,7 @@ class NormalFit(NamedTuple):
 
 
 def fit_normal(batched: Batched, start: Coordinates, noise: Tensor, *, full: bool) -> NormalFit:
-    """Minimise the negative ELBO at fixed standard normal draws ``noise`` (n, d), from ``start`` and in its coordinates.
+    """Minimise the negative ELBO at fixed standard normal draws ``noise`` (n, d), in the coordinates of ``start``.
 
     A ``full`` normal has any covariance, which takes a dense root and more draws than twice the dimensions: with fewer
     it can shrink onto them. Otherwise it is independent in the coordinates.

@@ -19,7 +19,7 @@ from .result import FitResult
 def fit_point(guide: Any, joint: LogJoint, num_params: int, *, num_steps: int, bar: Progress) -> FitResult | None:
     """Move Pyro's point guide, of `map_point` or `laplace`, to the mode of the log joint of all rows.
 
-    A mode of `map_point` is one on the constrained scale, a mode of `laplace` one on the unconstrained scale. None, with
+    That of `map_point` is one on the constrained scale, that of `laplace` one on the unconstrained scale. None, with
     the guide as it was, if there are other parameters to fit than the guide's (there are ``num_params`` in all), more
     than `MAX_DENSE` numbers, or no mode was found.
     """

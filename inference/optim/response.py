@@ -17,9 +17,10 @@ TOLERANCE = 1e-3  # relative residual
 
 
 def linear_response(batched: Batched, at: Coordinates, noise: Tensor, *, full: bool) -> Tensor | None:
-    """Return the covariance (d, d) of z by linear response at the optimum, in its own coordinates; None if not positive.
+    """Return the covariance (d, d) of z by linear response at the optimum in its own coordinates, or None.
 
-    ``noise`` are fixed draws (n, d); ``full`` says, as in `fit_normal`, what the optimum is one of.
+    ``noise`` are fixed draws (n, d); ``full`` says, as in `fit_normal`, what the optimum is one of. None
+    if the Hessian of the objective is not positive.
     """
     count, dim = noise.shape
     points = at.points(noise)

@@ -70,10 +70,11 @@ def fit_rounds(batched: Batched, start: Tensor, num_draws: int | None, *, respon
     if undetermined:
         words += "; the data do not determine every direction (rotations, say): means moved, and the ELBO did not"
     elif not settled:
-        problems.append(f"the answer still moved at {count} draws, by {moved['shift']:.2f} sd")
+        shift, spread = history[-1]["shift"], history[-1]["spread"]
+        problems.append(f"the answer still moved at {count} draws, means by {shift:.2f} sd and sds by {spread:.0%}")
     if response and found is None:
         problems.append(
-            "the Hessian of the objective is not positive, so that there is no linear response: sds are the normal's own"
+            "the Hessian of the objective is not positive, and gives no linear response: sds are the optimum's own"
         )
     message = "; ".join([words, f"{len(history)} rounds, the last with {len(noise)} fixed draws", *problems])
     return Rounds(fit.coordinates, found, fit.loss, len(noise), history, not problems, message)
