@@ -28,23 +28,36 @@ from .optim.laplace import laplace_normal
 from .optim.lbfgs import fit_lbfgs
 from .optim.losses import check_loss, loss_and_grads, loss_for
 from .optim.minibatch import Batches, example_rows, is_large, row_scale
-from .optim.result import FitResult, gradient_result
+from .optim.plan import Plan
+from .optim.result import FitResult
 from .optim.rules import RULES, check_optim, make_optimiser
-from .optim.sgd import Average, schedule
+from .optim.sgd import Average
+from .optim.stopping import CEILING, AnyPlan, AutoPlan
 from .options import at_least_one, options_by_name, positive, to_device
 from .posterior import Posterior
 from .progress import Progress
 from .traces.draws import draw_guide
 from .traces.errors import explained
-from .traces.guides import check_guide, clone_guide, display_name, family_guide, is_family, is_point
+from .traces.guides import check_guide, clone_guide, display_name, family_guide, is_family, is_point, preferred_options
 from .traces.handlers import FullPlates
 from .traces.isolate import isolated
-from .traces.params import constrained_params, find_nonfinite, statement_params, trace_pair, unconstrained_params
+from .traces.moments import flat, moments_at
+from .traces.params import (
+    constrained_params,
+    find_nonfinite,
+    model_leaves,
+    statement_params,
+    trace_pair,
+    unconstrained_params,
+)
 from .traces.prepare import prepare
 from .traces.validation import unvalidated
 
 ENGINES = ("auto", "eager", "compiled")
 COMPILED_FROM = 5_000  # steps from which compiling them pays, whatever the model
+MAX_ITERATIONS = 15_000  # of L-BFGS, if no number is given
+MAX_BLOCK = 200  # eager steps between two looks at where they have led
+MAX_POINTS = 1_000  # numbers in a parameter of the model that must settle; those of networks wander
 MIN_K_HAT_DRAWS = 100  # fewer leave too small a tail to fit
 
 
@@ -53,11 +66,11 @@ def svi(
     model: Callable,
     guide: Callable,
     *data: Any,
-    num_steps: int = 15_000,
+    num_steps: int | str = "auto",
     lr: float = 0.01,
     optim: type[torch.optim.Optimizer] | None = None,
     loss: Any = None,
-    num_particles: int = 1,
+    num_particles: int | None = None,
     batch_size: int | None = None,
     alternate: int | None = None,
     num_draws: int = 1000,
@@ -138,7 +151,10 @@ def svi(
     UserWarning
         If the loss was still falling when the steps ran out; if steps should have been compiled and could not be.
     """
-    at_least_one("svi", num_steps=num_steps, num_particles=num_particles, num_draws=num_draws, alternate=alternate)
+    if isinstance(num_steps, str) and num_steps != "auto":
+        raise ValueError(f'svi: num_steps must be "auto" or a number, got {num_steps!r}')
+    counted = None if isinstance(num_steps, str) else num_steps
+    at_least_one("svi", num_steps=counted, num_particles=num_particles, num_draws=num_draws, alternate=alternate)
     positive("svi", lr=lr)
     if engine not in ENGINES:
         raise ValueError(f"svi: engine must be one of {', '.join(ENGINES)}; got {engine!r}")
@@ -148,6 +164,7 @@ def svi(
         raise ValueError(f"svi: {display_name(loss)} changes from step to step: remove engine='compiled'")
     data = to_device("svi", data, device)
     check_loss(loss, num_particles)
+    preferred, number = preferred_options(guide), 1
     check_optim(optim)
     begin = time.perf_counter()
     large = is_large(data, batch_size)
@@ -163,8 +180,10 @@ def svi(
         fitted = family_guide(guide, trained, joint) if by_hand is None else by_hand
         if device is not None and isinstance(fitted, torch.nn.Module):
             fitted = fitted.to(device)
-        loss, trained = loss_for(loss, num_particles, joint, trained, fitted)
-        with Progress("svi", num_steps, progress) as bar:
+        if loss is None and not joint.summed:
+            loss, number = preferred.get("loss"), preferred.get("num_particles", 1)
+        loss, trained = loss_for(loss, num_particles or number, joint, trained, fitted)
+        with Progress("svi", counted or CEILING, progress) as bar:
             how = {"optim": optim, "lr": lr, "num_steps": num_steps, "bar": bar}
             fit = _fit(loss, trained, fitted, model, data, example, batch_size, alternate, engine, how)
         if prepared.subsampling:
@@ -212,30 +231,30 @@ def fit_eagerly(
     *,
     optim: Callable[..., torch.optim.Optimizer],
     lr: float,
-    num_steps: int,
+    plan: AnyPlan,
     bar: Progress,
 ) -> Tensor:
-    """Take gradient steps and return the losses, shape (step,); ``params`` become the average of the last iterates.
+    """Take the steps of a plan; return the losses, shape (step,); ``params`` become the average of the last iterates.
 
     ``estimate`` takes one of the endless ``batches``, returns the loss and adds its gradient to the ``.grad`` of
     ``params``, which are unconstrained leaves. A loss that is not finite raises FloatingPointError.
     """
     optimiser, average = make_optimiser(optim, params, lr), Average(params)
-    losses = torch.empty(num_steps, dtype=torch.float64)
-    rates, weights = (values.tolist() for values in schedule(lr, num_steps))
-    for step, (rate, weight, batch) in enumerate(zip(rates, weights, batches, strict=False)):
-        for group in optimiser.param_groups:
-            group["lr"] = rate
-        optimiser.zero_grad()
-        losses[step] = loss = float(estimate(*batch))  # and its gradient
-        if not math.isfinite(loss):
-            raise FloatingPointError(f"the loss is {loss} at step {step}")
-        optimiser.step()
-        average.update(weight)
-        if step % 50 == 0 or step == num_steps - 1:
-            bar.update(step + 1, f"ELBO {-float(losses[max(0, step - 99) : step + 1].mean()):.2f}")
+    losses: list[float] = []
+    while (block := plan.next(MAX_BLOCK)) is not None:
+        for rate, weight, batch in zip(block.rates.tolist(), block.weights.tolist(), batches, strict=False):
+            for group in optimiser.param_groups:
+                group["lr"] = rate
+            optimiser.zero_grad()
+            losses.append(float(estimate(*batch)))  # and its gradient
+            if not math.isfinite(losses[-1]):
+                raise FloatingPointError(f"the loss is {losses[-1]} at step {len(losses) - 1}")
+            optimiser.step()
+            average.update(weight)
+        plan.note(flat(params), torch.tensor(losses[-len(block.rates) :]))
+        bar.update(len(losses), f"ELBO {-sum(losses[-100:]) / len(losses[-100:]):.2f}")
     average.write()
-    return losses
+    return torch.tensor(losses, dtype=torch.float64)
 
 
 def _fit(
@@ -273,25 +292,33 @@ def _fit(
         params = unconstrained_params(owner, guide)
         with torch.random.fork_rng():
             point = is_point(guide, example)
+        optim, lr, num_steps, bar = how["optim"], how["lr"], how["num_steps"], how["bar"]
+        automatic = isinstance(num_steps, str)
         with unvalidated():
-            if point and how["optim"] is None and batch_size is None and alternate is None and engine == "auto":
-                fit = fit_lbfgs(partial(estimate, *data), params, num_steps=how["num_steps"], bar=how["bar"])
+            if point and optim is None and batch_size is None and alternate is None and engine == "auto":
+                iterations = MAX_ITERATIONS if automatic else num_steps
+                fit = fit_lbfgs(partial(estimate, *data), params, num_steps=iterations, bar=bar)
                 if fit is not None:
                     return fit
-            how = how | {"optim": how["optim"] or torch.optim.Adam}
-            losses, used, long = None, "compiled", how["num_steps"] >= COMPILED_FROM
+            with torch.no_grad(), torch.random.fork_rng():
+                _, model_trace = trace_pair(model, guide, example)
+            points = [p for p in model_leaves(owner, model_trace, params) if p.numel() <= MAX_POINTS]
+            measure = moments_at(guide, example, params, points)
+            wait = int(getattr(loss, "changes", 0))
+            plan = AutoPlan(lr, measure, wait=wait) if automatic else Plan(lr, num_steps, measure)
+            steps = {"optim": optim or torch.optim.Adam, "plan": plan, "bar": bar}
+            losses, used, long = None, "compiled", automatic or num_steps >= COMPILED_FROM
             try:
                 if engine == "compiled" or (engine == "auto" and alternate is None and long):
-                    losses = _fit_compiled(loss, *scaled, params, data, stream, required=engine == "compiled", **how)
+                    losses = _fit_compiled(loss, *scaled, params, data, stream, required=engine == "compiled", **steps)
                 if losses is None:
                     used, step = "eager", estimate
                     if alternate is not None:
-                        _, model_trace = trace_pair(model, guide, example)
                         step = alternating_gradients(estimate, alternate, owner, model_trace, params)
-                    losses = fit_eagerly(step, params, batches, **how)
+                    losses = fit_eagerly(step, params, batches, lr=lr, **steps)
             except FloatingPointError as error:
                 raise FloatingPointError(f"svi: {error}{find_nonfinite(model, guide, example)}") from None
-    return gradient_result(losses, used, noisy=not point)
+            return FitResult(losses, used, *plan.result())
 
 
 def _fit_compiled(
