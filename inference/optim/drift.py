@@ -21,6 +21,11 @@ CHANCE = 0.01  # of calling some settled parameter drifting
 FADING = 0.98  # above this ratio of its speeds in both halves, a drift is taken to fade by no more
 
 
+def largest_sum(count: int) -> float:
+    """Return what the self-normalised sums of ``count`` settled parameters do not exceed, but for `CHANCE`."""
+    return math.sqrt(2 * math.log(2 * max(1, count) / CHANCE))
+
+
 def remaining_moves(positions: Tensor, times: Tensor) -> Tensor:
     """Return how far each parameter has still to go at the pace at which it slows down; 0 if it does not drift.
 
@@ -38,8 +43,7 @@ def remaining_moves(positions: Tensor, times: Tensor) -> Tensor:
         times the second half's move.
     """
     moves = positions.diff(dim=0)
-    count = positions.shape[1]
-    limit = math.sqrt(2 * math.log(2 * max(1, count) / CHANCE))
+    limit = largest_sum(positions.shape[1])
     spread = moves.square().sum(0).sqrt()
     drifts = moves.sum(0).abs() > limit * spread
     middle = int(torch.searchsorted(times, (times[0] + times[-1]) / 2).clamp(1, len(times) - 2))

@@ -24,13 +24,13 @@ smaller steps; Dhaka et al. (2020), Robust, accurate stochastic optimization for
 import torch
 from torch import Tensor
 
-from .drift import LONGEST, SHORTEST, Trail, error_and_size
+from .drift import LONGEST, SHORTEST, Trail, error_and_size, largest_sum
 from .plan import Block, Measure, Plan, still_drifting, way_to_go
 
 CEILING = 60_000  # steps at which it ends in any case
 FIRST = 400  # steps before the first check
 GROWTH = 1.25  # steps until the next check, relative to those before
-FEWEST_MOVES = 20  # between positions, in the window of a check
+POWER = 1.3  # moves in the window of a check, relative to the number at which pure drift would just be noticed
 DECAY = 1.0  # steps of decaying size, relative to those of full size
 MIN_FALL = 0.01  # nats
 MAX_ERROR = 0.05  # Monte Carlo error of the mean iterate, in the guide's sds
@@ -89,9 +89,9 @@ class AutoPlan:
     def _has_settled(self) -> bool:
         count = min(LONGEST, len(self._trail) // 2)
         losses = torch.cat(self._losses)[-count * self._trail.every :]
-        if count < FEWEST_MOVES or still_falls(losses, count):
-            return False
         positions, _ = self._trail.last(count + 1)
+        if count < POWER * largest_sum(positions.shape[1]) ** 2 or still_falls(losses, count):
+            return False
         if not positions.diff(dim=0).any() or way_to_go(self._trail, self._measure, count + 1):
             return False
         every = torch.linspace(0, count, min(count, SNAPSHOTS)).round().long()
@@ -124,14 +124,14 @@ class AutoPlan:
 
 
 def still_falls(losses: Tensor, count: int) -> bool:
-    """Return whether losses at equal step sizes fall between the halves, by more than 3 standard errors and .01 nats.
+    """Return whether losses at equal step sizes fall between the halves, by more than 2 standard errors and .01 nats.
 
     The errors are those of autocorrelated means of ``count`` blocks.
     """
     blocks = losses[-(len(losses) // count * count) :].reshape(count, -1).mean(1)
     early, late = blocks.tensor_split(2)
     errors = [error_and_size(part.unsqueeze(1))[0] for part in (early, late)]
-    return float(early.mean() - late.mean()) > max(3 * float(torch.cat(errors).norm()), MIN_FALL)
+    return float(early.mean() - late.mean()) > max(2 * float(torch.cat(errors).norm()), MIN_FALL)
 
 
 AnyPlan = Plan | AutoPlan
