@@ -57,16 +57,18 @@ class RealNvp(AutoContinuous):
         self._orders = [(order, order.argsort()) for order in orders]
 
     def get_base_dist(self) -> Any:
+        """Return the standard normal."""
         return dist.Normal(torch.zeros_like(self.loc), torch.ones_like(self.loc)).to_event(1)
 
     def get_transform(self, *args: Any, **kwargs: Any) -> Any:
+        """Return the transformation of it to the unconstrained latent variables, whatever the data."""
         parts: list[Any] = []
         for index, margin in enumerate(self.margins):
             parts.append(Bend(*(MAX_BEND * torch.tanh(margin / MAX_BEND))))
             if len(self.couplings):
                 parts.append(AffineCoupling(self.latent_dim // 2, _bounded(self.couplings[index])))
                 parts.append(Reorder(*self._orders[index % 2]))
-        parts.append(LowerCholeskyAffine(self.loc, scale_tril=self.scale[..., None] * self.scale_tril))
+        parts.append(LowerCholeskyAffine(self.loc, scale_tril=torch.einsum("i,ij->ij", self.scale, self.scale_tril)))
         return ComposeTransform(parts)
 
 
@@ -75,7 +77,6 @@ class Bend(Transform):
 
     domain = codomain = constraints.real
     bijective = True
-    sign = 1
 
     def __init__(self, a: Tensor, b: Tensor) -> None:
         super().__init__(cache_size=1)
@@ -88,6 +89,7 @@ class Bend(Transform):
         return torch.sinh(torch.asinh(y) * (-self.b).exp() - self.a)
 
     def log_abs_det_jacobian(self, x: Tensor, y: Tensor) -> Tensor:
+        """Return the log derivative: cosh and asinh meet in a square root."""
         return self.b + 0.5 * (torch.log1p(y.square()) - torch.log1p(x.square()))
 
 
@@ -108,6 +110,7 @@ class Reorder(Transform):
         return y.index_select(-1, self.inverse)
 
     def log_abs_det_jacobian(self, x: Tensor, y: Tensor) -> Tensor:
+        """Return zero."""
         return x.new_zeros(x.shape[:-1])
 
 

@@ -1,7 +1,8 @@
 """Stochastic variational inference: any Pyro model, any guide, any Pyro loss and any torch optimiser.
 
-The gradient step is in `fit_eagerly`. `_fit` prefers something faster with the same answer: L-BFGS for point
-estimates, and the same steps compiled from 5,000 steps on, which includes the default.
+The gradient step is in `fit_eagerly`; a plan says how large the steps are and when they end (`optim/stopping.py` by
+default). `_fit` prefers something faster with the same answer: L-BFGS for point estimates, and the same steps compiled
+from 5,000 draws of the guide on and where their number is not given.
 
 Hoffman, Blei, Wang and Paisley (2013), Stochastic variational inference, JMLR 14; Dhaka, Catalina, Andersen, Magnusson,
 Huggins and Vehtari (2020), Robust, accurate stochastic optimization for variational inference, NeurIPS: averaged
@@ -54,7 +55,7 @@ from .traces.prepare import prepare
 from .traces.validation import unvalidated
 
 ENGINES = ("auto", "eager", "compiled")
-COMPILED_FROM = 5_000  # steps from which compiling them pays, whatever the model
+COMPILED_FROM = 5_000  # steps of one draw each from which compiling them pays, whatever the model
 MAX_ITERATIONS = 15_000  # of L-BFGS, if no number is given
 MAX_BLOCK = 200  # eager steps between two looks at where they have led
 MAX_POINTS = 1_000  # numbers in a parameter of the model that must settle; those of networks wander
@@ -95,8 +96,10 @@ def svi(
         family, ``model -> guide``: one of `guidebook.guides`, or one of Pyro's autoguide classes.
     *data
         Arguments of model and guide.
-    num_steps : int
-        Gradient steps; for L-BFGS, the maximum number of iterations.
+    num_steps : int or "auto"
+        Gradient steps; for L-BFGS, the maximum number of iterations. "auto", the default, stops when the iterates are
+        stationary and the Monte Carlo error of their average is small beside the guide's standard deviations
+        (`guidebook.inference.optim.stopping`), at 60,000 steps in any case.
     lr : float
         Step size before it decays.
     optim : type, optional
@@ -104,9 +107,10 @@ def svi(
         rows (`map_point` and `laplace` of `guidebook.guides`) L-BFGS, which needs no ``lr``.
     loss : pyro.infer.ELBO, str or callable, optional
         One of Pyro's losses, a name as in `guidebook.inference.optim.losses`, or a function
-        ``(model, guide, *data) -> Tensor``; default: ``Trace_ELBO()``.
-    num_particles : int
-        Draws of the guide per step, averaged over; for the default loss and one given by name.
+        ``(model, guide, *data) -> Tensor``; default: ``Trace_ELBO()``, or what the family prefers.
+    num_particles : int, optional
+        Draws of the guide per step, averaged over; for the default loss and one given by name. Default: one, or what
+        the guide family prefers, as it may prefer a loss: `flow` of `guidebook.guides` does.
     batch_size : int, optional
         Rows per step; default: all. The model's plates over the rows are scaled up to stand for all of them. If there
         are more than a million rows, which may lie in a memory-mapped file, only batches are read, and some ten
@@ -121,9 +125,10 @@ def svi(
     engine : {"auto", "eager", "compiled"}
         How steps are taken: one by one in Pyro ("eager"), or with model, guide, loss and optimiser compiled into a
         loop of machine code. For small models that is some two hundred times faster once compiled, which takes six to
-        ten seconds the first time and one or two afterwards. "auto" compiles fits of 5,000 steps or more, if the loss
-        is Pyro's and the optimiser Adam, RMSprop or SGD. "compiled" does so for any length, and for a function as
-        ``loss``, which must not change from call to call. The two draw different random numbers.
+        ten seconds the first time and one or two afterwards. "auto" compiles fits of 5,000 draws of the guide or more,
+        or of a number of steps that is not given, if the loss is Pyro's and the optimiser Adam, RMSprop or SGD.
+        "compiled" does so for any length, and for a function as ``loss``, which must not change from call to call. The
+        two draw different random numbers.
     seed : int
         Same seed, same machine, same numbers.
     device : str or torch.device, optional
@@ -149,7 +154,7 @@ def svi(
     Warns
     -----
     UserWarning
-        If the loss was still falling when the steps ran out; if steps should have been compiled and could not be.
+        If parameters were still drifting when the steps ran out; if steps should have been compiled and could not be.
     """
     if isinstance(num_steps, str) and num_steps != "auto":
         raise ValueError(f'svi: num_steps must be "auto" or a number, got {num_steps!r}')
@@ -306,8 +311,9 @@ def _fit(
             measure = moments_at(guide, example, params, points)
             wait = int(getattr(loss, "changes", 0))
             plan = AutoPlan(lr, measure, wait=wait) if automatic else Plan(lr, num_steps, measure)
+            draws = getattr(loss, "num_particles", 1)
             steps = {"optim": optim or torch.optim.Adam, "plan": plan, "bar": bar}
-            losses, used, long = None, "compiled", automatic or num_steps >= COMPILED_FROM
+            losses, used, long = None, "compiled", automatic or num_steps * draws >= COMPILED_FROM
             try:
                 if engine == "compiled" or (engine == "auto" and alternate is None and long):
                     losses = _fit_compiled(loss, *scaled, params, data, stream, required=engine == "compiled", **steps)

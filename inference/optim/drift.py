@@ -71,21 +71,30 @@ def error_and_size(series: Tensor) -> tuple[Tensor, Tensor]:
 class Trail:
     """Positions of the parameters, equally many steps apart: every second one is dropped when there are too many."""
 
-    def __init__(self, every: int, longest: int) -> None:
-        self.every, self._longest = max(SHORTEST, every), longest
+    def __init__(self, every: int) -> None:
+        self.every = max(SHORTEST, every)
         self._positions: list[Tensor] = []
         self._times: list[float] = []
-        self._now = 0.0
+        self._since, self._now = 0, 0.0
 
     def __len__(self) -> int:
         return len(self._positions)
 
-    def add(self, position: Tensor, time: float) -> None:
-        """Note a position ``time`` after the one before, in sums of step sizes."""
-        self._now += time
+    @property
+    def left(self) -> int:
+        """Steps until the next position: a block must end there."""
+        return self.every - self._since
+
+    def add(self, position: Tensor, rates: Tensor) -> None:
+        """Note where steps of these sizes, (step,), have led, if it is time for a position."""
+        self._since += len(rates)
+        self._now += float(rates.sum())
+        if self._since < self.every:
+            return
+        self._since = 0
         self._positions.append(position.detach().clone())
         self._times.append(self._now)
-        if len(self._positions) > 2 * self._longest:
+        if len(self._positions) > 2 * LONGEST:
             self._positions, self._times = self._positions[::2], self._times[::2]
             self.every *= 2
 

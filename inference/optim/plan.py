@@ -6,7 +6,6 @@ The steps themselves are taken by the eager or the compiled loop.
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-import torch
 from torch import Tensor
 
 from .drift import LONGEST, SHORTEST, Trail, remaining_moves
@@ -35,29 +34,24 @@ class Plan:
         self.total, self.done = num_steps, 0
         self._rates, self._weights = schedule(lr, num_steps) if constant is None else schedule(lr, num_steps, constant)
         self._measure, self._block = measure, Block(self._rates, self._weights)
-        judged = JUDGED if constant is None else JUDGED_DECAY
-        self._judged = min(num_steps, int(max(judged * num_steps, min(0.7 * num_steps, FEWEST))))
-        self._trail = Trail(max(spacing, self._judged // LONGEST), LONGEST)
+        judged = int((JUDGED if constant is None else JUDGED_DECAY) * num_steps)
+        self._start = max(0, num_steps - max(judged, min(int(0.7 * num_steps), FEWEST)))  # of those judged
+        self._trail = Trail(max(spacing, (num_steps - self._start) // LONGEST))
 
     def next(self, most: int) -> Block | None:
         """Return the next block, of at most so many steps; None after the last."""
         if self.done >= self.total:
             return None
-        start = self.total - self._judged
-        left = start - self.done if self.done < start else self._trail.every
-        end = min(self.done + max(1, min(most, left)), self.total)
-        if self.done >= start:  # positions must be equally far apart: a block may be shorter, and is not noted
-            end = min(end, start + ((self.done - start) // self._trail.every + 1) * self._trail.every)
+        left = self._start - self.done if self.done < self._start else self._trail.left
+        end = min(self.done + min(most, left), self.total)
         self._block = Block(self._rates[self.done : end], self._weights[self.done : end])
         return self._block
 
     def note(self, position: Tensor, losses: Tensor) -> None:
         """Note where the block has led; its losses, shape (step,), tell too little where steps decay."""
         self.done += len(self._block.rates)
-        since = self.done - (self.total - self._judged)
-        if since >= 0 and since % self._trail.every == 0:
-            first = max(0, self.done - self._trail.every)
-            self._trail.add(position, float(self._rates[first : self.done].sum()))
+        if self.done > self._start:
+            self._trail.add(position, self._block.rates)
 
     def way_to_go(self) -> float:
         """Return how far the answer was still drifting at the end, in the guide's sds; 0 if it had settled."""
@@ -86,4 +80,4 @@ def still_drifting(far: float) -> str:
     """Return a clause for a message, empty if nothing drifts."""
     if not far:
         return ""
-    return f" with parameters still drifting, by {far:.2g} sd of the guide or more before they settle: take more steps"
+    return f" with parameters still drifting (about {far:.2g} sd of the guide to go): take more steps"

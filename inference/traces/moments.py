@@ -39,7 +39,6 @@ def moments_at(
 
     ``points`` are those parameters that belong to the model. The parameters and torch's generator stay as they are.
     """
-
     with torch.no_grad(), torch.random.fork_rng(), unvalidated():
         size = 0 if guide is None else sum(value[0].numel() for value in _draws(guide, data, 1))
     count = min(DRAWS, max(4, MAX_NUMBERS // max(1, size)))
