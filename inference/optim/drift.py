@@ -18,7 +18,7 @@ from torch import Tensor
 LONGEST = 64  # positions that are looked at, at most
 SHORTEST = 10  # steps between two positions: the memory of Adam's momentum
 CHANCE = 0.01  # of calling some settled parameter drifting
-FADING = 0.98  # above this ratio of its speeds in both halves, a drift is taken to fade by no more
+FADING = 0.9  # above this ratio of its speeds in both halves, a drift is taken to fade by no more
 
 
 def largest_sum(count: int) -> float:

@@ -6,6 +6,7 @@ The steps themselves are taken by the eager or the compiled loop.
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor
 
 from .drift import LONGEST, SHORTEST, Trail, remaining_moves
@@ -68,11 +69,25 @@ def way_to_go(trail: Trail, measure: Measure, count: int = LONGEST + 1) -> float
     if len(trail) < 4:
         return 0.0
     positions, times = trail.last(count)
-    moves = remaining_moves(positions, times)
-    if not moves.any():
+    return farthest(in_sds(positions, measure), times)
+
+
+def in_sds(positions: Tensor, measure: Measure) -> Tensor:
+    """Return means in units of sds, and log sds, of what the guide draws at each position, (position, quantity).
+
+    It is these that must settle: the weights of a network wander where the distribution does not.
+    """
+    found = [measure(position) for position in positions]
+    unit, spread = found[-1].unit, found[-1].sd > 0
+    means = torch.stack([moments.mean for moments in found]) / unit
+    return torch.cat([means, torch.stack([moments.sd[spread] for moments in found]).log()], 1)
+
+
+def farthest(series: Tensor, times: Tensor) -> float:
+    """Return the largest way that a quantity has still to go, in sds; 0 if it is below `TOLERANCE`."""
+    if not series.shape[1]:
         return 0.0
-    last = positions[-1]
-    far = measure(last).distance(measure(last + moves))
+    far = float(remaining_moves(series, times).abs().nan_to_num(nan=float("inf")).amax())
     return far if far > TOLERANCE else 0.0
 
 

@@ -3,13 +3,13 @@
 At the full step size, steps are taken until, over the later half of them,
 
 1. the loss does not fall from their first half to their second,
-2. no parameter drifts: its iterates have moved no further than a random walk with the same moves would, or the little
-   way that is left, at the pace at which the drift slows down, is below `TOLERANCE` of the guide's own sds, and
+2. nothing drifts that the guide draws: its means and log sds have moved no further than a random walk with the same
+   moves would, or the way that is left, as the drift slows down, is below `TOLERANCE` of the guide's own sds, and
 3. the mean of the iterates is known: its Monte Carlo error, autocorrelation included, is below `MAX_ERROR` of these
    sds, or comes from so many effective iterates that only smaller steps can tell more. On a plateau or at a saddle the
    iterates wander without return: they have few effective iterates, however many there are.
 
-Then steps of decaying size follow, half as many, the last of which are averaged: the answer. If parameters drift in
+Then steps of decaying size follow, half as many, the last of which are averaged: the answer. If the draws drift in
 these after all, as they do behind a plateau, it was too early, and steps of full size go on. Checks come at
 geometrically growing numbers of steps, so that a chance pass of one check does not become likely by their number.
 
@@ -25,7 +25,7 @@ import torch
 from torch import Tensor
 
 from .drift import LONGEST, SHORTEST, Trail, error_and_size, largest_sum
-from .plan import Block, Measure, Plan, still_drifting, way_to_go
+from .plan import Block, Measure, Plan, farthest, in_sds, still_drifting
 
 CEILING = 60_000  # steps at which it ends in any case
 FIRST = 1600  # steps before the first check: on a plateau, fewer look stationary by chance
@@ -36,7 +36,6 @@ POWER = 1.3  # moves in the window of a check, relative to the number at which p
 MIN_FALL = 0.01  # nats
 MAX_ERROR = 0.05  # Monte Carlo error of the mean iterate, in the guide's sds
 MIN_SIZE = 8.0  # effective number of iterates that makes up for a larger error; below the error, half as many will do
-SNAPSHOTS = 32  # positions at which the guide is drawn from, to tell both
 
 
 class AutoPlan:
@@ -51,7 +50,7 @@ class AutoPlan:
         self._last_steps: Plan | None = None
         self._block = Block(torch.empty(0), torch.empty(0))
         self._ended, self._settled = False, False
-        self._error, self._far = float("inf"), 0.0
+        self._far = 0.0
 
     def next(self, most: int) -> Block | None:
         """Return the next block, of at most so many steps; None after the last."""
@@ -89,18 +88,13 @@ class AutoPlan:
     def _has_settled(self) -> bool:
         count = min(LONGEST, len(self._trail) // 2)
         losses = torch.cat(self._losses)[-count * self._trail.every :]
-        positions, _ = self._trail.last(count + 1)
-        if count < POWER * largest_sum(positions.shape[1]) ** 2 or still_falls(losses, count):
+        positions, times = self._trail.last(count + 1)
+        if still_falls(losses, count) or not positions.diff(dim=0).any():
             return False
-        if not positions.diff(dim=0).any() or way_to_go(self._trail, self._measure, count + 1):
+        series = in_sds(positions, self._measure)
+        if count < POWER * largest_sum(series.shape[1]) ** 2 or farthest(series, times):
             return False
-        every = torch.linspace(0, count, min(count, SNAPSHOTS)).round().long()
-        found = [self._measure(position) for position in positions[every]]
-        unit, spread = found[-1].unit, found[-1].sd > 0
-        means = torch.stack([moments.mean for moments in found]) / unit
-        sds = torch.stack([moments.sd[spread] for moments in found]).log()
-        errors, sizes = error_and_size(torch.cat([means, sds], 1))
-        self._error = float(errors.nan_to_num(nan=float("inf")).amax()) if errors.numel() else 0.0
+        errors, sizes = error_and_size(series)
         return bool((((errors < MAX_ERROR) & (sizes > MIN_SIZE / 2)) | (sizes > MIN_SIZE)).all())
 
     def _end_or_go_on(self, last_steps: Plan) -> None:

@@ -1,6 +1,6 @@
-"""How far apart two settings of the parameters are, in the guide's own standard deviations.
+"""What a guide draws at some setting of its parameters: means and standard deviations.
 
-The guide is drawn from at both with the same random numbers, so that few draws tell small differences.
+It is drawn from with the same random numbers at every setting, so that few draws tell small differences.
 """
 
 from collections.abc import Callable, Sequence
@@ -13,7 +13,7 @@ from .draws import draw_chunk
 from .validation import unvalidated
 
 DRAWS = 32
-MAX_NUMBERS = 1_000_000  # in the draws of one measurement
+MAX_NUMBERS = 200_000  # in the draws of one measurement
 SMALL = 0.1  # least unit of a parameter of the model, for those near zero
 
 
@@ -23,13 +23,6 @@ class Moments(NamedTuple):
     mean: Tensor  # (quantity,)
     sd: Tensor  # (quantity,)
     unit: Tensor  # (quantity,): the sd; for a point, the size of the values in its tensor
-
-    def distance(self, other: "Moments") -> float:
-        """Return the largest difference of a mean in this unit, or of a log sd; infinite if a number is not finite."""
-        shift = ((other.mean - self.mean) / self.unit).abs()
-        spread = self.sd > 0
-        ratio = (other.sd[spread] / self.sd[spread]).log().abs()
-        return float(torch.cat([shift, ratio]).nan_to_num(nan=float("inf")).amax()) if len(shift) else 0.0
 
 
 def moments_at(
