@@ -22,13 +22,15 @@ from torch import Tensor
 from .info import McemInfo
 from .mcmc.kernels import KERNELS, Kernel
 from .mcmc.latent_vector import LatentVector, latent_vector
-from .optim.result import remaining_decrease
+from .optim.drift import SHORTEST
+from .optim.plan import Plan
 from .options import at_least_one, options_by_name, positive, to_device
 from .posterior import Posterior
 from .progress import Progress
 from .svi import fit_eagerly
 from .traces.draws import MAX_LOCAL
 from .traces.isolate import isolated
+from .traces.moments import moments_at
 from .traces.params import constrained_params, statement_params, unconstrained_params
 
 
@@ -84,7 +86,7 @@ def mcem(
     Warns
     -----
     UserWarning
-        If the log joint density was still rising at the last step.
+        If parameters were still drifting at the last steps.
     """
     at_least_one("mcem", num_steps=num_steps, num_transitions=num_transitions, num_draws=num_draws)
     positive("mcem", lr=lr)
@@ -107,7 +109,8 @@ def mcem(
             raise ValueError("mcem: the model has no parameters to fit") from None
         with Progress("mcem", num_steps, progress) as bar:
             try:
-                how = {"optim": optim or torch.optim.Adam, "lr": lr, "num_steps": num_steps, "bar": bar}
+                plan = Plan(lr, num_steps, moments_at(None, (), params, params), spacing=10 * SHORTEST)
+                how = {"optim": optim or torch.optim.Adam, "lr": lr, "plan": plan, "bar": bar}
                 losses = fit_eagerly(loss_and_grads, params, repeat(()), **how)
             except FloatingPointError as error:
                 raise FloatingPointError(f"mcem: {error}; try a smaller lr") from None
@@ -116,10 +119,8 @@ def mcem(
             trace = poutine.trace(model).get_trace(*data)
     seconds = time.perf_counter() - begin
 
-    decrease = remaining_decrease(losses[::10])  # successive draws of the chain are alike
-    message = f"took all {num_steps} steps"
-    if decrease > 0:
-        message += f" with the log joint density still rising, by {decrease:.3g} nats of late: take more steps"
+    converged, message = plan.result()
+    if not converged:
         warnings.warn(f"mcem: {message}", stacklevel=3)
     late = chain.rates[len(chain.rates) // 2 :]
     info = McemInfo(
@@ -128,7 +129,7 @@ def mcem(
         accept_rate=sum(late) / len(late),
         seconds=seconds,
         seed=seed,
-        converged=decrease <= 0,
+        converged=converged,
         message=message,
     )
     length = num_draws if draws else 1

@@ -1,7 +1,8 @@
 """Stochastic variational inference: any Pyro model, any guide, any Pyro loss and any torch optimiser.
 
-The gradient step is in `fit_eagerly`. `_fit` prefers something faster with the same answer: Newton's method
-or L-BFGS for point estimates, and the same steps compiled from 5,000 steps on, which includes the default.
+The gradient step is in `fit_eagerly`; a plan says how large the steps are and when they end (`optim/stopping.py` by
+default). `_fit` prefers something faster with the same answer: Newton's method or L-BFGS for point estimates, and the
+same steps compiled from 5,000 draws of the guide on and where their number is not given.
 
 Hoffman, Blei, Wang and Paisley (2013), Stochastic variational inference, JMLR 14; Dhaka, Catalina, Andersen, Magnusson,
 Huggins and Vehtari (2020), Robust, accurate stochastic optimization for variational inference, NeurIPS: averaged
@@ -28,25 +29,38 @@ from .optim.laplace import laplace_normal
 from .optim.lbfgs import fit_lbfgs
 from .optim.losses import check_loss, loss_and_grads, loss_for
 from .optim.minibatch import Batches, example_rows, is_large, row_scale
+from .optim.plan import Plan
 from .optim.point import fit_point
-from .optim.result import FitResult, gradient_result
+from .optim.result import FitResult
 from .optim.rules import RULES, check_optim, make_optimiser
-from .optim.sgd import Average, schedule
+from .optim.sgd import Average
+from .optim.stopping import CEILING, AnyPlan, AutoPlan
 from .options import at_least_one, options_by_name, positive, to_device
 from .posterior import Posterior
 from .progress import Progress
 from .traces.draws import draw_guide
 from .traces.errors import explained
-from .traces.guides import check_guide, clone_guide, display_name, family_guide, is_family, is_point
+from .traces.guides import check_guide, clone_guide, display_name, family_guide, is_family, is_point, preferred_options
 from .traces.handlers import FullPlates
 from .traces.isolate import isolated
 from .traces.log_joint import LogJoint
-from .traces.params import constrained_params, find_nonfinite, statement_params, trace_pair, unconstrained_params
+from .traces.moments import flat, moments_at
+from .traces.params import (
+    constrained_params,
+    find_nonfinite,
+    model_leaves,
+    statement_params,
+    trace_pair,
+    unconstrained_params,
+)
 from .traces.prepare import prepare
 from .traces.validation import unvalidated
 
 ENGINES = ("auto", "eager", "compiled")
-COMPILED_FROM = 5_000  # steps from which compiling them pays, whatever the model
+COMPILED_FROM = 5_000  # steps of one draw each from which compiling them pays, whatever the model
+MAX_ITERATIONS = 15_000  # of L-BFGS, if no number is given
+MAX_BLOCK = 200  # eager steps between two looks at where they have led
+MAX_POINTS = 1_000  # numbers in a parameter of the model that must settle; those of networks wander
 MIN_K_HAT_DRAWS = 100  # fewer leave too small a tail to fit
 
 
@@ -55,11 +69,11 @@ def svi(
     model: Callable,
     guide: Callable,
     *data: Any,
-    num_steps: int = 15_000,
+    num_steps: int | str = "auto",
     lr: float = 0.01,
     optim: type[torch.optim.Optimizer] | None = None,
     loss: Any = None,
-    num_particles: int = 1,
+    num_particles: int | None = None,
     batch_size: int | None = None,
     alternate: int | None = None,
     num_draws: int = 1000,
@@ -84,8 +98,10 @@ def svi(
         family, ``model -> guide``: one of `guidebook.guides`, or one of Pyro's autoguide classes.
     *data
         Arguments of model and guide.
-    num_steps : int
-        Gradient steps; for Newton's method and L-BFGS, the maximum number of iterations.
+    num_steps : int or "auto"
+        Gradient steps; for Newton's method and L-BFGS, the maximum number of iterations. "auto", the default, stops when the iterates are
+        stationary and the Monte Carlo error of their average is small beside the guide's standard deviations
+        (`guidebook.inference.optim.stopping`), at 60,000 steps in any case.
     lr : float
         Step size before it decays.
     optim : type, optional
@@ -94,9 +110,10 @@ def svi(
         or L-BFGS, if there are more than 200 or parameters of the model; neither needs ``lr``.
     loss : pyro.infer.ELBO, str or callable, optional
         One of Pyro's losses, a name as in `guidebook.inference.optim.losses`, or a function
-        ``(model, guide, *data) -> Tensor``; default: ``Trace_ELBO()``.
-    num_particles : int
-        Draws of the guide per step, averaged over; for the default loss and one given by name.
+        ``(model, guide, *data) -> Tensor``; default: ``Trace_ELBO()``, or what the family prefers.
+    num_particles : int, optional
+        Draws of the guide per step, averaged over; for the default loss and one given by name. Default: one, or what
+        the guide family prefers, as it may prefer a loss: `flow` of `guidebook.guides` does.
     batch_size : int, optional
         Rows per step; default: all. The model's plates over the rows are scaled up to stand for all of them. If there
         are more than a million rows, which may lie in a memory-mapped file, only batches are read, and some ten
@@ -111,9 +128,10 @@ def svi(
     engine : {"auto", "eager", "compiled"}
         How steps are taken: one by one in Pyro ("eager"), or with model, guide, loss and optimiser compiled into a
         loop of machine code. For small models that is some two hundred times faster once compiled, which takes six to
-        ten seconds the first time and one or two afterwards. "auto" compiles fits of 5,000 steps or more, if the loss
-        is Pyro's and the optimiser Adam, RMSprop or SGD. "compiled" does so for any length, and for a function as
-        ``loss``, which must not change from call to call. The two draw different random numbers.
+        ten seconds the first time and one or two afterwards. "auto" compiles fits of 5,000 draws of the guide or more,
+        or of a number of steps that is not given, if the loss is Pyro's and the optimiser Adam, RMSprop or SGD.
+        "compiled" does so for any length, and for a function as ``loss``, which must not change from call to call. The
+        two draw different random numbers.
     seed : int
         Same seed, same machine, same numbers.
     device : str or torch.device, optional
@@ -139,9 +157,12 @@ def svi(
     Warns
     -----
     UserWarning
-        If the loss was still falling when the steps ran out; if steps should have been compiled and could not be.
+        If parameters were still drifting when the steps ran out; if steps should have been compiled and could not be.
     """
-    at_least_one("svi", num_steps=num_steps, num_particles=num_particles, num_draws=num_draws, alternate=alternate)
+    if isinstance(num_steps, str) and num_steps != "auto":
+        raise ValueError(f'svi: num_steps must be "auto" or a number, got {num_steps!r}')
+    counted = None if isinstance(num_steps, str) else num_steps
+    at_least_one("svi", num_steps=counted, num_particles=num_particles, num_draws=num_draws, alternate=alternate)
     positive("svi", lr=lr)
     if engine not in ENGINES:
         raise ValueError(f"svi: engine must be one of {', '.join(ENGINES)}; got {engine!r}")
@@ -151,6 +172,7 @@ def svi(
         raise ValueError(f"svi: {display_name(loss)} changes from step to step: remove engine='compiled'")
     data = to_device("svi", data, device)
     check_loss(loss, num_particles)
+    preferred, number = preferred_options(guide), 1
     check_optim(optim)
     begin = time.perf_counter()
     large = is_large(data, batch_size)
@@ -166,8 +188,10 @@ def svi(
         fitted = family_guide(guide, trained, joint) if by_hand is None else by_hand
         if device is not None and isinstance(fitted, torch.nn.Module):
             fitted = fitted.to(device)
-        loss, trained = loss_for(loss, num_particles, joint, trained, fitted)
-        with Progress("svi", num_steps, progress) as bar:
+        if loss is None and not joint.summed:
+            loss, number = preferred.get("loss"), preferred.get("num_particles", 1)
+        loss, trained = loss_for(loss, num_particles or number, joint, trained, fitted)
+        with Progress("svi", counted or CEILING, progress) as bar:
             how = {"optim": optim, "lr": lr, "num_steps": num_steps, "bar": bar}
             fit = _fit(loss, trained, fitted, model, joint, data, example, batch_size, alternate, engine, how)
         if prepared.subsampling:
@@ -215,30 +239,30 @@ def fit_eagerly(
     *,
     optim: Callable[..., torch.optim.Optimizer],
     lr: float,
-    num_steps: int,
+    plan: AnyPlan,
     bar: Progress,
 ) -> Tensor:
-    """Take gradient steps and return the losses, shape (step,); ``params`` become the average of the last iterates.
+    """Take the steps of a plan; return the losses, shape (step,); ``params`` become the average of the last iterates.
 
     ``estimate`` takes one of the endless ``batches``, returns the loss and adds its gradient to the ``.grad`` of
     ``params``, which are unconstrained leaves. A loss that is not finite raises FloatingPointError.
     """
     optimiser, average = make_optimiser(optim, params, lr), Average(params)
-    losses = torch.empty(num_steps, dtype=torch.float64)
-    rates, weights = (values.tolist() for values in schedule(lr, num_steps))
-    for step, (rate, weight, batch) in enumerate(zip(rates, weights, batches, strict=False)):
-        for group in optimiser.param_groups:
-            group["lr"] = rate
-        optimiser.zero_grad()
-        losses[step] = loss = float(estimate(*batch))  # and its gradient
-        if not math.isfinite(loss):
-            raise FloatingPointError(f"the loss is {loss} at step {step}")
-        optimiser.step()
-        average.update(weight)
-        if step % 50 == 0 or step == num_steps - 1:
-            bar.update(step + 1, f"ELBO {-float(losses[max(0, step - 99) : step + 1].mean()):.2f}")
+    losses: list[float] = []
+    while (block := plan.next(MAX_BLOCK)) is not None:
+        for rate, weight, batch in zip(block.rates.tolist(), block.weights.tolist(), batches, strict=False):
+            for group in optimiser.param_groups:
+                group["lr"] = rate
+            optimiser.zero_grad()
+            losses.append(float(estimate(*batch)))  # and its gradient
+            if not math.isfinite(losses[-1]):
+                raise FloatingPointError(f"the loss is {losses[-1]} at step {len(losses) - 1}")
+            optimiser.step()
+            average.update(weight)
+        plan.note(flat(params), torch.tensor(losses[-len(block.rates) :]))
+        bar.update(len(losses), f"ELBO {-sum(losses[-100:]) / len(losses[-100:]):.2f}")
     average.write()
-    return losses
+    return torch.tensor(losses, dtype=torch.float64)
 
 
 def _fit(
@@ -277,27 +301,35 @@ def _fit(
         params = unconstrained_params(owner, guide)
         with torch.random.fork_rng():
             point = is_point(guide, example)
+        optim, lr, num_steps, bar = how["optim"], how["lr"], how["num_steps"], how["bar"]
+        automatic = isinstance(num_steps, str)
         with unvalidated():
-            if point and how["optim"] is None and batch_size is None and alternate is None and engine == "auto":
-                limits = {"num_steps": how["num_steps"], "bar": how["bar"]}
+            if point and optim is None and batch_size is None and alternate is None and engine == "auto":
+                limits = {"num_steps": MAX_ITERATIONS if automatic else num_steps, "bar": bar}
                 fit = fit_point(guide, joint, len(params), **limits) if _is_elbo(loss) else None
                 fit = fit or fit_lbfgs(partial(estimate, *data), params, **limits)
                 if fit is not None:
                     return fit
-            how = how | {"optim": how["optim"] or torch.optim.Adam}
-            losses, used, long = None, "compiled", how["num_steps"] >= COMPILED_FROM
+            with torch.no_grad(), torch.random.fork_rng():
+                _, model_trace = trace_pair(model, guide, example)
+            points = [p for p in model_leaves(owner, model_trace, params) if p.numel() <= MAX_POINTS]
+            measure = moments_at(guide, example, params, points)
+            wait = int(getattr(loss, "changes", 0))
+            plan = AutoPlan(lr, measure, wait=wait) if automatic else Plan(lr, num_steps, measure)
+            draws = getattr(loss, "num_particles", 1)
+            steps = {"optim": optim or torch.optim.Adam, "plan": plan, "bar": bar}
+            losses, used, long = None, "compiled", automatic or num_steps * draws >= COMPILED_FROM
             try:
                 if engine == "compiled" or (engine == "auto" and alternate is None and long):
-                    losses = _fit_compiled(loss, *scaled, params, data, stream, required=engine == "compiled", **how)
+                    losses = _fit_compiled(loss, *scaled, params, data, stream, required=engine == "compiled", **steps)
                 if losses is None:
                     used, step = "eager", estimate
                     if alternate is not None:
-                        _, model_trace = trace_pair(model, guide, example)
                         step = alternating_gradients(estimate, alternate, owner, model_trace, params)
-                    losses = fit_eagerly(step, params, batches, **how)
+                    losses = fit_eagerly(step, params, batches, lr=lr, **steps)
             except FloatingPointError as error:
                 raise FloatingPointError(f"svi: {error}{find_nonfinite(model, guide, example)}") from None
-    return gradient_result(losses, used, noisy=not point)
+            return FitResult(losses, used, *plan.result())
 
 
 def _fit_compiled(

@@ -1,4 +1,4 @@
-"""Parts of a fit of parameters: batches, schedule and average, when a loss has levelled off, when L-BFGS gives up."""
+"""Parts of a fit of parameters: batches, schedule and average, and when L-BFGS gives up."""
 
 import math
 
@@ -14,7 +14,6 @@ from guidebook.inference import kl_warm_up, svi
 from guidebook.inference.optim import lbfgs, minibatch
 from guidebook.inference.optim.lbfgs import fit_lbfgs
 from guidebook.inference.optim.minibatch import Batches, example_rows, is_large, row_scale
-from guidebook.inference.optim.result import gradient_result, remaining_decrease
 from guidebook.inference.optim.sgd import Average, schedule
 from guidebook.inference.options import at_least_one, positive
 from guidebook.inference.progress import Progress
@@ -85,49 +84,6 @@ def test_step_size_decays_and_late_iterates_weigh_the_same() -> None:
     average.write()
     assert float(param) == pytest.approx(float(path[-300:].mean()), rel=1e-9)
     assert schedule(0.5, 1)[1].tolist() == [1.0]
-
-
-def falling(by: float, error: float = 0.0) -> Tensor:
-    """Losses of 1,000 steps whose last fifth at the full step size, 60 steps, lies ``by`` below the fifth before.
-
-    The difference of the two means has the standard error ``error``.
-    """
-    losses = torch.zeros(1000, dtype=torch.float64)
-    losses[240:300] -= by
-    wave = torch.tensor([1.0, -1.0], dtype=torch.float64).repeat(500)
-    return losses + wave * error * (60 / 2 * 59 / 60) ** 0.5
-
-
-def test_a_loss_has_levelled_off_if_its_decrease_is_within_four_standard_errors() -> None:
-    assert remaining_decrease(falling(0.41, 0.1)) == pytest.approx(0.41)
-    assert remaining_decrease(falling(0.39, 0.1)) == 0
-    assert remaining_decrease(falling(-1.0, 0.1)) == 0
-
-
-def test_or_below_a_hundredth_of_a_nat() -> None:
-    assert remaining_decrease(falling(0.0101)) == pytest.approx(0.0101)
-    assert remaining_decrease(falling(0.0099)) == 0
-    assert remaining_decrease(falling(0.9) + 1e6) == 0  # or a millionth of the loss
-    assert remaining_decrease(falling(1.1) + 1e6) == pytest.approx(1.1)
-
-
-def test_a_loss_without_noise_is_judged_at_its_end() -> None:
-    losses = torch.zeros(1000, dtype=torch.float64)
-    losses[800:] = -1
-    assert remaining_decrease(losses) == 0
-    assert remaining_decrease(losses, noisy=False) == 1
-    assert remaining_decrease(torch.arange(49.0, 0, -1), noisy=False) == 0  # too short to judge
-    assert remaining_decrease(torch.arange(50.0, 0, -1), noisy=False) == 10
-
-
-def test_the_result_says_what_to_do() -> None:
-    short, level = (
-        gradient_result(falling(1.0), "eager", noisy=True),
-        gradient_result(falling(0.0), "eager", noisy=True),
-    )
-    assert (short.converged, level.converged) == (False, True)
-    assert short.message == "took all 1000 steps with the loss still falling, last by 1 nats: take more steps"
-    assert level.message == "took all 1000 steps"
 
 
 def quadratic(p: Tensor, noise: float = 0.0):

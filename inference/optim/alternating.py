@@ -4,23 +4,19 @@ from collections.abc import Callable
 from itertools import count
 from typing import Any
 
-import torch
 from pyro.poutine import Trace
 from torch import Tensor
 
-from ..traces.sites import nodes
+from ..traces.params import model_leaves
 
 
 def alternating_gradients(
     loss_and_grads: Callable[..., Any], every: int, model: Callable, model_trace: Trace, params: list[Tensor]
 ) -> Callable[..., Any]:
     """Return ``loss_and_grads`` with gradients for the guide ``every`` times, then for the model ``every`` times."""
-    values = [site["value"] for site in nodes(model_trace).values() if site["type"] == "param"]
-    leaves = {id(getattr(value, "unconstrained", lambda value=value: value)()) for value in values}
-    if isinstance(model, torch.nn.Module):
-        leaves |= {id(p) for p in model.parameters()}
-    of_model = [p for p in params if id(p) in leaves]
-    of_guide = [p for p in params if id(p) not in leaves]
+    of_model = model_leaves(model, model_trace, params)
+    known = {id(p) for p in of_model}
+    of_guide = [p for p in params if id(p) not in known]
     if not of_model or not of_guide:
         owner = "guide" if of_model else "model"
         raise ValueError(f"svi: alternate needs parameters of the guide and of the model, and the {owner} has none")

@@ -28,6 +28,7 @@ from ..options import at_least_one
 from ..traces.log_joint import LogJoint
 from ..traces.params import trace_pair
 from ..traces.sites import Scale, is_latent, is_local, plate_depth
+from .landing import StickingElbo
 
 LOSSES: dict[str, Callable[..., ELBO]] = {
     "trace": Trace_ELBO,
@@ -36,6 +37,7 @@ LOSSES: dict[str, Callable[..., ELBO]] = {
     "enum": TraceEnum_ELBO,
     "renyi": RenyiELBO,
     "iwae": RenyiELBO,
+    "sticking": StickingElbo,
 }
 
 
@@ -109,15 +111,15 @@ def loss_for(loss: Any, num_particles: int, joint: LogJoint, model: Callable, gu
     return loss, config_enumerate(model)
 
 
-def check_loss(loss: Any, num_particles: int) -> None:
+def check_loss(loss: Any, num_particles: int | None) -> None:
     """Raise ValueError for a loss that cannot be one, or options that belong to another."""
     if isinstance(loss, type):
         raise ValueError(f"svi: loss is the class {loss.__name__}: write loss={loss.__name__}()")
     if loss is None or isinstance(loss, str):
-        named_loss(loss or "trace", num_particles)
+        named_loss(loss or "trace", num_particles or 1)
     elif not callable(loss) and not hasattr(loss, "loss_and_grads"):
         raise ValueError(f"svi: loss must be one of Pyro's, a name or a function, got {type(loss).__name__}")
-    elif num_particles != 1:
+    elif num_particles not in (None, 1):
         raise ValueError("svi: num_particles belongs to the default loss: give it to your loss instead")
 
 
@@ -169,5 +171,5 @@ def kl_warm_up(num_steps: int, *, start: float = 0.0, num_particles: int = 1) ->
         calls += 1
         return loss.differentiable_loss(scaled(model), scaled(guide), *data)
 
-    kl_warm_up.changes = True  # pyright: ignore[reportFunctionMemberAccess] (from call to call: never compiled)
+    kl_warm_up.changes = num_steps  # pyright: ignore[reportFunctionMemberAccess] (calls: never compiled)
     return kl_warm_up

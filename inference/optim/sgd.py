@@ -16,11 +16,15 @@ AVERAGED = 0.3  # fraction of the steps, the last ones, whose parameters are ave
 # for that, and the average of such iterates would be too narrow.
 
 
-def schedule(lr: float, num_steps: int) -> tuple[Tensor, Tensor]:
-    """Return each step's size, and the weight in the average so far of the parameters after it: (step,) each."""
+def schedule(lr: float, num_steps: int, constant: float = CONSTANT) -> tuple[Tensor, Tensor]:
+    """Return each step's size, and the weight in the average so far of the parameters after it: (step,) each.
+
+    ``constant`` is the fraction of the steps before the decay; the same part of the decay is averaged in any case.
+    """
     step = torch.arange(num_steps, dtype=torch.float64)
-    decay = (step / num_steps - CONSTANT).clamp(min=0) / (1 - CONSTANT)
-    since = step - (num_steps - max(1, int(AVERAGED * num_steps)))  # steps since the first that is averaged
+    decay = (step / num_steps - constant).clamp(min=0) / (1 - constant)
+    averaged = AVERAGED * (1 - constant) / (1 - CONSTANT)
+    since = step - (num_steps - max(1, int(averaged * num_steps)))  # steps since the first that is averaged
     return lr * FINAL**decay, torch.where(since >= 0, 1 / (since + 1).clamp(min=1), 0.0)
 
 

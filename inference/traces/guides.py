@@ -15,7 +15,7 @@ from .init import InitMessenger, InitToValues
 from .isolate import isolated
 from .log_joint import LogJoint
 from .potential import Potential, find_start
-from .sites import is_plate, nodes
+from .sites import is_delta, is_plate, nodes
 from .validation import unvalidated
 
 
@@ -23,6 +23,11 @@ def is_family(guide: Any) -> bool:
     """Whether ``guide`` is a guide family, ``model -> guide`` (marked, or an autoguide class), rather than a guide."""
     guide = _without_partial(guide)
     return getattr(guide, "is_guide_family", False) or (inspect.isclass(guide) and issubclass(guide, AutoGuide))
+
+
+def preferred_options(guide: Any) -> dict[str, Any]:
+    """Return the options that a guide family prefers to `svi`'s defaults: ``loss``, ``num_particles``."""
+    return dict(getattr(_without_partial(guide), "preferred", {}))
 
 
 def display_name(function: Any) -> str:
@@ -117,16 +122,10 @@ def is_point(guide: Callable, data: tuple) -> bool:
     with torch.no_grad():
         trace = poutine.trace(guide).get_trace(*data)
     sites = (nodes(trace)[name] for name in trace.stochastic_nodes)
-    return all(_is_delta(site["fn"]) for site in sites if not is_plate(site))
+    return all(is_delta(site["fn"]) for site in sites if not is_plate(site))
 
 
 def _without_partial(function: Any) -> Any:
     while hasattr(function, "func"):
         function = function.func
     return function
-
-
-def _is_delta(fn: Any) -> bool:
-    while hasattr(fn, "base_dist"):
-        fn = fn.base_dist
-    return type(fn).__name__ == "Delta"

@@ -1,6 +1,6 @@
 """Parameters of a model and a guide: those to optimise, their constrained values, and the first that went bad."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import pyro
@@ -32,6 +32,15 @@ def unconstrained_params(*functions: Callable) -> list[Tensor]:
     if found := {id(p): p for p in leaves if p.requires_grad}:
         return list(found.values())
     raise ValueError("svi: the guide and the model have no parameters to fit")
+
+
+def model_leaves(model: Callable, trace: Trace, params: Sequence[Tensor]) -> list[Tensor]:
+    """Return those of the unconstrained ``params`` that belong to the model, given a trace of it."""
+    values = [site["value"] for site in nodes(trace).values() if site["type"] == "param"]
+    leaves = {id(getattr(value, "unconstrained", lambda value=value: value)()) for value in values}
+    if isinstance(model, torch.nn.Module):
+        leaves |= {id(p) for p in model.parameters()}
+    return [p for p in params if id(p) in leaves]
 
 
 def constrained_params(*traces: Trace) -> dict[str, Tensor]:

@@ -49,6 +49,13 @@ def latent_sites(trace: Trace) -> dict[str, Mapping[str, Any]]:
     return {name: site for name, site in nodes(trace).items() if is_latent(site)}
 
 
+def is_delta(fn: Any) -> bool:
+    """Whether a distribution is a point mass."""
+    while hasattr(fn, "base_dist"):
+        fn = fn.base_dist
+    return type(fn).__name__ == "Delta"
+
+
 def is_local(site: Mapping[str, Any], data: tuple) -> bool:
     """Whether a node lies in a plate over the rows of the data, so that it has one value per row."""
     rows = len(data[0]) if data and isinstance(data[0], Tensor) and data[0].dim() else None

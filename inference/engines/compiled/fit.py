@@ -8,8 +8,9 @@ from torch import Tensor
 
 from ...optim.minibatch import Batches
 from ...optim.rules import RULES
-from ...optim.sgd import schedule
+from ...optim.stopping import AnyPlan
 from ...progress import Progress
+from ...traces.moments import put
 from ..graph import CannotCompile, without_garbage_collection
 from .compile_step import compile_step, no_compiler
 from .functionalise import functionalise
@@ -30,11 +31,10 @@ def fit_compiled(
     stream: Batches | None,
     *,
     optim: type[torch.optim.Optimizer],
-    lr: float,
-    num_steps: int,
+    plan: AnyPlan,
     bar: Progress,
 ) -> Tensor:
-    """Take gradient steps as the eager loop of `svi` does; return the losses (num_steps,), in nats.
+    """Take the steps of a plan as the eager loop of `svi` does; return the losses (step,), in nats.
 
     The parameters exist already; ``leaves``, the unconstrained ones, get the average of the last iterates. Without a
     ``stream`` of minibatches every step uses ``data``. After a `CannotCompile` nothing has changed; after a
@@ -58,32 +58,26 @@ def fit_compiled(
         step = functionalise(graph, [*(leaf.detach() for leaf in leaves), *changing])
         loop = compile_step(step, rule, leaves, changing)
 
-    rates, weights = schedule(lr, num_steps)
     like = loop.state[0]
-    table = torch.stack([*rule.numbers(torch.arange(1, num_steps + 1), rates), weights], 1).to(like)
     fresh = sum(step.noise) + sum(value.numel() for value in changing)
     read = 1 + fresh + sum(value.numel() for value in step.constants)
-    block = max(1, min(MAX_BLOCK, MAX_PREPARED // (1 + fresh), MAX_READ // read))
-    losses = []
-    for numbers in table.split(block):
-        count, before = len(numbers), loop.state[0].clone()
+    most = max(1, min(MAX_BLOCK, MAX_PREPARED // (1 + fresh), MAX_READ // read))
+    losses, done = [], 0
+    while (block := plan.next(most)) is not None:
+        count, before = len(block.rates), loop.state[0].clone()
+        counted = torch.arange(done + 1, done + count + 1)
+        numbers = torch.stack([*rule.numbers(counted, block.rates), block.weights], 1).to(like)
         normal = like.new_empty(count, step.noise[0]).normal_()
         uniform = like.new_empty(count, step.noise[1]).uniform_()
         with torch.no_grad():
             found = loop.run([numbers, normal, uniform, *([] if stream is None else stream.take(count))])
         losses.append(found.double().cpu())
-        done = block * len(losses)
         if not torch.isfinite(losses[-1]).all():
-            _write(before, leaves)
+            put(before, leaves)
             bad = int((~torch.isfinite(losses[-1])).nonzero()[0])
-            raise FloatingPointError(f"the loss is {float(losses[-1][bad])} at step {done - block + bad}")
-        bar.update(min(done, num_steps), f"ELBO {-float(losses[-1].mean()):.2f}")
-    _write(loop.state[1], leaves)
+            raise FloatingPointError(f"the loss is {float(losses[-1][bad])} at step {done + bad}")
+        done += count
+        plan.note(loop.state[0], losses[-1])
+        bar.update(done, f"ELBO {-float(losses[-1].mean()):.2f}")
+    put(loop.state[1], leaves)
     return torch.cat(losses)
-
-
-def _write(vector: Tensor, leaves: Sequence[Tensor]) -> None:
-    """Copy a vector of all parameters into them, in place."""
-    with torch.no_grad():
-        for part, leaf in zip(vector.split([leaf.numel() for leaf in leaves]), leaves, strict=True):
-            leaf.copy_(part.view(leaf.shape))

@@ -13,7 +13,7 @@ from torch.fx import Graph, GraphModule, Interpreter, Node
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.fx.node import map_arg
 
-from ..graph import CannotCompile
+from ..graph import CannotCompile, reason
 
 aten = torch.ops.aten
 MAX_FOLDED = 10_000_000  # numbers in a constant that is computed beforehand
@@ -51,8 +51,12 @@ def functionalise(graph: GraphModule, inputs: Sequence[Tensor]) -> PureStep:
 
     rules = {aten.cumsum.default: _cumsum, aten.cumprod.default: _cumprod}
     filled = sample_noise(inputs[0], noise)
-    with torch.no_grad():
-        found = make_fx(torch.func.functionalize(pure, remove="mutations"), decomposition_table=rules)(*inputs, *filled)
+    trace = make_fx(torch.func.functionalize(pure, remove="mutations"), decomposition_table=rules)
+    try:
+        with torch.no_grad():
+            found = trace(*inputs, *filled)
+    except RuntimeError as error:  # of an operation that writes into a tensor from outside
+        raise CannotCompile(reason(error)) from None
     for node in list(found.graph.nodes):
         if node.target is aten._linalg_check_errors.default:
             found.graph.erase_node(node)  # a failed factorisation gives a loss that is not finite

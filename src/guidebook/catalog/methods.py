@@ -10,10 +10,11 @@ from guidebook import guides, inference
 from guidebook.catalog.entry import Guide
 from guidebook.inference.mcmc.kernels import KERNELS
 from guidebook.inference.optim.losses import LOSSES
+from guidebook.inference.traces.guides import preferred_options
 from guidebook.workflow.options import Option
 
 FAMILIES: dict[str, Guide] = {
-    family.__name__: Guide(family)
+    family.__name__: Guide(family, loss=preferred_options(family).get("loss", "trace"))
     for family in (guides.mean_field, guides.low_rank, guides.full_rank, guides.flow, guides.laplace, guides.map_point)
 }
 ALIASES = {"map": "map_point", "laplace": "laplace"}  # methods that are svi with a guide

@@ -13,6 +13,7 @@ from guidebook.catalog import METHODS, OPTIMISERS, Guide, Row, coords_of
 from guidebook.datasets import Dataset, load
 from guidebook.inference import Posterior, kl_warm_up
 from guidebook.inference.optim.losses import named_loss
+from guidebook.inference.traces.guides import preferred_options
 from guidebook.workflow.resolve import bind, find_row, parse_options
 
 BATCH_SIZE = 128  # rows per step, for guides that are fitted in minibatches
@@ -136,7 +137,8 @@ def _subject(task: Task, method: str, guide: str) -> tuple[Callable | None, ...]
 
 def _svi_settings(settings: dict[str, Any], guide: Guide, num_rows: int) -> dict[str, Any]:
     """Turn the names of a loss and an optimiser into what `svi` takes."""
-    name, particles = settings.pop("loss", guide.loss), settings.pop("num_particles", 1)
+    name, preferred = settings.pop("loss", guide.loss), preferred_options(guide.function)
+    particles = settings.pop("num_particles", preferred.get("num_particles", 1) if name == guide.loss else 1)
     if warm_up := settings.pop("warm_up", None):
         if name != "trace":
             raise ValueError(f"warm_up goes with the loss trace, and loss is {name}")
