@@ -99,9 +99,9 @@ def svi(
     *data
         Arguments of model and guide.
     num_steps : int or "auto"
-        Gradient steps; for Newton's method and L-BFGS, the maximum number of iterations. "auto", the default, stops when the iterates are
-        stationary and the Monte Carlo error of their average is small beside the guide's standard deviations
-        (`guidebook.inference.optim.stopping`), at 60,000 steps in any case.
+        Gradient steps; for Newton's method and L-BFGS, the maximum number of iterations. "auto", the default, stops
+        when the iterates are stationary and the Monte Carlo error of their average is small beside the guide's standard
+        deviations (`guidebook.inference.optim.stopping`), at 60,000 steps in any case.
     lr : float
         Step size before it decays.
     optim : type, optional

@@ -59,7 +59,7 @@ def check_guide(guide: Any, model: Callable, method: str = "svi") -> None:
 def check_reparameterised(method: str, name: str, trace: Trace) -> None:
     """Raise ValueError unless the draws of a guide, here its trace, are functions of noise and parameters."""
     sites = {site: nodes(trace)[site]["fn"] for site in trace.stochastic_nodes if not is_plate(nodes(trace)[site])}
-    if all(_is_delta(fn) for fn in sites.values()):
+    if all(is_delta(fn) for fn in sites.values()):
         raise ValueError(f"{method}: the guide {name} is a point, without noise to fix: fit it by svi")
     for site, fn in sites.items():
         if not fn.has_rsample:
