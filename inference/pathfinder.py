@@ -163,13 +163,13 @@ def _best_normal(path: Path, energies: Batched) -> _Best | None:
         good = normals.exists.nonzero()[:, 0]
         if not len(good):
             continue
-        draws = normals[good].draws(torch.randn(len(good), ELBO_DRAWS, dim).to(at))
+        draws = normals.at(good).draws(torch.randn(len(good), ELBO_DRAWS, dim).to(at))
         energy, _ = energies(draws.flatten(0, 1))
-        elbos = (-energy.unflatten(0, (-1, ELBO_DRAWS)) - normals[good].log_density(draws)).mean(1)
+        elbos = (-energy.unflatten(0, (-1, ELBO_DRAWS)) - normals.at(good).log_density(draws)).mean(1)
         elbo, index = elbos.nan_to_num(-math.inf, posinf=-math.inf).max(0)
         if elbo > (best.elbo if best else -math.inf):
             place = int(good[index])
-            best = _Best(normals[place], float(elbo), begin + place)
+            best = _Best(normals.at(place), float(elbo), begin + place)
     return best
 
 
@@ -185,7 +185,7 @@ def _resampled(bests: list[_Best], energies: Batched, num_draws: int) -> _Sample
     by_path = normals.draws(torch.randn(len(bests), each, energies.dim).to(normals.mean))
     vectors = by_path.flatten(0, 1)
     log_p = -energies(vectors)[0]
-    apart = torch.stack([normals[index].log_density(vectors) for index in range(len(bests))])
+    apart = torch.stack([normals.at(index).log_density(vectors) for index in range(len(bests))])
     log_weights = log_p - (apart.logsumexp(0) - math.log(len(bests)))
     own = torch.cat([apart[index, index * each : (index + 1) * each] for index in range(len(bests))])
     elbo = float((log_p - own).unflatten(0, (-1, each)).mean(1).max())

@@ -68,7 +68,7 @@ class LowRankNormal(NamedTuple):
     root: Tensor  # L, lower triangular, (…, r, r)
     exists: Tensor  # (…): whether the covariance is positive definite and finite
 
-    def __getitem__(self, index: int | Tensor) -> "LowRankNormal":
+    def at(self, index: int | Tensor) -> "LowRankNormal":
         """Return those at an index of the first batch dimension."""
         return LowRankNormal(*(part[index] for part in self))
 
