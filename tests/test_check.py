@@ -19,7 +19,9 @@ from guidebook.guides import mean_field
 from guidebook.inference import Check, Posterior, svi
 from guidebook.inference import check as check_with_a_bar
 from guidebook.inference.info import ClosedFormInfo, Info
-from guidebook.inference.mcmc.moments import moments
+from guidebook.inference.mcmc.beside_chains import judge_moved, sentence
+from guidebook.inference.mcmc.moments import Moments, moments
+from guidebook.inference.mcmc.moved import Moved
 from guidebook.inference.mcmc.short_chains import ShortChains, metric_of_states
 
 check = partial(check_with_a_bar, progress=False)
@@ -450,6 +452,14 @@ def test_the_metric_of_draws_and_gradients_is_a_normals_covariance_wherever_the_
     assert torch.allclose(root @ root.T, COVARIANCE, rtol=0.05, atol=0.05)
 
 
+def test_few_draws_make_a_diagonal_metric_by_the_same_rule() -> None:
+    sd = torch.tensor([3.0, 0.1, 5.0])
+    vectors = 7 + torch.randn(11, 3) * torch.tensor([0.2, 40.0, 1.0])
+    root = metric_of_states(vectors, (vectors - 1) / sd**2).root
+    assert root.shape == (3,)
+    assert torch.allclose(root, sd, rtol=0.05)  # draws are counted as 10 here and as 11 there
+
+
 def _autoregressive(share: float, draws: int, chains: int, start: float) -> tuple[Tensor, Tensor]:
     """Return chains (draw, chain, 1) that keep a share of where they are and tend to a standard normal; and starts."""
     x = start + torch.randn(chains, 1)
@@ -476,6 +486,47 @@ def test_chains_that_never_move_have_not_settled() -> None:
     assert not moments(values, starts, values, starts, torch.zeros_like(values)).settled
 
 
+@pytest.mark.parametrize(("trend", "settled"), [(0.0, True), (0.02, False)])
+def test_chains_that_drift_have_not_settled(trend: float, settled: bool) -> None:
+    values = torch.randn(24, 128, 1) + trend * torch.arange(24.0)[:, None, None]
+    found = moments(values, torch.randn(128, 1), values, torch.randn(128, 1), torch.zeros_like(values))
+    assert bool(found.settled) is settled
+
+
+@pytest.mark.parametrize(("slope", "settled"), [(0.0, True), (0.2, False)])
+def test_chains_with_a_slope_in_one_direction_have_not_settled(slope: float, settled: bool) -> None:
+    values = torch.randn(24, 128, 1)
+    found = moments(values, torch.randn(128, 1), values, torch.randn(128, 1), values + slope)
+    assert bool(found.settled) is settled
+    assert float(found.mean) == pytest.approx(-slope, abs=1e-6)
+
+
+def _moved(shifts: list[float], error: float, plain: float = 0.0) -> Moved:
+    """Return draws that are off by so many sds beside chains of known errors; ``plain`` is where the chains are."""
+    z = torch.randn(1, 4000)
+    z = (z - z.mean()) / z.std()
+    zero, one = torch.zeros(len(shifts)), torch.ones(len(shifts))
+    alone = torch.stack([plain * one, one, 0.02 * one, 0.02 * one])
+    found = Moments(zero, one, error * one, 0.01 * one, one, one > 0, alone)
+    z_chains = torch.randn(64, 2)
+    chains = ShortChains(_Normal(), z_chains, metric_of_states(z_chains, z_chains), torch.Generator())  # pyright: ignore[reportArgumentType]
+    return Moved({f"q[{i}]": shift + z for i, shift in enumerate(shifts)}, found, torch.zeros(64, 2, 2), chains)
+
+
+@pytest.mark.parametrize(("shift", "judgement"), [(0.12, "good"), (0.14, "usable")])
+def test_good_goes_beyond_a_limit_by_one_error_at_most(shift: float, judgement: str) -> None:
+    assert judge_moved(_moved([shift, *[0.0] * 19], 0.03)).graded.judgement == judgement
+
+
+@pytest.mark.parametrize(("plain", "judgement"), [(0.0, "bad"), (2.9, "cannot say")])
+def test_draws_are_bad_if_chains_have_come_far_though_not_how_far_they_go(plain: float, judgement: str) -> None:
+    moved = _moved([3.0], 5.0, plain)
+    judged = judge_moved(moved)
+    assert judged.graded.judgement == judgement
+    if judgement == "bad":
+        assert "at q[0] its mean is +3.00 sd away" in sentence("fast", judged, moved, "")
+
+
 def test_gradients_cancel_the_noise_of_a_normals_moments() -> None:
     values, starts = _autoregressive(0.3, 24, 128, 0.0)
     with_noise = moments(values, starts, values, starts, torch.zeros_like(values))
@@ -494,13 +545,14 @@ def test_nothing_is_said_of_quantities_that_are_not_finite() -> None:
     assert found.settled.tolist() == [True, False]
 
 
-def test_short_chains_leave_a_normal_as_it_is() -> None:
-    class Normal:
-        def __call__(self, points: Tensor) -> tuple[Tensor, Tensor]:
-            return 0.5 * points.square().sum(1), points
+class _Normal:
+    def __call__(self, points: Tensor) -> tuple[Tensor, Tensor]:
+        return 0.5 * points.square().sum(1), points
 
+
+def test_short_chains_leave_a_normal_as_it_is() -> None:
     z = torch.randn(512, 4)
-    chains = ShortChains(Normal(), z, metric_of_states(z, z), torch.Generator().manual_seed(3))  # pyright: ignore[reportArgumentType]
+    chains = ShortChains(_Normal(), z, metric_of_states(z, z), torch.Generator().manual_seed(3))  # pyright: ignore[reportArgumentType]
     chains.run(8, adapt=True)
     states = chains.run(20)
     assert 0.6 < chains.accept_rate < 0.95
