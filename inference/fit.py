@@ -105,7 +105,7 @@ def fit(
         positive("fit", max_seconds=max_seconds)
     prepare("fit", model, data, device=device, params=params)
     shared: dict[str, Any] = {"seed": seed, "device": device, "progress": progress}
-    given = shared | {"params": params}
+    given: dict[str, Any] = shared | {"params": params}
     rungs = [Rung("dadvi", lambda _: dadvi(model, *data, **given))]
     for careful in CAREFUL:
         name = ", ".join(["nuts", *(f"{option}={value}" for option, value in careful.items())])

@@ -2,7 +2,7 @@
 
 import itertools
 import sys
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -56,7 +56,7 @@ def compare(
     names, reference = split_methods(row, methods, reference)
     task = load_task(model, data, settings, itertools.chain(*names.values()))
     check_targets(device, out, json_file)
-    counts = {"steps": steps, "draws": draws, "warmup": warmup, "chains": chains}
+    counts: dict[str, Any] = {"steps": steps, "draws": draws, "warmup": warmup, "chains": chains}
     posteriors = {}
     for name, (method, guide) in names.items():
         print(f"fitting {model} by {name} …", file=sys.stderr, flush=True)

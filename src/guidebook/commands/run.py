@@ -1,6 +1,7 @@
 """``guidebook run``."""
 
 import sys
+from typing import Any
 
 from guidebook.commands.options import (
     Chains,
@@ -46,7 +47,7 @@ def run(
     method, guide = split_method(find_row(model), method, guide)
     task = load_task(model, data, settings, (method, guide))
     check_targets(device, out, json_file)
-    counts = {"steps": steps, "draws": draws, "warmup": warmup, "chains": chains}
+    counts: dict[str, Any] = {"steps": steps, "draws": draws, "warmup": warmup, "chains": chains}
     posterior = fit(task, method, guide, **counts, seed=seed, device=device, progress=sys.stderr.isatty())
     record = output.run_json(task, posterior, judge_fast(task, posterior, seed))
     if out:
