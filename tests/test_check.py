@@ -475,14 +475,14 @@ def test_slow_chains_are_said_to_have_more_to_go_and_errors_cover_it() -> None:
         values, starts = _autoregressive(share, 24, 128, 1.0)
         found = moments(values, starts, values, starts, torch.zeros_like(values))  # gradients that tell nothing
         assert bool(found.settled) is settles
-        assert abs(float(found.mean)) < 3 * float(found.error_of_mean)
+        assert abs(float(found.mean)) < 1.5 * float(found.error_of_mean) + 0.05
     assert float(found.error_of_mean) > 0.1
     assert float(found.nested_r_hat) > 1.1
 
 
 def test_chains_that_never_move_have_not_settled() -> None:
     values, starts = _autoregressive(0.3, 24, 128, 0.0)
-    values[:, :3] = starts[:3]
+    values[:, :2] = starts[:2] = torch.tensor([[1.0], [-1.0]])  # where they change neither mean nor sd
     assert not moments(values, starts, values, starts, torch.zeros_like(values)).settled
 
 
