@@ -7,6 +7,7 @@ from typing import Any
 
 from guidebook.inference import Check, Comparison, Posterior, Verdict, check
 from guidebook.inference.fit import Rung, climb
+from guidebook.inference.quantities import labels
 from guidebook.inference.verdict import is_sampler
 from guidebook.workflow.fit import Task, fit
 from guidebook.workflow.resolve import split_method
@@ -38,7 +39,8 @@ def judge(task: Task, posterior: Posterior, seed: int = 0) -> Check:
     guide = task.row.guides.get(posterior.info.guide or "")
     model = task.latent_model if guide is not None and guide.latent else task.model
     assert model is not None
-    return check(posterior, model, *task.args, identify=task.identify, seed=seed, progress=False)
+    found = check(posterior, model, *task.args, identify=task.identify, seed=seed, progress=False)
+    return replace(found, sentence=_named(found.sentence, task, posterior))
 
 
 def judge_fast(task: Task, posterior: Posterior, seed: int = 0) -> Check | None:
@@ -59,6 +61,14 @@ def judged_alone(comparison: Comparison, task: Task, seed: int = 0) -> Compariso
         verdicts[name] = Verdict(judgement, found.sentence.replace(found.method, name, 1))
         table.loc[name, "judgement"] = judgement
     return replace(comparison, verdicts=verdicts, table=table)
+
+
+def _named(sentence: str, task: Task, posterior: Posterior) -> str:
+    """Return a sentence with the quantity that it points at named by the data's columns."""
+    shapes = {site: draws.shape[2:] for site, draws in task.identify(posterior.draws).items() if site in task.coords}
+    for number, name in zip(labels(shapes), labels(shapes, task.coords), strict=True):
+        sentence = sentence.replace(number, name)
+    return sentence
 
 
 def _climbed(task: Task, name: str, options: dict[str, Any], best: Posterior | None) -> Posterior:
