@@ -64,7 +64,8 @@ def test_run_prints_and_writes_the_promised_json(call, tmp_path: Path) -> None:
     assert ran.status == 0, ran.err
     record = json.loads(ran.out)
     keys = (
-        "model method guide data standardized seed seconds engine converged stopped_because log_likelihood elbo k_hat"
+        "model method guide data source settings standardized seed seconds engine converged stopped_because "
+        "log_likelihood elbo k_hat judgement sentence"
     )
     assert list(record) == [*keys.split(), "parameters"]
     assert record["model"] == "gmm"
@@ -196,7 +197,7 @@ def bad_files(folder: Path) -> dict[str, Path]:
         ("run gmm --device tpu", "must be cpu or cuda"),
         ("run gmm --nonsense", "No such option"),
         ("run", "Missing argument"),
-        ("fit gmm", "No such command"),
+        ("fits gmm", "No such command"),
         ("compare gmm --methods nuts", "needs two or more"),
         ("compare gmm --methods em,map --reference nuts", "unknown reference"),
         ("index {folder} --out {folder}/i.html", "holds no comparison"),

@@ -138,7 +138,9 @@ def prepare(
     with isolated(0, dtype):
         model = _substituted(method, model, rows, params or {})
         trace = first_run(method, model, rows)
-        guided = set() if guide is None else set(latent_sites(first_run(method, guide, rows, "guide")))
+        guided = set()
+        if guide is not None and any(site["fn"].support.is_discrete for site in latent_sites(trace).values()):
+            guided = set(latent_sites(first_run(method, guide, rows, "guide")))
         if name := _subsampled(trace):
             subsampling, model = model, FullPlates(model)
             notes.append(f"plate {name!r} takes all its rows")
@@ -147,6 +149,8 @@ def prepare(
             if name not in guided:
                 check_site(method, name, site)
         beyond = beyond_stated_supports(trace, first_run(method, model, rows))
+        if guide is not None and beyond:
+            guided = set(latent_sites(first_run(method, guide, rows, "guide")))
         if isinstance(guide, AutoGuide) and (own := beyond & guided):
             raise ValueError(
                 f"{method}: the support of site {min(own)!r} is not what its distribution states once and for all, so "

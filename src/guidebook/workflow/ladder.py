@@ -44,8 +44,16 @@ def judge(task: Task, posterior: Posterior, seed: int = 0) -> Check:
 
 
 def judge_fast(task: Task, posterior: Posterior, seed: int = 0) -> Check | None:
-    """Say how good a fast posterior of a task is; None for points and for samplers, which say so themselves."""
-    return None if posterior.info.is_point or is_sampler(posterior) else judge(task, posterior, seed)
+    """Say how good a fast posterior of a task is.
+
+    None for points, for samplers, which say so themselves, and for draws of other sites than the model's.
+    """
+    if posterior.info.is_point or is_sampler(posterior):
+        return None
+    try:
+        return judge(task, posterior, seed)
+    except ValueError:
+        return None
 
 
 def judged_alone(comparison: Comparison, task: Task, seed: int = 0) -> Comparison:
