@@ -9,7 +9,7 @@ PARALLEL ?= -n 2 --dist loadfile
 
 .venv/demo: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable .
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[xla]'
 	touch $@
 
 .venv/test: pyproject.toml constraints.txt
@@ -28,6 +28,7 @@ PARALLEL ?= -n 2 --dist loadfile
 	touch $@
 
 demo: .venv/demo
+	$(BIN)/guidebook fit logistic
 	$(BIN)/guidebook compare logistic --out reports/logistic
 	$(BIN)/guidebook compare gmm --out reports/gmm
 	$(BIN)/guidebook index reports/logistic reports/gmm --out reports/index.html
