@@ -97,10 +97,17 @@ def _graph(function: Callable, values: tuple[Tensor, ...]) -> GraphModule:
     try:
         module = record(function, values).module()
     except WritesInPlace:
-        module = make_fx(lambda *inputs: function(*inputs))(*values)  # which reads the arguments' number off its code
+        module = _without_writes(function, values)
     _fail_by_nan(module.graph)
     module.recompile()
     return module
+
+
+def _without_writes(function: Callable, values: tuple[Tensor, ...]) -> GraphModule:
+    try:
+        return record(torch.func.functionalize(function, remove="mutations"), values).module()
+    except Exception:  # what functionalize does not know, `make_fx` may
+        return make_fx(lambda *inputs: function(*inputs))(*values)  # which reads the arguments' number off its code
 
 
 def _fail_by_nan(graph: Graph) -> None:
