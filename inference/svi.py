@@ -303,11 +303,13 @@ def _fit(
             point = is_point(guide, example)
         optim, lr, num_steps, bar = how["optim"], how["lr"], how["num_steps"], how["bar"]
         automatic = isinstance(num_steps, str)
+        limits: dict[str, Any] = {"num_steps": MAX_ITERATIONS if automatic else num_steps, "bar": bar}
+        newton = None
         with unvalidated():
             if point and optim is None and batch_size is None and alternate is None and engine == "auto":
-                limits = {"num_steps": MAX_ITERATIONS if automatic else num_steps, "bar": bar}
-                fit = fit_point(guide, joint, len(params), **limits) if _is_elbo(loss) else None
-                fit = fit or fit_lbfgs(partial(estimate, *data), params, **limits)
+                newton = fit_point(guide, joint, len(params), **limits) if _is_elbo(loss) else None
+                found = newton is not None and newton.converged
+                fit = newton if found else fit_lbfgs(partial(estimate, *data), params, **limits)
                 if fit is not None:
                     return fit
             with torch.no_grad(), torch.random.fork_rng():
@@ -329,7 +331,12 @@ def _fit(
                     losses = fit_eagerly(step, params, batches, lr=lr, **steps)
             except FloatingPointError as error:
                 raise FloatingPointError(f"svi: {error}{find_nonfinite(model, guide, example)}") from None
-            return FitResult(losses, used, *plan.result())
+            fit = FitResult(losses, used, *plan.result())
+            if newton is None:
+                return fit
+            newton = fit_point(guide, joint, len(params), **limits) or newton  # from where the steps led
+            message = f"took {len(losses):,} steps and found no mode: {newton.message}"
+            return newton if newton.converged else fit._replace(converged=False, message=message)
 
 
 def _fit_compiled(

@@ -315,7 +315,7 @@ def test_minibatches_stand_for_all_rows() -> None:
     x, y = linear.data(rows=400)
     x = x.mT.contiguous().mT  # rows with gaps
     posterior = svi(
-        linear.model, guides.full_rank, x, y, batch_size=100, num_steps=4000, num_draws=4000, engine="compiled",
+        linear.model, guides.full_rank, x, y, batch_size=100, num_steps=8000, num_draws=4000, engine="compiled",
         progress=False,
     )  # fmt: skip
     exact = linear.posterior(x, y)

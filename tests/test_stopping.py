@@ -299,7 +299,7 @@ def test_num_steps_is_a_number_or_auto() -> None:
 def test_points_keep_their_own_rule() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert svi(linear.model, guides.map_point, *DATA, progress=False).info.engine == "L-BFGS"
+        assert svi(linear.model, guides.map_point, *DATA, progress=False).info.engine == "Newton"
         posterior = svi(linear.model, guides.map_point, *DATA, optim=torch.optim.Adam, progress=False)
     assert posterior.info.converged
     torch.testing.assert_close(posterior.draws["w"][0, 0], EXACT.mean, rtol=1e-2, atol=1e-2)

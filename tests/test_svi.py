@@ -140,7 +140,7 @@ def test_pyros_autoguides_and_bound_families_are_families() -> None:
 def test_minibatches_reach_the_same_posterior() -> None:
     x, y = linear.data(rows=500)
     exact = linear.posterior(x, y)
-    posterior = svi(linear.model, guides.full_rank, x, y, batch_size=50, num_steps=4000, progress=False)
+    posterior = svi(linear.model, guides.full_rank, x, y, batch_size=50, num_steps=8000, progress=False)
     w = posterior.draws["w"][0]
     assert ((w.mean(0) - exact.mean) / exact.stddev).abs().max() < 0.25
     assert (w.std(0) / exact.stddev - 1).abs().max() < 0.35  # ten times the rows' weight would give 2.2 or -.68
@@ -364,7 +364,7 @@ def test_of_many_rows_only_batches_are_read(engine: str, monkeypatch: pytest.Mon
         linear.model(x, y)
 
     posterior = svi(
-        model, guides.full_rank, x, y, batch_size=100, num_steps=4000, engine=engine, progress=False
+        model, guides.full_rank, x, y, batch_size=100, num_steps=8000, engine=engine, progress=False
     )  # fmt: skip
     assert max(sizes) == 200
     exact = linear.posterior(x, y)

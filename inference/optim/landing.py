@@ -41,7 +41,7 @@ class StickingElbo(Trace_ELBO):
         log_p, log_q, drawn, leaves = self._terms(model, guide, args, kwargs)
         if not leaves:
             raise ValueError('the loss "sticking" needs a guide that draws, and this one is a point')
-        (-log_p.mean()).backward()
+        (-log_p.mean()).backward(retain_graph=True)  # what the guide computes from its draws enters both terms
         of_log_q = torch.autograd.grad(log_q.mean(), leaves)
         grads = [g if leaf.grad is None else leaf.grad + g for leaf, g in zip(leaves, of_log_q, strict=True)]
         torch.autograd.backward(drawn, _clipped(grads))

@@ -19,9 +19,9 @@ from .result import FitResult
 def fit_point(guide: Any, joint: LogJoint, num_params: int, *, num_steps: int, bar: Progress) -> FitResult | None:
     """Move Pyro's point guide, of `map_point` or `laplace`, to the mode of the log joint of all rows.
 
-    That of `map_point` is one on the constrained scale, that of `laplace` one on the unconstrained scale. None, with
-    the guide as it was, if there are other parameters to fit than the guide's (there are ``num_params`` in all), more
-    than `MAX_DENSE` numbers, or no mode was found.
+    That of `map_point` is one on the constrained scale, that of `laplace` one on the unconstrained scale. Where no mode
+    was found, the guide is as it was and the result has not converged. None if there are other parameters to fit than
+    the guide's (there are ``num_params`` in all), or more than `MAX_DENSE` numbers.
     """
     if type(guide) not in (AutoDelta, AutoLaplaceApproximation) or num_params != len(list(guide.parameters())):
         return None
@@ -36,11 +36,11 @@ def fit_point(guide: Any, joint: LogJoint, num_params: int, *, num_steps: int, b
         return None
     batched = Batched(_Constrained(potential) if on_constrained else potential, start, _size(joint.data))
     mode = find_mode(batched, batched.start, max_iterations=num_steps, report=lambda n, e: bar.update(n, f"{-e:.2f}"))
+    losses = torch.tensor([*mode.energies], dtype=torch.float64)
     if not mode.is_mode:
-        return None
+        return FitResult(losses, "Newton", False, mode.message)
     with torch.no_grad():
         _write(guide, potential, batched.sites(mode.point))
-    losses = torch.tensor([*mode.energies], dtype=torch.float64)
     message = f"{mode.message} (a further one would gain {mode.decrement:.0e} nats)"
     return FitResult(losses, "Newton", True, message)
 

@@ -9,6 +9,6 @@ class FitResult(NamedTuple):
     """How a fit of parameters went, as in `SviInfo`; the parameters themselves were changed in place."""
 
     losses: Tensor
-    engine: str  # "compiled", "eager" or "L-BFGS"
+    engine: str  # "compiled", "eager", "Newton" or "L-BFGS"
     converged: bool
     message: str

@@ -101,6 +101,7 @@ VAE = Row(
     add_quantities=vae.generated_moments,
     figures=figures("vae"),
     coords=lambda columns, x, options: {"x_mean": [columns], "x_sd": [columns]},
+    default_options={"svi": {"num_steps": 15_000}},  # networks settle late: the automatic stop takes far more
     default_guide="encoder",
     num_draws=200,
 )
