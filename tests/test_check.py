@@ -2,7 +2,7 @@
 
 import math
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 
 import pandas as pd
@@ -33,9 +33,11 @@ SHAPE, RATE = 6.0, 2.0
 
 
 @pytest.fixture(autouse=True)
-def _double_precision() -> None:
+def _double_precision() -> Iterator[None]:
     torch.set_default_dtype(torch.float64)
     torch.manual_seed(0)
+    yield
+    torch.set_default_dtype(torch.float32)
 
 
 def normal_and_gamma() -> None:
