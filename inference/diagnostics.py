@@ -21,6 +21,7 @@ MAX_R_HAT = 1.01  # above it chains disagree (Vehtari et al. 2021), unless it is
 MAX_CHANCE = 0.05  # of any disagreement, among all quantities of a run
 MIN_ESS = 400  # 100 per chain for four chains (Vehtari et al. 2021)
 MAX_K_HAT = 0.7  # above it importance weights are too heavy-tailed to rely on (Vehtari et al. 2024)
+MIN_K_HAT_DRAWS = 100  # fewer leave too small a tail to fit
 _VALUES = 2**17  # draws at work at once, an array of which fits the cache
 
 Statistic = Callable[[np.ndarray], tuple[np.ndarray, ...]]

@@ -22,7 +22,7 @@ from pyro.infer import ELBO, Trace_ELBO, TraceEnum_ELBO, TraceMeanField_ELBO
 from pyro.infer.autoguide import AutoGuide, AutoLaplaceApproximation
 from torch import Tensor
 
-from .diagnostics import k_hat
+from .diagnostics import MIN_K_HAT_DRAWS, k_hat
 from .info import SviInfo
 from .optim.alternating import alternating_gradients
 from .optim.laplace import laplace_normal
@@ -61,7 +61,6 @@ COMPILED_FROM = 5_000  # steps of one draw each from which compiling them pays, 
 MAX_ITERATIONS = 15_000  # of L-BFGS, if no number is given
 MAX_BLOCK = 200  # eager steps between two looks at where they have led
 MAX_POINTS = 1_000  # numbers in a parameter of the model that must settle; those of networks wander
-MIN_K_HAT_DRAWS = 100  # fewer leave too small a tail to fit
 
 
 @options_by_name
