@@ -271,7 +271,7 @@ def test_dense_is_worth_it_where_scales_lie_across_the_axes() -> None:
         slight[1] = torch.tensor([correlation, (1 - correlation**2) ** 0.5])
         assert (conditioning_gain(windows(slight, length=2000)) >= LEAST_GAIN) == dense
     stuck = windows(torch.diag(scale))
-    stuck.positions[:, :, 3] = 0.1
+    stuck.positions[:, :, 3] = 0.0
     stuck.gradients[:, 25:, 4] = 0.0
     assert conditioning_gain(stuck) == float("inf")
 
