@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from .diagnostics import MAX_K_HAT, MIN_K_HAT_DRAWS, pareto_smoothed
+from .diagnostics import MAX_K_HAT, pareto_smoothed
 from .engines.batched import Batched
 from .info import PathfinderInfo
 from .optim.inverse_hessian import LowRankNormal, normal_at
@@ -146,7 +146,7 @@ class _Sample(NamedTuple):
     vectors: Tensor  # (draw, d)
     log_weights: Tensor  # log p - log q of the candidates, in nats, (candidate)
     elbo: float
-    k_hat: float | None  # None with too few candidates to fit a tail to
+    k_hat: float | None  # None where the weights have no tail to fit
     words: list[str]
 
 
@@ -191,10 +191,8 @@ def _resampled(bests: list[_Best], energies: Batched, num_draws: int) -> _Sample
     own = torch.cat([apart[index, index * each : (index + 1) * each] for index in range(len(bests))])
     elbo = float((log_p - own).unflatten(0, (-1, each)).mean(1).max())
     good = torch.isfinite(log_weights)
-    log_of_good, k_hat = log_weights[good], None
-    if len(log_of_good) >= MIN_K_HAT_DRAWS:
-        log_of_good, k_hat = pareto_smoothed(log_of_good)
-    weights = log_of_good.softmax(0).to(vectors)
+    smoothed, k_hat = pareto_smoothed(log_weights[good])
+    weights = smoothed.softmax(0).to(vectors)
     chosen = good.nonzero()[:, 0][_systematic(weights, num_draws)]
     distinct = len(chosen.unique())
     words = [] if k_hat is None else [f"k̂ = {k_hat:.2f}"]

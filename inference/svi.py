@@ -22,7 +22,7 @@ from pyro.infer import ELBO, Trace_ELBO, TraceEnum_ELBO, TraceMeanField_ELBO
 from pyro.infer.autoguide import AutoGuide, AutoLaplaceApproximation
 from torch import Tensor
 
-from .diagnostics import MIN_K_HAT_DRAWS, k_hat
+from .diagnostics import k_hat
 from .info import SviInfo
 from .optim.alternating import alternating_gradients
 from .optim.laplace import laplace_normal
@@ -209,7 +209,7 @@ def svi(
     elif not large and not point and drawn.log_weights is not None:
         weights = drawn.log_weights.cpu().double()
         elbo, elbo_se = _mean_and_error(weights)
-        shape = k_hat(weights) if len(weights) >= MIN_K_HAT_DRAWS else None
+        shape = k_hat(weights)
     fit = fit._replace(message="; ".join([fit.message, *prepared.notes]))
     if not fit.converged:
         warnings.warn(f"svi: {fit.message}", stacklevel=3)

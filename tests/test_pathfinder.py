@@ -88,6 +88,11 @@ def test_candidates_too_few_for_a_tail_are_weighted_as_they_are() -> None:
     assert run(linear.model, *DATA, num_draws=25).info.k_hat is not None
 
 
+def test_a_standard_normal_is_met_exactly() -> None:
+    posterior = run(lambda: pyro.sample("x", dist.Normal(torch.zeros(2, dtype=F8), 1.0).to_event(1)), num_paths=1)
+    torch.testing.assert_close(posterior.info.log_weights, torch.zeros(4000, dtype=F8))
+
+
 def test_same_seed_same_numbers() -> None:
     first, again, other = (run(linear.model, *DATA, num_draws=50, seed=seed).draws["w"] for seed in (3, 3, 4))
     assert torch.equal(first, again)
