@@ -21,6 +21,7 @@ MAX_R_HAT = 1.01  # above it chains disagree (Vehtari et al. 2021), unless it is
 MAX_CHANCE = 0.05  # of any disagreement, among all quantities of a run
 MIN_ESS = 400  # 100 per chain for four chains (Vehtari et al. 2021)
 MAX_K_HAT = 0.7  # above it importance weights are too heavy-tailed to rely on (Vehtari et al. 2024)
+MIN_K_HAT_DRAWS = 100  # fewer leave too small a tail to fit
 _VALUES = 2**17  # draws at work at once, an array of which fits the cache
 
 Statistic = Callable[[np.ndarray], tuple[np.ndarray, ...]]
@@ -115,19 +116,28 @@ def mcse(draws: Tensor, of: str = "mean") -> Tensor:
     return _by_entry(_error_of_sd if of == "sd" else _error_of_mean, draws)[0]
 
 
-def k_hat(log_weights: Tensor) -> float:
-    """Return the Pareto shape k̂ of log importance weights (nats), shape (draw,)."""
+def k_hat(log_weights: Tensor) -> float | None:
+    """Return the Pareto shape k̂ of log importance weights (nats), shape (draw,), or None as `pareto_smoothed`."""
     return pareto_smoothed(log_weights)[1]
 
 
-def pareto_smoothed(log_weights: Tensor) -> tuple[Tensor, float]:
-    """Return log importance weights (nats), shape (draw,), with their tail smoothed, float64, and its shape k̂."""
+def pareto_smoothed(log_weights: Tensor) -> tuple[Tensor, float | None]:
+    """Return log importance weights (nats), shape (draw,), with their tail smoothed, float64, and its shape k̂.
+
+    With fewer than `MIN_K_HAT_DRAWS`, or equal weights in the tail, they are as given, and k̂ is None.
+    """
     from arviz_stats.base import array_stats  # pyright: ignore[reportPrivateImportUsage] (slow to import)
 
+    values = log_weights.detach().cpu().double()
+    if len(values) < MIN_K_HAT_DRAWS:
+        return values, None
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         # psislw is written for leave-one-out and takes log likelihoods, the negative log weights
-        smoothed, shape = array_stats.psislw(-log_weights.detach().cpu().double().numpy())
+        try:
+            smoothed, shape = array_stats.psislw(-values.numpy())
+        except ValueError:  # all of the tail is the same
+            return values, None
     return torch.as_tensor(np.asarray(smoothed)), float(shape)
 
 

@@ -63,8 +63,8 @@ def nuts(
     dense_mass : bool, optional
         Whether warm-up adapts a full mass matrix, which suits correlated posteriors, or a diagonal one. Default: chosen
         by warm-up for up to a hundred latent dimensions, and diagonal for more; ``info.metric`` says which it was. A
-        diagonal one is taken if a full one leaves new draws no better conditioned, or (NumPyro, warm-up of 700 or more)
-        makes trajectories turn back before they have crossed the posterior.
+        diagonal one is taken if a full one leaves new draws no better conditioned, or (NumPyro, from about 1,300
+        iterations of warm-up over all chains) makes trajectories turn back before they have crossed the posterior.
     init : Posterior, optional
         A posterior of this model by any method that gives draws, such as `pathfinder` or `svi`. Chains start at
         different ones of its draws, with its covariance on the unconstrained scale as the first mass matrix. Warm-up

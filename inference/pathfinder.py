@@ -27,6 +27,7 @@ from .optim.paths import Path, estimates_at, lbfgs_paths
 from .options import at_least_one, options_by_name
 from .posterior import Posterior
 from .progress import Progress
+from .traces.dtypes import draws_dtype
 from .traces.isolate import check_seed, isolated
 from .traces.prepare import prepare
 from .traces.target import VectorTarget
@@ -101,7 +102,7 @@ def pathfinder(
             "drawn: give params={name: value}, or priors",
             stacklevel=3,
         )
-    begin, dtype = time.perf_counter(), _dtype(data)
+    begin, dtype = time.perf_counter(), draws_dtype(data)
     with isolated(seed, prepared.dtype), Progress("pathfinder", max_steps, progress) as bar, torch.no_grad():
         target = VectorTarget("pathfinder", prepared)
         batched = target.batched
@@ -145,7 +146,7 @@ class _Sample(NamedTuple):
     vectors: Tensor  # (draw, d)
     log_weights: Tensor  # log p - log q of the candidates, in nats, (candidate)
     elbo: float
-    k_hat: float
+    k_hat: float | None  # None where the weights have no tail to fit
     words: list[str]
 
 
@@ -194,8 +195,8 @@ def _resampled(bests: list[_Best], energies: Batched, num_draws: int) -> _Sample
     weights = smoothed.softmax(0).to(vectors)
     chosen = good.nonzero()[:, 0][_systematic(weights, num_draws)]
     distinct = len(chosen.unique())
-    words = [f"k̂ = {k_hat:.2f}"]
-    if k_hat > MAX_K_HAT:
+    words = [] if k_hat is None else [f"k̂ = {k_hat:.2f}"]
+    if k_hat is not None and k_hat > MAX_K_HAT:
         words = [f"k̂ = {k_hat:.2f}, above {MAX_K_HAT}: the weights are too uneven to rely on"]
     if distinct < num_draws / 2:
         words.append(f"{distinct:,} of {num_draws:,} draws are distinct")
@@ -210,15 +211,6 @@ def _systematic(weights: Tensor, count: int) -> Tensor:
     points = (torch.arange(count).to(weights) + torch.rand(1).to(weights)) / count
     found = torch.searchsorted(weights.cumsum(0), points).clamp(max=len(weights) - 1)
     return found[torch.randperm(count, device=found.device)]
-
-
-def _dtype(data: tuple) -> torch.dtype:
-    """Return the dtype in which the user expects draws: torch's default, or that of the data if it is wider."""
-    dtype = torch.get_default_dtype()
-    for value in data:
-        if isinstance(value, Tensor) and value.is_floating_point():
-            dtype = torch.promote_types(dtype, value.dtype)
-    return dtype
 
 
 def _words(paths: list[Path], bests: list[_Best | None]) -> list[str]:

@@ -61,7 +61,6 @@ COMPILED_FROM = 5_000  # steps of one draw each from which compiling them pays, 
 MAX_ITERATIONS = 15_000  # of L-BFGS, if no number is given
 MAX_BLOCK = 200  # eager steps between two looks at where they have led
 MAX_POINTS = 1_000  # numbers in a parameter of the model that must settle; those of networks wander
-MIN_K_HAT_DRAWS = 100  # fewer leave too small a tail to fit
 
 
 @options_by_name
@@ -210,7 +209,7 @@ def svi(
     elif not large and not point and drawn.log_weights is not None:
         weights = drawn.log_weights.cpu().double()
         elbo, elbo_se = _mean_and_error(weights)
-        shape = k_hat(weights) if len(weights) >= MIN_K_HAT_DRAWS else None
+        shape = k_hat(weights)
     fit = fit._replace(message="; ".join([fit.message, *prepared.notes]))
     if not fit.converged:
         warnings.warn(f"svi: {fit.message}", stacklevel=3)

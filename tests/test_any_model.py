@@ -570,7 +570,8 @@ def test_a_flat_prior_on_ordered_vectors() -> None:
         x = pyro.sample("x", dist.ImproperUniform(constraints.ordered_vector, (), (2,)))
         pyro.factor("normal", dist.Normal(0.0, 1.0).log_prob(x).sum())
 
-    close(nuts_of(model).draws["x"], [-1 / math.sqrt(math.pi), 1 / math.sqrt(math.pi)])  # the order statistics' means
+    posterior = nuts_of(model, target_accept=0.95)  # the log of the gap has a long tail
+    close(posterior.draws["x"], [-1 / math.sqrt(math.pi), 1 / math.sqrt(math.pi)])  # the order statistics' means
 
 
 # Starts

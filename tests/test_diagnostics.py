@@ -20,6 +20,7 @@ from guidebook.inference.diagnostics import (
     mcse,
     of_quantities,
     of_sites,
+    pareto_smoothed,
     r_hat,
 )
 
@@ -227,3 +228,11 @@ def test_k_hat_is_the_tail_index_of_the_weights() -> None:
     u = torch.rand(20_000, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     for k in (0.3, 0.5, 0.9):
         assert k_hat(-k * u.log()) == pytest.approx(k, abs=0.15)
+
+
+def test_weights_without_a_tail_stay_as_they_are() -> None:
+    u = torch.rand(100, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    for weights, known in ((u, True), (u[:99], False), (u.clamp(max=0.5), False), (torch.zeros(200), False)):
+        smoothed, shape = pareto_smoothed(weights)
+        assert (shape is not None) is known
+        assert torch.equal(smoothed, weights.double()) is not known

@@ -400,13 +400,15 @@ def test_data_are_arguments_of_a_program() -> None:
 
     from guidebook.inference.engines.xla import sampler
 
-    options = sampler.Options(num_draws=1, num_warmup=5, target_accept=0.8, dense=False)
+    options = sampler.Options(
+        num_draws=1, num_warmup=5, target_accept=0.8, dense=False, chosen=False, first_step=0.01, first_window=20
+    )
     data, at = np.array([1.0, 2.0]), np.zeros(2)
     with sampler.setting(at.dtype, "cpu"):
         array = jax.device_put(data)
         program = sampler.compile_program(lambda w, x: 0.5 * ((w - x) ** 2).sum(), [array], at, options)
     for constant in (data, data + 3):
-        start = sampler.Start(at, np.asarray(0.5 * (constant**2).sum()), -constant, 0)
+        start = sampler.Start(at, np.asarray(0.5 * (constant**2).sum()), -constant, 0, np.ones(2))
         with sampler.setting(at.dtype, "cpu"):
             changed = program._replace(constants=[jax.device_put(constant)])
         for place, potential, gradient in sampler.probe(changed, start, "cpu"):

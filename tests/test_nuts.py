@@ -270,6 +270,19 @@ def test_dense_is_worth_it_where_scales_lie_across_the_axes() -> None:
     for correlation, dense in ((0.1, False), (0.5, True)):  # a condition number of √((1 + ρ) / (1 - ρ))
         slight[1] = torch.tensor([correlation, (1 - correlation**2) ** 0.5])
         assert (conditioning_gain(windows(slight, length=2000)) >= LEAST_GAIN) == dense
+    stuck = windows(torch.diag(scale))
+    stuck.positions[:, :, 3] = 0.0
+    stuck.gradients[:, 25:, 4] = 0.0
+    assert conditioning_gain(stuck) == float("inf")
+
+
+def test_speed_is_judged_by_enough_draws_of_all_chains() -> None:
+    pytest.importorskip("numpyro")
+    from guidebook.inference.engines.xla.choice import ends
+
+    assert ends(300, 40, num_chains=4) == (80, 120, 180)
+    assert ends(300, 40, num_chains=1) == (120, 180, None)
+    assert ends(60, 40, num_chains=4) is None
 
 
 def test_the_metric_of_a_normal_is_its_covariance() -> None:

@@ -1,7 +1,6 @@
 """Means of weights, their errors and diagnostics."""
 
 import math
-from contextlib import suppress
 from typing import Any, NamedTuple
 
 import torch
@@ -10,7 +9,6 @@ from torch import Tensor
 from ..diagnostics import ess, k_hat
 from .tails import Beyond, tail_error
 
-MIN_FOR_K_HAT = 100  # weights
 COVERED = 0.9772  # below two standard deviations of a normal
 
 
@@ -76,13 +74,9 @@ def diagnose(log_weights: Tensor, means: Mean) -> dict[str, Any]:
     ``log_weights`` have shape (draw, block), and ``means`` is their `log_mean`.
     """
     worst = int(means.ess.argmin())
-    shape = None
-    if len(log_weights) >= MIN_FOR_K_HAT:
-        with suppress(ValueError):  # all weights are the same
-            shape = k_hat(log_weights[:, worst])
     return {
         "ess": float(means.ess[worst]),
-        "k_hat": shape,
+        "k_hat": k_hat(log_weights[:, worst]),
         "mean_log_weight": float(log_weights.double().mean(0).sum()),
         "bias": -0.5 * float(means.spread.square().sum()),
     }

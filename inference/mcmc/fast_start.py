@@ -16,6 +16,7 @@ from ..traces.vectors import Sites, as_vector
 
 MOST_TRIED = 20  # draws per chain that are looked at for one with a finite density
 MOST_DRAWS = 2000  # that the covariance is taken from
+ROUNDING = 1e-12  # standard deviation, relative to the largest draw, up to which draws do not vary
 PSEUDO_DRAWS = 5  # draws that the covariance's diagonal alone is worth beside the draws
 
 
@@ -78,7 +79,8 @@ def _covariance(vectors: Tensor, dim: int) -> Tensor:
     centred = (vectors - vectors.mean(0)).double().cpu()
     covariance = centred.T @ centred / (len(vectors) - 1)
     variances = covariance.diagonal()
-    varies = torch.isfinite(variances) & (variances > torch.finfo(torch.float64).tiny)
+    least = (ROUNDING * vectors.abs().amax(0).double().cpu()).square().clamp(min=torch.finfo(torch.float64).tiny)
+    varies = torch.isfinite(variances) & (variances > least)
     if len(vectors) < 2 * dim or not bool(varies.all()):
         return torch.diag(torch.where(varies, variances, 1.0))
     weight = PSEUDO_DRAWS / (PSEUDO_DRAWS + len(vectors))

@@ -50,17 +50,19 @@ def conditioning_gain(window: Window) -> float:
     """Return how much better conditioned the second half is in a dense metric of the first than in a diagonal one.
 
     The condition number counted is the ratio of the longest scale, of the positions, to the shortest, of the gradients:
-    about the number of steps of a trajectory. Infinity if there are too few draws to tell.
+    about the number of steps of a trajectory. Infinity if it cannot be told: draws are too few, or chains stuck.
     """
     half = window.positions.shape[1] // 2
     if half < LEAST_HALF:
         return np.inf
     positions, gradients = window.part(0, half).covariances()
+    held_out = window.part(half, 2 * half).covariances()
+    if not all((np.diagonal(each) > 0).all() for each in (positions, gradients, *held_out)):
+        return np.inf
     scale = diagonal_metric(window.part(0, half))
     root = np.sqrt(scale)
     dense = metric(positions / root / root[:, None], gradients * root * root[:, None], np)
     factors = np.diag(root), root[:, None] * np.linalg.cholesky((dense + dense.T) / 2)
-    held_out = window.part(half, 2 * half).covariances()
     diagonal, full = (_condition(*held_out, factor) for factor in factors)
     return diagonal / full
 

@@ -8,7 +8,7 @@ from ...mcmc.metric import LEAST_GAIN, SLOW, Window, conditioning_gain, diagonal
 from .adapt import AdaptState, window_ends
 from .numpyro_private import matrix, roots_of, with_matrix, with_step
 
-WORTH_A_TRIAL = 40  # iterations of a window from which a metric is tried for its speed
+WORTH_A_TRIAL = 160  # draws of all chains in a window from which speed is judged: fewer tell little of it
 Carried = tuple[Any, AdaptState]
 
 
@@ -20,10 +20,10 @@ class Ends(NamedTuple):
     tried: int | None
 
 
-def ends(num_warmup: int, first_window: int) -> Ends | None:
+def ends(num_warmup: int, first_window: int, num_chains: int) -> Ends | None:
     """Return when to judge the metric; None if warm-up is too short for that."""
     times = window_ends(num_warmup, first_window)
-    if len(times) >= 4 and times[-3] - times[-4] >= WORTH_A_TRIAL:
+    if len(times) >= 4 and num_chains * (times[-3] - times[-4]) >= WORTH_A_TRIAL:
         return Ends(times[-4], times[-3], times[-2])
     return Ends(times[-3], times[-2], None) if len(times) >= 3 else None
 
@@ -35,8 +35,8 @@ class Choice:
     diagonal one is tried for a window, and kept unless it mixes more slowly still.
     """
 
-    def __init__(self, num_warmup: int, first_window: int) -> None:
-        self.ends, self.is_diagonal = ends(num_warmup, first_window), False
+    def __init__(self, num_warmup: int, first_window: int, num_chains: int) -> None:
+        self.ends, self.is_diagonal = ends(num_warmup, first_window, num_chains), False
         self._share, self._before, self._trying = 0.0, [], False
 
     @property

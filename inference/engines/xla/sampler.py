@@ -126,7 +126,7 @@ def run(
     They wait for one another where warm-up decides on the metric. Also returned is whether that is dense at the end.
     """
     stopped = Event()
-    choice = Choice(options.num_warmup, options.first_window) if options.chosen else None
+    choice = Choice(options.num_warmup, options.first_window, len(starts)) if options.chosen else None
     times = choice.times if choice else []
     kept_from = choice.ends.first if choice and choice.ends else options.num_warmup
     chains = [_Chain(program, start, kept_from) for start in starts]
