@@ -92,3 +92,16 @@ def test_a_flow_is_fitted_by_it_and_compiled() -> None:
     one = svi(single, guides.flow, num_draws=2000, progress=False).info
     assert one.engine == "compiled"
     assert -0.01 < one.elbo < 4 * one.elbo_se
+
+
+def test_what_a_guide_computes_from_its_draws_enters_both_terms() -> None:
+    """A point of the simplex and its log determinant share a graph; the posterior is a Dirichlet, (6, 4, 2)."""
+
+    def model() -> None:
+        weights = pyro.sample("weights", dist.Dirichlet(torch.ones(3, dtype=torch.float64)))
+        pyro.sample("counts", dist.Multinomial(9, weights), obs=torch.tensor([5.0, 3.0, 1.0], dtype=torch.float64))
+
+    how = {"loss": "sticking", "num_particles": 8, "num_steps": 200, "lr": 0.05, "num_draws": 4000}
+    posterior = svi(model, guides.full_rank, **how, engine="eager", progress=False)
+    mean = posterior.draws["weights"][0].double().mean(0)
+    torch.testing.assert_close(mean, torch.tensor([6.0, 4.0, 2.0]).double() / 12, rtol=0, atol=0.02)
