@@ -616,3 +616,15 @@ def test_parameters_without_latent_sites_are_learnt() -> None:
         assert float(fit.params["scale"]) == pytest.approx(exact, rel=1e-3)
         assert fit.info.is_point
         assert fit.info.elbo is None
+
+
+def test_a_matrix_that_has_a_factorisation_nowhere_is_said_in_a_sentence() -> None:
+    def singular(x: Tensor) -> None:
+        scale = pyro.sample("scale", dist.HalfNormal(1.0))
+        root = torch.linalg.cholesky(scale * torch.ones(3, 3))
+        pyro.sample("x", dist.MultivariateNormal(torch.zeros(3), scale_tril=root), obs=x)
+
+    with pytest.raises(ValueError, match=r"^nuts: (no start was found|the model cannot be run).*cholesky") as said:
+        nuts_of(singular, torch.zeros(3))
+    assert "tensor" not in str(said.value)
+    assert "Trace Shapes" not in str(said.value)

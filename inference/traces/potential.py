@@ -59,6 +59,9 @@ def find_start(method: str, potential: Potential) -> Sites:
     """
     wrong, best, least = "", None, math.inf
     for values in _candidates(potential.joint):
+        if isinstance(values, str):
+            wrong = wrong or values
+            continue
         at = potential.unconstrained(values)
         energy, problem = finite_energy(potential, at)
         if energy.abs() * torch.finfo(energy.dtype).eps < 1:
@@ -74,12 +77,16 @@ def find_start(method: str, potential: Potential) -> Sites:
     )
 
 
-def _candidates(joint: LogJoint) -> Iterator[Sites]:
+def _candidates(joint: LogJoint) -> Iterator[Sites | str]:
+    """Yield values to start from, or why the model could not be run at them, as a clause."""
     device = device_of(joint.data)
 
-    def values(function: Callable) -> Sites:
-        with torch.no_grad(), unvalidated():
-            trace = poutine.trace(function).get_trace(*joint.data)
+    def values(function: Callable) -> Sites | str:
+        try:
+            with torch.no_grad(), unvalidated():
+                trace = poutine.trace(function).get_trace(*joint.data)
+        except (ValueError, RuntimeError) as error:
+            return words(error)
         return {name: nodes(trace)[name]["value"] for name in joint.latent}
 
     for _ in range(TRIES):

@@ -18,6 +18,7 @@ from ...mcmc.metric import is_dense
 from ...options import device_of
 from ...progress import Progress
 from ...traces.draws import all_sites
+from ...traces.errors import words
 from ...traces.isolate import isolated
 from ...traces.prepare import Prepared
 from ...traces.validation import unvalidated
@@ -164,7 +165,13 @@ def _constrained(prepared: Prepared, target: Target, shapes: dict[str, Size], fl
     device = next((value.device for value in prepared.data if isinstance(value, Tensor)), None)
     with torch.no_grad():
         latent = target.potential.constrained(as_sites(flat.flatten(0, 1).to(device), shapes))
-    draws = all_sites(target.potential.joint, latent)
+    try:
+        draws = all_sites(target.potential.joint, latent)
+    except RuntimeError as error:  # JAX has factorised a matrix that torch cannot: rounding decides
+        raise ValueError(
+            f"nuts: the model cannot be run at some of the draws: {words(error)}; compute in float64 "
+            "(torch.set_default_dtype(torch.float64))"
+        ) from None
     return {name: value.cpu().unflatten(0, flat.shape[:2]) for name, value in draws.items()}
 
 
