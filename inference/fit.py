@@ -100,9 +100,7 @@ def fit(
     UserWarning
         If nothing was found good.
     """
-    positive("fit", tolerance=tolerance)
-    if max_seconds is not None:
-        positive("fit", max_seconds=max_seconds)
+    _check_limits(tolerance, max_seconds)
     prepare("fit", model, data, device=device, params=params)
     shared: dict[str, Any] = {"seed": seed, "device": device, "progress": progress}
     given: dict[str, Any] = shared | {"params": params}
@@ -136,8 +134,9 @@ def climb(
     Raises
     ------
     ValueError
-        If every method fails, with the first one's reason.
+        If a limit is out of range, or every method fails, with the first one's reason.
     """
+    _check_limits(tolerance, max_seconds)
     begin, tried, rows, failures = time.perf_counter(), [], [], []
     for rung in rungs:
         started = time.perf_counter()
@@ -177,10 +176,11 @@ def _judged(
         return [_Tried(name, posterior, "good", words.replace("the reference", "good", 1), 0.0)]
     found = judge(posterior, model, *data)
     distance = _distance(found, tolerance)
-    judgement = found.judgement
-    if judgement != "cannot say" and tolerance != GOOD_SHIFT:
-        judgement = "good" if distance <= 1 else "bad"
-    tried = [_Tried(name, posterior, judgement, found.sentence, distance)]
+    judgement, sentence = found.judgement, found.sentence
+    if judgement != "cannot say" and (judgement == "good") != (distance <= 1):
+        judgement = "good" if distance <= 1 else "usable"
+        sentence = f"{name} is {judgement} at a tolerance of {tolerance:g}; by that of compare, {sentence}"
+    tried = [_Tried(name, posterior, judgement, sentence, distance)]
     if judgement != "good" and found.improved is not None and found.improved.info.converged:
         again = judge(found.improved, model, *data)  # chains that crept must not be taken for chains that stand
         if again.judgement == "good" and _distance(again, tolerance) <= 1:
@@ -188,6 +188,12 @@ def _judged(
             sentence = again.sentence.replace(again.method, moved, 1)
             tried.append(_Tried(moved, found.improved, "good", sentence, _distance(again, tolerance)))
     return tried
+
+
+def _check_limits(tolerance: float, max_seconds: float | None) -> None:
+    positive("fit", tolerance=tolerance)
+    if max_seconds is not None:
+        positive("fit", max_seconds=max_seconds)
 
 
 def _distance(found: Check, tolerance: float) -> float:

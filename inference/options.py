@@ -58,6 +58,11 @@ def device_of(data: tuple) -> torch.device:
     return next(devices, torch.device("cpu"))
 
 
+def size_of(data: tuple) -> int:
+    """Return how many numbers the tensors of the data have."""
+    return sum(value.numel() for value in data if isinstance(value, Tensor))
+
+
 def as_double(data: tuple) -> tuple:
     """Return floating-point tensors in float64, all others as they are."""
     return tuple(value.double() if value.is_floating_point() else value for value in data)

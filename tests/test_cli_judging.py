@@ -83,6 +83,23 @@ def test_check_judges_a_saved_fit_and_a_model(call, file: Path, tmp_path: Path) 
     assert "dadvi is good" in out
 
 
+def test_a_models_name_is_that_of_the_model_beside_a_folder_of_that_name(
+    call, file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "logistic").mkdir()
+    monkeypatch.chdir(tmp_path)
+    status, out, err = call("check", "logistic", "--method", "dadvi", "--data", file, "--set", "target=ill")
+    assert status == 0, err
+    assert "dadvi is good" in out
+
+
+def test_limits_out_of_range_are_refused(call, file: Path) -> None:
+    for option in ("--tolerance", "--max-seconds"):
+        status, _, err = call("fit", "logistic", "--data", file, "--set", "target=ill", option, "0")
+        assert (status, err.count("\n")) == (2, 1)
+        assert f"{option[2:].replace('-', '_')} must be positive" in err
+
+
 def test_a_folder_without_a_fit_is_refused(call, tmp_path: Path) -> None:
     status, _, err = call("check", tmp_path)
     assert (status, err.count("\n")) == (2, 1)

@@ -111,7 +111,11 @@ def test_the_tolerance_decides_what_is_good() -> None:
     apart = ("apart", lambda best: chains(disagree=1.0))
     assert told(climbed(off, apart, tolerance=0.3))[0] == ("off", "good")
     assert told(climbed(off, apart))[0] == ("off", "usable")
-    assert told(climbed(("near", lambda best: posterior(shift=0.08)), apart, tolerance=0.02))[0] == ("near", "bad")
+    near = climbed(("near", lambda best: posterior(shift=0.08)), apart, tolerance=0.02)
+    assert told(near)[0] == ("near", "usable")
+    assert near.info.rungs[0]["sentence"].startswith("near is usable at a tolerance of 0.02; by that of compare, ")
+    with pytest.raises(ValueError, match=r"^fit: tolerance must be positive, got 0"):
+        climbed(off, tolerance=0.0)
 
 
 def schools(error: Tensor, effect: Tensor) -> None:

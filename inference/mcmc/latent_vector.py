@@ -14,6 +14,7 @@ from pyro.poutine import Trace
 from torch import Tensor
 from torch.distributions import biject_to
 
+from ..options import size_of
 from ..traces.params import trace_at
 from ..traces.sites import is_deterministic, is_latent, is_local, is_plate, nodes
 from ..traces.vectors import Sites
@@ -49,7 +50,7 @@ class LatentVector:
                 columns.append(self._as_matrix(value, row_dim))
         self.names = [site.name for site in self._sites]
         self.start = torch.cat(columns, 1).detach()
-        numbers = self.start.numel() + sum(value.numel() for value in data if isinstance(value, Tensor))
+        numbers = self.start.numel() + size_of(data)
         self.chunk = max(1, min(1000, MAX_NUMBERS // numbers))
 
     @property

@@ -8,6 +8,7 @@ from pyro.infer.autoguide.utils import deep_setattr
 from torch import Tensor
 
 from ..engines.batched import Batched
+from ..options import size_of
 from ..progress import Progress
 from ..traces.log_joint import LogJoint
 from ..traces.potential import Potential
@@ -34,7 +35,7 @@ def fit_point(guide: Any, joint: LogJoint, num_params: int, *, num_steps: int, b
     start = potential.unconstrained({name: values[name] for name in joint.latent})
     if sum(value.numel() for value in start.values()) > MAX_DENSE:
         return None
-    batched = Batched(_Constrained(potential) if on_constrained else potential, start, _size(joint.data))
+    batched = Batched(_Constrained(potential) if on_constrained else potential, start, size_of(joint.data))
     mode = find_mode(batched, batched.start, max_iterations=num_steps, report=lambda n, e: bar.update(n, f"{-e:.2f}"))
     losses = torch.tensor([*mode.energies], dtype=torch.float64)
     if not mode.is_mode:
@@ -62,7 +63,3 @@ def _write(guide: Any, potential: Potential, at: Sites) -> None:
         return
     found: Any = guide.prototype_trace
     guide.loc.copy_(torch.cat([at[name].reshape(-1) for name, _ in found.iter_stochastic_nodes()]))
-
-
-def _size(data: tuple) -> int:
-    return sum(value.numel() for value in data if isinstance(value, Tensor))

@@ -15,6 +15,7 @@ from pyro.infer.autoguide import AutoGuide
 from pyro.poutine import Trace
 from torch import Tensor
 
+from ..options import size_of
 from .log_joint import LogJoint
 from .params import trace_pair
 from .sites import is_deterministic, is_latent, is_local, is_plate, nodes, plate_depth
@@ -133,5 +134,4 @@ def _agrees(guide: Callable, data: tuple, single: Trace, values: Sites, log_q: T
 
 def _chunk_size(data: tuple, latent: int) -> int:
     """Return how many draws to make at once: 1,000, fewer if the data or the draws are large."""
-    size = latent + sum(value.numel() for value in data if isinstance(value, Tensor))
-    return max(1, min(1000, 20_000_000 // max(size, 1)))
+    return max(1, min(1000, 20_000_000 // max(latent + size_of(data), 1)))

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from ..engines.batched import Batched
+from ..options import size_of
 from .draws import all_sites
 from .potential import Potential, find_start
 from .prepare import Prepared
@@ -37,8 +38,7 @@ class VectorTarget:
             kind = "only discrete latent sites, which are summed out" if joint.summed else "no latent site"
             raise ValueError(f"{method}: the model has {kind}, so that there is nothing to draw")
         self.method, self.prepared, self.potential = method, prepared, Potential(joint)
-        size = sum(value.numel() for value in prepared.rows if isinstance(value, Tensor))
-        self.batched = Batched(self.potential, find_start(method, self.potential), size)
+        self.batched = Batched(self.potential, find_start(method, self.potential), size_of(prepared.rows))
 
     def new_start(self) -> Tensor:
         """Return another point at which the energy is finite, shape (d), from torch's generator."""

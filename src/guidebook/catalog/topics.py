@@ -74,6 +74,6 @@ LDA = Row(
         **{sampler: {"num_draws": 50, "num_warmup": 1000} for sampler in ("gibbs", "nuts", "hmc", "metropolis")},
     },
     default_guide="mean_field_by_hand",
-    ladder=("svi:mean_field_by_hand", "gibbs"),
+    ladder=("gibbs",),
     num_draws=200,
 )

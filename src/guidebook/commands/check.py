@@ -35,6 +35,7 @@ def check(
     json_file: Json = None,
 ) -> None:
     """Judge a fast posterior without a reference, by short chains from its own draws."""
+    from guidebook.catalog import ROWS
     from guidebook.workflow import output
     from guidebook.workflow.files import drafted
     from guidebook.workflow.fit import fit, load_task
@@ -43,7 +44,7 @@ def check(
     from guidebook.workflow.saved import load_fit
 
     check_targets(device, out, json_file)
-    if Path(fitted).is_dir():
+    if fitted not in ROWS and Path(fitted).is_dir():
         task, posterior = load_fit(Path(fitted))
     else:
         method, guide = split_method(find_row(fitted), method, guide)

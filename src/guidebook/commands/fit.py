@@ -25,10 +25,10 @@ def fit(
 ) -> None:
     """Find the cheapest posterior that is good, and say how that is known."""
     from guidebook.workflow import output
-    from guidebook.workflow.files import drafted
     from guidebook.workflow.fit import load_task
     from guidebook.workflow.ladder import fit_best
     from guidebook.workflow.resolve import find_row
+    from guidebook.workflow.saved import save_fit
 
     row = find_row(model)
     task = load_task(model, data, settings, row.ladder)
@@ -37,9 +37,7 @@ def fit(
     posterior = fit_best(task, **limits, seed=seed, device=device, progress=sys.stderr.isatty())
     record = output.fit_json(task, posterior)
     if out:
-        with drafted(out) as draft:
-            posterior.save(draft / "posterior.safetensors")
-            write_json(record, draft / "result.json")
+        save_fit(out, posterior, record)
     write_json(record, json_file)
     if str(json_file) != "-":
         output.print_fit(record, task.coords)

@@ -1,6 +1,5 @@
 """Arguments and options that commands share, what is refused before a fit begins, and where JSON goes."""
 
-import json
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -58,10 +57,9 @@ def check_targets(device: str | None, out: Path | None, json_file: Path | None) 
 
 def write_json(record: Any, file: Path | None) -> None:
     """Write a record to a file, or to standard output for "-"; nowhere for None."""
-    from guidebook.workflow.files import atomic_write
+    from guidebook.workflow.files import as_json, atomic_write
 
-    text = json.dumps(record, indent=2, ensure_ascii=False, allow_nan=False)
     if str(file) == "-":
-        print(text)
+        print(as_json(record), end="")
     elif file is not None:
-        atomic_write(file, text + "\n")
+        atomic_write(file, as_json(record))

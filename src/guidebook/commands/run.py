@@ -39,10 +39,10 @@ def run(
 ) -> None:
     """Fit one model by one method, and say how good the answer is."""
     from guidebook.workflow import output
-    from guidebook.workflow.files import drafted
     from guidebook.workflow.fit import fit, load_task
     from guidebook.workflow.ladder import judge_fast
     from guidebook.workflow.resolve import find_row, split_method
+    from guidebook.workflow.saved import save_fit
 
     method, guide = split_method(find_row(model), method, guide)
     task = load_task(model, data, settings, (method, guide))
@@ -51,9 +51,7 @@ def run(
     posterior = fit(task, method, guide, **counts, seed=seed, device=device, progress=sys.stderr.isatty())
     record = output.run_json(task, posterior, judge_fast(task, posterior, seed))
     if out:
-        with drafted(out) as draft:
-            posterior.save(draft / "posterior.safetensors")
-            write_json(record, draft / "result.json")
+        save_fit(out, posterior, record)
     write_json(record, json_file)
     if str(json_file) != "-":
         output.print_run(record, task.coords)

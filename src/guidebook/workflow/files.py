@@ -1,10 +1,12 @@
 """Files written whole or not at all."""
 
+import json
 import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 
 def atomic_write(path: str | Path, text: str) -> Path:
@@ -17,6 +19,11 @@ def atomic_write(path: str | Path, text: str) -> Path:
         return draft.replace(path)
     finally:
         draft.unlink(missing_ok=True)
+
+
+def as_json(record: Any) -> str:
+    """Return a record as the text of a JSON file; ValueError for a number that JSON cannot hold."""
+    return json.dumps(record, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 @contextmanager

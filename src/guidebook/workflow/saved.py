@@ -1,10 +1,19 @@
-"""A fit that ``guidebook run --out`` saved, with its model and data again."""
+"""Fits in folders: written by ``guidebook run --out`` or ``fit --out``, and read with their model and data again."""
 
 import json
 from pathlib import Path
+from typing import Any
 
 from guidebook.inference import Posterior
+from guidebook.workflow.files import as_json, drafted
 from guidebook.workflow.fit import Task, load_task
+
+
+def save_fit(folder: Path, posterior: Posterior, record: dict[str, Any]) -> None:
+    """Write a posterior and what the command prints of it."""
+    with drafted(folder) as draft:
+        posterior.save(draft / "posterior.safetensors")
+        (draft / "result.json").write_text(as_json(record), encoding="utf-8")
 
 
 def load_fit(folder: Path) -> tuple[Task, Posterior]:
