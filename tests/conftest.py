@@ -19,8 +19,9 @@ torch.set_num_threads(1)
 
 
 @pytest.fixture(autouse=True)
-def _own_parameters() -> Iterator[None]:
-    """What a test puts into Pyro's global store stays its own."""
+def _own_state() -> Iterator[None]:
+    """Every test draws the same numbers, alone or after others; what it puts into Pyro's global store stays its own."""
+    torch.manual_seed(0)
     with pyro.get_param_store().scope():
         yield
 

@@ -25,6 +25,7 @@ MAX_BIAS = 0.05  # in standard deviations, of chains that count as settled
 NARROW = 0.3  # spread of starts, in that of the draws, that tells what is left of them
 MAX_LEFT = 0.99  # of the way from where chains began: more cannot be told from all
 TESTS = 8  # of one quantity, whose errors of the first kind are to be rare together
+LEAST_SPREAD = 1e-6  # of a control variate between chains, in its mean: less is rounding
 LEAST_VARIANCE = 0.05  # of that of the draws: control variates that promise less have failed
 
 
@@ -132,7 +133,8 @@ def _controlled(of_chains: Tensor, controls: Tensor) -> tuple[Tensor, Tensor]:
     rest = of_chains - mean
     if count:
         x = (controls - at).movedim(1, 0)  # (quantity, chain, k)
-        scale = x.square().mean(1, keepdim=True).sqrt().clamp(min=1e-300)
+        scale = x.square().mean(1, keepdim=True).sqrt()
+        scale = torch.where(scale > LEAST_SPREAD * at[:, None].abs(), scale, torch.inf)  # the same in all: tells nothing
         x = x / scale
         gram = x.mT @ x + 1e-8 * chains * torch.eye(count).to(x)
         weights = torch.linalg.solve(gram, x.mT @ rest.T[..., None])
