@@ -22,6 +22,7 @@ Sites = Mapping[str, Tensor]
 MAX_COMPONENTS = 100
 MAX_ENTRIES = 64  # of a component at a site: those that vary most
 ENOUGH_DRAWS = 400  # to choose and to standardise coordinates by
+ENOUGH_COMPONENTS = 8000  # in the draws by which orders are found: draws of many components tell more, and take longer
 LEAST_SPREAD = 0.01  # of a component in a coordinate, in its spread over all components; a point has none
 LEAST_GAIN = 0.1  # of log variances, below which no site leads the others
 MAX_GROWTH = 0.2  # of the log variance of a site that follows, by chance
@@ -240,8 +241,11 @@ def _position(value: Tensor, dim: int) -> int:
 def _orders(draws: Sites, anchor: Sites | None, dims: Mapping[str, int]) -> Tensor:
     """Return which of its components each draw has in first place, in second …: (s, k)."""
     points = _place(draws, _coordinates(draws if anchor is None else anchor, dims))
-    starts = {len(points) - 1, 0, len(points) // 2}
-    _, order = min((_relabelled(points, start) for start in sorted(starts)), key=lambda found: found[0])
+    few = points[:: 1 + len(points) * points.shape[1] // ENOUGH_COMPONENTS]
+    starts = {len(few) - 1, 0, len(few) // 2}
+    _, order = min((_relabelled(few, start) for start in sorted(starts)), key=lambda found: found[0])
+    if len(few) < len(points):
+        order, _ = _assigned(points, *_moments(_permuted(few, order)))
     if anchor is None:
         return order
     goal = _place(anchor, _coordinates(anchor, dims))
