@@ -20,11 +20,12 @@ from torch import Tensor
 from .diagnostics import k_hat
 from .engines.batched import Batched
 from .info import DadviInfo
-from .optim.balanced import balanced_normals
+from .optim.balanced import BalancedDraws, balanced_normals
 from .optim.coordinates import Coordinates
 from .optim.guide_rounds import fit_guide
 from .optim.losses import loss_for
 from .optim.rounds import fit_rounds, found_optima
+from .optim.unit_scale import into_unit_scale
 from .options import at_least_one, options_by_name
 from .posterior import Posterior
 from .progress import Progress
@@ -203,10 +204,14 @@ def _fit_guide(
         loss, trained = loss_for(None, 1, joint, prepared.model, fitted)
         guide_trace, _ = trace_pair(trained, fitted, joint.data)  # creates the parameters
         check_reparameterised("dadvi", display_name(guide), guide_trace)
+        fold = into_unit_scale(fitted, joint, True, seed) if by_hand is None else None
         rounds = fit_guide(loss, trained, fitted, unconstrained_params(model, fitted), joint, num_draws, seed)
+        if fold is not None:
+            fold()
         with torch.no_grad():
             guide_trace, model_trace = trace_pair(prepared.model, fitted, joint.data)
-        drawn = draw_guide(joint, fitted, RETURNED_DRAWS, None)
+        with BalancedDraws():
+            drawn = draw_guide(joint, fitted, RETURNED_DRAWS, None)
     weights = None if drawn.log_weights is None else drawn.log_weights.cpu().double()
     draws = {name: value.cpu()[None] for name, value in drawn.sites.items()}
     held = {n: v.expand(1, RETURNED_DRAWS, *v.shape) for n, v in statement_params(model_trace).items()}

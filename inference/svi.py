@@ -25,6 +25,8 @@ from torch import Tensor
 from .diagnostics import k_hat
 from .info import SviInfo
 from .optim.alternating import alternating_gradients
+from .optim.balanced import BalancedDraws
+from .optim.landing import StickingElbo
 from .optim.laplace import laplace_normal
 from .optim.lbfgs import fit_lbfgs
 from .optim.losses import check_loss, loss_and_grads, loss_for
@@ -35,6 +37,7 @@ from .optim.result import FitResult
 from .optim.rules import RULES, check_optim, make_optimiser
 from .optim.sgd import Average
 from .optim.stopping import CEILING, AnyPlan, AutoPlan
+from .optim.unit_scale import into_unit_scale
 from .options import at_least_one, options_by_name, positive, to_device
 from .posterior import Posterior
 from .progress import Progress
@@ -190,9 +193,13 @@ def svi(
         if loss is None and not joint.summed:
             loss, number = preferred.get("loss"), preferred.get("num_particles", 1)
         loss, trained = loss_for(loss, num_particles or number, joint, trained, fitted)
+        whole = by_hand is None and not large and not prepared.subsampling
+        fold = into_unit_scale(fitted, joint, batch_size is None, seed) if whole else None
         with Progress("svi", counted or CEILING, progress) as bar:
             how = {"optim": optim, "lr": lr, "num_steps": num_steps, "bar": bar}
             fit = _fit(loss, trained, fitted, model, joint, data, example, batch_size, alternate, engine, how)
+        if fold is not None:
+            fold()
         if prepared.subsampling:
             fitted = FullPlates(fitted)
         with torch.no_grad():
@@ -200,11 +207,12 @@ def svi(
         if isinstance(fitted, AutoLaplaceApproximation):
             fitted = laplace_normal(fitted, joint)
         point = is_point(fitted, example)
-        drawn = draw_guide(joint, fitted, 1 if point else num_draws, False if large else local_draws)
+        with BalancedDraws():
+            drawn = draw_guide(joint, fitted, 1 if point else num_draws, False if large else local_draws)
     seconds = time.perf_counter() - begin
 
     elbo = elbo_se = shape = weights = None
-    if large and not point and type(loss) in (Trace_ELBO, TraceMeanField_ELBO):
+    if large and not point and type(loss) in (Trace_ELBO, TraceMeanField_ELBO, StickingElbo):
         elbo, elbo_se = _mean_and_error(-fit.losses[-max(1, len(fit.losses) // 10) :])
     elif not large and not point and drawn.log_weights is not None:
         weights = drawn.log_weights.cpu().double()

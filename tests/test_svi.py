@@ -220,12 +220,12 @@ def test_a_bad_number_is_traced_to_its_site() -> None:
             pyro.sample("y", dist.Normal(0.0, scale.log()), obs=y)
 
     with pyro.validation_enabled(False), pytest.raises(FloatingPointError, match="site 'y' in the model"):
-        svi(model, guides.mean_field, *DATA, num_steps=50, progress=False)
+        svi(model, AutoNormal(model), *DATA, num_steps=50, progress=False)
 
 
 def test_a_fit_that_stops_too_early_says_so() -> None:
     with pytest.warns(UserWarning, match="take more steps"):
-        posterior = fit(guides.mean_field, *DATA, num_steps=2000, lr=0.0005)
+        posterior = fit(AutoNormal(linear.model), *DATA, num_steps=2000, lr=0.0002)
     assert not posterior.info.converged
     assert fit(guides.mean_field, *DATA, num_steps=4000).info.converged
 
@@ -331,7 +331,7 @@ def test_data_and_guide_go_to_the_device() -> None:
         places.append(x.device.type)
         pyro.sample("z", dist.Normal(0.0, 1.0))
 
-    svi(model, guides.mean_field, torch.ones(3), 2.5, num_steps=1, num_draws=2, device="meta", progress=False)
+    svi(model, AutoNormal(model), torch.ones(3), 2.5, num_steps=1, num_draws=2, device="meta", progress=False)
     assert set(places) == {"meta"}
 
 

@@ -60,12 +60,13 @@ class StickingElbo(Trace_ELBO):
             with pyro.plate("draws of the guide", count, dim=dim):
                 return guide(*args, **kwargs)
 
-        first = nodes(poutine.trace(many).get_trace(*args, **kwargs))
+        drawer = many if count > 1 else guide
+        first = nodes(poutine.trace(drawer).get_trace(*args, **kwargs))
         names = [n for n, s in first.items() if s["type"] == "sample" and not is_plate(s) and not is_delta(s["fn"])]
         drawn = [first[name]["value"] for name in names]
         leaves = [value.detach().requires_grad_() for value in drawn]
         given = dict(zip(names, leaves, strict=True))
-        trace = poutine.trace(poutine.condition(many, data=given)).get_trace(*args, **kwargs)
+        trace = poutine.trace(poutine.condition(drawer, data=given)).get_trace(*args, **kwargs)
         trace.compute_log_prob()
         sites = {n: s for n, s in nodes(trace).items() if s["type"] == "sample" and not is_plate(s)}
         log_q = torch.as_tensor(sum(_per_draw(site["log_prob"], count) for site in sites.values()))
@@ -76,7 +77,8 @@ class StickingElbo(Trace_ELBO):
             trace = poutine.trace(poutine.condition(model, data=draw)).get_trace(*args, **kwargs)
             return torch.as_tensor(trace.log_prob_sum())
 
-        return map_rows(log_joint, values), log_q, drawn, leaves
+        log_p = map_rows(log_joint, values) if count > 1 else log_joint({n: v[0] for n, v in values.items()})[None]
+        return log_p, log_q, drawn, leaves
 
 
 def _per_draw(terms: Tensor, count: int) -> Tensor:

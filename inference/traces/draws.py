@@ -24,6 +24,7 @@ from .validation import unvalidated
 from .vmap import UNMAPPABLE, map_rows
 
 Sites = dict[str, Tensor]
+DRAWS = "guidebook draws"  # the plate under which a guide runs
 MAX_LOCAL = 10_000_000  # numbers that draws of local sites may have and still be kept by default
 
 
@@ -102,7 +103,7 @@ def draw_chunk(guide: Callable, data: tuple, num_draws: int) -> tuple[Sites, Ten
     names = [name for name in single.stochastic_nodes if not is_plate(nodes(single)[name])]
     shapes = {name: nodes(single)[name]["value"].shape for name in names}
     try:
-        with pyro.plate("guidebook draws", num_draws, dim=-1 - plate_depth(single)):
+        with pyro.plate(DRAWS, num_draws, dim=-1 - plate_depth(single)):
             batch = poutine.trace(guide).get_trace(*data)
         batch.compute_log_prob()
         values = {name: nodes(batch)[name]["value"].reshape(num_draws, *shape) for name, shape in shapes.items()}

@@ -69,7 +69,8 @@ def compile_step(step: PureStep, rule: Rule, leaves: Sequence[Tensor], batch: Se
     memory = [torch.zeros_like(vector) for _ in range(rule.states)]
     numbers = vector.new_ones(len(rule.numbers(1, 1.0)) + 1)
     numbers[0] = 0.0 if rule.states else 1e-3  # Adam's first step has the sign of a gradient that may be rounding error
-    examples = [vector, vector.clone(), *memory, numbers, *sample_noise(vector, step.noise), *batch, *step.constants]
+    apart = vector + 0.01 * torch.linspace(-1, 1, len(vector)).to(vector)  # an optimum has gradients of rounding error
+    examples = [apart, vector.clone(), *memory, numbers, *sample_noise(vector, step.noise), *batch, *step.constants]
     states = 2 + rule.states
     streams = range(states, states + 3 + len(batch))
     with torch.no_grad(), warnings.catch_warnings():
@@ -91,7 +92,7 @@ def compile_step(step: PureStep, rule: Rule, leaves: Sequence[Tensor], batch: Se
             raise CannotCompile(f"torch cannot compile it: {type(error).__name__}: {detail}") from None
         if not all(close(a, b) for a, b in zip(expected, [loss.squeeze(0), *loop.state], strict=True)):
             raise CannotCompile("the compiled step disagrees with the recorded one")
-        for value, start in zip(loop.state, examples[:states], strict=True):
+        for value, start in zip(loop.state, [vector, vector, *memory], strict=True):
             value.copy_(start)
     return loop
 
