@@ -26,7 +26,8 @@ class SummedOut:
         self._joint = joint
         discrete = {name: nodes(joint.prototype)[name]["value"] for name in joint.summed}
         # No prior here depends on a discrete site, so that any value of these will do.
-        self.prior: Callable[..., Any] = poutine.block(poutine.condition(joint.model, data=discrete), expose=joint.latent)
+        held = poutine.condition(joint.model, data=discrete)
+        self.prior: Callable[..., Any] = poutine.block(held, expose=joint.latent)
 
     def __call__(self, *data: Any) -> None:
         """Run the model."""

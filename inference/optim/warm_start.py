@@ -12,7 +12,7 @@ from ..mcmc.fast_start import shrunk_covariance
 from ..posterior import Posterior
 from ..traces.guides import display_name
 from ..traces.log_joint import LogJoint
-from ..traces.params import Leaf, leaves_by_name
+from ..traces.params import Leaf, leaves_by_name, misfit, set_leaves
 from ..traces.potential import Potential
 from ..traces.target import unconstrained_draws
 from ..traces.vectors import Sites
@@ -31,37 +31,12 @@ def warm_start(init: Init, guide: Callable, joint: LogJoint, guide_trace: Trace,
     given = init.params if isinstance(init, Posterior) else init
     of_guide = leaves_by_name(guide_trace)
     leaves = leaves_by_name(model_trace) | of_guide
-    wrong = _misfit(given, of_guide)
-    if wrong and (not isinstance(init, Posterior) or not init.draws):
-        raise ValueError(f"svi: {wrong}")
     own = {name: value for name, value in given.items() if name in leaves and name not in of_guide}
-    if wrong and isinstance(init, Posterior):
-        _write(own | _of_draws(guide, _unconstrained(init.samples, joint), of_guide, joint), leaves)
+    if isinstance(init, Posterior) and init.draws and misfit(given, of_guide):
+        found = own | _of_draws(guide, _unconstrained(init.samples, joint), of_guide, joint)
     else:
-        _write(own | {name: given[name] for name in of_guide}, leaves)
-
-
-def _misfit(given: Mapping[str, Tensor], leaves: Mapping[str, Leaf]) -> str:
-    """Return which parameter of the guide has no value, or one of another shape, as a clause; empty if all have one."""
-    for name, (leaf, transform) in leaves.items():
-        if name not in given:
-            return f"init has no value of the guide's parameter {name!r}: it has {', '.join(given) or 'no parameters'}"
-        shape = transform(leaf).shape
-        if given[name].shape != shape:
-            return f"init has parameter {name!r} in shape {tuple(given[name].shape)}, and the guide in {tuple(shape)}"
-    return ""
-
-
-def _write(values: Mapping[str, Tensor], leaves: Mapping[str, Leaf]) -> None:
-    for name, value in values.items():
-        leaf, transform = leaves[name]
-        if value.shape != transform(leaf).shape:
-            shapes = f"{tuple(value.shape)}, and here in {tuple(transform(leaf).shape)}"
-            raise ValueError(f"svi: init has parameter {name!r} in shape {shapes}")
-        found = transform.inv(value.to(leaf))
-        if not bool(torch.isfinite(found).all()):
-            raise ValueError(f"svi: init has a value of parameter {name!r} that is not finite, or outside its support")
-        leaf.copy_(found)
+        found = own | {name: given[name] for name in of_guide if name in given}
+    set_leaves("svi", found, {name: leaf for name, leaf in leaves.items() if name in found or name in of_guide})
 
 
 def _unconstrained(samples: Sites, joint: LogJoint) -> Sites:
@@ -81,7 +56,8 @@ def _of_draws(guide: Any, draws: Sites, leaves: Mapping[str, Leaf], joint: LogJo
     own = {name.removeprefix(prefix): leaf for name, (leaf, _) in leaves.items()}
     means = {name: value.mean(0) for name, value in draws.items()}
     if prefix and "loc" in own:  # one vector of all sites
-        order = [name for name, _ in guide.prototype_trace.iter_stochastic_nodes()]
+        found: Any = guide.prototype_trace
+        order = [name for name, _ in found.iter_stochastic_nodes()]
         vectors = torch.cat([draws[name].reshape(len(draws[name]), -1) for name in order], 1)
         values = _of_normal(vectors, own)
     elif prefix and all(f"locs.{name}" in own for name in draws):

@@ -58,6 +58,29 @@ def leaves_by_name(*traces: Trace) -> dict[str, Leaf]:
     return found
 
 
+def misfit(values: Mapping[str, Tensor], leaves: Mapping[str, Leaf]) -> str:
+    """Return which of some parameters has no value, or one of another shape, as a clause; empty if all have one."""
+    for name, (leaf, transform) in leaves.items():
+        if name not in values:
+            return f"parameter {name!r} has no value: there is {', '.join(values) or 'none of any'}"
+        shape = transform(leaf).shape
+        if values[name].shape != shape:
+            return f"parameter {name!r} has shape {tuple(shape)} here, and is given in {tuple(values[name].shape)}"
+    return ""
+
+
+@torch.no_grad()
+def set_leaves(method: str, values: Mapping[str, Tensor], leaves: Mapping[str, Leaf]) -> None:
+    """Set all of some parameters to constrained values, in place; a ValueError says which has none that fits."""
+    if wrong := misfit(values, leaves):
+        raise ValueError(f"{method}: {wrong}")
+    for name, (leaf, transform) in leaves.items():
+        found = transform.inv(values[name].to(leaf))
+        if not bool(torch.isfinite(found).all()):
+            raise ValueError(f"{method}: the value of parameter {name!r} is not finite, or outside its support")
+        leaf.copy_(found)
+
+
 def constrained_params(*traces: Trace) -> dict[str, Tensor]:
     """Return the parameters in the traces by name: constrained copies on the CPU."""
     return {
