@@ -84,6 +84,7 @@ def apply_guide(
     info = SviInfo(
         guide=display_name(guide),
         is_point=point,
+        per_row=prepared.per_row,
         seconds=time.perf_counter() - begin,
         seed=seed,
         losses=torch.zeros(0),

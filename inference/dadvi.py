@@ -175,6 +175,7 @@ def _fit_normal(
         "rounds": best.history,
         "optima": found_optima(fits),
         "gradients": batched.gradients,
+        "per_row": target.prepared.per_row,
     }
     draws = target.draws(normal.points(z)[None], dtype)
     return _Fit(draws, target.prepared.params, weights, best.converged, "; ".join(notes), fields)
@@ -216,6 +217,7 @@ def _fit_guide(
         "rounds": rounds.history,
         "optima": [],
         "gradients": rounds.gradients,
+        "per_row": prepared.per_row,
     }
     message = "; ".join([rounds.message, *prepared.notes])
     found = constrained_params(model_trace, guide_trace)

@@ -39,6 +39,9 @@ class Info:
         Samplers: bulk effective sample sizes, shaped as ``r_hat``.
     divergences : Tensor, shape (chain,), or None
         Hamiltonian samplers: number of divergent transitions after warm-up.
+    per_row : list of str, or None
+        Deterministic sites with a value per row of the data, of a model whose latent sites have none: comparisons leave
+        them out unless told otherwise.
     """
 
     method: str
@@ -55,6 +58,7 @@ class Info:
     r_hat: dict[str, Tensor] | None = None
     ess: dict[str, Tensor] | None = None
     divergences: Tensor | None = None
+    per_row: list[str] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

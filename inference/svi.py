@@ -224,6 +224,7 @@ def svi(
         guide=display_name(guide),
         **bound,
         is_point=point,
+        per_row=prepared.per_row,
         seconds=seconds,
         seed=seed,
         loss=display_name(loss),

@@ -87,6 +87,7 @@ class Chains(NamedTuple):
     ess: Sites  # (*site)
     seconds: float
     notes: tuple[str, ...] = ()  # what was done to the model, as clauses
+    per_row: list[str] | None = None  # as in `Info`
 
     @property
     def disagreement(self) -> str:
@@ -124,6 +125,7 @@ class Chains(NamedTuple):
             "ends": self.sample_stats["ends"],
             "num_warmup": options.num_warmup,
             "seconds": self.seconds,
+            "per_row": self.per_row,
             "seed": options.seed,
             "converged": not found,
             "message": "; ".join([words, *self.notes, *found]),
@@ -210,7 +212,7 @@ def run_chains(
     draws = {name: torch.stack([sites[name] for sites, _ in ended]) for name in ended[0][0]}
     sample_stats = {name: torch.stack([torch.as_tensor(stats[name]) for _, stats in ended]) for name in ended[0][1]}
     draws |= prepared.held_draws(draws)
-    return Chains(draws, sample_stats, *of_sites(draws), seconds, prepared.notes)
+    return Chains(draws, sample_stats, *of_sites(draws), seconds, prepared.notes, prepared.per_row)
 
 
 def _watch(counters: list[Path], bar: Progress, finished: threading.Event) -> None:

@@ -33,10 +33,10 @@ def warm_start(init: Init, guide: Callable, joint: LogJoint, guide_trace: Trace,
     leaves = leaves_by_name(model_trace) | of_guide
     own = {name: value for name, value in given.items() if name in leaves and name not in of_guide}
     if isinstance(init, Posterior) and init.draws and misfit(given, of_guide):
-        found = own | _of_draws(guide, _unconstrained(init.samples, joint), of_guide, joint)
+        own |= _of_draws(guide, _unconstrained(init.samples, joint), of_guide, joint)
     else:
-        found = own | {name: given[name] for name in of_guide if name in given}
-    set_leaves("svi", found, {name: leaf for name, leaf in leaves.items() if name in found or name in of_guide})
+        set_leaves("svi", given, of_guide)
+    set_leaves("svi", own, {name: leaves[name] for name in own})
 
 
 def _unconstrained(samples: Sites, joint: LogJoint) -> Sites:

@@ -73,7 +73,7 @@ def xla_chains(
             draws = _constrained(prepared, target, shapes, torch.as_tensor(np.stack([r.draws for r in runs])))
     draws |= prepared.held_draws(draws)
     seconds = time.perf_counter() - begin
-    return Chains(draws, _sample_stats(runs, dense), *of_sites(draws), seconds, prepared.notes)
+    return Chains(draws, _sample_stats(runs, dense), *of_sites(draws), seconds, prepared.notes, prepared.per_row)
 
 
 def _platform(kind: str) -> str:
