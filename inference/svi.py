@@ -27,7 +27,7 @@ from .optim.alternating import alternating_gradients
 from .optim.bound import bound_by_losses, bound_by_weights
 from .optim.callback import Callback, WatchedPlan
 from .optim.checks import check_options, check_unwatched
-from .optim.compiled_steps import steps_compiled
+from .optim.compiled_steps import steps_compiled, why_eager
 from .optim.laplace import laplace_normal
 from .optim.losses import check_loss, loss_and_grads, loss_for
 from .optim.minibatch import Batches, example_rows, is_large, row_scale
@@ -339,7 +339,9 @@ def _fit(
                     losses = fit_eagerly(step, params, batches, lr=lr, **steps)
             except FloatingPointError as error:
                 raise FloatingPointError(f"svi: {error}{find_nonfinite(model, guide, example)}") from None
-            fit = FitResult(losses, used, *plan.result(), isinstance(plan, WatchedPlan) and plan.ended)
+            converged, message = plan.result()
+            message += why_eager(steps["optim"]) if used == "eager" and engine == "auto" and long else ""
+            fit = FitResult(losses, used, converged, message, isinstance(plan, WatchedPlan) and plan.ended)
             if newton is None:
                 return fit
             newton = fit_point(guide, joint, len(params), **limits) or newton  # from where the steps led

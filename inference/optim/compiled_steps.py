@@ -7,7 +7,7 @@ from typing import Any
 from pyro.infer import ELBO
 from torch import Tensor
 
-from .rules import rule_of
+from .rules import not_compiled, rule_of
 
 
 def steps_compiled(
@@ -26,3 +26,8 @@ def steps_compiled(
             raise ValueError(f"svi: the steps cannot be compiled: {reason}") from None
         warnings.warn(f"svi: the steps are taken one by one, since they cannot be compiled: {reason}", stacklevel=5)
     return None
+
+
+def why_eager(optim: Any) -> str:
+    """Return a clause that says why steps that are worth compiling were not, if the optimiser is the reason."""
+    return f"; steps were taken one by one, since {not_compiled(optim)}" if rule_of(optim) is None else ""
