@@ -12,7 +12,7 @@ import pyro
 import pyro.distributions as dist
 import pytest
 import torch
-from pyro.infer.autoguide import AutoDiagonalNormal, AutoIAFNormal
+from pyro.infer.autoguide import AutoDiagonalNormal
 from torch import Tensor
 
 from guidebook.guides import flow, full_rank, laplace, low_rank, mean_field
@@ -112,19 +112,17 @@ def test_methods_sum_out_what_can_be_enumerated(model: Callable, method: str) ->
     assert set(discrete_draws(found, model, X)) == set(prepare("any", model, (X,)).summed)
 
 
-@pytest.mark.parametrize("family", [mean_field, full_rank, low_rank, flow, AutoDiagonalNormal, AutoIAFNormal])
+@pytest.mark.parametrize("family", [mean_field, full_rank, low_rank, flow, AutoDiagonalNormal])
 def test_every_family_fits_the_sum(family: Callable) -> None:
     log_evidence, mean, sd = exact(nested)
-    found = svi(nested, family, X, num_steps=40, lr=0.05, num_draws=500, engine="eager", init=started(family), **QUICK)
+    found = svi(
+        nested, family, X, num_steps=40, lr=0.05, num_draws=500, engine="eager", init=dadvi(nested, X, **QUICK), **QUICK
+    )
     assert found.info.elbo == pytest.approx(log_evidence, abs=0.5)
     assert float(found.draws["mu"].mean()) == pytest.approx(mean, abs=0.6 * sd)
     labels = discrete_draws(found, nested, X)
     assert labels["z"].shape == (1, 500, len(X))
     assert labels["a"].shape == (1, 500)
-
-
-def started(family: Callable) -> Posterior | None:
-    return None if family is AutoIAFNormal else dadvi(nested, X, **QUICK)
 
 
 def test_check_and_fit_judge_the_sum() -> None:
@@ -165,7 +163,7 @@ def test_without_continuous_sites_the_evidence_is_the_sum() -> None:
             pyro.sample("x", dist.Normal(SHIFTS[z], 1.0), obs=x)
 
     at_zero = (dist.Normal(SHIFTS, 1.0).log_prob(X[:, None]) + SHARES.log()).logsumexp(1).sum()
-    assert evidence(labels, X, method="naive").estimate == pytest.approx(float(at_zero), rel=1e-9)
+    assert evidence(labels, X, method="naive").estimate == pytest.approx(float(at_zero), rel=1e-6)
 
 
 def test_a_label_without_any_density_is_drawn_all_the_same() -> None:
@@ -174,7 +172,7 @@ def test_a_label_without_any_density_is_drawn_all_the_same() -> None:
     def counts(x: Tensor) -> None:
         rate = pyro.sample("rate", dist.Gamma(x.new_tensor(2.0), 1.0))
         z = pyro.sample("z", dist.Bernoulli(x.new_tensor(0.5)))
-        pyro.sample("x", dist.Poisson(rate * (1 + z)).to_event(1), obs=x)
+        pyro.sample("x", dist.Poisson(rate * (1 + z)), obs=x[0])
 
     x = torch.tensor([3.0]).double()
     draws = {"rate": torch.tensor([[0.0, 2.0, 2.0, 0.0]]).double()}
