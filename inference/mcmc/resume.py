@@ -17,6 +17,8 @@ from ..traces.sites import nodes
 from ..traces.vectors import as_sites
 from .chains import Chains, ChainState, divergence
 
+PER_DRAW = ("energy", "tree_depth", "diverging")  # fields of shape (chain, draw)
+
 
 def chain_states(method: str, init: Posterior, prepared: Prepared, num_chains: int) -> list[ChainState]:
     """Return the states of the chains of an earlier run, one per chain.
@@ -96,6 +98,9 @@ def _merged(first: Mapping[str, Any], second: Mapping[str, Any], counts: list[in
         "num_warmup": first["num_warmup"],
         **over("divergences", torch.add),
         **over("accept_rate", lambda one, other: (counts[0] * one + counts[1] * other) / sum(counts)),
-        **over("energy", lambda one, other: torch.cat([one, other], 1)),
-        **over("tree_depth", lambda one, other: torch.cat([one, other], 1)),
+        **{name: value for each in PER_DRAW for name, value in over(each, _one_after_the_other).items()},
     }
+
+
+def _one_after_the_other(first: Tensor, second: Tensor) -> Tensor:
+    return torch.cat([first, second], 1)
