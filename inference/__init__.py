@@ -1,5 +1,6 @@
 """Inference methods: each takes functions and data and returns a `Posterior`; `compare` takes two of those."""
 
+from .apply_guide import apply_guide
 from .cavi import cavi
 from .check import Check, check
 from .choice import Choice, Score, choose, held_out, psis_loo
@@ -58,6 +59,7 @@ __all__ = [
     "Score",
     "SviInfo",
     "Verdict",
+    "apply_guide",
     "cavi",
     "check",
     "choose",

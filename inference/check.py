@@ -12,8 +12,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
@@ -26,6 +26,7 @@ from .mcmc.moved import TRAJECTORIES, move_draws
 from .options import options_by_name
 from .posterior import Posterior
 from .progress import Progress
+from .quantities import SiteChoice
 from .traces.guides import display_name
 from .traces.isolate import check_seed, isolated
 from .traces.prepare import Prepared
@@ -102,6 +103,7 @@ def check(
     *data: Any,
     num_chains: int = 128,
     identify: Identify = None,
+    quantities: Sequence[str] | None = None,
     seed: int = 0,
     device: str | torch.device | None = None,
     progress: bool = True,
@@ -125,6 +127,8 @@ def check(
         Chains, at least 32; the error is inversely proportional to the square root of their number.
     identify : callable, "exchangeable" or dict of int, optional
         As in `compare`: judge quantities that do not depend on the order of components, on signs or rotations.
+    quantities : sequence of str, optional
+        As in `compare`: sites to judge. Default: all but deterministic ones with a value per row.
     seed : int
     device : str or torch.device, optional
         Where the model runs, such as "cuda". Default: the device of the data.
@@ -151,7 +155,9 @@ def check(
         return Check("cannot say", words, _empty(), subject.name, None, 0, time.perf_counter() - begin)
     with isolated(seed, prepared.dtype), Progress("check", TRAJECTORIES, progress) as bar:
         target = VectorTarget("check", prepared)
-        moved = move_draws(target, subject.draws, identification("check", identify, subject.draws), num_chains, bar)
+        choice = SiteChoice("check", quantities, prepared.per_row)
+        identified = choice.of(identification("check", identify, subject.draws))
+        moved = move_draws(target, subject.draws, identified, num_chains, bar)
         seconds, gradients = time.perf_counter() - begin, target.batched.gradients
         if moved is None:
             why = "the model's density is zero, or not finite, at its draws: are they of this model and these data?"
@@ -159,8 +165,10 @@ def check(
         improved = target.draws(moved.vectors, dtype)
     judged = judge_moved(moved)
     notes = f" Parameters {', '.join(prepared.held)} are held at their initial values." if prepared.held else ""
+    notes += f" {choice.words}" if choice.left_out else ""
     words = sentence(subject.name, judged, moved, notes)
-    better = Posterior(draws=improved, params=prepared.params, info=info_of(moved, seed, seconds))
+    info = replace(info_of(moved, seed, seconds), per_row=prepared.per_row)
+    better = Posterior(draws=improved, params=prepared.params, info=info)
     return Check(judged.graded.judgement, words, judged.table, subject.name, better, gradients, seconds)
 
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from .exchangeable import identification, match_components, swapping_dims
 from .judge import judge, judge_reference
 from .posterior import Posterior
-from .quantities import Coords, beside, check_coords, informative, labels, moments, scalars
+from .quantities import Coords, SiteChoice, beside, check_coords, informative, labels, moments, scalars
 from .verdict import Verdict, distance, is_apart, reference_problems
 
 if TYPE_CHECKING:
@@ -43,6 +43,8 @@ class Comparison:
         Why the reference is not fit to judge, if so: then no other posterior is judged.
     numbered : dict of str
         Quantity → its name with a number for every index, "w[3]"; another one than the key where ``coords`` names it.
+    left_out : str
+        A sentence that says which sites were left out without being told, empty if none was.
     """
 
     posteriors: dict[str, Posterior]
@@ -52,6 +54,7 @@ class Comparison:
     verdicts: dict[str, Verdict]
     refused: str | None
     numbered: dict[str, str]
+    left_out: str = ""
 
     @property
     def reference(self) -> str:
@@ -64,12 +67,14 @@ class Comparison:
 
     def __str__(self) -> str:
         table = self.table.drop(columns="judgement").to_string(float_format=lambda v: f"{v:.3g}", na_rep="–")
-        return "\n".join([*(verdict.sentence for verdict in self.verdicts.values()), "", table])
+        sentences = [*(verdict.sentence for verdict in self.verdicts.values()), *filter(None, [self.left_out])]
+        return "\n".join([*sentences, "", table])
 
     __repr__ = __str__
 
     def _repr_html_(self) -> str:
-        sentences = "".join(f"<li>{verdict.sentence}</li>" for verdict in self.verdicts.values())
+        said = [*(verdict.sentence for verdict in self.verdicts.values()), *filter(None, [self.left_out])]
+        sentences = "".join(f"<li>{sentence}</li>" for sentence in said)
         return f"<ul>{sentences}</ul>{self.table.to_html(float_format=lambda v: f'{v:.3g}', na_rep='–')}"
 
 
@@ -79,6 +84,7 @@ def compare(
     identify: Callable[..., dict[str, Tensor]] | str | Mapping[str, int] | None = None,
     names: Sequence[str] | None = None,
     coords: Coords | None = None,
+    quantities: Sequence[str] | None = None,
 ) -> Comparison:
     """Compare posteriors of one model with a reference posterior (not models by predictions, as `arviz.compare` does).
 
@@ -99,6 +105,9 @@ def compare(
         Names of entries, by identified site, along its last dimensions: ``{"w": [["bias", "age"]]}`` makes the second
         entry of w the quantity "w[age]", and ``{"loc": [["age", "height"]]}`` the first of loc, shape (k, 2),
         "loc[0,age]". Default: numbers. Sites that are not compared may be there.
+    quantities : sequence of str, optional
+        Names of the sites, or of what ``identify`` returns, to compare. Default: all, but for deterministic sites with
+        a value per row of the data where latent sites have none (`Info.per_row`), which say again what these say.
 
     Returns
     -------
@@ -119,8 +128,10 @@ def compare(
         raise ValueError(f"compare: names must be {len(posteriors)} different ones, the reference first; got {names}")
 
     _check_params(names, posteriors)
-    found = _compared(posteriors, names, identification("compare", identify, *_shared(posteriors)), coords)
-    return _with_swaps_noted(found, coords) if identify is None else found
+    choice = SiteChoice("compare", quantities, {site for p in posteriors for site in p.info.per_row or ()})
+    identified = choice.of(identification("compare", identify, *_shared(posteriors)))
+    found = replace(_compared(posteriors, names, identified, coords), left_out=choice.words)
+    return _with_swaps_noted(found, coords, choice) if identify is None else found
 
 
 def _check_params(names: Sequence[str], posteriors: Sequence[Posterior]) -> None:
@@ -178,14 +189,15 @@ def _compared(
     return Comparison(by_name, draws, quantities, table, verdicts, refused, {label: numbered[label] for label in kept})
 
 
-def _with_swaps_noted(found: Comparison, coords: Coords | None) -> Comparison:
+def _with_swaps_noted(found: Comparison, coords: Coords | None, choice: SiteChoice) -> Comparison:
     """Say of chains and posteriors that disagree in nothing but the order of their components that this is so."""
     apart = [name for name, frame in found.quantities.items() if is_apart(frame)]
     posteriors = list(found.posteriors.values())
     dims = swapping_dims(*_shared(posteriors)) if apart else {}
     if not dims:
         return found
-    matched = _compared(posteriors, list(found.posteriors), partial(match_components, dims=dims), coords)
+    by_component = choice.of(partial(match_components, dims=dims))
+    matched = _compared(posteriors, list(found.posteriors), by_component, coords)
     swapped = [name for name in apart if not is_apart(matched.quantities[name])]
     why = f"components merely swap labels (in {', '.join(dims)}): compare with identify='exchangeable'"
 

@@ -176,6 +176,7 @@ def _fit_normal(
         "rounds": best.history,
         "optima": found_optima(fits),
         "gradients": batched.gradients,
+        "per_row": target.prepared.per_row,
     }
     draws = target.draws(normal.points(z)[None], dtype)
     return _Fit(draws, target.prepared.params, weights, best.converged, "; ".join(notes), fields)
@@ -204,10 +205,10 @@ def _fit_guide(
         loss, trained = loss_for(None, 1, joint, prepared.model, fitted)
         guide_trace, _ = trace_pair(trained, fitted, joint.data)  # creates the parameters
         check_reparameterised("dadvi", display_name(guide), guide_trace)
-        fold = into_unit_scale(fitted, joint, True, seed) if by_hand is None else None
+        unit_scale = into_unit_scale(fitted, joint, True, seed) if by_hand is None else None
         rounds = fit_guide(loss, trained, fitted, unconstrained_params(model, fitted), joint, num_draws, seed)
-        if fold is not None:
-            fold()
+        if unit_scale is not None:
+            unit_scale.fold()
         with torch.no_grad():
             guide_trace, model_trace = trace_pair(prepared.model, fitted, joint.data)
         with BalancedDraws():
@@ -221,6 +222,7 @@ def _fit_guide(
         "rounds": rounds.history,
         "optima": [],
         "gradients": rounds.gradients,
+        "per_row": prepared.per_row,
     }
     message = "; ".join([rounds.message, *prepared.notes])
     found = constrained_params(model_trace, guide_trace)

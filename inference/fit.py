@@ -244,6 +244,7 @@ def _posterior(best: _Tried, rows: list[dict[str, Any]], seconds: float, seed: i
         r_hat=own.r_hat,
         ess=own.ess,
         divergences=own.divergences,
+        per_row=own.per_row,
         chosen=best.name,
         judgement=best.judgement,
         rungs=rows,

@@ -13,6 +13,7 @@ from torch import Tensor
 from .diagnostics import of_sites
 from .info import GibbsInfo
 from .mcmc.chains import SWAPS, Chains, warn_unless_converged
+from .mcmc.resume import continued_seed
 from .options import as_double, at_least_one, options_by_name
 from .posterior import Posterior
 from .progress import Progress
@@ -30,6 +31,7 @@ def gibbs(
     num_warmup: int = 500,
     num_chains: int = 4,
     thin: int = 1,
+    init: Posterior | None = None,
     seed: int = 0,
     progress: bool = True,
 ) -> Posterior[GibbsInfo]:
@@ -42,11 +44,14 @@ def gibbs(
     *data : Tensor
         As in `em`.
     num_draws, num_warmup : int
-        Draws kept per chain, and sweeps before the first of them.
+        Draws kept per chain, and sweeps before the first of them; 0 goes on with the chains of ``init``.
     num_chains : int
         Number of chains, run as one batch.
     thin : int
         Sweeps per draw.
+    init : Posterior, optional
+        A posterior by `gibbs` with the same steps and data: chains start where its chains stood. `Posterior.append`
+        joins the draws.
     seed, progress
         As in `nuts`.
 
@@ -67,13 +72,16 @@ def gibbs(
     UserWarning
         If chains never moved, or disagree by more than the order of a mixture's components.
     """
-    at_least_one("gibbs", num_draws=num_draws, num_warmup=num_warmup, num_chains=num_chains, thin=thin)
+    counted = None if init is not None and num_warmup == 0 else num_warmup
+    at_least_one("gibbs", num_draws=num_draws, num_warmup=counted, num_chains=num_chains, thin=thin)
+    start = None if init is None else _state_of(init, num_chains)
     total = num_warmup + num_draws * thin
     begin = time.perf_counter()
     kept: dict[str, list[Tensor]] = {name: [] for name in steps.sites}
-    with isolated(seed), torch.no_grad(), Progress("gibbs", total, progress) as bar:
+    own_seed = seed if init is None else continued_seed(seed, init)
+    with isolated(own_seed), torch.no_grad(), Progress("gibbs", total, progress) as bar:
         data = steps.prepare(*as_double(data))
-        state = steps.init(num_chains, *data)
+        state = steps.init(num_chains, *data) if start is None else start
         for sweep in range(1, total + 1):
             for conditional in steps.conditionals:
                 state = state | conditional(state, *data)
@@ -94,6 +102,7 @@ def gibbs(
         r_hat=chains.r_hat,
         ess=chains.ess,
         num_warmup=num_warmup,
+        state={name: value.cpu() for name, value in state.items()},
         seconds=seconds,
         seed=seed,
         converged=not problem,
@@ -102,3 +111,12 @@ def gibbs(
     if not problem.startswith(SWAPS):  # which those who wrote the conditionals expect
         warn_unless_converged(info)
     return Posterior(draws=draws, info=info)
+
+
+def _state_of(init: Posterior, num_chains: int) -> dict[str, Tensor]:
+    state = getattr(init.info, "state", None)
+    if state is None:
+        raise ValueError(f"gibbs: init must be a posterior by gibbs, of this version; it is by {init.info.method}")
+    if (found := len(next(iter(state.values())))) != num_chains:
+        raise ValueError(f"gibbs: init has {found} chains, and num_chains is {num_chains}")
+    return dict(state)

@@ -14,11 +14,15 @@ from pyro.infer import HMC
 from torch import Tensor
 
 from .info import HmcInfo
-from .mcmc.chains import ChainOptions, prepare_chains, run_chains, warn_unless_converged
-from .mcmc.hamiltonian import check_target_accept, divergence, hamiltonian_chain
+from .mcmc.chains import ChainOptions, divergence, prepare_chains, run_chains, warn_unless_converged
+from .mcmc.fast_start import fast_start
+from .mcmc.hamiltonian import check_target_accept, hamiltonian_chain
+from .mcmc.resume import chain_states, continued_seed
 from .options import options_by_name
 from .posterior import Posterior
 from .traces.vectors import Sites
+
+NUM_WARMUP, NUM_WARMUP_STARTED = 1000, 300  # iterations, without a posterior to start from and with one
 
 
 @options_by_name
@@ -26,11 +30,12 @@ def hmc(
     model: Callable,
     *data: Any,
     num_draws: int = 1000,
-    num_warmup: int = 1000,
+    num_warmup: int | None = None,
     num_chains: int = 4,
     trajectory_length: float | None = None,
     target_accept: float = 0.8,
     dense_mass: bool | None = None,
+    init: Posterior | None = None,
     params: Mapping[str, Tensor] | None = None,
     seed: int = 0,
     device: str | torch.device | None = None,
@@ -40,8 +45,8 @@ def hmc(
 
     Parameters
     ----------
-    model, *data, num_draws, num_warmup, num_chains, target_accept, dense_mass, params, seed, device, progress
-        As in `nuts`.
+    model, *data, num_draws, num_warmup, num_chains, target_accept, dense_mass, init, params, seed, device, progress
+        As in `nuts`; ``num_warmup=0`` goes on with the chains of a posterior by `hmc`.
     trajectory_length : float, optional
         Mean length of a trajectory: step size times number of steps. Each length is drawn uniformly from half to one
         and a half times the mean, because a fixed length may return every draw to its start. Default: π, half the
@@ -56,7 +61,7 @@ def hmc(
     Raises
     ------
     ValueError
-        If an option is out of range.
+        If an option is out of range, or ``init`` is none that chains can start from.
 
     Warns
     -----
@@ -66,17 +71,26 @@ def hmc(
     length = math.pi if trajectory_length is None else trajectory_length
     if not 0 < length < math.inf:
         raise ValueError(f"hmc: trajectory_length must be positive, got {trajectory_length}")
+    if num_warmup is None:
+        num_warmup = NUM_WARMUP if init is None else NUM_WARMUP_STARTED
     options = ChainOptions(num_draws, num_warmup, num_chains, seed, device, progress)
-    options.check("hmc")
+    options.check("hmc", init)
     check_target_accept("hmc", target_accept)
     kernel = partial(_RandomLength, trajectory_length=length)
-    sampler = partial(hamiltonian_chain, kernel, options, target_accept, dense_mass, None)
     prepared = prepare_chains("hmc", model, data, options, params)
-    chains = run_chains("hmc", sampler, prepared, options)
+    start, states = None, None
+    if init is not None and num_warmup == 0:
+        states = chain_states("hmc", init, prepared, num_chains)
+        options = options._replace(seed=continued_seed(seed, init))
+    elif init is not None:
+        start = fast_start("hmc", prepared, init, num_chains, seed)
+    sampler = partial(hamiltonian_chain, kernel, options, target_accept, dense_mass, start)
+    chains = run_chains("hmc", sampler, prepared, options, states or (start and start.starts))
     info = HmcInfo(
-        **chains.record(options, divergence(chains)),
+        **chains.record(options._replace(seed=seed), divergence(chains)),
         divergences=chains.sample_stats["divergences"],
         trajectory_length=length,
+        inverse_mass=chains.sample_stats["inverse_mass"],
     )
     warn_unless_converged(info)
     return Posterior(draws=chains.draws, params=prepared.params, info=info)

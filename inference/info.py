@@ -39,6 +39,9 @@ class Info:
         Samplers: bulk effective sample sizes, shaped as ``r_hat``.
     divergences : Tensor, shape (chain,), or None
         Hamiltonian samplers: number of divergent transitions after warm-up.
+    per_row : list of str, or None
+        Deterministic sites with a value per row of the data, of a model whose latent sites have none: comparisons leave
+        them out unless told otherwise.
     """
 
     method: str
@@ -55,6 +58,7 @@ class Info:
     r_hat: dict[str, Tensor] | None = None
     ess: dict[str, Tensor] | None = None
     divergences: Tensor | None = None
+    per_row: list[str] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -151,12 +155,15 @@ class ChainsInfo(Info):
     step_size : Tensor, shape (chain,)
         Step size at the end of warm-up; in Metropolis, the scale of the proposal relative to the covariance learned.
     num_warmup : int
-        Warm-up iterations per chain, before the first draw.
+        Warm-up iterations per chain, before the first draw; 0 for chains that went on from an earlier run.
+    ends : Tensor, shape (chain, d), or None
+        Where chains stood after their last draw, on the unconstrained scale; None in files of earlier versions.
     """
 
     accept_rate: Tensor
     step_size: Tensor
     num_warmup: int
+    ends: Tensor | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -167,11 +174,14 @@ class HmcInfo(ChainsInfo):
     ----------
     trajectory_length : float
         Mean length of a trajectory: step size times number of steps.
+    inverse_mass : Tensor, shape (chain, d, d) or (chain, d), or None
+        Inverse mass matrix after warm-up, or its diagonal, in the order of ``ends``.
     """
 
     method: str = "hmc"
     engine: str = "pyro"
     trajectory_length: float
+    inverse_mass: Tensor | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -182,6 +192,8 @@ class NutsInfo(ChainsInfo):
     ----------
     metric : {"diagonal", "dense"}
         Form of the mass matrix after warm-up; if chains differ, that of most.
+    inverse_mass : Tensor, shape (chain, d, d) or (chain, d), or None
+        Inverse mass matrix after warm-up, or its diagonal, in the order of ``ends``.
     energy : Tensor, shape (chain, draw), or None
         Sum of potential and kinetic energy at the end of each trajectory, in nats; None with Pyro's engine.
     tree_depth : Tensor, shape (chain, draw), or None
@@ -191,6 +203,7 @@ class NutsInfo(ChainsInfo):
     method: str = "nuts"
     engine: str = "pyro"
     metric: str = "dense"
+    inverse_mass: Tensor | None = None
     energy: Tensor | None = None
     tree_depth: Tensor | None = None
 
@@ -203,18 +216,30 @@ class MetropolisInfo(ChainsInfo):
     ----------
     thin : int
         Iterations per draw.
+    proposal : Tensor, shape (chain, d, d), or None
+        Root of the proposal's covariance at a step size of one, in the order of ``ends``.
     """
 
     method: str = "metropolis"
     thin: int
+    proposal: Tensor | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class GibbsInfo(Info):
-    """Record of a Gibbs sampler; ``num_warmup`` is the number of sweeps per chain before the first draw."""
+    """Record of a Gibbs sampler.
+
+    Attributes
+    ----------
+    num_warmup : int
+        Sweeps per chain before the first draw; 0 for chains that went on from an earlier run.
+    state : dict of Tensor, or None
+        All that the conditionals had drawn last, (chain, *shape), hidden variables included.
+    """
 
     method: str = "gibbs"
     num_warmup: int
+    state: dict[str, Tensor] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

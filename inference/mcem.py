@@ -10,7 +10,7 @@ chain, one gradient step per iteration.
 
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from itertools import repeat
 from typing import Any
 
@@ -24,6 +24,7 @@ from .mcmc.kernels import KERNELS, Kernel
 from .mcmc.latent_vector import LatentVector, latent_vector
 from .optim.drift import SHORTEST
 from .optim.plan import Plan
+from .optim.rules import as_optim
 from .options import at_least_one, options_by_name, positive, to_device
 from .posterior import Posterior
 from .progress import Progress
@@ -42,7 +43,7 @@ def mcem(
     kernel: str | Kernel = "hmc",
     num_transitions: int = 1,
     lr: float = 0.02,
-    optim: type[torch.optim.Optimizer] | None = None,
+    optim: Callable[..., torch.optim.Optimizer] | Mapping[str, Any] | None = None,
     num_draws: int = 100,
     seed: int = 0,
     device: str | torch.device | None = None,
@@ -92,6 +93,7 @@ def mcem(
     positive("mcem", lr=lr)
     if isinstance(kernel, str) and kernel not in KERNELS:
         raise ValueError(f"mcem: unknown kernel {kernel!r}: there is {', '.join(KERNELS)}")
+    optim = as_optim("mcem", optim)
     data = to_device("mcem", data, device)
     begin = time.perf_counter()
     with isolated(seed), pyro.validation_enabled(False):

@@ -18,7 +18,9 @@ from torch import Tensor
 
 from .engines.graph import traced
 from .info import MetropolisInfo
-from .mcmc.chains import ChainOptions, Target, prepare_chains, run_chains, warn_unless_converged
+from .mcmc.chains import ChainOptions, ChainState, Starts, Target, prepare_chains, run_chains, warn_unless_converged
+from .mcmc.fast_start import fast_start
+from .mcmc.resume import chain_states, continued_seed
 from .options import options_by_name
 from .posterior import Posterior
 from .traces.validation import unvalidated
@@ -36,6 +38,7 @@ def metropolis(
     num_warmup: int = 50_000,
     thin: int = 50,
     num_chains: int = 4,
+    init: Posterior | None = None,
     params: Mapping[str, Tensor] | None = None,
     seed: int = 0,
     device: str | torch.device | None = None,
@@ -53,9 +56,11 @@ def metropolis(
     model, *data, num_draws, num_chains, params, seed, device, progress
         As in `nuts`.
     num_warmup : int
-        Iterations per chain before the first draw.
+        Iterations per chain before the first draw. 0 goes on with the chains of ``init``, a posterior by `metropolis`.
     thin : int
         Iterations per draw.
+    init : Posterior, optional
+        A posterior of this model, by any method that gives draws, at which chains start.
 
     Returns
     -------
@@ -73,11 +78,18 @@ def metropolis(
         If chains never moved or disagree.
     """
     options = ChainOptions(num_draws, num_warmup, num_chains, seed, device, progress, thin)
-    options.check("metropolis")
+    options.check("metropolis", init)
     prepared = prepare_chains("metropolis", model, data, options, params)
-    chains = run_chains("metropolis", partial(_sample, options), prepared, options)
+    starts: Starts | None = None
+    if init is not None and num_warmup == 0:
+        starts = chain_states("metropolis", init, prepared, num_chains)
+        options = options._replace(seed=continued_seed(seed, init))
+    elif init is not None:
+        starts = fast_start("metropolis", prepared, init, num_chains, seed).starts
+    chains = run_chains("metropolis", partial(_sample, options), prepared, options, starts)
     engine = "traced" if bool(chains.sample_stats["traced"].all()) else "eager"
-    info = MetropolisInfo(**chains.record(options), thin=thin, engine=engine)
+    record, proposal = chains.record(options._replace(seed=seed)), chains.sample_stats["proposal"]
+    info = MetropolisInfo(**record, thin=thin, engine=engine, proposal=proposal)
     warn_unless_converged(info)
     return Posterior(draws=chains.draws, params=prepared.params, info=info)
 
@@ -92,7 +104,9 @@ class _State(NamedTuple):
     num_accepted: int
 
 
-def _sample(options: ChainOptions, target: Target, report: Callable[[int], object]) -> tuple[Sites, dict[str, float]]:
+def _sample(
+    options: ChainOptions, target: Target, report: Callable[[int], object], before: ChainState | None = None
+) -> tuple[Sites, dict[str, Any]]:
     shapes = {name: value.shape for name, value in target.start.items()}
     start = as_vector(target.start)
     if not 0 < len(start) <= MAX_DIMENSIONS:
@@ -113,7 +127,10 @@ def _sample(options: ChainOptions, target: Target, report: Callable[[int], objec
         worth = options.iterations >= WORTH_TRACING
         graph = traced(potential, {"all": start}, gradient=False) if worth else None
         density = graph or potential
-        state, factor = _warm_up(energy, start, options.num_warmup, report)
+        if before is None:
+            state, factor = _warm_up(energy, start, options.num_warmup, report)
+        else:
+            state, factor = _State(start, energy(start), math.log(before.step_size), 0), before.metric.to(start)
         state = state._replace(num_accepted=0)
         draws = start.new_empty(options.num_draws, len(start))
         for draw in range(options.num_draws):
@@ -125,6 +142,8 @@ def _sample(options: ChainOptions, target: Target, report: Callable[[int], objec
         "accept_rate": state.num_accepted / (options.num_draws * options.thin),
         "step_size": math.exp(state.log_scale),
         "traced": graph is not None,
+        "ends": state.position.cpu(),
+        "proposal": factor.cpu(),
     }
 
 

@@ -16,9 +16,10 @@ from torch import Tensor
 from .engines import xla
 from .engines.graph import CannotCompile
 from .info import NutsInfo
-from .mcmc.chains import ChainOptions, Chains, prepare_chains, run_chains, warn_unless_converged
+from .mcmc.chains import ChainOptions, Chains, divergence, prepare_chains, run_chains, warn_unless_converged
 from .mcmc.fast_start import fast_start
-from .mcmc.hamiltonian import check_target_accept, divergence, hamiltonian_chain, metric_of
+from .mcmc.hamiltonian import check_target_accept, hamiltonian_chain, metric_of
+from .mcmc.resume import chain_states, continued_seed
 from .options import options_by_name
 from .posterior import Posterior
 from .traces.prepare import Prepared
@@ -55,7 +56,9 @@ def nuts(
     num_draws : int
         Draws kept per chain.
     num_warmup : int, optional
-        Adaptation steps per chain before them. Default: 1,000, or 300 with ``init``.
+        Adaptation steps per chain before them. Default: 1,000, or 300 with ``init``. 0 goes on with the chains of
+        ``init``, a posterior by `nuts`: from where they stood, with their step sizes and metrics. `Posterior.append`
+        joins the draws.
     num_chains : int
         Chains, each from its own random start or draw of ``init``, on as many cores as there are.
     target_accept : float
@@ -93,8 +96,8 @@ def nuts(
     Raises
     ------
     ValueError
-        If an option is out of range, ``init`` is a point or not a posterior of this model, or ``engine="xla"`` is not
-        available for this model.
+        If an option is out of range, ``init`` is none that chains can start from or go on with, or ``engine="xla"`` is
+        not available for this model.
 
     Warns
     -----
@@ -107,25 +110,31 @@ def nuts(
     if num_warmup is None:
         num_warmup = NUM_WARMUP if init is None else NUM_WARMUP_STARTED
     options = ChainOptions(num_draws, num_warmup, num_chains, seed, device, progress)
-    options.check("nuts")
+    options.check("nuts", init)
     check_target_accept("nuts", target_accept)
     prepared = prepare_chains("nuts", model, data, options, params)
-    start = None if init is None else fast_start("nuts", prepared, init, num_chains, seed)
+    start, states = None, None
+    if init is not None and num_warmup == 0:
+        states = chain_states("nuts", init, prepared, num_chains)
+        options = options._replace(seed=continued_seed(seed, init))
+    elif init is not None:
+        start = fast_start("nuts", prepared, init, num_chains, seed)
     compiled = None
     if engine == "xla" or (engine == "auto" and num_chains * options.iterations >= WORTH_COMPILING):
         try:
-            compiled = _compiled(prepared, options, target_accept, dense_mass, start, engine == "xla")
+            compiled = _compiled(prepared, options, target_accept, dense_mass, start, states, engine == "xla")
         except CannotCompile as why:
             if engine == "xla":
                 raise ValueError(f"nuts: engine='xla' is not available: {why}") from why
             warnings.warn(f"nuts: Pyro samples, more slowly than compiled code would: {why}", stacklevel=3)
     sampler = partial(hamiltonian_chain, NUTS, options, target_accept, dense_mass, start)
-    chains = compiled or run_chains("nuts", sampler, prepared, options, start and start.starts)
+    chains = compiled or run_chains("nuts", sampler, prepared, options, states or (start and start.starts))
     info = NutsInfo(
-        **chains.record(options, divergence(chains)),
+        **chains.record(options._replace(seed=seed), divergence(chains)),
         divergences=chains.sample_stats["divergences"],
         engine="xla" if compiled else "pyro",
         metric=metric_of(chains),
+        inverse_mass=chains.sample_stats["inverse_mass"],
         energy=chains.sample_stats.get("energy"),
         tree_depth=chains.sample_stats.get("tree_depth"),
     )

@@ -114,6 +114,7 @@ def pathfinder(
     elbos = torch.tensor([best.elbo if best else -math.inf for best in bests], dtype=torch.float64)
     info = PathfinderInfo(
         seed=seed,
+        per_row=prepared.per_row,
         seconds=time.perf_counter() - begin,
         converged=any(path.converged for path in paths),
         message="; ".join([*_words(paths, bests), *found.words, *prepared.notes]),

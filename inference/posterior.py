@@ -56,6 +56,16 @@ class Posterior(Generic[InfoT]):
         """The draws of all chains in a row, shape (chain * draw, *site), as `pyro.infer.Predictive` takes them."""
         return {name: value.flatten(0, 1) for name, value in self.draws.items()}
 
+    def append(self, other: Posterior) -> Posterior[InfoT]:
+        """Return these draws with those of a later run at the end of each chain, and diagnostics over all.
+
+        Both must be by one sampler, with as many chains of the same sites: the later run goes on with the chains of
+        this one, by ``init=`` and ``num_warmup=0``. ValueError otherwise.
+        """
+        from .mcmc.resume import joined  # which imports this file
+
+        return joined(self, other)
+
     def to_datatree(self) -> xr.DataTree:
         """Return the draws in ArviZ's container, in the group ``posterior``."""
         from arviz_base import from_dict

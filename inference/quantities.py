@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -15,6 +15,57 @@ if TYPE_CHECKING:
     import pandas as pd
 
 Coords = Mapping[str, Sequence[Sequence[str]]]  # site -> names along its last dimensions
+
+Identify = Callable[..., dict[str, Tensor]]  # (draws, anchor=None) -> quantities
+
+
+class SiteChoice:
+    """Which sites are compared: those named, or all but those that say again, row by row, what others say.
+
+    Parameters
+    ----------
+    method : str
+        With which errors begin.
+    quantities : sequence of str, optional
+        Names of the sites to compare.
+    per_row : collection of str
+        Sites that are left out without ``quantities``, unless there are no others.
+
+    Attributes
+    ----------
+    left_out : list of str
+        Sites that were left out so, once `of` has been called.
+    """
+
+    def __init__(self, method: str, quantities: Sequence[str] | None, per_row: Collection[str]) -> None:
+        self._method, self._quantities, self._per_row = method, quantities, per_row
+        self.left_out: list[str] = []
+
+    def of(self, identify: Identify) -> Identify:
+        """Return a map from draws to quantities that gives the chosen ones alone."""
+
+        def chosen(*draws: Any, **anchor: Any) -> dict[str, Tensor]:
+            found = identify(*draws, **anchor)
+            if self._quantities is None:
+                kept = [name for name in found if name not in self._per_row] or list(found)
+                self.left_out = [name for name in found if name not in kept]
+            elif missing := [name for name in self._quantities if name not in found]:
+                there = ", ".join(found)
+                raise ValueError(f"{self._method}: quantities has {missing[0]!r}, and the draws have {there}")
+            else:
+                kept = list(self._quantities)
+            return {name: found[name] for name in kept}
+
+        return chosen
+
+    @property
+    def words(self) -> str:
+        """A sentence that says what was left out; empty if nothing was."""
+        if not self.left_out:
+            return ""
+        sites, many = ", ".join(self.left_out), len(self.left_out) > 1
+        verb, one = ("are", "have") if many else ("is", "has")
+        return f"{sites} {verb} left out, which {one} a value per row: quantities= chooses."
 
 
 def label(site: str, index: Sequence[int], coords: Coords | None = None) -> str:

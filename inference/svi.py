@@ -12,33 +12,37 @@ iterates and the k̂ diagnostic.
 import math
 import time
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from functools import partial
 from itertools import repeat
 from typing import Any
 
 import torch
-from pyro.infer import ELBO, Trace_ELBO, TraceEnum_ELBO, TraceMeanField_ELBO
+from pyro.infer import Trace_ELBO, TraceEnum_ELBO, TraceMeanField_ELBO
 from pyro.infer.autoguide import AutoGuide, AutoLaplaceApproximation
 from torch import Tensor
 
-from .diagnostics import k_hat
 from .info import SviInfo
 from .optim.alternating import alternating_gradients
 from .optim.balanced import BalancedDraws
+from .optim.bound import bound_by_losses, bound_by_weights
+from .optim.callback import Callback, WatchedPlan
+from .optim.checks import check_options, check_unwatched
+from .optim.compiled_steps import steps_compiled, why_eager
 from .optim.landing import StickingElbo
 from .optim.laplace import laplace_normal
-from .optim.lbfgs import fit_lbfgs
 from .optim.losses import check_loss, loss_and_grads, loss_for
 from .optim.minibatch import Batches, example_rows, is_large, row_scale
 from .optim.plan import Plan
-from .optim.point import fit_point
+from .optim.point import fit_point, fit_points
 from .optim.result import FitResult
-from .optim.rules import RULES, check_optim, make_optimiser
+from .optim.rules import as_optim, make_optimiser
 from .optim.sgd import Average
 from .optim.stopping import CEILING, AnyPlan, AutoPlan
 from .optim.unit_scale import into_unit_scale
-from .options import at_least_one, options_by_name, positive, to_device
+from .optim.warm_start import Init, warm_start
+from .options import options_by_name, to_device
 from .posterior import Posterior
 from .progress import Progress
 from .traces.draws import draw_guide
@@ -51,6 +55,7 @@ from .traces.moments import flat, moments_at
 from .traces.params import (
     constrained_params,
     find_nonfinite,
+    leaves_by_name,
     model_leaves,
     statement_params,
     trace_pair,
@@ -59,7 +64,6 @@ from .traces.params import (
 from .traces.prepare import prepare
 from .traces.validation import unvalidated
 
-ENGINES = ("auto", "eager", "compiled")
 COMPILED_FROM = 5_000  # steps of one draw each from which compiling them pays, whatever the model
 MAX_ITERATIONS = 15_000  # of L-BFGS, if no number is given
 MAX_BLOCK = 200  # eager steps between two looks at where they have led
@@ -73,7 +77,7 @@ def svi(
     *data: Any,
     num_steps: int | str = "auto",
     lr: float = 0.01,
-    optim: type[torch.optim.Optimizer] | None = None,
+    optim: Callable[..., torch.optim.Optimizer] | Mapping[str, Any] | None = None,
     loss: Any = None,
     num_particles: int | None = None,
     batch_size: int | None = None,
@@ -81,6 +85,8 @@ def svi(
     num_draws: int = 1000,
     local_draws: bool | None = None,
     engine: str = "auto",
+    init: Init | None = None,
+    callback: Callback | None = None,
     seed: int = 0,
     device: str | torch.device | None = None,
     progress: bool = True,
@@ -106,10 +112,12 @@ def svi(
         deviations (`guidebook.inference.optim.stopping`), at 60,000 steps in any case.
     lr : float
         Step size before it decays.
-    optim : type, optional
-        Class of optimiser, taking parameters and ``lr``. Default: `torch.optim.Adam`, and for points fitted to all
-        rows (`map_point` and `laplace` of `guidebook.guides`) Newton's method, whatever the units of the parameters,
-        or L-BFGS, if there are more than 200 or parameters of the model; neither needs ``lr``.
+    optim : type, functools.partial or dict, optional
+        Class of optimiser, taking parameters and ``lr``; with its other arguments by ``functools.partial``, such as
+        ``partial(torch.optim.Adam, betas=(0.95, 0.999))``; a dict stands for arguments of Adam. Default:
+        `torch.optim.Adam`, and for points fitted to all rows (`map_point` and `laplace` of `guidebook.guides`) Newton's
+        method, whatever the units of the parameters, or L-BFGS, if there are more than 200 or parameters of the model;
+        neither needs ``lr``.
     loss : pyro.infer.ELBO, str or callable, optional
         One of Pyro's losses, a name as in `guidebook.inference.optim.losses`, or a function
         ``(model, guide, *data) -> Tensor``; default: ``Trace_ELBO()``, or what the family prefers.
@@ -131,9 +139,20 @@ def svi(
         How steps are taken: one by one in Pyro ("eager"), or with model, guide, loss and optimiser compiled into a
         loop of machine code. For small models that is some two hundred times faster once compiled, which takes six to
         ten seconds the first time and one or two afterwards. "auto" compiles fits of 5,000 draws of the guide or more,
-        or of a number of steps that is not given, if the loss is Pyro's and the optimiser Adam, RMSprop or SGD.
+        or of a number of steps that is not given, if the loss is Pyro's and the optimiser Adam (with ``betas``,
+        ``eps``), RMSprop (``alpha``, ``eps``) or SGD (``momentum``, ``nesterov``); of others the message says so.
         "compiled" does so for any length, and for a function as ``loss``, which must not change from call to call. The
         two draw different random numbers.
+    init : Posterior or dict of Tensor, optional
+        Where to start: a fit of the same guide, or its ``params`` (constrained values by name). Of a posterior by
+        another guide or method the guide, one of a family with a mean, gets the mean of the draws on the unconstrained
+        scale and their standard deviations, or their covariance if it has room for one; parameters of the model start
+        at those in ``params``.
+    callback : callable, optional
+        ``callback(step, loss, params)`` is called after every 200 steps or fewer, in compiled code too, with the number
+        of steps taken, the mean loss of the last ones in nats and the parameters by name, constrained, on the CPU. If
+        it returns something true, the fit ends there, with the parameters as they are, or their average if the steps
+        were already those that are averaged.
     seed : int
         Same seed, same machine, same numbers.
     device : str or torch.device, optional
@@ -161,21 +180,12 @@ def svi(
     UserWarning
         If parameters were still drifting when the steps ran out; if steps should have been compiled and could not be.
     """
-    if isinstance(num_steps, str) and num_steps != "auto":
-        raise ValueError(f'svi: num_steps must be "auto" or a number, got {num_steps!r}')
-    counted = None if isinstance(num_steps, str) else num_steps
-    at_least_one("svi", num_steps=counted, num_particles=num_particles, num_draws=num_draws, alternate=alternate)
-    positive("svi", lr=lr)
-    if engine not in ENGINES:
-        raise ValueError(f"svi: engine must be one of {', '.join(ENGINES)}; got {engine!r}")
-    if engine == "compiled" and alternate is not None:
-        raise ValueError("svi: alternate takes its steps one by one: remove engine='compiled'")
-    if engine == "compiled" and getattr(loss, "changes", False):
-        raise ValueError(f"svi: {display_name(loss)} changes from step to step: remove engine='compiled'")
+    counts = {"num_particles": num_particles, "num_draws": num_draws}
+    counted = check_options(num_steps, engine, alternate, loss, callback, lr=lr, **counts)
     data = to_device("svi", data, device)
     check_loss(loss, num_particles)
     preferred, number = preferred_options(guide), 1
-    check_optim(optim)
+    optim = as_optim("svi", optim)
     begin = time.perf_counter()
     large = is_large(data, batch_size)
     shown = example_rows if large else tuple
@@ -193,13 +203,14 @@ def svi(
         if loss is None and not joint.summed:
             loss, number = preferred.get("loss"), preferred.get("num_particles", 1)
         loss, trained = loss_for(loss, num_particles or number, joint, trained, fitted)
-        whole = by_hand is None and not large and not prepared.subsampling
-        fold = into_unit_scale(fitted, joint, batch_size is None, seed) if whole else None
+        whole = by_hand is None and init is None and not large and not prepared.subsampling
+        unit_scale = into_unit_scale(fitted, joint, batch_size is None, seed) if whole else None
         with Progress("svi", counted or CEILING, progress) as bar:
-            how = {"optim": optim, "lr": lr, "num_steps": num_steps, "bar": bar}
+            how = {"optim": optim, "lr": lr, "num_steps": num_steps, "bar": bar, "init": init, "callback": callback}
+            how["natural"] = unit_scale.natural if unit_scale else nullcontext
             fit = _fit(loss, trained, fitted, model, joint, data, example, batch_size, alternate, engine, how)
-        if fold is not None:
-            fold()
+        if unit_scale is not None:
+            unit_scale.fold()
         if prepared.subsampling:
             fitted = FullPlates(fitted)
         with torch.no_grad():
@@ -211,27 +222,26 @@ def svi(
             drawn = draw_guide(joint, fitted, 1 if point else num_draws, False if large else local_draws)
     seconds = time.perf_counter() - begin
 
-    elbo = elbo_se = shape = weights = None
+    bound: dict[str, Any] = {}
     if large and not point and type(loss) in (Trace_ELBO, TraceMeanField_ELBO, StickingElbo):
-        elbo, elbo_se = _mean_and_error(-fit.losses[-max(1, len(fit.losses) // 10) :])
+        bound = bound_by_losses(fit.losses)
     elif not large and not point and drawn.log_weights is not None:
-        weights = drawn.log_weights.cpu().double()
-        elbo, elbo_se = _mean_and_error(weights)
-        shape = k_hat(weights)
-    fit = fit._replace(message="; ".join([fit.message, *prepared.notes]))
-    if not fit.converged:
-        warnings.warn(f"svi: {fit.message}", stacklevel=3)
+        bound = bound_by_weights(drawn.log_weights)
+    message = "; ".join([fit.message, *prepared.notes])
+    if not (fit.converged or fit.ended):
+        warnings.warn(f"svi: {message}", stacklevel=3)
     info = SviInfo(
         guide=display_name(guide),
-        elbo=elbo,
-        elbo_se=elbo_se,
-        k_hat=shape,
-        log_weights=weights,
+        **bound,
         is_point=point,
+        per_row=prepared.per_row,
         seconds=seconds,
         seed=seed,
         loss=display_name(loss),
-        **fit._asdict(),
+        losses=fit.losses,
+        engine=fit.engine,
+        converged=fit.converged,
+        message=message,
     )
     draws = {name: value.cpu()[None] for name, value in drawn.sites.items()}
     length = next(iter(draws.values())).shape[1] if draws else 1
@@ -246,7 +256,7 @@ def fit_eagerly(
     *,
     optim: Callable[..., torch.optim.Optimizer],
     lr: float,
-    plan: AnyPlan,
+    plan: AnyPlan | WatchedPlan,
     bar: Progress,
 ) -> Tensor:
     """Take the steps of a plan; return the losses, shape (step,); ``params`` become the average of the last iterates.
@@ -306,39 +316,42 @@ def _fit(
         except (ValueError, RuntimeError) as error:
             raise ValueError(explained("svi", error, "step")) from None
         params = unconstrained_params(owner, guide)
-        with torch.random.fork_rng():
-            point = is_point(guide, example)
-        optim, lr, num_steps, bar = how["optim"], how["lr"], how["num_steps"], how["bar"]
+        with torch.random.fork_rng(), torch.no_grad():
+            point, traces = is_point(guide, example), trace_pair(model, guide, example)
+        if how["init"] is not None:
+            warm_start(how["init"], guide, joint, *traces)
+        optim, lr, num_steps, bar, callback = (how[key] for key in ("optim", "lr", "num_steps", "bar", "callback"))
         automatic = isinstance(num_steps, str)
         limits: dict[str, Any] = {"num_steps": MAX_ITERATIONS if automatic else num_steps, "bar": bar}
         newton = None
         with unvalidated():
             if point and optim is None and batch_size is None and alternate is None and engine == "auto":
-                newton = fit_point(guide, joint, len(params), **limits) if _is_elbo(loss) else None
-                found = newton is not None and newton.converged
-                fit = newton if found else fit_lbfgs(partial(estimate, *data), params, **limits)
+                check_unwatched(callback)
+                fit, newton = fit_points(guide, joint, partial(estimate, *data), params, _is_elbo(loss), **limits)
                 if fit is not None:
                     return fit
-            with torch.no_grad(), torch.random.fork_rng():
-                _, model_trace = trace_pair(model, guide, example)
-            points = [p for p in model_leaves(owner, model_trace, params) if p.numel() <= MAX_POINTS]
+            points = [p for p in model_leaves(owner, traces[1], params) if p.numel() <= MAX_POINTS]
             measure = moments_at(guide, example, params, points)
             wait = int(getattr(loss, "changes", 0))
             plan = AutoPlan(lr, measure, wait=wait) if automatic else Plan(lr, num_steps, measure)
+            if callback is not None:
+                plan = WatchedPlan(plan, callback, leaves_by_name(*traces), params, how["natural"])
             draws = getattr(loss, "num_particles", 1)
             steps = {"optim": optim or torch.optim.Adam, "plan": plan, "bar": bar}
             losses, used, long = None, "compiled", automatic or num_steps * draws >= COMPILED_FROM
             try:
                 if engine == "compiled" or (engine == "auto" and alternate is None and long):
-                    losses = _fit_compiled(loss, *scaled, params, data, stream, required=engine == "compiled", **steps)
+                    losses = steps_compiled(loss, *scaled, params, data, stream, required=engine == "compiled", **steps)
                 if losses is None:
                     used, step = "eager", estimate
                     if alternate is not None:
-                        step = alternating_gradients(estimate, alternate, owner, model_trace, params)
+                        step = alternating_gradients(estimate, alternate, owner, traces[1], params)
                     losses = fit_eagerly(step, params, batches, lr=lr, **steps)
             except FloatingPointError as error:
                 raise FloatingPointError(f"svi: {error}{find_nonfinite(model, guide, example)}") from None
-            fit = FitResult(losses, used, *plan.result())
+            converged, message = plan.result()
+            message += why_eager(steps["optim"]) if used == "eager" and engine == "auto" and long else ""
+            fit = FitResult(losses, used, converged, message, isinstance(plan, WatchedPlan) and plan.ended)
             if newton is None:
                 return fit
             newton = fit_point(guide, joint, len(params), **limits) or newton  # from where the steps led
@@ -346,27 +359,5 @@ def _fit(
             return newton if newton.converged else fit._replace(converged=False, message=message)
 
 
-def _fit_compiled(
-    loss: Any, model: Callable, guide: Callable, *args: Any, required: bool, optim: Any, **options: Any
-) -> Tensor | None:
-    """Take the steps of `fit_eagerly`, compiled; None if they cannot be, unless that is ``required``."""
-    from .engines.graph import CannotCompile  # imported where used: eager steps need none of it
-
-    try:
-        from .engines.compiled import fit_compiled
-
-        if required or (isinstance(loss, ELBO) and optim in RULES):
-            return fit_compiled(loss, model, guide, *args, optim=optim, **options)
-    except (CannotCompile, ImportError) as reason:
-        if required:
-            raise ValueError(f"svi: the steps cannot be compiled: {reason}") from None
-        warnings.warn(f"svi: the steps are taken one by one, since they cannot be compiled: {reason}", stacklevel=5)
-    return None
-
-
 def _is_elbo(loss: Any) -> bool:
     return type(loss) in (Trace_ELBO, TraceEnum_ELBO)
-
-
-def _mean_and_error(values: Tensor) -> tuple[float, float]:
-    return float(values.mean()), float(values.std() / math.sqrt(len(values)))

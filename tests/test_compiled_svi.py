@@ -20,7 +20,7 @@ from guidebook.inference.engines.compiled.trace_step import trace_step
 from guidebook.inference.engines.graph import CannotCompile
 from guidebook.inference.optim.losses import named_loss
 from guidebook.inference.optim.minibatch import RowIndex, gather
-from guidebook.inference.optim.rules import RULES, Optimiser, make_optimiser
+from guidebook.inference.optim.rules import RULES, Optimiser, make_optimiser, rule_of
 from guidebook.inference.traces.init import InitMessenger
 from guidebook.inference.traces.params import unconstrained_params
 from guidebook.models import factor_analysis, gmm, lda, mixture, ppca, vae
@@ -144,11 +144,19 @@ def test_short_scans_are_written_out(dim: int) -> None:
     assert functionalise._cumsum(torch.zeros(9), 0) is NotImplemented
 
 
-@pytest.mark.parametrize("optim", list(RULES))
+WITH_ARGUMENTS = [
+    partial(torch.optim.Adam, betas=(0.5, 0.9), eps=1e-3),
+    partial(torch.optim.RMSprop, alpha=0.7, eps=1e-3),
+    partial(torch.optim.SGD, momentum=0.8),
+    partial(torch.optim.SGD, momentum=0.8, nesterov=True),
+]
+
+
+@pytest.mark.parametrize("optim", [*RULES, *WITH_ARGUMENTS])
 def test_rules_are_torchs_optimisers(optim) -> None:
     ours = torch.tensor([1.0, -2.0, 3.0], dtype=torch.float64)
     theirs = ours.clone().requires_grad_()
-    optimiser, rule = optim([theirs], lr=0.05), RULES[optim]
+    optimiser, rule = optim([theirs], lr=0.05), rule_of(optim)
     memory = [torch.zeros_like(ours) for _ in range(rule.states)]
     for t in range(1, 30):
         grad = torch.cos(t * ours) * ours
@@ -235,7 +243,7 @@ def test_a_loop_of_machine_code_takes_the_same_steps(model, guide, data, optim, 
     leaves = unconstrained_params(model, fitted)
     for leaf in leaves:
         leaf.grad = None
-    values, rule, steps = [leaf.detach().clone() for leaf in leaves], RULES[optim], 6
+    values, rule, steps = [leaf.detach().clone() for leaf in leaves], rule_of(optim), 6
     batch = [data[position] for position in rows]
     step = functionalise.functionalise(trace_step(loss, model, fitted, leaves, [data], rows), [*values, *batch])
     like, generator = values[0], torch.Generator().manual_seed(0)

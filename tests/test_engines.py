@@ -29,7 +29,7 @@ from guidebook.inference.engines.compiled import (
 )
 from guidebook.inference.engines.compiled.trace_step import trace_step
 from guidebook.inference.engines.graph import CannotCompile, functional, traced
-from guidebook.inference.optim.rules import RULES
+from guidebook.inference.optim.rules import sgd
 
 F8 = torch.float64
 DATA = linear.data()
@@ -306,7 +306,7 @@ def test_a_product_and_a_sum_keep_their_factors_in_the_loop() -> None:
 
     p = torch.tensor([0.7], dtype=F8)
     pure = functionalise.functionalise(make_fx(step)(p), [p])
-    rule = RULES[torch.optim.SGD]
+    rule = sgd()
     loop = compile_step.compile_step(pure, rule, [p], [])
     assert isinstance(loop, cpp_loop.CppLoop)
     assert any("product<" in line and line.endswith(", 0.5, 2);") for line in loop._calls.lines)
@@ -331,7 +331,7 @@ def test_steps_on_small_tensors_use_no_vector_instructions(
     monkeypatch.setattr(compile_step, "compile_graph", keep)
     monkeypatch.setattr(compile_step, "SMALL", 3 * size + more)
     with pytest.raises(CannotCompile, match="torch cannot compile it: RuntimeError: enough seen"):
-        compile_step.compile_step(pure, RULES[torch.optim.SGD], [p], [])
+        compile_step.compile_step(pure, sgd(), [p], [])
     assert seen == [scalar]
 
 

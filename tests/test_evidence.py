@@ -536,12 +536,6 @@ def test_the_sentence_says_what_to_worry_about() -> None:
     assert many_rows.estimate - many_rows.diagnostics["bias"] == pytest.approx(exact, abs=4 * many_rows.error)
 
 
-def discrete(x: Tensor) -> None:
-    with pyro.plate("rows", len(x)):
-        z = pyro.sample("z", dist.Bernoulli(x.new_tensor(0.5)))
-        pyro.sample("x", dist.Normal(z, 1.0), obs=x)
-
-
 def nothing(x: Tensor) -> None:
     pyro.sample("x", dist.Normal(x.new_zeros(()), 1.0), obs=x[0])
 
@@ -600,8 +594,6 @@ def test_refusals_are_one_sentence() -> None:
     for options, words in bad:
         with pytest.raises(ValueError, match=words):
             evidence(linear.model, *DATA, **options)
-    with pytest.raises(ValueError, match=r"^evidence: site 'z' is discrete: give the model with that site summed out$"):
-        evidence(discrete, ROWS, method="ais")
     exact = MultivariateNormal(torch.zeros_like(ROWS), torch.eye(len(ROWS)).double() + 1).log_prob(ROWS)
     found = evidence(subsampled, ROWS, method="naive")
     assert abs(found.estimate - float(exact)) < 4 * found.error + 0.01

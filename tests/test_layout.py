@@ -87,6 +87,7 @@ def test_the_top_of_inference_has_methods_and_what_one_does_with_posteriors() ->
         "verdict",
         "judge",
         "advice",
+        "apply_guide",
         "discrete",
         "gradients",
         "posterior",

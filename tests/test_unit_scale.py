@@ -12,7 +12,7 @@ from torch import Tensor
 from guidebook.guides import flow, full_rank, low_rank, mean_field
 from guidebook.inference import dadvi, svi
 from guidebook.inference.optim.coordinates import Coordinates
-from guidebook.inference.optim.unit_scale import relative_to
+from guidebook.inference.optim.unit_scale import UnitScale
 from guidebook.inference.traces.draws import draw_chunk
 
 FAMILIES = {"mean_field": mean_field, "diagonal": AutoDiagonalNormal, "low_rank": low_rank, "full_rank": full_rank}
@@ -37,16 +37,24 @@ def test_parameters_in_other_coordinates_are_of_the_same_guide(name: str) -> Non
     guide()
     centre, root = torch.tensor([3.0, -20.0, 0.1]), torch.tensor([[2.0, 0.0, 0.0], [1.0, 30.0, 0.0], [0.1, -0.2, 0.01]])
     shapes = {"b": torch.Size([2]), "a": torch.Size([])}
-    fold = relative_to(guide, Coordinates(centre, root if name in DENSE else root.diagonal()), shapes)
+    scaled = UnitScale(guide, Coordinates(centre, root if name in DENSE else root.diagonal()), shapes)
     with torch.no_grad():
         for p in guide.parameters():
             p.add_(0.3 * torch.randn_like(p))
     torch.manual_seed(1)
     before, log_q = draw_chunk(guide, (), 5)
-    fold()
+    torch.manual_seed(1)
+    with scaled.natural():
+        inside, _ = draw_chunk(guide, (), 5)
+    torch.manual_seed(1)
+    again, _ = draw_chunk(guide, (), 5)
+    scaled.fold()
     torch.manual_seed(1)
     after, same_log_q = draw_chunk(guide, (), 5)
-    assert all(torch.allclose(after[site], before[site]) for site in ("a", "b"))
+    for site in ("a", "b"):
+        assert torch.allclose(after[site], before[site])
+        assert torch.equal(again[site], before[site])
+        assert torch.allclose(inside[site], before[site])
     assert torch.allclose(same_log_q, log_q)
 
 

@@ -37,6 +37,7 @@ from .methods import (
 )
 from .params import with_params
 from .record import Evidence
+from .summed import SummedOut
 from .symmetry import exchangeable
 from .tails import beyond, columns_of
 from .weights import fits_rows, guide_weights, prior_weights, unconstrained
@@ -75,7 +76,7 @@ def evidence(
     Parameters
     ----------
     model : callable
-        Any Pyro model with continuous latent sites.
+        Any Pyro model; discrete latent sites are summed out.
     *data
         Arguments of the model.
     method : {"importance", "naive", "iwae", "ais", "reverse_ais", "bridge"}
@@ -114,8 +115,8 @@ def evidence(
     Raises
     ------
     ValueError
-        If an option is out of range, the method lacks a guide or draws, a latent site is discrete or has a flat prior,
-        a plate subsamples, or a parameter has no value, a wrong shape, or a name that nothing uses.
+        If an option is out of range, the method lacks a guide or draws, a latent site has a flat prior, or a parameter
+        has no value, a wrong shape, or a name that nothing uses.
     FloatingPointError
         If the estimate is not a finite number.
     """
@@ -148,12 +149,15 @@ def evidence(
     ):
         trace = poutine.trace(model).get_trace(*data)
         latent = {name: nodes(trace)[name]["value"] for name in joint.latent}
-        if latent or joint.summed:
+        here = LogJoint(model, data, trace, joint.summed)
+        if latent:
             with unvalidated():
-                found, draws = _estimate(how, model, guide, data, posterior, latent)
+                summed = SummedOut(here) if joint.summed else None
+                model, prior = summed or model, summed.prior if summed else model
+                found, draws = _estimate(how, model, prior, guide, data, posterior, latent)
                 found["diagnostics"] |= exchangeable(model, draws, latent, data)
         else:
-            found = exact(float(trace.log_prob_sum()))
+            found = exact(float(here({})))
     if not math.isfinite(found["estimate"]):
         raise FloatingPointError(f"{method}: a log density is not a number, or no draw has a density above zero")
     return Evidence(**found, method=method, seconds=time.perf_counter() - begin, seed=seed)
@@ -168,11 +172,17 @@ class _How(NamedTuple):
 
 
 def _estimate(
-    how: _How, model: Callable, guide: Callable | None, data: tuple, posterior: Draws | None, latent: Sites
+    how: _How,
+    model: Callable,
+    prior: Callable,
+    guide: Callable | None,
+    data: tuple,
+    posterior: Draws | None,
+    latent: Sites,
 ) -> tuple[dict[str, Any], Sites]:
     """Return the fields of an `Evidence`, and the draws that stand for the posterior, (draw, *site), if any.
 
-    ``latent`` are values of the model's latent sites.
+    ``prior`` draws the model's latent sites, of which ``latent`` are values.
     """
     method, count = how.method, how.num_draws or DEFAULT_DRAWS.get(how.method, 0)
     if guide is None and method in WEIGHTED:
@@ -183,13 +193,13 @@ def _estimate(
     if guide is not None and not fits_rows(guide, latents, data):
         latents = latents.as_one_block()
     if method == "naive":
-        found, draws = from_weights(method, prior_weights(latents, model, data, count), how.num_particles), {}
+        found, draws = from_weights(method, prior_weights(latents, model, prior, data, count), how.num_particles), {}
     elif guide is not None and method in WEIGHTED:
         weights, draws = guide_weights(latents, model, guide, data, count)
         edge = beyond(weights, unconstrained(latents, draws), latents.columns)
         found = from_weights(method, weights, how.num_particles, edge)
     elif method == "ais":
-        found, draws = annealed(latents, model, guide, data, None, count, how.betas, how.num_leapfrogs), {}
+        found, draws = annealed(latents, prior, guide, data, None, count, how.betas, how.num_leapfrogs), {}
     else:
         chains = posterior_chains(method, posterior, latent)
         draws = {name: value.flatten(0, 1) for name, value in chains.items()}
@@ -197,7 +207,7 @@ def _estimate(
             found = bridged(latents, unconstrained_chains(method, latents, chains), count)
         else:
             ends = unconstrained_chains(method, latents, thinned(method, chains, count))
-            found = annealed(latents, model, guide, data, ends, count, how.betas, how.num_leapfrogs)
+            found = annealed(latents, prior, guide, data, ends, count, how.betas, how.num_leapfrogs)
     if not latents.by_row:
         found["per_row"] = None
     return found, draws

@@ -104,7 +104,7 @@ def bridged(latents: LatentVector, draws: Tensor, count: int) -> dict[str, Any]:
 
 def annealed(
     latents: LatentVector,
-    model: Callable,
+    prior: Callable,
     guide: Callable | None,
     data: tuple,
     ends: Tensor | None,
@@ -127,12 +127,12 @@ def annealed(
         return torch.stack([start, found.sum(0) - start])
 
     count = count if ends is None else len(ends.flatten(0, 1))
-    start = unconstrained(latents, draw_sites(guide or model, data, count, latents.chunk))
+    start = unconstrained(latents, draw_sites(guide or prior, data, count, latents.chunk))
     evaluations = (len(betas) - 1) * (num_leapfrogs + 1)
     evaluate = evaluator(lambda at: map_rows(terms, at, chunk_size=latents.chunk).movedim(0, 1), start, evaluations)
     moves = pilot(evaluate, start, betas, num_leapfrogs)
     if ends is None:
-        start = unconstrained(latents, draw_sites(guide or model, data, count, latents.chunk))
+        start = unconstrained(latents, draw_sites(guide or prior, data, count, latents.chunk))
         run = anneal(evaluate, start, betas, moves, num_leapfrogs)
         means, sign, bound = independent(run.log_weights), 1, "lower"
     else:

@@ -28,13 +28,13 @@ def draw_sites(function: Callable, data: tuple, count: int, chunk: int) -> Sites
     return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
 
 
-def prior_weights(latents: LatentVector, model: Callable, data: tuple, count: int) -> Tensor:
+def prior_weights(latents: LatentVector, model: Callable, prior: Callable, data: tuple, count: int) -> Tensor:
     """Return log p(x | z) at draws of the prior; shape (draw, block)."""
 
     def one(draw: Sites) -> Tensor:
         return latents.by_block(trace_at(model, draw, data), lambda name: name not in latents.names)
 
-    return map_rows(one, draw_sites(model, data, count, latents.chunk), chunk_size=latents.chunk)
+    return map_rows(one, draw_sites(prior, data, count, latents.chunk), chunk_size=latents.chunk)
 
 
 def guide_weights(

@@ -7,7 +7,7 @@ import tempfile
 import threading
 import time
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -35,7 +35,16 @@ class Target(NamedTuple):
     potential: Potential
 
 
-Sampler = Callable[[Target, Callable[[int], object]], tuple[Sites, dict[str, float]]]
+class ChainState(NamedTuple):
+    """Where a chain stood after its last draw, and how it moved."""
+
+    at: Sites  # unconstrained
+    step_size: float
+    metric: Tensor  # of Hamiltonian samplers the inverse mass matrix, (d, d) or (d); of Metropolis the proposal's root
+
+
+Sampler = Callable[..., tuple[Sites, dict[str, Any]]]
+Starts = Sequence[Sites] | Sequence[ChainState]
 
 SWAPS = "components merely swap labels"  # what is said of chains that differ in nothing else
 
@@ -56,9 +65,11 @@ class ChainOptions(NamedTuple):
         """Iterations per chain."""
         return self.num_warmup + self.num_draws * self.thin
 
-    def check(self, method: str) -> None:
-        """Raise ValueError, in the method's name, for an option out of range."""
-        counts = ("num_draws", "num_warmup", "num_chains", "thin")
+    def check(self, method: str, init: object = None) -> None:
+        """Raise ValueError, in the method's name, for an option out of range; with ``init`` there may be no warm-up."""
+        counts = ["num_draws", "num_chains", "thin"]
+        if self.num_warmup or init is None:
+            counts.append("num_warmup")
         at_least_one(method, **{name: getattr(self, name) for name in counts})
         check_seed(self.seed)
 
@@ -76,6 +87,7 @@ class Chains(NamedTuple):
     ess: Sites  # (*site)
     seconds: float
     notes: tuple[str, ...] = ()  # what was done to the model, as clauses
+    per_row: list[str] | None = None  # as in `Info`
 
     @property
     def disagreement(self) -> str:
@@ -110,8 +122,10 @@ class Chains(NamedTuple):
             "ess": self.ess,
             "accept_rate": self.sample_stats["accept_rate"],
             "step_size": self.sample_stats["step_size"],
+            "ends": self.sample_stats["ends"],
             "num_warmup": options.num_warmup,
             "seconds": self.seconds,
+            "per_row": self.per_row,
             "seed": options.seed,
             "converged": not found,
             "message": "; ".join([words, *self.notes, *found]),
@@ -122,6 +136,17 @@ def _largest(draws: Sites, r_hats: Sites) -> tuple[float, str]:
     """Return the largest R̂ that is no chance and its site; an empty name if there is none."""
     apart = {name: r_hats[name][mask] for name, mask in disagrees(draws, r_hats).items() if mask.any()}
     return max(((float(values.max()), name) for name, values in apart.items()), default=(1.0, ""))
+
+
+def divergence(chains: Chains) -> str:
+    """Return how many transitions diverged and what that means; empty if none did."""
+    diverged = int(chains.sample_stats.get("divergences", torch.zeros(())).sum())
+    if not diverged:
+        return ""
+    return (
+        f"{diverged} divergent transitions: parts of the posterior were not reached; "
+        "raise target_accept, or write the model in a non-centred form"
+    )
 
 
 def warn_unless_converged(info: Info) -> None:
@@ -153,14 +178,15 @@ def make_target(method: str, prepared: Prepared, start: Sites | None = None) -> 
 
 
 def run_chains(
-    method: str, sampler: Sampler, prepared: Prepared, options: ChainOptions, starts: list[Sites] | None = None
+    method: str, sampler: Sampler, prepared: Prepared, options: ChainOptions, starts: Starts | None = None
 ) -> Chains:
     """Run a kernel on a model from several starts, on as many cores as there are (one after another on an accelerator).
 
-    ``starts`` are unconstrained values, one per chain; default: random ones.
+    ``starts`` are unconstrained values, or the states of chains that go on, one per chain; default: random values.
 
-    ``sampler(target, report)`` runs one chain with torch's generator. It returns unconstrained draws, shape
-    (draw, *site), and statistics, numbers by name, and calls ``report`` with the number of iterations done.
+    ``sampler(target, report)`` runs one chain with torch's generator; one that goes on gets its state as a third
+    argument. It returns unconstrained draws, shape (draw, *site), and statistics by name, and calls ``report`` with the
+    number of iterations done.
     """
     import joblib  # slow to import
 
@@ -184,9 +210,9 @@ def run_chains(
     seconds = time.perf_counter() - begin
 
     draws = {name: torch.stack([sites[name] for sites, _ in ended]) for name in ended[0][0]}
-    sample_stats = {name: torch.tensor([stats[name] for _, stats in ended]) for name in ended[0][1]}
+    sample_stats = {name: torch.stack([torch.as_tensor(stats[name]) for _, stats in ended]) for name in ended[0][1]}
     draws |= prepared.held_draws(draws)
-    return Chains(draws, sample_stats, *of_sites(draws), seconds, prepared.notes)
+    return Chains(draws, sample_stats, *of_sites(draws), seconds, prepared.notes, prepared.per_row)
 
 
 def _watch(counters: list[Path], bar: Progress, finished: threading.Event) -> None:
@@ -197,13 +223,15 @@ def _watch(counters: list[Path], bar: Progress, finished: threading.Event) -> No
 
 
 def _run_chain(
-    method: str, sampler: Sampler, prepared: Prepared, start: Sites | None, seed: int, counter: Path
-) -> tuple[Sites, dict[str, float]]:
+    method: str, sampler: Sampler, prepared: Prepared, start: Sites | ChainState | None, seed: int, counter: Path
+) -> tuple[Sites, dict[str, Any]]:
     """Run one chain; write the number of iterations done to the file ``counter``."""
     with isolated(seed, prepared.dtype), warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        target = make_target(method, prepared, start)
-        unconstrained, stats = sampler(target, lambda done: counter.write_text(str(done)))
+        goes_on = isinstance(start, ChainState)
+        target = make_target(method, prepared, start.at if goes_on else start)
+        state = [start] if goes_on else []
+        unconstrained, stats = sampler(target, lambda done: counter.write_text(str(done)), *state)
         with torch.no_grad():
             draws = all_sites(target.potential.joint, target.potential.constrained(unconstrained))
         return {name: value.cpu() for name, value in draws.items()}, stats

@@ -59,7 +59,7 @@ def fast_start(method: str, prepared: Prepared, posterior: Posterior, num_chains
                 break
         while len(starts) < num_chains:
             starts.append(target.batched.sites(target.new_start()))
-        return FastStart(starts, _covariance(vectors, len(as_vector(starts[0]))))
+        return FastStart(starts, shrunk_covariance(vectors, len(as_vector(starts[0]))))
 
 
 def _count(draws: Mapping[str, Tensor]) -> int:
@@ -72,7 +72,7 @@ def _distinct(vectors: Tensor) -> Tensor:
     return vectors[torch.from_numpy(np.sort(first)).to(vectors.device)]
 
 
-def _covariance(vectors: Tensor, dim: int) -> Tensor:
+def shrunk_covariance(vectors: Tensor, dim: int) -> Tensor:
     """Return the covariance of draws (n, d), drawn towards its diagonal; ones for what does not vary."""
     if len(vectors) < 2:
         return torch.eye(dim, dtype=torch.float64)

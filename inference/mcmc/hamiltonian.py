@@ -1,4 +1,4 @@
-"""Chains of Pyro's HMC or NUTS kernel, and what all Hamiltonian samplers share: options, mass matrix, divergences."""
+"""Chains of Pyro's HMC or NUTS kernel, and what all Hamiltonian samplers share: options and mass matrix."""
 
 from collections.abc import Callable
 from typing import Any
@@ -6,7 +6,8 @@ from typing import Any
 from pyro.infer import HMC, MCMC
 
 from ..engines.graph import traced
-from .chains import ChainOptions, Chains, Sites, Target
+from ..traces.vectors import as_vector
+from .chains import ChainOptions, Chains, ChainState, Sites, Target
 from .fast_start import FastStart
 from .metric import is_dense
 from .pyro_metric import ChosenMetric
@@ -18,17 +19,6 @@ def check_target_accept(method: str, target_accept: float) -> None:
     """Raise ValueError for a target outside (0, 1)."""
     if not 0 < target_accept < 1:
         raise ValueError(f"{method}: target_accept must lie between 0 and 1, got {target_accept}")
-
-
-def divergence(chains: Chains) -> str:
-    """Return how many transitions diverged and what that means; empty if none did."""
-    diverged = int(chains.sample_stats["divergences"].sum())
-    if not diverged:
-        return ""
-    return (
-        f"{diverged} divergent transitions: parts of the posterior were not reached; "
-        "raise target_accept, or write the model in a non-centred form"
-    )
 
 
 def metric_of(chains: Chains) -> str:
@@ -44,8 +34,12 @@ def hamiltonian_chain(
     init: FastStart | None,
     target: Target,
     report: Callable[[int], object],
-) -> tuple[Sites, dict[str, float]]:
-    """Run one chain of Pyro's HMC kernel, or of one derived from it: a `Sampler` once the first options are bound."""
+    state: ChainState | None = None,
+) -> tuple[Sites, dict[str, Any]]:
+    """Run one chain of Pyro's HMC kernel, or of one derived from it: a `Sampler` once the first options are bound.
+
+    With the state of a chain it goes on from there, and adapts nothing.
+    """
     done, stats = 0, {}
 
     def count(running: HMC, *_: Any) -> None:
@@ -59,13 +53,20 @@ def hamiltonian_chain(
                 "accept_rate": float(running.logging()["acc. prob"]),  # to three decimals
                 "step_size": float(running.step_size),
                 "dense": float(metric.is_dense),
+                "inverse_mass": metric.in_own_order(),
             }
 
     shapes = {name: value.shape for name, value in target.start.items()}
-    dense = is_dense(dense_mass, sum(shape.numel() for shape in shapes.values()))
+    dense, first, fixed = is_dense(dense_mass, sum(shape.numel() for shape in shapes.values())), None, {}
+    if state is not None:
+        dense, first = state.metric.dim() == 2, state.metric.cpu().double().numpy()
+        fixed = {"step_size": state.step_size, "adapt_step_size": False, "adapt_mass_matrix": False}
+    elif init is not None:
+        first = init.inverse_mass(dense)
     graph = traced(target.potential, target.start) if options.iterations >= WORTH_TRACING else None
-    running = kernel(potential_fn=graph or target.potential, target_accept_prob=target_accept, full_mass=dense)
-    running.mass_matrix_adapter = metric = ChosenMetric(dense_mass, init.inverse_mass(dense) if init else None, shapes)
+    potential = graph or target.potential
+    running = kernel(potential_fn=potential, target_accept_prob=target_accept, full_mass=dense, **fixed)
+    running.mass_matrix_adapter = metric = ChosenMetric(dense_mass, first, shapes)
     mcmc = MCMC(
         running,
         options.num_draws,
@@ -77,4 +78,5 @@ def hamiltonian_chain(
         disable_validation=True,
     )
     mcmc.run()
-    return {name: value.detach() for name, value in mcmc.get_samples().items()}, stats
+    draws = {name: value.detach() for name, value in mcmc.get_samples().items()}
+    return draws, stats | {"ends": as_vector({name: draws[name][-1] for name in shapes}).cpu()}

@@ -58,6 +58,12 @@ class ChosenMetric(BlockMassMatrix):
         if not self.is_dense:
             self.inverse_mass_matrix = {names: torch.diag(found.diagonal())}
 
+    def in_own_order(self) -> Tensor:
+        """Return the inverse mass matrix, or its diagonal, with its entries in the order of ``shapes``."""
+        ((names, found),) = self.inverse_mass_matrix.items()
+        back = torch.from_numpy(np.argsort(self._order(names))).to(found.device)
+        return (found[back][:, back] if found.dim() == 2 else found[back]).detach().cpu()
+
     def _order(self, names: tuple[str, ...]) -> np.ndarray:
         """Return the places of Pyro's entries, site by site in its own order, among ours."""
         sizes = [shape.numel() for shape in self.shapes.values()]

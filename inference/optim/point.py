@@ -1,5 +1,6 @@
 """Point guides moved to the mode by Newton's method, so that the units of data and parameters do not matter."""
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -13,6 +14,7 @@ from ..progress import Progress
 from ..traces.log_joint import LogJoint
 from ..traces.potential import Potential
 from ..traces.vectors import Sites
+from .lbfgs import fit_lbfgs
 from .mode import MAX_DENSE, find_mode
 from .result import FitResult
 
@@ -44,6 +46,24 @@ def fit_point(guide: Any, joint: LogJoint, num_params: int, *, num_steps: int, b
         _write(guide, potential, batched.sites(mode.point))
     message = f"{mode.message} (a further one would gain {mode.decrement:.0e} nats)"
     return FitResult(losses, "Newton", True, message)
+
+
+def fit_points(
+    guide: Any,
+    joint: LogJoint,
+    loss_and_grads: Callable[[], Any],
+    params: Sequence[Tensor],
+    by_newton: bool,
+    **limits: Any,
+) -> tuple[FitResult | None, FitResult | None]:
+    """Fit a point guide by `fit_point`, if it may be, or else by `fit_lbfgs`: the result, None if neither arrived.
+
+    Also returned is what Newton's method came to, None if it was not tried.
+    """
+    newton = fit_point(guide, joint, len(params), **limits) if by_newton else None
+    if newton is not None and newton.converged:
+        return newton, newton
+    return fit_lbfgs(loss_and_grads, params, **limits), newton
 
 
 class _Constrained:

@@ -12,3 +12,4 @@ class FitResult(NamedTuple):
     engine: str  # "compiled", "eager", "Newton" or "L-BFGS"
     converged: bool
     message: str
+    ended: bool = False  # by the caller, before it could converge

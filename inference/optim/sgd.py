@@ -32,17 +32,19 @@ class Average:
     """Running average of parameters."""
 
     def __init__(self, params: Sequence[Tensor]) -> None:
-        self._params, self._means = params, [torch.zeros_like(p) for p in params]
+        self._params, self._means, self._is_current = params, [torch.zeros_like(p) for p in params], False
 
     @torch.no_grad()
     def update(self, weight: float) -> None:
         """Move the average towards the parameters by ``weight``, between 0 and 1."""
+        self._is_current = weight > 0
         if weight:
             for mean, p in zip(self._means, self._params, strict=True):
                 mean.lerp_(p, weight)
 
     @torch.no_grad()
     def write(self) -> None:
-        """Set the parameters to their average."""
-        for mean, p in zip(self._means, self._params, strict=True):
-            p.copy_(mean)
+        """Set the parameters to their average, unless they are not part of it, as when steps ended early."""
+        if self._is_current:
+            for mean, p in zip(self._means, self._params, strict=True):
+                p.copy_(mean)

@@ -10,7 +10,8 @@ Giordano, Ingram and Broderick (2024), Black box variational inference with a de
 accurate, and even more black box, JMLR 25.
 """
 
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -42,15 +43,15 @@ MAX_SIZE = 1_000_000  # numbers in the data: more take long to go through for a 
 DIAGONAL = (AutoNormal, AutoDiagonalNormal, AutoLowRankMultivariateNormal)
 
 
-def into_unit_scale(guide: Any, joint: LogJoint, local: bool, seed: int) -> Callable[[], None] | None:
+def into_unit_scale(guide: Any, joint: LogJoint, local: bool, seed: int) -> "UnitScale | None":
     """Start a guide at a normal fitted at fixed draws, in whose coordinates its parameters are from now on.
 
     Returns
     -------
-    callable or None
-        Writes the parameters in the model's own coordinates; to be called after the last step. None, with the guide
-        left as it was, if it is of another kind, the model has parameters, or sites in plates though not ``local``,
-        there are more than `MAX_DENSE` latent numbers or `MAX_SIZE` in the data, or no such normal is found.
+    UnitScale or None
+        To be folded after the last step. None, with the guide left as it was, if it is of another kind, the model has
+        parameters, or sites in plates though not ``local``, there are more than `MAX_DENSE` latent numbers or
+        `MAX_SIZE` in the data, or no such normal is found.
     """
     model = nodes(joint.prototype)
     if size_of(joint.data) > MAX_SIZE or any(site["type"] == "param" for site in model.values()):
@@ -76,17 +77,39 @@ def into_unit_scale(guide: Any, joint: LogJoint, local: bool, seed: int) -> Call
         return None
     like = next(guide.parameters())
     coordinates = Coordinates(found.centre.to(like), found.root.to(like))
-    return relative_to(guide, coordinates, {name: value.shape for name, value in at.items()})
+    return UnitScale(guide, coordinates, {name: value.shape for name, value in at.items()})
 
 
-def relative_to(guide: Any, coordinates: Coordinates, shapes: dict[str, torch.Size]) -> Callable[[], None]:
-    """Have a guide's parameters be relative to a normal, at which it starts; return what ends that.
+class UnitScale:
+    """A guide whose parameters are relative to a normal, at which it starts, until `fold` is called.
 
     ``shapes`` are those of the unconstrained latent sites, in the guide's order.
     """
-    if isinstance(guide, AutoNormal):
-        return _relative_sites(guide, coordinates, shapes)
-    return _relative_vector(guide, coordinates)
+
+    def __init__(self, guide: Any, coordinates: Coordinates, shapes: dict[str, torch.Size]) -> None:
+        kind = _Sites if isinstance(guide, AutoNormal) else _Vector
+        self._guide, self._relative = guide, kind(guide, coordinates, shapes)
+        with torch.no_grad():
+            self._relative.begin()
+        self._relative.install()
+
+    @torch.no_grad()
+    def fold(self) -> None:
+        """Write the parameters in the model's own coordinates: the same distribution."""
+        self._relative.fold()
+
+    @contextmanager
+    def natural(self) -> Iterator[None]:
+        """Have the parameters in the model's own coordinates for a while."""
+        relative = [p.detach().clone() for p in self._guide.parameters()]
+        self.fold()
+        try:
+            yield
+        finally:
+            with torch.no_grad():
+                for p, value in zip(self._guide.parameters(), relative, strict=True):
+                    p.copy_(value)
+            self._relative.install()
 
 
 def _fitted(batched: Batched, is_dense: bool, seed: int) -> Coordinates | None:
@@ -111,57 +134,69 @@ def _ends_with_triangle(guide: Any) -> bool:
     return isinstance(last, LowerCholeskyAffine) and last.loc is guide.loc
 
 
-def _relative_sites(guide: AutoNormal, coordinates: Coordinates, shapes: dict[str, torch.Size]) -> Callable[[], None]:
-    centres, roots = as_sites(coordinates.centre, shapes), as_sites(coordinates.root, shapes)
-    plain = guide._get_loc_and_scale
+class _Sites:
+    """Pyro's `AutoNormal`, which has parameters by site."""
 
-    def relative(name: str) -> tuple[Tensor, Tensor]:
-        loc, scale = plain(name)
-        return centres[name] + roots[name] * loc, roots[name] * scale
+    def __init__(self, guide: Any, coordinates: Coordinates, shapes: dict[str, torch.Size]) -> None:
+        self.guide = guide
+        self.centres, self.roots = as_sites(coordinates.centre, shapes), as_sites(coordinates.root, shapes)
 
-    def write(name: str, loc: Tensor, scale: Tensor) -> None:
-        deep_setattr(guide.locs, name, loc)
-        deep_setattr(guide.scales, name, scale)
+    def begin(self) -> None:
+        for name, centre in self.centres.items():
+            self._write(name, torch.zeros_like(centre), torch.ones_like(centre))
 
-    @torch.no_grad()
-    def fold() -> None:
-        found = {name: relative(name) for name in centres}
-        del guide._get_loc_and_scale
+    def install(self) -> None:
+        plain = self.guide._get_loc_and_scale
+
+        def relative(name: str) -> tuple[Tensor, Tensor]:
+            loc, scale = plain(name)
+            return self.centres[name] + self.roots[name] * loc, self.roots[name] * scale
+
+        self.guide._get_loc_and_scale = relative
+
+    def fold(self) -> None:
+        found = {name: self.guide._get_loc_and_scale(name) for name in self.centres}
+        del self.guide._get_loc_and_scale
         for name, (loc, scale) in found.items():
-            write(name, loc, scale)
+            self._write(name, loc, scale)
 
-    for name, centre in centres.items():
-        write(name, torch.zeros_like(centre), torch.ones_like(centre))
-    guide._get_loc_and_scale = relative
-    return fold
+    def _write(self, name: str, loc: Tensor, scale: Tensor) -> None:
+        deep_setattr(self.guide.locs, name, loc)
+        deep_setattr(self.guide.scales, name, scale)
 
 
-def _relative_vector(guide: Any, coordinates: Coordinates) -> Callable[[], None]:
-    centre, root = coordinates.centre, coordinates.root
-    plain = guide.get_posterior
+class _Vector:
+    """One of Pyro's guides of the vector of all latent numbers."""
 
-    def relative(*args: Any) -> TransformedDistribution:
-        if coordinates.is_dense:
-            outer = LowerCholeskyAffine(centre, root, cache_size=1)
-        else:
-            outer = AffineTransform(centre, root, event_dim=1, cache_size=1)
-        return TransformedDistribution(plain(*args), [outer])
+    def __init__(self, guide: Any, coordinates: Coordinates, shapes: dict[str, torch.Size]) -> None:
+        self.guide, self.coordinates = guide, coordinates
 
-    @torch.no_grad()
-    def fold() -> None:
+    def begin(self) -> None:
+        self.guide.loc.zero_()
+        self.guide.scale = torch.ones_like(self.coordinates.centre)
+        if self.coordinates.is_dense:
+            self.guide.scale_tril = torch.eye(len(self.coordinates.centre)).to(self.coordinates.centre)
+
+    def install(self) -> None:
+        centre, root = self.coordinates.centre, self.coordinates.root
+        plain = self.guide.get_posterior
+
+        def relative(*args: Any) -> TransformedDistribution:
+            if self.coordinates.is_dense:
+                outer = LowerCholeskyAffine(centre, root, cache_size=1)
+            else:
+                outer = AffineTransform(centre, root, event_dim=1, cache_size=1)
+            return TransformedDistribution(plain(*args), [outer])
+
+        self.guide.get_posterior = relative
+
+    def fold(self) -> None:
+        guide, root = self.guide, self.coordinates.root
         del guide.get_posterior
-        guide.loc.copy_(coordinates.points(guide.loc[None])[0])
-        if not coordinates.is_dense:
+        guide.loc.copy_(self.coordinates.points(guide.loc[None])[0])
+        if not self.coordinates.is_dense:
             guide.scale = root * guide.scale
             return
         triangle = root @ (guide.scale[:, None] * guide.scale_tril)
         guide.scale = triangle.diagonal().clone()
         guide.scale_tril = triangle / triangle.diagonal()[:, None]
-
-    with torch.no_grad():
-        guide.loc.zero_()
-        guide.scale = torch.ones_like(centre)
-        if coordinates.is_dense:
-            guide.scale_tril = torch.eye(len(centre)).to(centre)
-    guide.get_posterior = relative
-    return fold

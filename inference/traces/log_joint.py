@@ -3,14 +3,16 @@
 import math
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
+from types import SimpleNamespace
 from typing import Any
 
 import torch
 from pyro import poutine
+from pyro.distributions import Categorical
 from pyro.infer import config_enumerate
 from pyro.infer.discrete import _sample_posterior_from_trace
 from pyro.infer.mcmc.util import TraceEinsumEvaluator
-from pyro.ops.einsum import torch_log
+from pyro.ops.einsum import torch_log, torch_sample
 from pyro.poutine import Trace
 from pyro.poutine.enum_messenger import EnumMessenger
 from pyro.poutine.util import prune_subsample_sites
@@ -75,7 +77,7 @@ class LogJoint:
             enumerated = prune_subsample_sites(poutine.trace(model).get_trace(*self.data))
         enumerated.compute_log_prob()
         enumerated.pack_tensors()
-        with _mappable_log(), poutine.trace() as tracing:
+        with _mappable_log(), _any_of_none(), poutine.trace() as tracing:
             _sample_posterior_from_trace(model, enumerated, 1, False, *self.data)
         return tracing.trace
 
@@ -89,6 +91,22 @@ def _mappable_log() -> Iterator[None]:
         yield
     finally:
         torch_log.safe_log = pyros  # pyright: ignore[reportPrivateImportUsage]
+
+
+@contextmanager
+def _any_of_none() -> Iterator[None]:
+    """Draw discrete values in equal parts where none has a density, as at draws in tails that round to an edge."""
+    pyros = torch_sample.dist  # pyright: ignore[reportPrivateImportUsage]
+    torch_sample.dist = SimpleNamespace(Categorical=_categorical)  # pyright: ignore[reportPrivateImportUsage]
+    try:
+        yield
+    finally:
+        torch_sample.dist = pyros  # pyright: ignore[reportPrivateImportUsage]
+
+
+def _categorical(logits: Tensor) -> Categorical:
+    possible = (logits < math.inf).all(-1, keepdim=True) & (logits > -math.inf).any(-1, keepdim=True)
+    return Categorical(logits=torch.where(possible, logits, 0.0))
 
 
 def _safe_log(x: Tensor) -> Tensor:

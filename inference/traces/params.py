@@ -8,8 +8,11 @@ import torch
 from pyro import poutine
 from pyro.poutine import Trace
 from torch import Tensor
+from torch.distributions import constraints, transform_to
 
 from .sites import is_plate, nodes
+
+Leaf = tuple[Tensor, Any]  # what is optimised, and the transform of it to the parameter's value
 
 
 def trace_pair(model: Callable, guide: Callable, data: tuple) -> tuple[Trace, Trace]:
@@ -36,11 +39,46 @@ def unconstrained_params(*functions: Callable) -> list[Tensor]:
 
 def model_leaves(model: Callable, trace: Trace, params: Sequence[Tensor]) -> list[Tensor]:
     """Return those of the unconstrained ``params`` that belong to the model, given a trace of it."""
-    values = [site["value"] for site in nodes(trace).values() if site["type"] == "param"]
-    leaves = {id(getattr(value, "unconstrained", lambda value=value: value)()) for value in values}
+    leaves = {id(leaf) for leaf, _ in leaves_by_name(trace).values()}
     if isinstance(model, torch.nn.Module):
         leaves |= {id(p) for p in model.parameters()}
     return [p for p in params if id(p) in leaves]
+
+
+def leaves_by_name(*traces: Trace) -> dict[str, Leaf]:
+    """Return the leaves behind the parameters in the traces, by name, each with its transform."""
+    stored = pyro.get_param_store().get_state()["constraints"]  # a module's statements do not repeat them
+    found: dict[str, Leaf] = {}
+    for trace in traces:
+        for name, site in nodes(trace).items():
+            if site["type"] == "param":
+                value = site["value"]
+                leaf = value.unconstrained() if hasattr(value, "unconstrained") else value
+                found[name] = leaf, transform_to(stored.get(name, constraints.real))
+    return found
+
+
+def misfit(values: Mapping[str, Tensor], leaves: Mapping[str, Leaf]) -> str:
+    """Return which of some parameters has no value, or one of another shape, as a clause; empty if all have one."""
+    for name, (leaf, transform) in leaves.items():
+        if name not in values:
+            return f"parameter {name!r} has no value: there is {', '.join(values) or 'none of any'}"
+        shape = transform(leaf).shape
+        if values[name].shape != shape:
+            return f"parameter {name!r} has shape {tuple(shape)} here, and is given in {tuple(values[name].shape)}"
+    return ""
+
+
+@torch.no_grad()
+def set_leaves(method: str, values: Mapping[str, Tensor], leaves: Mapping[str, Leaf]) -> None:
+    """Set all of some parameters to constrained values, in place; a ValueError says which has none that fits."""
+    if wrong := misfit(values, leaves):
+        raise ValueError(f"{method}: {wrong}")
+    for name, (leaf, transform) in leaves.items():
+        found = transform.inv(values[name].to(leaf))
+        if not bool(torch.isfinite(found).all()):
+            raise ValueError(f"{method}: the value of parameter {name!r} is not finite, or outside its support")
+        leaf.copy_(found)
 
 
 def constrained_params(*traces: Trace) -> dict[str, Tensor]:

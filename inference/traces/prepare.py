@@ -22,7 +22,7 @@ from .log_joint import LogJoint, Sites
 from .params import is_weight, statement_params
 from .refusals import check_below, check_repeatable, check_site, summed_out
 from .run import first_run
-from .sites import is_plate, latent_sites, nodes
+from .sites import is_deterministic, is_local, is_plate, latent_sites, nodes, row_count
 from .supports import OwnSupport, beyond_stated_supports
 from .validation import unvalidated
 
@@ -78,6 +78,21 @@ class Prepared:
         vars(self).update(state)
         with isolated(0, self.dtype), torch.no_grad():
             vars(self)["trace"] = first_run("prepare", self.model, self.rows)
+
+    @property
+    def per_row(self) -> list[str]:
+        """Deterministic sites with a value per row, of a model whose continuous latent sites have none."""
+        sites = nodes(self.trace)
+        latent = [sites[name] for name in latent_sites(self.trace) if name not in self.summed]
+        rows = row_count(self.rows)
+        sizes = {size for site in latent for size in site["value"].shape}
+        if rows in (None, 1) or rows in sizes or any(is_local(site, self.rows) for site in latent):
+            return []
+        return [
+            name
+            for name, site in sites.items()
+            if is_deterministic(site) and (is_local(site, self.rows) or rows in site["value"].shape)
+        ]
 
     def held_draws(self, draws: Sites) -> Sites:
         """Return the parameters as draws that do not vary, shape (chain, draw, *site), as many as there are."""

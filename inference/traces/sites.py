@@ -58,8 +58,13 @@ def is_delta(fn: Any) -> bool:
 
 def is_local(site: Mapping[str, Any], data: tuple) -> bool:
     """Whether a node lies in a plate over the rows of the data, so that it has one value per row."""
-    rows = len(data[0]) if data and isinstance(data[0], Tensor) and data[0].dim() else None
+    rows = row_count(data)
     return any(frame.size == rows for frame in site.get("cond_indep_stack", ()))
+
+
+def row_count(data: tuple) -> int | None:
+    """Return how many rows the data have, by their first argument; None if it is no tensor with rows."""
+    return len(data[0]) if data and isinstance(data[0], Tensor) and data[0].dim() else None
 
 
 class Scale(Messenger):

@@ -63,20 +63,28 @@ class VectorTarget:
 
         A ValueError, in the method's name, says which site has no draws, or draws of another shape than the model's.
         """
-        joint = self.potential.joint
         shape = next(iter(draws.values())).shape[:2]
-        prototype = nodes(joint.prototype)
-        given: dict[str, Any] = {}
-        for name in joint.latent:
-            site = name if name in draws else name.removesuffix(UNCONSTRAINED)
-            if site not in draws:
-                raise ValueError(f"{self.method}: the posterior has no draws of site {site!r}, which the model draws")
-            if draws[site].shape[2:] != prototype[site]["value"].shape:
-                shapes = f"{tuple(draws[site].shape[2:])}, and in the model {tuple(prototype[site]['value'].shape)}"
-                raise ValueError(f"{self.method}: draws of site {site!r} have shape {shapes}")
-            given[site] = draws[site].flatten(0, 1).to(self.batched.start)
-        if any(name.endswith(UNCONSTRAINED) and name not in given for name in joint.latent):
-            given = map_rows(joint.completed, given, chunk_size=CHUNK)
-        with torch.no_grad():
-            found = self.potential.unconstrained(given)
+        found = unconstrained_draws(self.method, self.potential, {n: v.flatten(0, 1) for n, v in draws.items()})
         return torch.cat([value.reshape(len(value), -1) for value in found.values()], 1).unflatten(0, shape)
+
+
+def unconstrained_draws(method: str, potential: Potential, draws: Mapping[str, Tensor]) -> Sites:
+    """Return draws by site (draw, *site) as unconstrained values of the sites that a potential takes.
+
+    A ValueError, in the method's name, says which site has no draws, or draws of another shape than the model's.
+    """
+    joint = potential.joint
+    prototype = nodes(joint.prototype)
+    given: dict[str, Any] = {}
+    for name in joint.latent:
+        site = name if name in draws else name.removesuffix(UNCONSTRAINED)
+        if site not in draws:
+            raise ValueError(f"{method}: the posterior has no draws of site {site!r}, which the model draws")
+        if draws[site].shape[1:] != prototype[site]["value"].shape:
+            shapes = f"{tuple(draws[site].shape[1:])}, and in the model {tuple(prototype[site]['value'].shape)}"
+            raise ValueError(f"{method}: draws of site {site!r} have shape {shapes}")
+        given[site] = draws[site].to(prototype[site]["value"])
+    if any(name.endswith(UNCONSTRAINED) and name not in given for name in joint.latent):
+        given = map_rows(joint.completed, given, chunk_size=CHUNK)
+    with torch.no_grad():
+        return potential.unconstrained(given)

@@ -6,8 +6,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ...optim.callback import WatchedPlan
 from ...optim.minibatch import Batches
-from ...optim.rules import RULES
+from ...optim.rules import not_compiled, rule_of
 from ...optim.stopping import AnyPlan
 from ...progress import Progress
 from ...traces.moments import put
@@ -30,24 +31,24 @@ def fit_compiled(
     data: tuple,
     stream: Batches | None,
     *,
-    optim: type[torch.optim.Optimizer],
-    plan: AnyPlan,
+    optim: Callable[..., torch.optim.Optimizer],
+    plan: AnyPlan | WatchedPlan,
     bar: Progress,
 ) -> Tensor:
     """Take the steps of a plan as the eager loop of `svi` does; return the losses (step,), in nats.
 
-    The parameters exist already; ``leaves``, the unconstrained ones, get the average of the last iterates. Without a
-    ``stream`` of minibatches every step uses ``data``. After a `CannotCompile` nothing has changed; after a
-    FloatingPointError, for a loss that is not finite, ``leaves`` hold the parameters of a step shortly before.
+    The parameters exist already; ``leaves``, the unconstrained ones, get the average of the last iterates, or the last
+    one if steps ended before they were averaged. Without a ``stream`` of minibatches every step uses ``data``. After a
+    `CannotCompile` nothing has changed; after a FloatingPointError, for a loss that is not finite, ``leaves`` hold the
+    parameters of a step shortly before.
     """
     if missing := no_compiler():
         raise CannotCompile(missing)
-    if optim not in RULES:
-        raise CannotCompile(f"{optim.__name__} is none of {', '.join(rule.__name__ for rule in RULES)}")
+    if (rule := rule_of(optim)) is None:
+        raise CannotCompile(not_compiled(optim))
     if len({(leaf.dtype, leaf.device) for leaf in leaves}) > 1:
         raise CannotCompile("its parameters have several dtypes, or are on several devices")
     bar.update(0, "compiling")
-    rule = RULES[optim]
     for leaf in leaves:
         leaf.grad = None
     samples = [data if stream is None else next(stream) for _ in range(CHECKS)]
@@ -62,7 +63,7 @@ def fit_compiled(
     fresh = sum(step.noise) + sum(value.numel() for value in changing)
     read = 1 + fresh + sum(value.numel() for value in step.constants)
     most = max(1, min(MAX_BLOCK, MAX_PREPARED // (1 + fresh), MAX_READ // read))
-    losses, done = [], 0
+    losses, done, averaged = [], 0, False
     while (block := plan.next(most)) is not None:
         count, before = len(block.rates), loop.state[0].clone()
         counted = torch.arange(done + 1, done + count + 1)
@@ -77,7 +78,8 @@ def fit_compiled(
             bad = int((~torch.isfinite(losses[-1])).nonzero()[0])
             raise FloatingPointError(f"the loss is {float(losses[-1][bad])} at step {done + bad}")
         done += count
+        averaged = bool(block.weights[-1])
         plan.note(loop.state[0], losses[-1])
         bar.update(done, f"ELBO {-float(losses[-1].mean()):.2f}")
-    put(loop.state[1], leaves)
+    put(loop.state[1 if averaged else 0], leaves)
     return torch.cat(losses)

@@ -55,6 +55,8 @@ def adaptation(
     num_warmup: int, target_accept: float, first_window: int = FIRST
 ) -> Callable[[Array, Any, AdaptState], tuple[Any, AdaptState]]:
     """Return ``(iteration, state, adapt) -> (state, adapt)``, which adapts NumPyro's state after each iteration."""
+    if not num_warmup:
+        return lambda _, *same: same
     ends = np.isin(np.arange(num_warmup) + 1, window_ends(num_warmup, first_window))
 
     def warm_up(iteration: Array, state: Any, adapt: AdaptState) -> tuple[Any, AdaptState]:

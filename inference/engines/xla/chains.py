@@ -12,7 +12,7 @@ from torch import Size, Tensor
 from torch.fx import Node
 
 from ...diagnostics import of_sites
-from ...mcmc.chains import ChainOptions, Chains, Target, make_target
+from ...mcmc.chains import ChainOptions, Chains, ChainState, Target, make_target
 from ...mcmc.fast_start import FastStart
 from ...mcmc.metric import is_dense
 from ...options import device_of
@@ -41,6 +41,7 @@ def xla_chains(
     target_accept: float,
     dense_mass: bool | None,
     init: FastStart | None,
+    states: list[ChainState] | None,
     patient: bool,
 ) -> Chains:
     """Run NUTS as `hamiltonian_chain` does; ``sample_stats`` also have ``energy`` (nats) and ``tree_depth``.
@@ -53,25 +54,26 @@ def xla_chains(
     begin, total = time.perf_counter(), options.num_chains * options.iterations
     with Progress("nuts", total, options.progress) as bar, warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        known = init.starts if init else [None] * len(seeds)
+        known = [each.at for each in states] if states else init.starts if init else [None] * len(seeds)
         found = [_target(prepared, *each) for each in zip(seeds, known, strict=True)]
         places = [as_vector(target.start) for target in found]
         target = found[0]
         shapes = {name: value.shape for name, value in target.start.items()}
-        dense = is_dense(dense_mass, len(places[0]))
+        dense = states[0].metric.dim() == 2 if states else is_dense(dense_mass, len(places[0]))
         counts = options.num_draws, options.num_warmup
         first = (STARTED_STEP, STARTED_FIRST) if init else (FIRST_STEP, FIRST)
         chain = Options(*counts, target_accept, dense, dense and dense_mass is None, *first)
         unit = np.eye(len(places[0])) if dense else np.ones(len(places[0]))
-        inverse_mass = init.inverse_mass(dense) if init else unit
+        metric = init.inverse_mass(dense) if init else unit
+        moves = [(each.metric.numpy(), each.step_size) for each in states or ()] or [(metric, first[0])] * len(seeds)
         with isolated(seeds[0], prepared.dtype):
-            starts, program = _prepared(target.potential, shapes, places, inverse_mass, seeds, chain, platform, patient)
+            starts, program = _prepared(target.potential, shapes, places, moves, seeds, chain, platform, patient)
         runs, dense = run(program, starts, chain, platform, _counter(bar))
         with isolated(seeds[0], prepared.dtype):
             draws = _constrained(prepared, target, shapes, torch.as_tensor(np.stack([r.draws for r in runs])))
     draws |= prepared.held_draws(draws)
     seconds = time.perf_counter() - begin
-    return Chains(draws, _sample_stats(runs, dense), *of_sites(draws), seconds, prepared.notes)
+    return Chains(draws, _sample_stats(runs, dense), *of_sites(draws), seconds, prepared.notes, prepared.per_row)
 
 
 def _platform(kind: str) -> str:
@@ -93,13 +95,16 @@ def _prepared(
     potential: Potential,
     shapes: dict[str, Size],
     places: list[Tensor],
-    inverse_mass: np.ndarray,
+    moves: list[tuple[np.ndarray, float]],
     seeds: list[int],
     options: Options,
     platform: str,
     patient: bool,
 ) -> tuple[list[Start], Program]:
-    """Return the starts of the chains and the compiled program, checked against the potential."""
+    """Return the starts of the chains and the compiled program, checked against the potential.
+
+    ``moves`` are inverse mass matrices and step sizes, one per chain.
+    """
 
     def over_vectors(at: Tensor) -> Tensor:
         return potential(as_sites(at, shapes))
@@ -115,8 +120,8 @@ def _prepared(
             "operations on whole tensors"
         )
     translation, constants = as_jax(recorded, parts)
-    pairs = zip(places, seeds, strict=True)
-    starts = [Start(*_at(over_vectors, place), seed, inverse_mass) for place, seed in pairs]
+    each = zip(places, seeds, moves, strict=True)
+    starts = [Start(*_at(over_vectors, place), seed, *move) for place, seed, move in each]
     try:
         with setting(starts[0].at.dtype, platform):
             arrays = [jax.device_put(value) for value in constants]
@@ -182,6 +187,8 @@ def _sample_stats(runs: list[Run], dense: bool) -> dict[str, Tensor]:
         "accept_rate": torch.tensor([r.accept_rate for r in runs]),
         "step_size": torch.tensor([r.step_size for r in runs]),
         "dense": torch.full((len(runs),), float(dense)),
+        "inverse_mass": torch.as_tensor(np.stack([r.inverse_mass for r in runs])),
+        "ends": torch.as_tensor(np.stack([r.draws[-1] for r in runs])),
         "energy": torch.as_tensor(np.stack([r.energy for r in runs])),
         "tree_depth": leapfrogs.double().log2().floor().int() + 1,
     }

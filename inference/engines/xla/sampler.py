@@ -20,7 +20,7 @@ from jax import Array, lax
 from ...mcmc.metric import Window
 from .adapt import adaptation, init
 from .choice import Choice
-from .numpyro_private import compile_fast, nuts_kernel, state_at, state_template
+from .numpyro_private import compile_fast, matrix, nuts_kernel, state_at, state_template
 
 BLOCK = 50  # iterations per call
 PROBES = (2, 3, 5)  # iterations between the points where a program is checked
@@ -34,6 +34,7 @@ class Start(NamedTuple):
     gradient: np.ndarray  # (d,)
     seed: int
     inverse_mass: np.ndarray  # (d, d), or (d,) for a diagonal one
+    step_size: float
 
 
 class Run(NamedTuple):
@@ -45,6 +46,7 @@ class Run(NamedTuple):
     diverging: np.ndarray
     step_size: float
     accept_rate: float  # mean acceptance probability
+    inverse_mass: np.ndarray  # (d, d), or (d,) for a diagonal one
 
 
 class Options(NamedTuple):
@@ -72,14 +74,13 @@ class Program(NamedTuple):
     advance: Callable
     template: Any
     constants: list[Array]
-    first_step: float
 
 
 def probe(program: Program, start: Start, platform: str) -> Iterator[tuple[Array, Array, Array]]:
     """Yield positions of a chain, a few iterations apart, with the program's potential and gradient there."""
     done = 0
     with setting(start.at.dtype, platform):
-        carried = _init_state(program.template, start, program.first_step)
+        carried = _init_state(program.template, start)
         for count in PROBES:
             carried, _ = program.advance(carried, np.int32(done), np.int32(count), *program.constants)
             state = carried[0]
@@ -99,7 +100,7 @@ class _Chain:
         """Run up to iteration ``end``."""
         with setting(self.start.at.dtype, platform):
             if self.carried is None:
-                self.carried = _init_state(self.program.template, self.start, self.program.first_step)
+                self.carried = _init_state(self.program.template, self.start)
             while self.done < end and not stopped.is_set():
                 edge = self.kept_from if self.done < self.kept_from else end
                 count = min(BLOCK, edge - self.done)
@@ -153,7 +154,7 @@ def _run_of(chain: _Chain) -> Run:
     state = chain.carried[0]
     draws, _, energy, leapfrogs, diverging = chain.taken(0)
     rates = float(state.adapt_state.step_size), float(state.mean_accept_prob)
-    return Run(draws, energy, leapfrogs, diverging, *rates)
+    return Run(draws, energy, leapfrogs, diverging, *rates, np.asarray(matrix(state)[0]))
 
 
 def compile_program(
@@ -185,11 +186,11 @@ def compile_program(
 
     template = state_template(kernel_for(constants)[1]), init(len(at), options.dense, options.first_step)
     lowered = jax.jit(block).lower(template, np.int32(0), np.int32(0), *constants)
-    return Program(compile_fast(lowered), template, constants, options.first_step)
+    return Program(compile_fast(lowered), template, constants)
 
 
-def _init_state(template: tuple, start: Start, step_size: float) -> tuple:
+def _init_state(template: tuple, start: Start) -> tuple:
     """Return what a program carries at the start of a chain."""
     state, adapt_state = template
     place = start.at, start.energy, start.gradient
-    return state_at(state, *place, start.inverse_mass, step_size, start.seed), adapt_state
+    return state_at(state, *place, start.inverse_mass, start.step_size, start.seed), adapt_state

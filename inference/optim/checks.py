@@ -1,0 +1,47 @@
+"""What `svi` refuses before it begins."""
+
+from typing import Any
+
+from ..options import at_least_one, positive
+from ..traces.guides import display_name
+
+ENGINES = ("auto", "eager", "compiled")
+
+
+def check_options(
+    num_steps: int | str,
+    engine: str,
+    alternate: int | None,
+    loss: Any,
+    callback: Any,
+    *,
+    lr: float,
+    **counts: int | None,
+) -> int | None:
+    """Raise ValueError, in svi's name, for options out of range, or that do not go together.
+
+    Return the number of steps, None for "auto".
+    """
+    if isinstance(num_steps, str) and num_steps != "auto":
+        raise ValueError(f'svi: num_steps must be "auto" or a number, got {num_steps!r}')
+    counted = None if isinstance(num_steps, str) else num_steps
+    at_least_one("svi", num_steps=counted, alternate=alternate, **counts)
+    positive("svi", lr=lr)
+    if engine not in ENGINES:
+        raise ValueError(f"svi: engine must be one of {', '.join(ENGINES)}; got {engine!r}")
+    if engine == "compiled" and alternate is not None:
+        raise ValueError("svi: alternate takes its steps one by one: remove engine='compiled'")
+    if engine == "compiled" and getattr(loss, "changes", False):
+        raise ValueError(f"svi: {display_name(loss)} changes from step to step: remove engine='compiled'")
+    if callback is not None and not callable(callback):
+        raise ValueError(f"svi: callback must be a function (step, loss, params), got {type(callback).__name__}")
+    return counted
+
+
+def check_unwatched(callback: Any) -> None:
+    """Raise ValueError for a callback where points are fitted by Newton's method or L-BFGS."""
+    if callback is not None:
+        raise ValueError(
+            "svi: a point is fitted by Newton's method or L-BFGS, which call nothing: give optim=torch.optim.Adam with "
+            "the callback, or leave it out"
+        )
