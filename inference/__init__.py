@@ -2,7 +2,7 @@
 
 from .cavi import cavi
 from .check import Check, check
-from .choice import Choice, Score, choose, held_out, psis_loo
+from .choice import Choice, Score, choose, held_out, loo, psis_loo
 from .closed_form import closed_form
 from .compare import Comparison, compare
 from .dadvi import dadvi
@@ -28,12 +28,14 @@ from .info import (
     PathfinderInfo,
     SviInfo,
 )
+from .log_likelihood import log_likelihood
 from .mcem import mcem
 from .metropolis import metropolis
 from .nuts import nuts
 from .optim.losses import kl_warm_up
 from .pathfinder import pathfinder
 from .posterior import Posterior
+from .predictive import posterior_predictive, prior_predictive
 from .svi import svi
 from .verdict import Verdict
 
@@ -73,10 +75,14 @@ __all__ = [
     "held_out",
     "hmc",
     "kl_warm_up",
+    "log_likelihood",
+    "loo",
     "mcem",
     "metropolis",
     "nuts",
     "pathfinder",
+    "posterior_predictive",
+    "prior_predictive",
     "psis_loo",
     "svi",
 ]

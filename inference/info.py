@@ -313,12 +313,15 @@ class FitInfo(Info):
     rungs : list of dict
         What was tried, in order: ``method``; ``seconds``, with the judging; ``judgement``, or "failed" or "not tried";
         ``sentence``, why.
+    log_weights : Tensor, shape (draw,), or None
+        log p(x, z) - log q(z) at each draw, in nats, as in the record of the method chosen.
     """
 
     method: str = "fit"
     chosen: str
     judgement: str
     rungs: list[dict]
+    log_weights: Tensor | None = None
 
 
 _TYPES = (

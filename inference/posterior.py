@@ -13,7 +13,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from .info import INFO_TYPES, Info
+from .info import INFO_TYPES, Info, PathfinderInfo
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -55,6 +55,14 @@ class Posterior(Generic[InfoT]):
     def samples(self) -> dict[str, Tensor]:
         """The draws of all chains in a row, shape (chain * draw, *site), as `pyro.infer.Predictive` takes them."""
         return {name: value.flatten(0, 1) for name, value in self.draws.items()}
+
+    @property
+    def log_weights(self) -> Tensor | None:
+        """Log weights of `samples` that a guide q gave: log p(x, z) - log q(z), in nats, shape (chain * draw,).
+
+        None for samplers, for points, where weights are not known, and where draws were chosen by them (pathfinder).
+        """
+        return None if isinstance(self.info, PathfinderInfo) else getattr(self.info, "log_weights", None)
 
     def to_datatree(self) -> xr.DataTree:
         """Return the draws in ArviZ's container, in the group ``posterior``."""

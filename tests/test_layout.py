@@ -88,6 +88,8 @@ def test_the_top_of_inference_has_methods_and_what_one_does_with_posteriors() ->
         "judge",
         "advice",
         "discrete",
+        "log_likelihood",
+        "predictive",
         "gradients",
         "posterior",
         "info",
