@@ -77,6 +77,7 @@ def hmc(
         **chains.record(options, divergence(chains)),
         divergences=chains.sample_stats["divergences"],
         trajectory_length=length,
+        diverging=chains.sample_stats["diverging"],
     )
     warn_unless_converged(info)
     return Posterior(draws=chains.draws, params=prepared.params, info=info)

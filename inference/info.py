@@ -167,11 +167,14 @@ class HmcInfo(ChainsInfo):
     ----------
     trajectory_length : float
         Mean length of a trajectory: step size times number of steps.
+    diverging : Tensor of bool, shape (chain, draw), or None
+        Which transitions diverged.
     """
 
     method: str = "hmc"
     engine: str = "pyro"
     trajectory_length: float
+    diverging: Tensor | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -186,6 +189,8 @@ class NutsInfo(ChainsInfo):
         Sum of potential and kinetic energy at the end of each trajectory, in nats; None with Pyro's engine.
     tree_depth : Tensor, shape (chain, draw), or None
         Number of doublings of each trajectory, at most 10; None with Pyro's engine.
+    diverging : Tensor of bool, shape (chain, draw), or None
+        Which transitions diverged; None in files saved before it was kept.
     """
 
     method: str = "nuts"
@@ -193,6 +198,7 @@ class NutsInfo(ChainsInfo):
     metric: str = "dense"
     energy: Tensor | None = None
     tree_depth: Tensor | None = None
+    diverging: Tensor | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -324,6 +330,18 @@ class FitInfo(Info):
     log_weights: Tensor | None = None
 
 
+@dataclass(frozen=True, kw_only=True)
+class ExternalInfo(Info):
+    """Record of draws that another library made: ``method`` is its name, as far as it says; ``seed`` is unknown, -1.
+
+    ``seconds`` is what the library recorded, else nan.
+    """
+
+    method: str = "external"
+    engine: str = "unknown"
+    seed: int = -1
+
+
 _TYPES = (
     SviInfo,
     DadviInfo,
@@ -338,5 +356,6 @@ _TYPES = (
     ClosedFormInfo,
     CheckInfo,
     FitInfo,
+    ExternalInfo,
 )
 INFO_TYPES: dict[str, type[Info]] = {kind.method: kind for kind in _TYPES}

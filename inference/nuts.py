@@ -128,6 +128,7 @@ def nuts(
         metric=metric_of(chains),
         energy=chains.sample_stats.get("energy"),
         tree_depth=chains.sample_stats.get("tree_depth"),
+        diverging=chains.sample_stats["diverging"],
     )
     warn_unless_converged(info)
     return Posterior(draws=chains.draws, params=prepared.params, info=info)

@@ -35,7 +35,7 @@ class Target(NamedTuple):
     potential: Potential
 
 
-Sampler = Callable[[Target, Callable[[int], object]], tuple[Sites, dict[str, float]]]
+Sampler = Callable[[Target, Callable[[int], object]], tuple[Sites, dict[str, Any]]]
 
 SWAPS = "components merely swap labels"  # what is said of chains that differ in nothing else
 
@@ -160,7 +160,8 @@ def run_chains(
     ``starts`` are unconstrained values, one per chain; default: random ones.
 
     ``sampler(target, report)`` runs one chain with torch's generator. It returns unconstrained draws, shape
-    (draw, *site), and statistics, numbers by name, and calls ``report`` with the number of iterations done.
+    (draw, *site), and statistics by name, each a number or a list of one per draw, and calls ``report`` with the number
+    of iterations done.
     """
     import joblib  # slow to import
 
@@ -198,7 +199,7 @@ def _watch(counters: list[Path], bar: Progress, finished: threading.Event) -> No
 
 def _run_chain(
     method: str, sampler: Sampler, prepared: Prepared, start: Sites | None, seed: int, counter: Path
-) -> tuple[Sites, dict[str, float]]:
+) -> tuple[Sites, dict[str, Any]]:
     """Run one chain; write the number of iterations done to the file ``counter``."""
     with isolated(seed, prepared.dtype), warnings.catch_warnings():
         warnings.simplefilter("ignore")

@@ -154,6 +154,8 @@ class Regenerate(InitToValues):
         if is_data(msg):
             msg.update(value=None, is_observed=False, done=False)
         super()._pyro_sample(msg)
+        if msg["value"] is None and not is_plate(msg):
+            msg["value"] = msg["fn"].sample()  # which vmap can run for more distributions than rsample
 
 
 class Unweighted(Messenger):

@@ -182,6 +182,7 @@ def _sample_stats(runs: list[Run], dense: bool) -> dict[str, Tensor]:
         "accept_rate": torch.tensor([r.accept_rate for r in runs]),
         "step_size": torch.tensor([r.step_size for r in runs]),
         "dense": torch.full((len(runs),), float(dense)),
+        "diverging": torch.as_tensor(np.stack([r.diverging for r in runs])).bool(),
         "energy": torch.as_tensor(np.stack([r.energy for r in runs])),
         "tree_depth": leapfrogs.double().log2().floor().int() + 1,
     }
