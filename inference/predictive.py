@@ -12,9 +12,11 @@ from torch import Tensor
 
 from .options import at_least_one, options_by_name
 from .posterior import Posterior
-from .traces.generate import Generative, flat_sites, forward, generative
+from .traces.generate import Generative, above, flat_sites, forward, generative
 from .traces.isolate import check_seed
 from .traces.sites import latent_sites
+
+MAX_PROBED = 50  # sites without draws of which it is tried what depends on them
 
 
 @options_by_name
@@ -114,14 +116,14 @@ def prior_predictive(
 
 def _given(run: Generative, posterior: Posterior, redraw: Collection[str]) -> tuple[dict[str, Tensor], list[str]]:
     """Return the draws of sites that keep them, (draw, *site), and the names of discrete sites to be drawn exactly."""
-    latent = latent_sites(run.trace)
+    latent, samples = latent_sites(run.trace), posterior.samples
     if unknown := [name for name in redraw if name not in latent]:
         raise ValueError(f"{run.method}: the model has no latent site {unknown[0]!r} to draw: it has {_listed(latent)}")
     given, moved, missing = {}, [], []
     for name, site in latent.items():
         if name in redraw:
             continue
-        draws = posterior.samples.get(name)
+        draws = samples.get(name)
         if draws is None:
             missing.append(name)
         elif draws.shape[1:] == site["value"].shape:
@@ -133,33 +135,34 @@ def _given(run: Generative, posterior: Posterior, redraw: Collection[str]) -> tu
             raise ValueError(
                 f"{run.method}: draws of site {name!r} have shape {shapes}, which is not for other rows of a plate"
             )
-    exact = [name for name in missing if latent[name]["fn"].support.is_discrete] if run.observed else []
-    exact = [name for name in exact if latent[name]["fn"].has_enumerate_support]
-    absent = [name for name in missing if name not in exact]
-    _check_missing(run, absent)
-    if run.observed:
-        moved += absent
     _check_proper(run, [name for name in flat_sites(run.trace) if name not in given])
-    if moved:
+    exact = [n for n in missing if run.observed and getattr(latent[n]["fn"], "has_enumerate_support", False)]
+    absent = [name for name in missing if name not in exact]
+    known = above(run, absent, {*run.observed, *given, *exact}) if len(absent) <= MAX_PROBED else []
+    if moved or known or redraw:  # on which discrete sites may depend
+        known, exact = [*known, *exact], []
+    _check_missing(run, absent, known)
+    if moved or known:
+        names = [*moved, *known]
         warnings.warn(
-            f"{run.method}: {_listed(moved)} {'is' if len(moved) == 1 else 'are'} drawn from the model, given all "
+            f"{run.method}: {_listed(names)} {'is' if len(names) == 1 else 'are'} drawn from the model, given all "
             "other sites, since the posterior has no draws for these rows",
             stacklevel=4,
         )
     return given, exact
 
 
-def _check_missing(run: Generative, missing: list[str]) -> None:
-    """Raise ValueError for a site without draws that is shared by all rows.
+def _check_missing(run: Generative, absent: Collection[str], known: Collection[str]) -> None:
+    """Raise ValueError for a site without draws that all rows share, and that the fit must have drawn.
 
-    Where no data are given, what is observed has no draws either, so that only a site beside others in plates is known
-    to be shared.
+    ``known`` are those on which given values depend. Others are what is to be predicted, or, where they lie beside
+    sites in plates, a site that the fit lacks.
     """
-    latent = latent_sites(run.trace)
-    shared = [name for name in missing if not latent[name]["cond_indep_stack"]]
-    if shared and (run.observed or len(shared) < len(missing)):
+    shared = [name for name in [*absent, *known] if not latent_sites(run.trace)[name]["cond_indep_stack"]]
+    lacking = [name for name in shared if name in known or (not run.observed and len(shared) < len(absent))]
+    if lacking:
         raise ValueError(
-            f"{run.method}: the posterior has no draws of site {shared[0]!r}, which all rows share (add those of "
+            f"{run.method}: the posterior has no draws of site {lacking[0]!r}, which all rows share (add those of "
             "discrete_draws to a discrete site's posterior, or name it in redraw)"
         )
 

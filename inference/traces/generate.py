@@ -16,7 +16,6 @@ from .draws import chunk_size_for
 from .dtypes import as_data, in_one_dtype
 from .errors import explained
 from .handlers import FullPlates, Promote, StartFlat, is_flat
-from .init import InitToValues
 from .isolate import isolated
 from .params import constrained_params, statement_params
 from .prepare import subsampled_plate, substituted
@@ -102,7 +101,8 @@ def forward(run: Generative, given: Sites, num_draws: int, seed: int, *, exact: 
         Length of the first dimension.
     seed : int
     exact : collection of str
-        Discrete latent sites that are drawn from their exact posterior, given the data and the other values.
+        Discrete latent sites that are drawn from their exact posterior, given the data and the other values. No data
+        depend on the other sites that are not given.
 
     Returns
     -------
@@ -112,8 +112,9 @@ def forward(run: Generative, given: Sites, num_draws: int, seed: int, *, exact: 
     method, model, data = run.method, run.model, run.data
     given = as_data(given, data, run.dtype)
     with isolated(seed, run.dtype), torch.no_grad():
-        unknown = {name for name in latent_sites(run.trace) if name not in given and name not in exact}
-        joint = summed_out(method, Unweighted(unknown)(model), data, run.trace, frozenset(exact)) if exact else None
+        latent = latent_sites(run.trace)
+        unseen = {name: site["value"] for name, site in latent.items() if name not in given and name not in exact}
+        joint = summed_out(method, LeftOut(unseen)(model), data, run.trace, frozenset(exact)) if exact else None
 
         def draw(row: dict[str, Any]) -> Sites:
             values = row["given"]
@@ -147,27 +148,59 @@ def _numbers(trace: Trace) -> int:
     )
 
 
-class Regenerate(InitToValues):
+def above(run: Generative, names: Collection[str], targets: Collection[str]) -> list[str]:
+    """Return those of the latent sites on whose values the density of ``targets`` depends, directly or through others.
+
+    Each is tried at another value, all else being equal.
+    """
+    values = {name: site["value"] for name, site in latent_sites(run.trace).items()}
+
+    def log_probs(**changed: Tensor) -> dict[str, Tensor]:
+        trace = poutine.trace(poutine.condition(run.model, data=values | changed)).get_trace(*run.data)
+        return {n: s["fn"].log_prob(s["value"]) for n, s in nodes(trace).items() if n in values or is_data(s)}
+
+    with isolated(0, run.dtype), torch.no_grad(), unvalidated():
+        before = log_probs()
+        below = {}
+        for name in names:
+            after = log_probs(**{name: nodes(run.trace)[name]["fn"].sample()})
+            below[name] = {n for n, v in after.items() if n != name and not torch.equal(v, before[n])}
+    found: set[str] = set()
+    reached = set(targets)
+    while new := {name for name in names if name not in found and below[name] & reached}:
+        found |= new
+        reached |= new
+    return [name for name in names if name in found]
+
+
+class Regenerate(Messenger):
     """Sets latent sites to given values, and draws the data anew."""
+
+    def __init__(self, values: Sites) -> None:
+        super().__init__()
+        self.values = values
 
     def _pyro_sample(self, msg: Any) -> None:
         if is_data(msg):
             msg.update(value=None, is_observed=False, done=False)
-        super()._pyro_sample(msg)
-        if msg["value"] is None and not is_plate(msg):
+        if msg["is_observed"] or is_plate(msg):
+            return
+        if msg["name"] in self.values:
+            msg["value"] = self.values[msg["name"]].clone()
+        elif msg["value"] is None:
             msg["value"] = msg["fn"].sample()  # which vmap can run for more distributions than rsample
 
 
-class Unweighted(Messenger):
-    """Leaves sites out of the density, so that what depends on nothing else about them is as if they were not there."""
+class LeftOut(Messenger):
+    """Sites on which nothing else depends, at given values and without a density: as if they were not there."""
 
-    def __init__(self, names: Collection[str]) -> None:
+    def __init__(self, values: Sites) -> None:
         super().__init__()
-        self.names = names
+        self.values = values
 
     def _pyro_sample(self, msg: Any) -> None:
-        if msg["name"] in self.names:
-            msg["mask"] = False
+        if msg["name"] in self.values:
+            msg.update(value=self.values[msg["name"]], mask=False)
 
 
 def flat_sites(trace: Trace) -> list[str]:
