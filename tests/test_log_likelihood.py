@@ -149,7 +149,7 @@ def test_vectors_and_two_plates() -> None:
     assert_same(found["y"], each.sum(-1, keepdim=True))
 
 
-def test_names_with_a_slash_parameters_and_reparameterised_sites() -> None:
+def test_names_with_a_slash_and_parameters() -> None:
     @scope(prefix="part")
     def model(y: Tensor) -> None:
         sd = pyro.param("sd", torch.tensor(1.0), constraint=dist.constraints.positive)
@@ -160,10 +160,14 @@ def test_names_with_a_slash_parameters_and_reparameterised_sites() -> None:
     y, mu = ROWS[:, 0], places()[..., 0]
     found = log_likelihood(model, posterior_of({"sd": torch.tensor(2.0)}, **{"part/mu": mu}), y)
     assert_same(found["part/y"], dist.Normal(mu[..., None], 2.0).log_prob(y), 1e-6)  # sd is in float32
-    reparameterised = poutine.reparam(model, config={"part/mu": pyro.infer.reparam.LocScaleReparam(0.0)})
-    draws = {"part/mu_decentered": mu / 3, "part/mu": mu}
-    found = log_likelihood(reparameterised, posterior_of({"sd": torch.tensor(2.0)}, **draws), y)
-    assert_same(found["part/y"], dist.Normal(mu[..., None], 2.0).log_prob(y), 1e-6)  # sd is in float32
+
+
+def test_the_computed_site_of_a_reparameterisation_follows_its_draws() -> None:
+    model = poutine.reparam(schools.centred, config={"theta": pyro.infer.reparam.LocScaleReparam(0.0)})
+    draws = {"mu": torch.ones(1, 2), "tau": torch.full((1, 2), 2.0), "theta_decentered": torch.ones(1, 2, 8)}
+    found = log_likelihood(model, posterior_of(**draws), schools.ERROR, schools.EFFECT)["effect"]
+    expected = dist.Normal(3.0, schools.ERROR.double()).log_prob(schools.EFFECT).expand(1, 2, 8)
+    assert_same(found, expected, 1e-6)
 
 
 def test_a_model_without_latent_sites_has_one_draw() -> None:
