@@ -101,6 +101,7 @@ MODELS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MODELS)
 def test_it_is_arvizs_on_numpyros_own_log_likelihood(name: str) -> None:
     model, twin, data = MODELS[name]
@@ -162,6 +163,7 @@ def test_weights_that_do_not_fit_are_refused() -> None:
         psis_loo(rows, torch.cat([torch.zeros(50), torch.full((150,), -math.inf)]))
 
 
+@pytest.mark.slow
 def test_svi_brings_its_weights() -> None:
     x, y = linear.data()
     posterior = svi(linear.model, full_rank, x, y, num_steps=3000, lr=0.02, progress=False)
