@@ -138,7 +138,7 @@ def _by_model(
         both = densities("to_datatree", model, posterior, data)
         found |= {"log_likelihood": both.likelihood, "log_prior": both.prior}
     if "posterior_predictive" in wanted:
-        chains, length = next(iter(posterior.draws.values())).shape[:2]
+        chains, length = next((value.shape[:2] for value in posterior.draws.values()), (1, 1))
         drawn = posterior_predictive(model, posterior, *data, seed=seed)
         found["posterior_predictive"] = {n: drawn[n].unflatten(0, (chains, length)) for n in observed}
     if {"prior", "prior_predictive"} & set(wanted):
