@@ -136,6 +136,22 @@ def test_components_are_drawn_given_what_is_observed_of_a_row(seen: str) -> None
         assert ((found[site].mean(0) - mean).abs() < 4.5 * sd / math.sqrt(SIZE)).all()
 
 
+def test_components_come_from_the_model_where_what_they_depend_on_does() -> None:
+    """Without draws of the shifts, data tell nothing of the components: both are drawn from their priors."""
+
+    def shifted(x: Tensor) -> None:
+        weights = pyro.sample("weights", dist.Dirichlet(torch.ones(2)))
+        with pyro.plate("rows", len(x)):
+            shift = pyro.sample("shift", dist.Normal(0.0, 0.1))
+            z = pyro.sample("z", dist.Categorical(weights))
+            pyro.sample("x", dist.Normal(PLACES[z] + shift, 0.1), obs=x)
+
+    posterior = posterior_of(weights=WEIGHTS.expand(1, SIZE, 2))
+    with pytest.warns(UserWarning, match="'shift', 'z' are drawn from the model"):
+        found = posterior_predictive(shifted, posterior, torch.tensor([-1.0, 1.0]))
+    assert ((found["z"].double().mean(0) - 0.7).abs() < 4.5 * math.sqrt(0.21 / SIZE)).all()
+
+
 def test_a_discrete_site_that_all_rows_share_has_no_prediction_without_data() -> None:
     def switch(y: Tensor | None = None) -> None:
         scale = pyro.sample("scale", dist.LogNormal(0.0, 1.0))
