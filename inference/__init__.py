@@ -3,7 +3,7 @@
 from .apply_guide import apply_guide
 from .cavi import cavi
 from .check import Check, check
-from .choice import Choice, Score, choose, held_out, psis_loo
+from .choice import Choice, Score, choose, held_out, loo, psis_loo
 from .closed_form import closed_form
 from .compare import Comparison, compare
 from .dadvi import dadvi
@@ -20,6 +20,7 @@ from .info import (
     ClosedFormInfo,
     DadviInfo,
     EmInfo,
+    ExternalInfo,
     FitInfo,
     GibbsInfo,
     HmcInfo,
@@ -29,12 +30,14 @@ from .info import (
     PathfinderInfo,
     SviInfo,
 )
+from .log_likelihood import log_likelihood
 from .mcem import mcem
 from .metropolis import metropolis
 from .nuts import nuts
 from .optim.losses import kl_warm_up
 from .pathfinder import pathfinder
 from .posterior import Posterior
+from .predictive import posterior_predictive, prior_predictive
 from .svi import svi
 from .verdict import Verdict
 
@@ -48,6 +51,7 @@ __all__ = [
     "DadviInfo",
     "EmInfo",
     "Evidence",
+    "ExternalInfo",
     "FitInfo",
     "GibbsInfo",
     "HmcInfo",
@@ -75,10 +79,14 @@ __all__ = [
     "held_out",
     "hmc",
     "kl_warm_up",
+    "log_likelihood",
+    "loo",
     "mcem",
     "metropolis",
     "nuts",
     "pathfinder",
+    "posterior_predictive",
+    "prior_predictive",
     "psis_loo",
     "svi",
 ]

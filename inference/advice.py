@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .diagnostics import MIN_ESS
+from .info import ExternalInfo
 from .posterior import Posterior
 
 if TYPE_CHECKING:
@@ -54,6 +55,8 @@ def more_draws(posterior: Posterior, times: float) -> str:
 def call(posterior: Posterior, **options: Any) -> str:
     """Return the call that made a posterior, with other options."""
     info = posterior.info
+    if isinstance(info, ExternalInfo):
+        return f"{info.method} with {' and '.join(f'{name}={value}' for name, value in options.items())}"
     takes = f"model, {info.guide}" if info.guide else (SAMPLERS | STEPWISE).get(info.method, "model")
     return f"{info.method}({takes}, …, {', '.join(f'{name}={value}' for name, value in options.items())})"
 

@@ -248,5 +248,6 @@ def _posterior(best: _Tried, rows: list[dict[str, Any]], seconds: float, seed: i
         chosen=best.name,
         judgement=best.judgement,
         rungs=rows,
+        log_weights=best.posterior.log_weights,
     )
     return replace(best.posterior, info=info)

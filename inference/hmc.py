@@ -91,6 +91,7 @@ def hmc(
         divergences=chains.sample_stats["divergences"],
         trajectory_length=length,
         inverse_mass=chains.sample_stats["inverse_mass"],
+        diverging=chains.sample_stats["diverging"],
     )
     warn_unless_converged(info)
     return Posterior(draws=chains.draws, params=prepared.params, info=info)

@@ -176,12 +176,15 @@ class HmcInfo(ChainsInfo):
         Mean length of a trajectory: step size times number of steps.
     inverse_mass : Tensor, shape (chain, d, d) or (chain, d), or None
         Inverse mass matrix after warm-up, or its diagonal, in the order of ``ends``.
+    diverging : Tensor of bool, shape (chain, draw), or None
+        Which transitions diverged.
     """
 
     method: str = "hmc"
     engine: str = "pyro"
     trajectory_length: float
     inverse_mass: Tensor | None = None
+    diverging: Tensor | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -198,6 +201,8 @@ class NutsInfo(ChainsInfo):
         Sum of potential and kinetic energy at the end of each trajectory, in nats; None with Pyro's engine.
     tree_depth : Tensor, shape (chain, draw), or None
         Number of doublings of each trajectory, at most 10; None with Pyro's engine.
+    diverging : Tensor of bool, shape (chain, draw), or None
+        Which transitions diverged; None in files saved before it was kept.
     """
 
     method: str = "nuts"
@@ -206,6 +211,7 @@ class NutsInfo(ChainsInfo):
     inverse_mass: Tensor | None = None
     energy: Tensor | None = None
     tree_depth: Tensor | None = None
+    diverging: Tensor | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -338,12 +344,27 @@ class FitInfo(Info):
     rungs : list of dict
         What was tried, in order: ``method``; ``seconds``, with the judging; ``judgement``, or "failed" or "not tried";
         ``sentence``, why.
+    log_weights : Tensor, shape (draw,), or None
+        log p(x, z) - log q(z) at each draw, in nats, as in the record of the method chosen.
     """
 
     method: str = "fit"
     chosen: str
     judgement: str
     rungs: list[dict]
+    log_weights: Tensor | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExternalInfo(Info):
+    """Record of draws that another library made: ``method`` is its name, as far as it says; ``seed`` is unknown, -1.
+
+    ``seconds`` is what the library recorded, else nan.
+    """
+
+    method: str = "external"
+    engine: str = "unknown"
+    seed: int = -1
 
 
 _TYPES = (
@@ -360,5 +381,6 @@ _TYPES = (
     ClosedFormInfo,
     CheckInfo,
     FitInfo,
+    ExternalInfo,
 )
 INFO_TYPES: dict[str, type[Info]] = {kind.method: kind for kind in _TYPES}

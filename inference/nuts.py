@@ -137,6 +137,7 @@ def nuts(
         inverse_mass=chains.sample_stats["inverse_mass"],
         energy=chains.sample_stats.get("energy"),
         tree_depth=chains.sample_stats.get("tree_depth"),
+        diverging=chains.sample_stats["diverging"],
     )
     warn_unless_converged(info)
     return Posterior(draws=chains.draws, params=prepared.params, info=info)

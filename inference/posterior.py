@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import math
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from .info import INFO_TYPES, Info
+from .info import INFO_TYPES, ExternalInfo, Info, PathfinderInfo
 
 if TYPE_CHECKING:
     import pandas as pd
     import xarray as xr
+
+    from .quantities import Coords
 
 
 FORMER_NAMES = {"stopped_because": "message", "basins": "optima", "flaw": "degenerate"}
@@ -48,7 +51,7 @@ class Posterior(Generic[InfoT]):
         chains, length = next(iter(self.draws.values())).shape[:2] if self.draws else (0, 0)
         return (
             f"Posterior by {self.info.method}: {chains} × {length} draws of {sites}; "
-            f"{self.info.seconds:.1f} s; {self.info.message}"
+            f"{'' if math.isnan(self.info.seconds) else f'{self.info.seconds:.1f} s; '}{self.info.message}"
         )
 
     @property
@@ -66,11 +69,90 @@ class Posterior(Generic[InfoT]):
 
         return joined(self, other)
 
-    def to_datatree(self) -> xr.DataTree:
-        """Return the draws in ArviZ's container, in the group ``posterior``."""
-        from arviz_base import from_dict
+    @property
+    def log_weights(self) -> Tensor | None:
+        """Log weights of `samples` that a guide q gave: log p(x, z) - log q(z), in nats, shape (chain * draw,).
 
-        return from_dict({"posterior": {name: value.numpy() for name, value in self.draws.items()}})
+        None for samplers, for points, where weights are not known, and where draws were chosen by them (pathfinder).
+        """
+        return None if isinstance(self.info, PathfinderInfo) else getattr(self.info, "log_weights", None)
+
+    def to_datatree(
+        self,
+        model: Callable | None = None,
+        data: tuple = (),
+        *,
+        groups: Collection[str] | str | None = None,
+        coords: Coords | None = None,
+        seed: int = 0,
+    ) -> xr.DataTree:
+        """Return the draws in ArviZ's container, and what its functions on fits and predictions need.
+
+        Parameters
+        ----------
+        model : callable, optional
+            The model that was fitted, for the groups that need it.
+        data : tuple
+            The arguments with which it was fitted.
+        groups : collection of str, or str, optional
+            Of "posterior", "sample_stats" (of each draw: divergence, energy in nats and tree depth; log weights of a
+            guide's draws), "posterior_predictive", "log_likelihood" and "log_prior" (nats, as `log_likelihood`),
+            "observed_data", "constant_data", "prior" and "prior_predictive" (1,000 draws); or "all". Default: all but
+            the last two, and without a model the first two.
+        coords : dict of sequences of str, optional
+            Names of entries, by site, along its last dimensions, as in `compare`.
+        seed : int
+            For predictions.
+
+        Returns
+        -------
+        xarray.DataTree
+            Dimensions of plates have the plates' names. Site names have a dot where Pyro's have a slash, which a
+            DataTree takes for a path; `from_datatree` undoes that.
+
+        Raises
+        ------
+        ValueError
+            If there is no such group, it needs a model, or the model cannot be run on the data.
+        """
+        from .datatree import write  # which needs posteriors
+
+        return write(self, model, data, groups, coords, seed)
+
+    @classmethod
+    def from_datatree(cls, source: Any, *, guide: str | None = None) -> Posterior[ExternalInfo]:
+        """Return draws that another library made as a posterior, for `compare` and everything else.
+
+        Parameters
+        ----------
+        source : DataTree, InferenceData, Dataset, str, Path or MCMC
+            Draws of Stan, PyMC, NumPyro, emcee or others as ArviZ holds them, with a group "posterior"; the path of a
+            NetCDF file or a Zarr folder of that; or a finished ``MCMC`` of Pyro or NumPyro. Variables "w[1]", "w[2]",
+            … become one site.
+        guide : str, optional
+            Name of the approximation, if the draws come from one (ADVI, a guide): nothing in them tells. They are then
+            judged, and no others by them.
+
+        Returns
+        -------
+        Posterior
+            ``info`` is an `ExternalInfo`; R̂, effective sample sizes and what is said of them come from the draws.
+
+        Raises
+        ------
+        FileNotFoundError
+            If there is no such file.
+        ValueError
+            If there are no draws in it.
+
+        Warns
+        -----
+        UserWarning
+            If there is one chain without a sampler's record, which may be an approximation.
+        """
+        from .datatree import read  # which needs posteriors
+
+        return read(source, guide)
 
     def summary(self) -> pd.DataFrame:
         """Return one row per scalar: mean, sd, interval; with several chains R̂ and effective sample size (arviz-stats).
@@ -82,11 +164,17 @@ class Posterior(Generic[InfoT]):
         """
         from arviz_stats import summary  # pyright: ignore[reportPrivateImportUsage]
 
+        from .datatree.names import safe_names
+
         chains, length = next(iter(self.draws.values())).shape[:2]
         if length < 4:
             raise ValueError(f"summary: {chains} × {length} draws have no spread to summarise: read .draws or .params")
         kind = "all" if chains > 1 else "stats"
-        return summary(self.to_datatree(), kind=kind)  # pyright: ignore[reportReturnType] (no DataTree in this format)
+        frame: Any = summary(self.to_datatree(), kind=kind)
+        sites = {name: site for site, name in safe_names([self.draws]).items()}
+        parts = [str(label).partition("[") for label in frame.index]
+        frame.index = ["".join([sites[name], *rest]) for name, *rest in parts]
+        return frame
 
     def save(self, path: str | Path) -> None:
         """Write to one file in the safetensors format: tensors and plain JSON, no code.
@@ -132,7 +220,7 @@ class Posterior(Generic[InfoT]):
                         groups["info"].setdefault(entry, {})[key] = file.get_tensor(name)
                     else:
                         groups[group][site] = file.get_tensor(name)
-            info = INFO_TYPES[groups["info"]["method"]](**groups["info"])
+            info = INFO_TYPES.get(groups["info"]["method"], ExternalInfo)(**groups["info"])
         except (SafetensorError, KeyError, TypeError, ValueError) as error:
             raise ValueError(f"{path} is not a posterior saved by guidebook") from error
         return Posterior(draws=groups["draws"], params=groups["params"], info=info)

@@ -89,6 +89,8 @@ def test_the_top_of_inference_has_methods_and_what_one_does_with_posteriors() ->
         "advice",
         "apply_guide",
         "discrete",
+        "log_likelihood",
+        "predictive",
         "gradients",
         "posterior",
         "info",

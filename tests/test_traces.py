@@ -90,7 +90,7 @@ def test_a_guide_that_does_not_mix_them_is_drawn_at_once() -> None:
 
 
 def test_draws_come_in_chunks_that_join(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(draws, "_chunk_size", lambda data, latent: 3)
+    monkeypatch.setattr(draws, "chunk_size_for", lambda data, latent: 3)
     x = torch.zeros(3, 2)
 
     def guide(x: Tensor) -> None:

@@ -1,7 +1,8 @@
 """How well a model predicts each row without having seen it: PSIS-LOO, or densities of rows held out.
 
 Vehtari, Gelman and Gabry (2017), Practical Bayesian model evaluation using leave-one-out cross-validation and WAIC,
-Statistics and Computing 27; Vehtari, Simpson, Gelman, Yao and Gabry (2024), Pareto smoothed importance sampling.
+Statistics and Computing 27; Vehtari, Simpson, Gelman, Yao and Gabry (2024), Pareto smoothed importance sampling;
+Magnusson, Andersen, Jonasson and Vehtari (2019), Bayesian leave-one-out cross-validation for large data, ICML.
 """
 
 import math
@@ -84,19 +85,23 @@ def error_of_sum(values: np.ndarray) -> float:
     return float(values.std(ddof=1) * math.sqrt(len(values)))
 
 
-def psis_loo(log_likelihood: Any) -> Score:
+def psis_loo(log_likelihood: Any, log_weights: Any = None) -> Score:
     """Return log densities of rows under the posterior given all others, by Pareto-smoothed importance sampling.
 
     Parameters
     ----------
     log_likelihood : Tensor or ndarray, shape (chain, draw, n)
         log p(row | draw), in nats, of a posterior's draws; latent variables of the row integrated out.
+    log_weights : Tensor or ndarray, shape (chain * draw,), optional
+        log p(x, z) - log q(z), in nats, of draws that come from an approximation q: its importance weights enter those
+        of every row (Magnusson et al. 2019, equation 7). Default: the draws are the posterior's own.
 
     Returns
     -------
     Score
         Equal to ``loo`` of arviz-stats, with each row's own relative efficiency of the draws in place of one for all;
-        k̂ is 0 for rows whose likelihood hardly varies (by less than 1e-6 nats).
+        k̂ is 0 for rows whose likelihood hardly varies (by less than 1e-6 nats). With ``log_weights``, equal to
+        ``loo_approximate_posterior``.
 
     Raises
     ------
@@ -114,6 +119,8 @@ def psis_loo(log_likelihood: Any) -> Score:
     if size < FEWEST_DRAWS or bool((values == values[:1, :1]).all()):
         what = f"{size} draws are too few" if size < FEWEST_DRAWS else "all draws are the same point"
         raise ValueError(f"psis_loo: {what}: leave-one-out weights need draws of a posterior; hold rows out instead")
+    if log_weights is not None:
+        return _of_approximation(values, torch.as_tensor(log_weights).detach().cpu().double().flatten())
     likelihood = (values - values.flatten(0, 1).max(0).values).exp()
     efficiency = np.nan_to_num((ess(likelihood, of="mean") / size).numpy(), nan=1.0)
     pointwise, parameters, k_hat = np.array(_of_equal_weights(values))
@@ -130,10 +137,39 @@ def psis_loo(log_likelihood: Any) -> Score:
         "PSIS-LOO",
         num_parameters=float(parameters.sum()),
         k_hat=k_hat,
-        max_k_hat=min(1 - 1 / math.log10(size), MAX_K_HAT),
+        max_k_hat=_max_k_hat(size),
         r_hat=float(r_hats["log likelihood"]),
         chains_disagree=bool(disagrees(total, r_hats)["log likelihood"]),
     )
+
+
+def _of_approximation(values: torch.Tensor, log_weights: torch.Tensor) -> Score:
+    """Return the score of draws that come from an approximation; those of no posterior density count for nothing."""
+    from arviz_stats.base import array_stats  # pyright: ignore[reportPrivateImportUsage] (slow to import)
+
+    size = values.shape[0] * values.shape[1]
+    if len(log_weights) != size:
+        raise ValueError(f"psis_loo: there are {size} draws and {len(log_weights)} log_weights")
+    kept = torch.isfinite(log_weights)
+    if int(kept.sum()) < FEWEST_DRAWS:
+        raise ValueError(f"psis_loo: the log_weights of {int((~kept).sum())} of {size} draws are not finite")
+    rows, weights = values.flatten(0, 1)[kept].T[:, None], log_weights[kept].expand(values.shape[2], 1, -1)
+    with warnings.catch_warnings(), np.errstate(all="ignore"):
+        warnings.simplefilter("ignore")
+        found = array_stats.loo_approximate_posterior(rows.numpy(), weights.numpy(), np.zeros(weights.shape))
+    pointwise, k_hat, parameters = (np.asarray(part, float) for part in found)
+    return Score(
+        pointwise,
+        "PSIS-LOO",
+        num_parameters=float(parameters.sum()),
+        k_hat=k_hat,
+        max_k_hat=_max_k_hat(int(kept.sum())),
+    )
+
+
+def _max_k_hat(size: int) -> float:
+    """Return the largest k̂ at which so many draws can be relied on: Vehtari et al. (2024), section 3.2.4."""
+    return min(1 - 1 / math.log10(size), MAX_K_HAT)
 
 
 def _of_equal_weights(values: torch.Tensor) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -185,8 +185,8 @@ def run_chains(
     ``starts`` are unconstrained values, or the states of chains that go on, one per chain; default: random values.
 
     ``sampler(target, report)`` runs one chain with torch's generator; one that goes on gets its state as a third
-    argument. It returns unconstrained draws, shape (draw, *site), and statistics by name, and calls ``report`` with the
-    number of iterations done.
+    argument. It returns unconstrained draws, shape (draw, *site), and statistics by name, each a number or a list of
+    one per draw, and calls ``report`` with the number of iterations done.
     """
     import joblib  # slow to import
 

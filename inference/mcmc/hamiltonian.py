@@ -48,8 +48,10 @@ def hamiltonian_chain(
         if done % 20 == 0 or done == options.iterations:
             report(done)
         if done == options.iterations:  # afterwards the kernel forgets
+            diverged = set(running.diagnostics()["divergences"])  # draws, by number after warm-up
             stats = {
-                "divergences": len(running.diagnostics()["divergences"]),
+                "divergences": len(diverged),
+                "diverging": [draw in diverged for draw in range(options.num_draws)],
                 "accept_rate": float(running.logging()["acc. prob"]),  # to three decimals
                 "step_size": float(running.step_size),
                 "dense": float(metric.is_dense),

@@ -66,7 +66,7 @@ def draw_guide(joint: LogJoint, guide: Callable, num_draws: int, local: bool | N
         with torch.no_grad():
             found, _ = replay({})
         return GuideDraws({name: value.unsqueeze(0) for name, value in found.items()}, None)
-    size = _chunk_size(data, sum(sites[name]["value"].numel() for name in latent))
+    size = chunk_size_for(data, sum(sites[name]["value"].numel() for name in latent))
     parts: list[tuple[Sites, Tensor]] = []
     with torch.no_grad(), unvalidated():
         for start in range(0, num_draws, size):
@@ -90,7 +90,7 @@ def all_sites(joint: LogJoint, draws: Sites) -> Sites:
         trace = joint.with_discrete(latent) if summed else joint.trace(latent)
         return {name: site["value"] for name, site in nodes(trace).items() if is_deterministic(site)}
 
-    size = _chunk_size(joint.data, sum(value[0].numel() for value in draws.values()))
+    size = chunk_size_for(joint.data, sum(value[0].numel() for value in draws.values()))
     with torch.no_grad(), unvalidated():
         some = deterministic({name: value[0] for name, value in draws.items()})
         found = draws | (map_rows(deterministic, draws, chunk_size=size) if some else {})
@@ -133,6 +133,6 @@ def _agrees(guide: Callable, data: tuple, single: Trace, values: Sites, log_q: T
     return same and torch.allclose(torch.as_tensor(again.log_prob_sum()), log_q[draw], rtol=1e-4, atol=1e-4)
 
 
-def _chunk_size(data: tuple, latent: int) -> int:
+def chunk_size_for(data: tuple, latent: int) -> int:
     """Return how many draws to make at once: 1,000, fewer if the data or the draws are large."""
     return max(1, min(1000, 20_000_000 // max(latent + size_of(data), 1)))

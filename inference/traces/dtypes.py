@@ -6,6 +6,7 @@ import torch
 from pyro import poutine
 from torch import Tensor
 
+from ..options import device_of
 from .errors import explained
 from .handlers import Promote
 from .isolate import isolated
@@ -55,6 +56,12 @@ def draws_dtype(data: tuple) -> torch.dtype:
         if isinstance(value, Tensor) and value.is_floating_point():
             dtype = torch.promote_types(dtype, value.dtype)
     return dtype
+
+
+def as_data(values: dict[str, Tensor], data: tuple, dtype: torch.dtype) -> dict[str, Tensor]:
+    """Return values of sites on the device of the data, floating-point ones in ``dtype``."""
+    device = device_of(data)
+    return {n: v.to(device, dtype) if v.is_floating_point() else v.to(device) for n, v in values.items()}
 
 
 def _in(dtype: torch.dtype, data: tuple) -> tuple:

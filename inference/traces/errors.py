@@ -19,7 +19,7 @@ def explained(method: str, error: BaseException, what: str = "model") -> str:
     """Return why a model or guide cannot be run, from the method's name to the line of the model."""
     frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
     if isinstance(error, ValueError) and frames[-1].f_code.co_filename.startswith(_OURS):
-        return str(error)  # a sentence already
+        return str(error).split("\nTrace Shapes:")[0]  # a sentence already; below it Pyro lists shapes
     where = user_line(frames)
     return f"{method}: the {what} cannot be run: {words(error)}{where}"
 

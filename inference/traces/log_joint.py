@@ -52,7 +52,7 @@ class LogJoint:
         trace = poutine.trace(poutine.condition(self._enumerated, data=values)).get_trace(*self.data)
         if self._evaluator is None:
             return torch.as_tensor(trace.log_prob_sum()), trace
-        with _mappable_log():
+        with mappable_log():
             return self._evaluator.log_prob(trace), trace
 
     def trace(self, values: Sites) -> Trace:
@@ -77,13 +77,13 @@ class LogJoint:
             enumerated = prune_subsample_sites(poutine.trace(model).get_trace(*self.data))
         enumerated.compute_log_prob()
         enumerated.pack_tensors()
-        with _mappable_log(), _any_of_none(), poutine.trace() as tracing:
+        with mappable_log(), _any_of_none(), poutine.trace() as tracing:
             _sample_posterior_from_trace(model, enumerated, 1, False, *self.data)
         return tracing.trace
 
 
 @contextmanager
-def _mappable_log() -> Iterator[None]:
+def mappable_log() -> Iterator[None]:
     """Sums over discrete values by a logarithm that torch.func can transform, as Pyro's cannot."""
     pyros = torch_log.safe_log  # pyright: ignore[reportPrivateImportUsage]
     torch_log.safe_log = _safe_log  # pyright: ignore[reportPrivateImportUsage]

@@ -151,12 +151,12 @@ def prepare(
     data, dtype, notes = in_one_dtype(method, model, guide, data, shown, least_dtype)
     model, rows, subsampling = Promote(dtype)(model), shown(data), None
     with isolated(0, dtype):
-        model = _substituted(method, model, rows, params or {})
+        model = substituted(method, model, rows, params or {})
         trace = first_run(method, model, rows)
         guided = set()
         if guide is not None and any(site["fn"].support.is_discrete for site in latent_sites(trace).values()):
             guided = set(latent_sites(first_run(method, guide, rows, "guide")))
-        if name := _subsampled(trace):
+        if name := subsampled_plate(trace):
             subsampling, model = model, FullPlates(model)
             notes.append(f"plate {name!r} takes all its rows")
             trace = first_run(method, model, rows)
@@ -191,7 +191,7 @@ def prepare(
     return Prepared(model, data, rows, dtype, trace, found, summed, flat, held, tuple(notes), subsampling)
 
 
-def _substituted(method: str, model: Callable, data: tuple, params: Mapping[str, Tensor]) -> Callable:
+def substituted(method: str, model: Callable, data: tuple, params: Mapping[str, Tensor]) -> Callable:
     """Return the model with its parameters at given values.
 
     Names that it does not have may be a guide's, unless one of its own has no value: then they are a mistake.
@@ -214,7 +214,7 @@ def _substituted(method: str, model: Callable, data: tuple, params: Mapping[str,
     return WithWeights(model, weights) if weights else model
 
 
-def _subsampled(trace: Trace) -> str | None:
+def subsampled_plate(trace: Trace) -> str | None:
     """Return the name of a plate that takes some of its rows only."""
     for name, site in nodes(trace).items():
         if is_plate(site) and (site["fn"].subsample_size or site["fn"].size) < site["fn"].size:

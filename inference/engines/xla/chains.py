@@ -189,6 +189,7 @@ def _sample_stats(runs: list[Run], dense: bool) -> dict[str, Tensor]:
         "dense": torch.full((len(runs),), float(dense)),
         "inverse_mass": torch.as_tensor(np.stack([r.inverse_mass for r in runs])),
         "ends": torch.as_tensor(np.stack([r.draws[-1] for r in runs])),
+        "diverging": torch.as_tensor(np.stack([r.diverging for r in runs])).bool(),
         "energy": torch.as_tensor(np.stack([r.energy for r in runs])),
         "tree_depth": leapfrogs.double().log2().floor().int() + 1,
     }

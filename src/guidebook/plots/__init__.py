@@ -10,6 +10,7 @@ from .graphs.figure import plot_graph
 from .graphs.graph import Graph, model_graph
 from .models import images
 from .models.images import plot_manifold, plot_reconstructions, plot_samples
+from .predictive import plot_predictive_check
 from .runs import plot_losses, plot_objective
 from .section import Section, Table
 from .style import looks, to_svg
@@ -31,6 +32,7 @@ __all__ = [
     "plot_manifold",
     "plot_objective",
     "plot_pair",
+    "plot_predictive_check",
     "plot_quantity",
     "plot_reconstructions",
     "plot_samples",
