@@ -7,6 +7,7 @@ Bishop (2006), Pattern Recognition and Machine Learning, section 10.1.1; Kucukel
 differentiation variational inference, section 2.5; Gelman et al. (2013), Bayesian Data Analysis, section 14.8.
 """
 
+from collections.abc import Callable
 from functools import cache
 
 import pyro
@@ -67,7 +68,7 @@ def conjugate(x: Tensor, y: Tensor, *, prior_scale: float = 1.0) -> None:
     pyro.sample("w", dist.MultivariateNormal(mean, scale_tril=root))
 
 
-def _noise_variance(start) -> Tensor:
+def _noise_variance(start: Callable[[], dict[str, Tensor]]) -> Tensor:
     """Draw the noise variance from a log-normal; return it in standard units."""
     mean = pyro.param("noise_variance.log_mean", lambda: start()["noise_variance"].log())
     scale = pyro.param("noise_variance.log_scale", lambda: (2 / start()["shape"]).sqrt() / 2, constraint=positive)

@@ -48,13 +48,20 @@ def closed_form(
     begin = time.perf_counter()
     with isolated(seed), torch.no_grad():
         found = solve(*as_double(data))
-        is_point = isinstance(found, dict)
-        params = {name: value.cpu() for name, value in (found if is_point else found.params).items()}
-        drawn = {} if is_point else {name: value.cpu()[None] for name, value in found.draw(num_draws).items()}
+        if isinstance(found, dict):
+            params, draws, log_evidence = found, point_draws(found), None
+        else:
+            params, log_evidence = found.params, float(found.log_evidence)
+            draws = {name: value[None] for name, value in found.draw(num_draws).items()}
     seconds = time.perf_counter() - begin
-    figures = (
-        {"log_likelihood": params.pop("log_likelihood", None)} if is_point else {"log_evidence": found.log_evidence}
+    params, draws = ({name: value.cpu() for name, value in values.items()} for values in (params, draws))
+    log_likelihood = float(params.pop("log_likelihood")) if "log_likelihood" in params else None
+    draws.pop("log_likelihood", None)
+    info = ClosedFormInfo(
+        log_likelihood=log_likelihood,
+        log_evidence=log_evidence,
+        is_point=log_evidence is None,
+        seconds=seconds,
+        seed=seed,
     )
-    known = {name: float(value) for name, value in figures.items() if value is not None}
-    info = ClosedFormInfo(**known, is_point=is_point, seconds=seconds, seed=seed)
-    return Posterior(draws=point_draws(params) if is_point else drawn, params=params, info=info)
+    return Posterior(draws=draws, params=params, info=info)

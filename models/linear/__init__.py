@@ -14,11 +14,11 @@ its squared scale. With ``prior="horseshoe"``, most weights are near zero and a 
     z[j]                      ~ Normal(0, 1)
     w[j] = z[j] t[j] noise_variance^½,  1 / t[j]² = 1 / slab_variance + 1 / (global_scale local_scale[j])²
 
-Weights are measured in the noise's sd, and the prior stands in the target's own units (`Units`): other units of y change
-nothing but the units of the answer. For the same reason the posterior under normal noise and a normal prior has a closed
-form, normal-inverse-gamma, and so has the evidence (`closed_form`); its mean is ridge regression at alpha = 1/s².
-Student noise is normal noise with a precision ω[n] ~ Gamma(df/2, df/2) of each row's own, given which all is as before
-(`gibbs_steps`, `em_steps`, `cavi_steps`).
+Weights are measured in the noise's sd, and the prior stands in the target's own units (`Units`): other units of y
+change nothing but the units of the answer. For the same reason the posterior under normal noise and a normal prior has
+a closed form, normal-inverse-gamma, and so has the evidence (`closed_form`); its mean is ridge regression at
+alpha = 1/s². Student noise is normal noise with a precision ω[n] ~ Gamma(df/2, df/2) of each row's own, given which
+all is as before (`gibbs_steps`, `em_steps`, `cavi_steps`).
 
 ======  ===================  =======  ====================================================
 symbol  site                 shape    support

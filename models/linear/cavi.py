@@ -6,8 +6,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from .._shared.scores import design
 from .._shared.steps import Params, Steps
-from .conjugate import NormalInverseGamma, Statistics, design, divergence, draw, statistics, update
+from .conjugate import NormalInverseGamma, Statistics, divergence, draw, statistics, update
 from .prior import Noise, Prior, check_noise, check_normal_prior, conjugate_prior, units_of
 
 
@@ -43,7 +44,7 @@ def cavi_steps(noise: Noise = "normal", df: float = 4.0, prior: Prior = "normal"
     -------
     Steps
         Parameters are those of `NormalInverseGamma`; expectations `Bound`. Restart 0 starts from rows that weigh alike,
-        the others from weights drawn at random.
+        the others from random weights.
 
     Raises
     ------
@@ -58,7 +59,7 @@ def cavi_steps(noise: Noise = "normal", df: float = 4.0, prior: Prior = "normal"
         return Bound(statistics(before, x, y, omega), constant, before)
 
     def init(restart: int, x: Tensor, y: Tensor) -> Params:
-        omega = y.new_ones(len(y)) if restart == 0 else torch._standard_gamma(y.new_ones(len(y)))
+        omega = y.new_ones(len(y)) if restart == 0 else torch.rand_like(y)
         return m_step(bound_at(omega, y.new_zeros(()), x, y))
 
     def e_step(params: Params, x: Tensor, y: Tensor) -> Bound:
@@ -84,12 +85,12 @@ def cavi_steps(noise: Noise = "normal", df: float = 4.0, prior: Prior = "normal"
         return update(bound.prior, bound.statistics)._asdict()
 
     def objective(params: Params, bound: Bound) -> Tensor:
-        q, (gram, cross, square, count), p = NormalInverseGamma(**params), bound.statistics, bound.prior
+        q, (gram, cross, square, num_rows), p = NormalInverseGamma(**params), bound.statistics, bound.prior
         shift, precision = q.mean - p.mean, q.shape / q.rate
         residual = precision * (square - 2 * shift @ cross + shift @ gram @ shift)
         residual = residual + torch.linalg.solve(q.precision, gram).diagonal().sum()
         log_variance = q.rate.log() - torch.digamma(q.shape) + math.log(2 * math.pi)
-        return bound.constant - (count * log_variance + residual) / 2 - divergence(q, p)
+        return bound.constant - (num_rows * log_variance + residual) / 2 - divergence(q, p)
 
     def draws(params: Params, num_draws: int) -> Params:
         found = draw(NormalInverseGamma(**params), (num_draws,))

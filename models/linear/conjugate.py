@@ -9,7 +9,9 @@ from typing import NamedTuple
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.distributions import Gamma
 
+from .._shared.scores import design
 from .._shared.steps import Params
 
 
@@ -41,14 +43,14 @@ class Statistics(NamedTuple):
         Σ_n ω[n] x[n] (y[n] - x[n] · mean), mean that of the prior: then large targets cost no digits.
     square : Tensor, shape (...)
         Σ_n ω[n] (y[n] - x[n] · mean)².
-    count : int
+    num_rows : int
         Number of rows.
     """
 
     gram: Tensor
     cross: Tensor
     square: Tensor
-    count: int
+    num_rows: int
 
 
 def statistics(
@@ -67,7 +69,7 @@ def update(prior: NormalInverseGamma, found: Statistics) -> NormalInverseGamma:
     factor = torch.linalg.cholesky(precision)
     shift = torch.cholesky_solve(found.cross.unsqueeze(-1), factor).squeeze(-1)
     rate = prior.rate + (found.square - (shift * found.cross).sum(-1)) / 2
-    return NormalInverseGamma(prior.mean + shift, precision, prior.shape + found.count / 2, rate)
+    return NormalInverseGamma(prior.mean + shift, precision, prior.shape + found.num_rows / 2, rate)
 
 
 def log_evidence(prior: NormalInverseGamma, posterior: NormalInverseGamma, num_rows: int) -> Tensor:
@@ -91,13 +93,8 @@ def divergence(q: NormalInverseGamma, p: NormalInverseGamma) -> Tensor:
 def draw(q: NormalInverseGamma, num_draws: tuple[int, ...] = ()) -> Params:
     """Return independent draws of ``w``, (*num_draws, ..., p), and ``noise_variance``, (*num_draws, ...)."""
     shape = q.shape.expand(*num_draws, *q.rate.shape)
-    noise_variance = q.rate / torch._standard_gamma(shape)
+    noise_variance = q.rate / Gamma(shape, torch.ones_like(shape)).sample()
     noise = torch.randn(*num_draws, *q.mean.shape, 1, dtype=q.mean.dtype, device=q.mean.device)
     upper = torch.linalg.cholesky(q.precision).mT
     standard = torch.linalg.solve_triangular(upper, noise, upper=True).squeeze(-1)
     return {"w": q.mean + noise_variance.sqrt().unsqueeze(-1) * standard, "noise_variance": noise_variance}
-
-
-def design(x: Float[Tensor, "n d"]) -> Float[Tensor, "n p"]:
-    """Return the design matrix: a column of ones, then the features."""
-    return torch.cat([x.new_ones(len(x), 1), x], 1)

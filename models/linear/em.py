@@ -6,8 +6,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from .._shared.scores import design
 from .._shared.steps import Params, Steps
-from .conjugate import NormalInverseGamma, design, statistics, update
+from .conjugate import NormalInverseGamma, statistics, update
 from .model import log_likelihood
 from .prior import Noise, Prior, check_noise, check_normal_prior, check_positive, conjugate_prior, units_of
 
@@ -52,7 +53,7 @@ def em_steps(
     Returns
     -------
     Steps
-        Restart 0 begins at least squares, the others at weights of rows drawn at random. Parameters are ``w`` and
+        Restart 0 begins at least squares, the others at random weights of the rows. Parameters are ``w`` and
         ``noise_variance``, and ``df``, held, with Student noise. A perfect fit, where the likelihood is unbounded,
         counts as degenerate.
 
@@ -70,7 +71,7 @@ def em_steps(
         return conjugate_prior(units_of(y), x.shape[1], prior_scale)
 
     def init(restart: int, x: Tensor, y: Tensor) -> Params:
-        omega = y.new_ones(len(y)) if restart == 0 else torch._standard_gamma(y.new_ones(len(y)))
+        omega = y.new_ones(len(y)) if restart == 0 else torch.rand_like(y)
         return m_step(Expectations(omega, y.new_zeros(())), x, y)
 
     def e_step(params: Params, x: Tensor, y: Tensor) -> Expectations:

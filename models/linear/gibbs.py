@@ -2,9 +2,11 @@
 
 import torch
 from torch import Tensor
+from torch.distributions import Gamma
 
+from .._shared.scores import design
 from .._shared.steps import GibbsSteps, Params
-from .conjugate import NormalInverseGamma, design, draw, statistics, update
+from .conjugate import NormalInverseGamma, draw, statistics, update
 from .prior import Noise, Prior, check_noise, check_normal_prior, conjugate_prior, units_of
 
 
@@ -56,7 +58,7 @@ def gibbs_steps(
     def draw_omega(state: Params, x: Tensor, y: Tensor) -> Params:
         residual = y - state["w"] @ design(x).mT
         rate = (df + residual.square() / state["noise_variance"].unsqueeze(-1)) / 2
-        return {"omega": torch._standard_gamma(torch.full_like(rate, (df + 1) / 2)) / rate}
+        return {"omega": Gamma((df + 1) / 2, rate).sample()}
 
     def draw_weights(state: Params, x: Tensor, y: Tensor, posterior: NormalInverseGamma | None = None) -> Params:
         if noise == "student":

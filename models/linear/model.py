@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from .._shared.init import init
+from .._shared.scores import scores, scores_of_draws
 from .conjugate import statistics, update
 from .prior import (
     BIAS_SCALE,
@@ -99,7 +100,7 @@ def model(
     if noise == "student":
         pyro.deterministic("df", torch.full_like(noise_variance, df))
     # Locals.
-    mean = w[..., 0] + (x * w[..., 1:]).sum(-1) if w.dim() > 1 else w[0] + x @ w[1:]
+    mean = scores(w, x)
     with pyro.plate("rows", rows):
         spread = noise_variance.sqrt()
         likelihood = dist.Normal(mean, spread) if noise == "normal" else dist.StudentT(df, mean, spread)
@@ -127,8 +128,7 @@ def predict(sites: dict[str, Tensor], x: Float[Tensor, "n d"]) -> Float[Tensor, 
     Tensor, shape (…, n)
         In the target's units.
     """
-    w = sites["w"]
-    return w[..., :1] + w[..., 1:] @ x.to(w).mT
+    return scores_of_draws(sites, x)
 
 
 def log_likelihood(sites: dict[str, Tensor], x: Float[Tensor, "n d"], y: Float[Tensor, " n"]) -> Float[Tensor, "... n"]:
@@ -145,7 +145,8 @@ def log_likelihood(sites: dict[str, Tensor], x: Float[Tensor, "n d"], y: Float[T
     -------
     Tensor, shape (…, n)
     """
-    square, sd = _square_and_sd(sites, predict(sites, x), y)
+    sd = sites["noise_variance"].sqrt().unsqueeze(-1)
+    square = ((y - predict(sites, x)) / sd).square()
     if "df" not in sites:
         return -0.5 * square - sd.log() - 0.5 * math.log(2 * math.pi)
     df = sites["df"].unsqueeze(-1)
@@ -210,9 +211,3 @@ def simulate(
 def identify(draws: dict[str, Tensor], anchor: dict[str, Tensor] | None = None) -> dict[str, Tensor]:
     """Return the weights and the noise's standard deviation (scale, of Student noise); nothing is to be relabelled."""
     return {"w": draws["w"], "noise_sd": draws["noise_variance"].sqrt()}
-
-
-def _square_and_sd(sites: dict[str, Tensor], mean: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-    """Return squared residuals in the noise's sd, (…, n), and that sd, (…, 1)."""
-    sd = sites["noise_variance"].sqrt().unsqueeze(-1)
-    return ((y - mean) / sd).square(), sd

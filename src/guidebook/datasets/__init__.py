@@ -105,7 +105,8 @@ def load(
         If the file cannot be read.
     ValueError
         If ``source`` is unknown; if the file does not hold at least two rows of finite numbers; if the target is
-        missing, not of two classes or, if ``continuous``, not of numbers; if a column to standardize has a spread that no float64 holds.
+        missing, not of two classes or, if ``continuous``, not of numbers; if a column to standardize has a spread that
+        no float64 holds.
     """
     where = shown(source)
     if source in _BUNDLED + _FETCHED:
