@@ -11,8 +11,9 @@ its squared scale. With ``prior="horseshoe"``, most weights are near zero and a 
     global_scale              ~ HalfCauchy(q / (1 - q) / √n)              (q: ``relevant_share``)
     local_scale[j]            ~ HalfCauchy(1)
     slab_variance             ~ InverseGamma(2, 2 s²)
-    z[j]                      ~ Normal(0, 1)
-    w[j] = z[j] t[j] noise_variance^½,  1 / t[j]² = 1 / slab_variance + 1 / (global_scale local_scale[j])²
+    1/t[j]²                   = 1/slab_variance + 1/(global_scale local_scale[j])²
+    w[j] | noise_variance     ~ Normal(0, t[j]² noise_variance)
+    z[j]                      = w[j] (n + 1/t[j]²)^½ / noise_variance^½        (the site in place of w[j])
 
 Weights are measured in the noise's sd, and the prior stands in the target's own units (`Units`): other units of y
 change nothing but the units of the answer. For the same reason the posterior under normal noise and a normal prior has

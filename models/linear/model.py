@@ -52,7 +52,9 @@ def model(
         ν: degrees of freedom of Student noise.
     prior : {"normal", "horseshoe"}
         Of the weights: one scale for all; or a scale for each, for many features of which few matter (the regularised
-        horseshoe of Piironen and Vehtari 2017, section 2.3, with z explicit, which samplers need).
+        horseshoe of Piironen and Vehtari 2017, section 2.3). Its site z has about unit scale both where a weight
+        is shrunk, as in a non-centred form, and where it follows the data, as in a centred one: in either form alone
+        some weights make transitions of NUTS diverge.
     prior_scale : float
         s: prior standard deviation of a weight, in the noise's standard deviation; of the horseshoe, scale of its slab.
     relevant_share : float
@@ -92,10 +94,11 @@ def model(
         global_scale = pyro.sample("global_scale", dist.HalfCauchy(x.new_full((), expected_scale)))
         local_scale = pyro.sample("local_scale", dist.HalfCauchy(x.new_ones(features)).to_event(1))
         slab_variance = pyro.sample("slab_variance", dist.InverseGamma(x.new_full((), 2.0), 2 * prior_scale**2))
-        z = pyro.sample("z", dist.Normal(x.new_zeros(features), 1.0).to_event(1))
-        free = (global_scale.unsqueeze(-1) * local_scale).square()
-        slab = slab_variance.unsqueeze(-1)
-        weights = sd * z * (slab * free / (slab + free)).sqrt()
+        free, slab = (global_scale.unsqueeze(-1) * local_scale).square(), slab_variance.unsqueeze(-1)
+        variance = slab * free / (slab + free)  # of a weight, in that of the noise
+        informed = 1 + units.num_rows * variance
+        z = pyro.sample("z", dist.Normal(torch.zeros_like(informed), informed.sqrt()).to_event(1))
+        weights = sd * z * (variance / informed).sqrt()
         w = pyro.deterministic("w", torch.cat([bias.unsqueeze(-1), weights], -1), event_dim=1)
     if noise == "student":
         pyro.deterministic("df", torch.full_like(noise_variance, df))
