@@ -12,6 +12,7 @@ from functools import cache
 
 import pyro
 import pyro.distributions as dist
+import torch
 from torch import Tensor
 from torch.distributions.constraints import lower_cholesky, positive
 
@@ -44,7 +45,7 @@ def cholesky(x: Tensor, y: Tensor, *, prior_scale: float = 1.0) -> None:
     start = cache(lambda: _starts(x, y, prior_scale))
     standard = _noise_variance(start)
     mean = pyro.param("w.mean", lambda: start()["mean"])
-    slope = pyro.param("w.slope", lambda: 0 * start()["mean"])
+    slope = pyro.param("w.slope", lambda: torch.zeros_like(start()["mean"]))
     root = pyro.param("w.scale_tril", lambda: start()["scale"].diag(), constraint=lower_cholesky)
     pyro.sample("w", dist.MultivariateNormal(mean + slope * standard.unsqueeze(-1), scale_tril=root))
 
@@ -61,7 +62,7 @@ def conjugate(x: Tensor, y: Tensor, *, prior_scale: float = 1.0) -> None:
     mean = pyro.param("w.mean", lambda: start()["mean"])
     relative = pyro.param(
         "w.scale_tril",
-        lambda: (start()["scale"] / start()["noise_variance"].sqrt()).diag(),
+        lambda: start()["relative_scale"].diag(),
         constraint=lower_cholesky,
     )
     root = noise_variance.sqrt()[..., None, None] * relative
@@ -70,8 +71,8 @@ def conjugate(x: Tensor, y: Tensor, *, prior_scale: float = 1.0) -> None:
 
 def _noise_variance(start: Callable[[], dict[str, Tensor]]) -> Tensor:
     """Draw the noise variance from a log-normal; return it in standard units."""
-    mean = pyro.param("noise_variance.log_mean", lambda: start()["noise_variance"].log())
-    scale = pyro.param("noise_variance.log_scale", lambda: (2 / start()["shape"]).sqrt() / 2, constraint=positive)
+    mean = pyro.param("noise_variance.log_mean", lambda: start()["log_noise_variance"])
+    scale = pyro.param("noise_variance.log_scale", lambda: start()["log_scale"], constraint=positive)
     return (pyro.sample("noise_variance", dist.LogNormal(mean, scale)).log() - mean) / scale
 
 
@@ -80,5 +81,13 @@ def _starts(x: Tensor, y: Tensor, prior_scale: float) -> dict[str, Tensor]:
     before = conjugate_prior(units_of(y), x.shape[1], prior_scale)
     after = update(before, statistics(before, x, y, y.new_ones(len(y))))
     noise_variance = after.rate / after.shape
-    scale = (noise_variance / after.precision.diagonal()).sqrt()
-    return {"mean": after.mean, "scale": scale, "noise_variance": noise_variance, "shape": after.shape}
+    relative = after.precision.diagonal().rsqrt()
+    return {
+        "mean": after.mean,
+        "scale": noise_variance.sqrt() * relative,
+        "relative_scale": relative,
+        "noise_variance": noise_variance,
+        "log_noise_variance": noise_variance.log(),
+        "log_scale": after.shape.rsqrt(),
+        "shape": after.shape,
+    }

@@ -21,15 +21,19 @@ from guidebook.workflow.fit import Task, fit, load_task
 
 Kind = tuple[str, list[str]]
 
-KINDS: list[Kind] = [
-    ("logistic", []),
-    *(("gmm", [f"covariance={c}"]) for c in ("full", "tied", "diagonal", "isotropic")),
-    *(("mixture", [f"family={f}"]) for f in ("poisson", "multinomial")),
-    ("ppca", []),
-    ("factor_analysis", []),
-    ("lda", []),
-    *(("vae", [f"likelihood={likelihood}"]) for likelihood in ("bernoulli", "gaussian")),
-]
+
+def kinds_of(row: catalog.Row) -> list[Kind]:
+    """A model at its defaults, and with every other choice of each option that has choices."""
+    others = [
+        f"{name}={choice}"
+        for name, option in row.options.items()
+        for choice in option.choices or ()
+        if choice != option.default
+    ]
+    return [(row.name, []), *((row.name, [setting]) for setting in others)]
+
+
+KINDS: list[Kind] = [kind for row in ROWS.values() for kind in kinds_of(row)]
 GUIDES = [(name, guide) for name, row in ROWS.items() for guide in row.guides if guide != "laplace"]
 METHOD_NAMES = [name for name in (*METHODS, *catalog.ALIASES) if name != "svi"]
 FITS = [(name, method) for name, row in ROWS.items() for method in METHOD_NAMES if method not in row.unavailable]

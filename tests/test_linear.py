@@ -470,7 +470,7 @@ def test_options_out_of_range(tiny: Data) -> None:
         with pytest.raises(ValueError, match=f"closed_form is {words}"):
             linear.closed_form(x, y, **options)
     with pytest.raises(ValueError, match="the target does not vary: all 8 values are 2"):
-        linear.model(x, torch.full_like(y, 2.0))
+        nuts(linear.model, x, torch.full_like(y, 2.0), num_draws=10, progress=False)
     with pytest.raises(ValueError, match="num_draws must be at least 1"):
         closed_form(linear.closed_form, x, y, num_draws=0)
 

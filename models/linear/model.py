@@ -22,8 +22,9 @@ from .prior import (
     check_positive,
     check_prior,
     check_share,
+    check_varies,
     conjugate_prior,
-    units_of,
+    measured,
 )
 
 
@@ -70,7 +71,7 @@ def model(
     Raises
     ------
     ValueError
-        If an option is unknown or out of range, or the target does not vary.
+        If an option is unknown or out of range; when fitted, if the target does not vary.
     """
     check_noise(noise, df)
     check_prior(prior)
@@ -78,7 +79,7 @@ def model(
     check_share(relevant_share)
     rows, features = x.shape
     if units is None:
-        units = Units(x.new_zeros(()), x.new_ones(()), rows) if y is None else units_of(y)
+        units = Units(x.new_zeros(()), x.new_ones(()), rows) if y is None else measured(y)
     start = init(None if y is None else lambda: start_values(x, y, prior_scale, units))
     # Globals.
     expected = dist.InverseGamma(units.sd.new_full((), NOISE_SHAPE), NOISE_SHAPE * units.sd.square())
@@ -112,6 +113,7 @@ def model(
 
 def start_values(x: Tensor, y: Tensor, prior_scale: float, units: Units) -> dict[str, Tensor]:
     """Return where fits start: at the posterior's means under normal noise and a normal prior."""
+    check_varies(y)
     before = conjugate_prior(units, x.shape[1], prior_scale)
     after = update(before, statistics(before, x, y, torch.ones_like(y)))
     return {"w": after.mean, "bias": after.mean[0], "noise_variance": after.rate / after.shape}

@@ -35,11 +35,15 @@ class Units(NamedTuple):
 
 def units_of(y: Float[Tensor, " n"]) -> Units:
     """Return mean, standard deviation (with 1/n) and number of rows of a target; ValueError if it does not vary."""
+    check_varies(y)
+    return measured(y)
+
+
+def measured(y: Float[Tensor, " n"]) -> Units:
+    """Return `units_of` a target without a branch on its values, which compiled code cannot take; sd 1 if it is 0."""
     mean = y.mean()
     sd = (y - mean).square().mean().sqrt()
-    if not bool((y != y[0]).any()):
-        raise ValueError(f"linear: the target does not vary: all {len(y)} values are {float(y[0]):g}")
-    return Units(mean, sd, len(y))
+    return Units(mean, torch.where(sd > 0, sd, 1), len(y))
 
 
 def centre_and_scale(units: Units, num_features: int, prior_scale: float) -> tuple[Tensor, Tensor]:
@@ -54,6 +58,12 @@ def conjugate_prior(units: Units, num_features: int, prior_scale: float) -> Norm
     centre, scale = centre_and_scale(units, num_features, prior_scale)
     shape = units.sd.new_full((), NOISE_SHAPE)
     return NormalInverseGamma(centre, torch.diag(scale**-2), shape, shape * units.sd.square())
+
+
+def check_varies(y: Tensor) -> None:
+    """Raise ValueError if all values of a target are the same."""
+    if not bool((y != y[0]).any()):
+        raise ValueError(f"linear: the target does not vary: all {len(y)} values are {float(y[0]):g}")
 
 
 def check_noise(noise: str, df: float) -> None:
