@@ -146,6 +146,10 @@ def test_a_run_prints_the_names_of_columns(call, tmp_path: Path) -> None:  # noq
     assert "loc[0,age]" in ran.out
     assert "covariance[1,height,age]" in ran.out
     assert "weights[1]" in ran.out
+    ran = call("run", "linear", "--method", "em", "--data", file, "--set", "target=height")
+    assert ran.status == 0, ran.err
+    assert "w[bias]" in ran.out  # no mark-up
+    assert "w[age]" in ran.out
 
 
 def test_long_names_are_cut_in_the_titles_of_figures_only(tmp_path: Path) -> None:

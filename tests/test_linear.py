@@ -348,7 +348,7 @@ def test_the_bound_is_the_mean_log_weight_of_q(tiny: Data) -> None:
 )
 def test_guides_by_hand_are_twins_of_the_families(tiny: Data, by_hand, family) -> None:
     one, two = (
-        svi(linear.model, guide, *tiny, num_steps=4000, lr=0.02, num_particles=8, num_draws=20_000, progress=False).info
+        svi(linear.model, guide, *tiny, num_steps=3000, lr=0.02, num_particles=4, num_draws=20_000, progress=False).info
         for guide in (by_hand, family)
     )
     assert abs(one.elbo - two.elbo) < 0.02 + 4.5 * math.hypot(one.elbo_se, two.elbo_se)
