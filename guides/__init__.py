@@ -1,6 +1,6 @@
 """Variational families: autoguides by name for any model, and guides written out by hand for ours."""
 
-from . import factor_analysis, gmm, lda, logistic, mixture, ppca, vae
+from . import factor_analysis, gmm, lda, linear, logistic, mixture, ppca, vae
 from .families import flow, full_rank, laplace, low_rank, map_point, mean_field
 
 __all__ = [
@@ -10,6 +10,7 @@ __all__ = [
     "gmm",
     "laplace",
     "lda",
+    "linear",
     "logistic",
     "low_rank",
     "map_point",

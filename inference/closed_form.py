@@ -1,38 +1,67 @@
-"""Maximum likelihood in closed form, returned as other methods return their results."""
+"""Maximum likelihood, or the exact posterior, in closed form, returned as other methods return their results."""
 
 import time
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from .info import ClosedFormInfo
-from .options import as_double
+from .options import as_double, at_least_one
 from .posterior import Posterior, point_draws
+from .traces.isolate import isolated
+
+if TYPE_CHECKING:
+    from ..models import ExactPosterior
 
 
-def closed_form(solve: Callable[..., dict[str, Tensor]], *data: Tensor, seed: int = 0) -> Posterior[ClosedFormInfo]:
-    """Solve for a model's maximum-likelihood parameters.
+def closed_form(
+    solve: "Callable[..., dict[str, Tensor] | ExactPosterior]", *data: Tensor, num_draws: int = 1000, seed: int = 0
+) -> Posterior[ClosedFormInfo]:
+    """Solve for a model's maximum-likelihood parameters, or for its posterior.
 
     Parameters
     ----------
     solve : callable
-        ``(*data) -> params`` by site name, with ``log_likelihood`` among them if known; such as
-        `guidebook.models.ppca.maximum_likelihood` with its options bound.
+        ``(*data) -> params`` by site name, with ``log_likelihood`` among them if known, such as
+        `guidebook.models.ppca.maximum_likelihood` with its options bound; or ``(*data) -> ExactPosterior``, such as
+        `guidebook.models.linear.closed_form`.
     *data : Tensor
         Data that ``solve`` takes; floating point is computed in float64.
+    num_draws : int
+        Number of independent draws from an exact posterior.
     seed : int
-        Only recorded: nothing is random.
 
     Returns
     -------
     Posterior
-        One draw, the estimates; also in ``params``. ``info`` is a `ClosedFormInfo`.
+        Of estimates one draw, also in ``params``; of a posterior its draws, ``params`` those of the distribution.
+        ``info`` is a `ClosedFormInfo`.
+
+    Raises
+    ------
+    ValueError
+        If an option is out of range.
     """
+    at_least_one("closed_form", num_draws=num_draws)
     begin = time.perf_counter()
-    with torch.no_grad():
-        params = {name: value.cpu() for name, value in solve(*as_double(data)).items()}
+    with isolated(seed), torch.no_grad():
+        found = solve(*as_double(data))
+        if isinstance(found, dict):
+            params, draws, log_evidence = found, point_draws(found), None
+        else:
+            params, log_evidence = found.params, float(found.log_evidence)
+            draws = {name: value[None] for name, value in found.draw(num_draws).items()}
     seconds = time.perf_counter() - begin
+    params, draws = ({name: value.cpu() for name, value in values.items()} for values in (params, draws))
     log_likelihood = float(params.pop("log_likelihood")) if "log_likelihood" in params else None
-    info = ClosedFormInfo(log_likelihood=log_likelihood, seconds=seconds, seed=seed)
-    return Posterior(draws=point_draws(params), params=params, info=info)
+    draws.pop("log_likelihood", None)
+    info = ClosedFormInfo(
+        log_likelihood=log_likelihood,
+        log_evidence=log_evidence,
+        is_point=log_evidence is None,
+        seconds=seconds,
+        seed=seed,
+    )
+    return Posterior(draws=draws, params=params, info=info)

@@ -32,6 +32,8 @@ class Info:
         samplers, and models with latent variables that the guide omits.
     log_likelihood : float or None
         Log likelihood of the data at the estimate, in nats.
+    log_evidence : float or None
+        Log evidence in nats, where it has a closed form.
     r_hat : dict of Tensor, or None
         Samplers: rank-normalised split R̂ of each entry of each site (Vehtari et al. 2021). These are raw sites: a
         mixture's say nothing before its components are matched.
@@ -55,6 +57,7 @@ class Info:
     elbo: float | None = None
     k_hat: float | None = None
     log_likelihood: float | None = None
+    log_evidence: float | None = None
     r_hat: dict[str, Tensor] | None = None
     ess: dict[str, Tensor] | None = None
     divergences: Tensor | None = None

@@ -1,6 +1,18 @@
 """Generative models: one Pyro function a family, with its exact mathematics beside it."""
 
-from . import factor_analysis, gmm, lda, logistic, mixture, ppca, vae
-from ._shared.steps import GibbsSteps, Steps
+from . import factor_analysis, gmm, lda, linear, logistic, mixture, ppca, vae
+from ._shared.steps import ExactPosterior, GibbsSteps, Steps
 
-__all__ = ["GibbsSteps", "Steps", "factor_analysis", "gmm", "lda", "logistic", "mixture", "ppca", "vae"]
+__all__ = [
+    "ExactPosterior",
+    "GibbsSteps",
+    "Steps",
+    "factor_analysis",
+    "gmm",
+    "lda",
+    "linear",
+    "logistic",
+    "mixture",
+    "ppca",
+    "vae",
+]

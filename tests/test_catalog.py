@@ -21,15 +21,19 @@ from guidebook.workflow.fit import Task, fit, load_task
 
 Kind = tuple[str, list[str]]
 
-KINDS: list[Kind] = [
-    ("logistic", []),
-    *(("gmm", [f"covariance={c}"]) for c in ("full", "tied", "diagonal", "isotropic")),
-    *(("mixture", [f"family={f}"]) for f in ("poisson", "multinomial")),
-    ("ppca", []),
-    ("factor_analysis", []),
-    ("lda", []),
-    *(("vae", [f"likelihood={likelihood}"]) for likelihood in ("bernoulli", "gaussian")),
-]
+
+def kinds_of(row: catalog.Row) -> list[Kind]:
+    """A model at its defaults, and with every other choice of each option that has choices."""
+    others = [
+        f"{name}={choice}"
+        for name, option in row.options.items()
+        for choice in option.choices or ()
+        if choice != option.default
+    ]
+    return [(row.name, []), *((row.name, [setting]) for setting in others)]
+
+
+KINDS: list[Kind] = [kind for row in ROWS.values() for kind in kinds_of(row)]
 GUIDES = [(name, guide) for name, row in ROWS.items() for guide in row.guides if guide != "laplace"]
 METHOD_NAMES = [name for name in (*METHODS, *catalog.ALIASES) if name != "svi"]
 FITS = [(name, method) for name, row in ROWS.items() for method in METHOD_NAMES if method not in row.unavailable]
@@ -422,3 +426,29 @@ def test_small_data_serve_the_cells_that_large_ones_would_not_fit_in() -> None:
     assert (small.options["num_topics"], small.options["alpha"], small.options["eta"]) == (2, 1.0, 1.0)
     assert small_task("lda", settings=["num_topics=3"], used=("nuts",)).options["num_topics"] == 3
     assert load_task("lda", data="purchases", used=("nuts",)).options["num_topics"] == 20
+
+
+def test_options_leave_methods_out_with_the_reason() -> None:
+    """And out of what compare and fit do by default; other values and other models keep theirs."""
+    row = resolve.find_row("linear", ["noise=student"])
+    assert row.default_methods[0] == "nuts"
+    assert row.ladder == ("dadvi", "gibbs", "nuts")
+    with pytest.raises(ValueError, match=r"no closed_form: with Student noise .*; nearest is gibbs, and it has svi"):
+        resolve.split_method(row, "closed_form")
+    with pytest.raises(ValueError, match="no closed_form"):
+        resolve.split_method(load_task("linear", settings=["noise=student"]).row, "closed_form")
+    sparse = resolve.find_row("linear", ["prior=horseshoe"])
+    assert {"closed_form", "cavi", "gibbs", "conjugate"} <= sparse.unavailable.keys()
+    with pytest.raises(ValueError, match="linear has no guide conjugate: it is for the normal prior"):
+        resolve.split_method(sparse, "svi:conjugate")
+    assert resolve.find_row("linear", ["df=3"]) == resolve.find_row("linear") == ROWS["linear"]
+    with pytest.raises(ValueError, match="unknown option of linear 'nois'"):
+        resolve.find_row("linear", ["nois=student"])
+
+
+def test_the_first_of_a_models_own_methods_is_the_reference() -> None:
+    row = ROWS["linear"]
+    assert resolve.split_methods(row, None, None)[1] == row.default_methods[0] == "closed_form"
+    assert resolve.split_methods(row, "closed_form,nuts", None)[1] == "nuts"
+    assert resolve.split_methods(row, "cavi,gibbs", None)[1] == "cavi"
+    assert resolve.split_methods(row, None, "gibbs")[1] == "gibbs"

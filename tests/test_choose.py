@@ -216,3 +216,16 @@ def test_a_mistake_gets_one_sentence_before_any_fit(call, monkeypatch, words: st
     assert err.startswith("guidebook: ")
     assert err.count("\n") == 1
     assert sentence in err
+
+
+def test_a_value_that_rules_the_method_out_is_refused_before_any_fit() -> None:
+    with pytest.raises(ValueError, match="linear has no gibbs: the horseshoe's scales have no conditionals"):
+        plan("linear", ["prior=normal,horseshoe"])
+    assert plan("linear", ["prior=normal,horseshoe"], method="nuts").folds is None
+    assert plan("linear", ["prior_scale=1,2"], method="closed_form").folds is None  # draws, not a point
+    assert plan("ppca", ["latent_dim=1,2"], method="closed_form").folds is not None
+
+
+def test_rows_of_a_continuous_target_are_dealt_at_random() -> None:
+    one, two = (plan("linear", ["prior_scale=1,2"], folds=4, seed=seed).folds for seed in (0, 1))
+    assert (one != two).mean() > 0.6  # 3/4, if at random

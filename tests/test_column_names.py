@@ -5,15 +5,16 @@ from pathlib import Path
 
 import pytest
 import torch
+from test_catalog import KINDS, sites_of, small_task, traced
 from test_cli import call  # noqa: F401 (a fixture)
 from test_compare import by_nuts, by_svi, normal
 from zoo import posteriors
 
 from guidebook import datasets
-from guidebook.catalog import ROWS, coords_of
+from guidebook.catalog import coords_of
 from guidebook.inference import compare
-from guidebook.inference.quantities import label, labels
-from guidebook.models import factor_analysis, gmm, lda, logistic, mixture, ppca
+from guidebook.inference.quantities import check_coords, label, labels
+from guidebook.models import factor_analysis, gmm, lda, linear, logistic, mixture, ppca
 from guidebook.report import write_html
 from guidebook.workflow.fit import load_task
 from guidebook.workflow.output import comparison_json, read_reports
@@ -67,6 +68,7 @@ def test_the_catalogue_knows_which_dimensions_are_columns() -> None:
     x, names = torch.rand(9, 3), ["a", "b", "c"]
     assert coords_of(logistic.model, x, names) == {"w": [["bias", "a", "b", "c"]]}
     assert coords_of(logistic.model, x, ["bias", "b", "c"]) == {"w": [["bias (0)", "bias (1)", "b", "c"]]}
+    assert coords_of(linear.model, x, names) == {"w": [["bias", "a", "b", "c"]]}
     for covariance, dims in (("full", 2), ("tied", 2), ("diagonal", 1), ("isotropic", 0)):
         model = partial(gmm.model, num_components=3, covariance=covariance)
         assert coords_of(model, x, names) == {"loc": [names], "covariance": [names] * dims}
@@ -80,33 +82,22 @@ def test_the_catalogue_knows_which_dimensions_are_columns() -> None:
         assert coords_of(stranger, x, names) == {}
 
 
-@pytest.mark.parametrize("name", list(ROWS))
-@pytest.mark.parametrize("covariance", ["full", "tied", "diagonal", "isotropic"])
-def test_every_models_quantities_fit_the_names_of_its_columns(name: str, covariance: str) -> None:
-    """Draws of the shapes that its identified sites have; three components, so that they are as many as columns."""
-    if (covariance != "full") and name != "gmm":
-        return
-    k, d = 3, 3
-    sigma = {"full": (k, d, d), "tied": (1, d, d), "diagonal": (k, d), "isotropic": (k,)}[covariance]
-    shapes = {
-        "logistic": {"w": (d + 1,)},
-        "gmm": {"weights": (k,), "loc": (k, d), "covariance": sigma},
-        "mixture": {"weights": (k,), "rate": (k, d)},
-        "ppca": {"loc": (d,), "covariance": (d, d), "noise_variance": ()},
-        "factor_analysis": {"loc": (d,), "covariance": (d, d), "noise_variance": (d,)},
-        "lda": {"share": (k,), "topic_words": (k, d)},
-        "vae": {"x_mean": (d,), "x_sd": (d,)},
-    }[name]
-    options = {"covariance": covariance} if name == "gmm" else {}
-    coords = coords_of(partial(ROWS[name].model, **options), torch.ones(5, d), ["age", "height", "mass"])
-    fit = by_nuts(**{site: normal(4, 50, *shape) for site, shape in shapes.items()})
-    found = list(compare(fit, fit, coords=coords).numbered)
-    named = [one for one in found if "height" in one]
-    expected = {"isotropic": 3, "diagonal": 6, "tied": 8, "full": 18}[covariance] if name == "gmm" else None
-    assert len(named) == (
-        expected or {"logistic": 1, "mixture": 3, "ppca": 6, "factor_analysis": 7, "lda": 3, "vae": 2}[name]
-    )
-    assert not any(one.startswith(("weights[a", "share[a")) for one in found)
+@pytest.mark.parametrize(("name", "settings"), KINDS)
+def test_every_models_quantities_are_named_by_its_columns(name: str, settings: list[str]) -> None:
+    """Sites drawn from the model itself: every last dimension as long as the data's columns has their names."""
+    task = small_task(name, settings=settings, used=("nuts",))
+    nodes = traced(task).nodes
+    draws = {site: nodes[site]["value"][None, None] for site in sites_of(traced(task))}
+    if task.row.add_quantities:
+        params = {site: node["value"] for site, node in nodes.items() if node["type"] == "param"}
+        draws |= {site: value[None, None] for site, value in task.row.add_quantities(params).items()}
+    shapes = {site: value.shape[2:] for site, value in task.identify(draws).items()}
+    check_coords(task.coords, shapes)
+    columns = len(task.data.columns)
+    for site, shape in shapes.items():
+        along_columns = [size for size in shape if size in (columns, columns + 1)]
+        assert len(along_columns) <= len(task.coords.get(site, [])), f"{name}: {site} has no names: see coords"
+    assert any(site in task.coords for site in shapes), f"{name}: coords names no quantity"
 
 
 def test_a_task_has_the_names_of_its_data(tmp_path: Path) -> None:
@@ -155,6 +146,10 @@ def test_a_run_prints_the_names_of_columns(call, tmp_path: Path) -> None:  # noq
     assert "loc[0,age]" in ran.out
     assert "covariance[1,height,age]" in ran.out
     assert "weights[1]" in ran.out
+    ran = call("run", "linear", "--method", "em", "--data", file, "--set", "target=height")
+    assert ran.status == 0, ran.err
+    assert "w[bias]" in ran.out  # no mark-up
+    assert "w[age]" in ran.out
 
 
 def test_long_names_are_cut_in_the_titles_of_figures_only(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from torch.fx import Interpreter
 from zoo import linear
 
 from guidebook import datasets, guides
+from guidebook.catalog import FAMILIES, ROWS
 from guidebook.inference import kl_warm_up, svi
 from guidebook.inference.engines.compiled import compile_step, cpp_loop, cuda_loop, functionalise
 from guidebook.inference.engines.compiled.trace_step import trace_step
@@ -21,9 +22,12 @@ from guidebook.inference.engines.graph import CannotCompile
 from guidebook.inference.optim.losses import named_loss
 from guidebook.inference.optim.minibatch import RowIndex, gather
 from guidebook.inference.optim.rules import RULES, Optimiser, make_optimiser, rule_of
+from guidebook.inference.traces.guides import is_family
 from guidebook.inference.traces.init import InitMessenger
 from guidebook.inference.traces.params import unconstrained_params
-from guidebook.models import factor_analysis, gmm, lda, mixture, ppca, vae
+from guidebook.models import gmm, lda, ppca, vae
+from guidebook.workflow import resolve
+from guidebook.workflow.fit import load_task
 
 DATA = linear.data()
 EXACT = linear.posterior(*DATA)
@@ -94,36 +98,22 @@ def test_every_loss_is_recorded(name: str) -> None:
     assert_pure_step_is_the_same(loss, linear.model, guides.mean_field, *DATA)
 
 
-@pytest.mark.parametrize(
-    ("model", "guide", "loss", "data"),
-    [
-        (partial(gmm.model, num_components=3), guides.mean_field, "trace", IRIS),
-        (partial(gmm.model, num_components=2, covariance="tied"), guides.full_rank, "trace", IRIS[:40]),
-        (partial(ppca.model, latent_dim=2), guides.full_rank, "trace", WINE),
-        (partial(factor_analysis.model, latent_dim=2), guides.mean_field, "trace", WINE),
-        (
-            partial(ppca.latent_model, latent_dim=2),
-            partial(guides.ppca.linear_encoder, latent_dim=2),
-            "trace",
-            WINE,
-        ),
-        (partial(mixture.model, num_components=3), guides.full_rank, "trace", PURCHASES),
-        (
-            partial(mixture.latent_model, num_components=3),
-            partial(guides.mixture.structured, num_components=3),
-            "enum",
-            PURCHASES,
-        ),
-        (partial(lda.model, num_topics=2), partial(guides.lda.mean_field, num_topics=2), "mean_field", DOCUMENTS),
-        (partial(lda.model, num_topics=2), partial(guides.lda.encoder, num_topics=2), "trace", DOCUMENTS),
-        *(
-            (partial(vae.model, latent_dim=2, hidden=5), partial(guide, latent_dim=2, hidden=5), "trace", PIXELS)
-            for guide in (guides.vae.encoder, guides.vae.full_covariance_encoder, guides.vae.flow_encoder)
-        ),
-    ],
-)
-def test_the_collections_models_are_recorded(model, guide, loss: str, data: Tensor) -> None:
-    assert_pure_step_is_the_same(named_loss(loss), model, guide, data)
+CELLS = [
+    (name, guide)
+    for name, row in ROWS.items()
+    for guide in dict.fromkeys([row.default_guide, *(guide for guide in row.guides if guide not in FAMILIES)])
+]
+
+
+@pytest.mark.parametrize(("name", "guide"), CELLS)
+def test_the_collections_models_are_recorded(name: str, guide: str) -> None:
+    task = load_task(name, used=("nuts", guide))
+    cell = task.row.guides[guide]
+    model = task.latent_model if cell.latent else task.model
+    guide_of = resolve.bind(cell.function, task.options, task.row.options)
+    if is_family(guide_of):
+        guide_of = guide_of(InitMessenger()(model))
+    assert_pure_step_is_the_same(named_loss(cell.loss), model, guide_of, *(value[:100] for value in task.args))
 
 
 def test_noise_and_data_are_inputs() -> None:

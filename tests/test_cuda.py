@@ -6,15 +6,19 @@ from functools import partial
 import pytest
 import torch
 from sklearn.datasets import load_breast_cancer
+from test_catalog import KINDS
 from torch import Tensor
 from zoo import linear
 
 from guidebook import datasets, guides
+from guidebook.catalog import METHODS, ROWS
 from guidebook.inference import cavi, closed_form, em, gibbs, hmc, nuts, svi
 from guidebook.inference.diagnostics import ess
 from guidebook.inference.engines.compiled import compile_step
 from guidebook.inference.engines.compiled.cuda_loop import CudaGraphLoop
-from guidebook.models import factor_analysis, gmm, lda, logistic, mixture, ppca, vae
+from guidebook.models import gmm, logistic, ppca, vae
+from guidebook.workflow import resolve
+from guidebook.workflow.fit import load_task
 
 DEVICE = "cuda"
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
@@ -23,8 +27,6 @@ DATA = linear.data()
 EXACT = linear.posterior(*DATA)
 IRIS = datasets.load("iris").x
 WINE = datasets.load("wine", standardize=True).x
-PURCHASES = datasets.load("purchases").x[:60]
-DOCUMENTS = lda.simulate(40, num_topics=5, num_features=60, mean_total=80.0, eta=0.5, seed=1)[0]
 CANCER = datasets.load("breast_cancer", standardize=True).x[:, :6]
 BENIGN = torch.tensor(load_breast_cancer().target).double()
 PIXELS = (torch.rand(40, 16, generator=torch.Generator().manual_seed(0), dtype=torch.float64) < 0.4).double()
@@ -49,24 +51,19 @@ def assert_exact(draws: Tensor, fitted: float = 0.0) -> None:
 # Updates in closed form
 
 
-@pytest.mark.parametrize(
-    ("steps", "data"),
-    [
-        *((gmm.em_steps(3, covariance), (IRIS,)) for covariance in ("full", "tied", "diagonal", "isotropic")),
-        (gmm.cavi_steps(3), (IRIS,)),
-        (mixture.em_steps(3), (PURCHASES,)),
-        (mixture.cavi_steps(3), (PURCHASES,)),
-        (ppca.em_steps(2), (WINE,)),
-        (factor_analysis.em_steps(2), (WINE,)),
-        (logistic.cavi_steps(), (CANCER, BENIGN)),
-        (lda.cavi_steps(5), (DOCUMENTS,)),
-    ],
-    ids=lambda value: "" if isinstance(value, tuple) else value.e_step.__module__.removeprefix("guidebook.models."),
-)
-def test_updates_raise_the_objective_as_on_the_cpu(steps, data: tuple[Tensor, ...]) -> None:
+UPDATES = [(*kind, method) for kind in KINDS for method in ("em", "cavi") if method in ROWS[kind[0]].steps]
+
+
+@pytest.mark.parametrize(("name", "settings", "method"), UPDATES)
+def test_updates_raise_the_objective_as_on_the_cpu(name: str, settings: list[str], method: str) -> None:
+    task = load_task(name, settings=settings, used=(method,))
+    if method in task.row.unavailable:
+        pytest.skip(task.row.unavailable[method].reason)
+    names = [*task.row.options, *METHODS[method].options]
+    steps, data = resolve.bind(task.row.steps[method], task.options, names)(), task.args
     torch.manual_seed(0)
     start = steps.init(0, *data)
-    if getattr(steps.e_step, "streams", False):
+    if steps.batched:
         start = {name: value.unsqueeze(0) for name, value in start.items()}
     curves = []
     for place in ("cpu", DEVICE):

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import sklearn.datasets
+import sklearn.preprocessing
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -86,6 +87,26 @@ def test_three_classes_are_too_many(name, classes):
     assert_says(message, f"{name}: the target has 3 classes ({classes}", "logistic regression needs two")
 
 
+def test_a_target_of_numbers_is_returned_as_it_is(tmp_path):
+    data = datasets.load("diabetes", supervised=True, continuous=True, standardize=True)
+    bunch: Any = sklearn.datasets.load_diabetes(scaled=False)
+    assert data.y is not None
+    assert data.y.dtype == torch.float64
+    assert np.array_equal(data.y.numpy(), bunch.target)
+    assert (data.classes, data.columns) == (None, tuple(bunch.feature_names))
+    np.testing.assert_allclose(data.x.numpy(), sklearn.preprocessing.scale(bunch.data), atol=1e-12)
+    message = refusal(ValueError, "diabetes", supervised=True)
+    assert_says(message, "214 classes", "logistic regression needs two; linear regression takes a target of numbers")
+    file = tmp_path / "mine.csv"
+    file.write_text("a,price\n1,2.5\n2,-1e3\n3,7\n")
+    data = datasets.load(str(file), target="price", supervised=True, continuous=True)
+    assert data.y is not None
+    assert data.y.tolist() == [2.5, -1000.0, 7.0]
+    file.write_text("a,price\n1,2.5\n2,cheap\n3,7\n")
+    message = refusal(ValueError, str(file), target="price", supervised=True, continuous=True)
+    assert_says(message, "the target 'price' is 'cheap' in row 1, linear regression needs a number")
+
+
 def test_bundled_data_take_no_target():
     assert_says(refusal(ValueError, "breast_cancer", target="y"), "breast_cancer", "target", "files")
 
@@ -108,7 +129,7 @@ def test_loading_twice_gives_data_of_its_own(standardize):
             "irsi",
             [
                 "unknown data set 'irsi': did you mean iris?",
-                "breast_cancer, digits, iris, purchases, reuters, three_documents, wine",
+                ", ".join(datasets.names()),
                 ".csv, .npy, .npz or .mtx",
             ],
         ),
@@ -116,10 +137,7 @@ def test_loading_twice_gives_data_of_its_own(standardize):
         ("breast-cancer", ["did you mean breast_cancer?"]),
         (
             "housing",
-            [
-                "unknown data set 'housing': bundled are breast_cancer, digits, iris, purchases, reuters, "
-                "three_documents, wine"
-            ],
+            [f"unknown data set 'housing': bundled are {', '.join(datasets.names())}"],
         ),
         ("", ["unknown data set ''"]),
         ("a\nb", [r"unknown data set 'a\nb'"]),

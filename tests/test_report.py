@@ -15,10 +15,12 @@ import pytest
 import torch
 from markupsafe import escape
 from matplotlib.patches import FancyArrowPatch
+from test_catalog import sites_of, traced
 from torch import Tensor
 from zoo.posteriors import by_em, by_nuts, by_svi
 
 from guidebook import guides, plots
+from guidebook.catalog import ROWS
 from guidebook.inference import compare, svi
 from guidebook.inference.compare import Comparison
 from guidebook.models import factor_analysis, gmm, lda, logistic, mixture, ppca, vae
@@ -33,6 +35,7 @@ from guidebook.plots.models.vae import sections as images
 from guidebook.plots.style import ellipse
 from guidebook.report import plot_comparison, write_html, write_index
 from guidebook.report.words import number
+from guidebook.workflow.fit import load_task
 
 
 @pytest.fixture(autouse=True)
@@ -562,3 +565,20 @@ def test_an_arrow_bends_around_what_is_in_its_way():
 )
 def test_three_significant_digits(value, text):
     assert number(value) == text
+
+
+@pytest.mark.parametrize("name", [name for name, row in ROWS.items() if row.figures])
+def test_the_figures_of_every_row_are_drawn(name):
+    """At draws from the prior, of which one method has few and the other a point."""
+    task = load_task(name, used=("nuts",))
+    traces = [traced(task, seed) for seed in range(6)]
+    draws = {site: torch.stack([t.nodes[site]["value"] for t in traces])[None] for site in sites_of(traces[0])}
+    params = {site: node["value"].detach() for site, node in traces[0].nodes.items() if node["type"] == "param"}
+    if task.row.add_quantities:
+        draws |= {site: value[None, None] for site, value in task.row.add_quantities(params).items()}
+    few, point = by_svi(draws, "few"), by_svi({site: value[:, :1] for site, value in draws.items()}, "point")
+    fits = (replace(fit, params=params) for fit in (few, point))
+    comparison = compare(*fits, identify=task.identify, names=["few", "point"])
+    sections = task.row.figures(comparison, task.args[0], task.data.columns)
+    assert sections
+    assert all(section.title and section.text and (section.figures or section.tables) for section in sections)

@@ -1,4 +1,4 @@
-"""Records of pure functions: a model's updates, which `em`, `cavi` and `gibbs` iterate."""
+"""Records of pure functions: a model's updates, which `em`, `cavi` and `gibbs` iterate, and its exact posterior."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -69,3 +69,21 @@ class GibbsSteps(NamedTuple):
     conditionals: tuple[Callable[..., Params], ...]
     sites: tuple[str, ...]
     prepare: Callable[..., tuple] = lambda *data: data
+
+
+class ExactPosterior(NamedTuple):
+    """A posterior in closed form, as a model's solution for `closed_form`.
+
+    Attributes
+    ----------
+    params : dict of Tensor
+        Parameters of the distribution.
+    log_evidence : Tensor, scalar
+        In nats.
+    draw : callable
+        ``num_draws -> sites``, shape (num_draws, *site): independent draws, keyed by the model's site names.
+    """
+
+    params: Params
+    log_evidence: Tensor
+    draw: Callable[[int], Params]

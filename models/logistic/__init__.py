@@ -24,9 +24,10 @@ References
    Statistical Science 34: the bound is coordinate ascent over q(w) q(ω).
 """
 
+from .._shared.scores import scores
 from .cavi import QuadraticBound, cavi_steps
 from .gibbs import gibbs_steps
-from .model import identify, log_likelihood, model, posterior_predictive, predict, scores, simulate
+from .model import identify, log_likelihood, model, posterior_predictive, predict, simulate
 
 __all__ = [
     "QuadraticBound",

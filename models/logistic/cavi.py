@@ -8,8 +8,9 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import softplus
 
+from .._shared.scores import design
 from .._shared.steps import Params, Steps
-from .model import check_labels, check_prior_scale, design
+from .model import check_labels, check_prior_scale
 
 
 class QuadraticBound(NamedTuple):

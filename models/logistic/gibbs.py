@@ -4,8 +4,9 @@ import torch
 from torch import Tensor
 
 from .._shared.polya_gamma import polya_gamma
+from .._shared.scores import design
 from .._shared.steps import GibbsSteps, Params
-from .model import check_labels, check_prior_scale, design
+from .model import check_labels, check_prior_scale
 
 
 def gibbs_steps(prior_scale: float = 1.0) -> GibbsSteps:

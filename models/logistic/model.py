@@ -7,6 +7,8 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
+from .._shared.scores import scores, scores_of_draws
+
 
 def model(x: Tensor, y: Tensor | None = None, *, prior_scale: float = 1.0) -> Tensor:
     """Pyro model of binary labels given features.
@@ -36,17 +38,6 @@ def model(x: Tensor, y: Tensor | None = None, *, prior_scale: float = 1.0) -> Te
         return pyro.sample("y", dist.Bernoulli(logits=scores(w, x)), obs=y)
 
 
-def scores(w: Float[Tensor, "... p"], x: Float[Tensor, "n d"]) -> Float[Tensor, "... n"]:
-    """Return the log odds of class 1 for each row, bias included.
-
-    A batch of weights needs a dimension of size one for the rows, as draws under a plate to the left of "rows" have:
-    shape (…, 1, d + 1) gives (…, n).
-    """
-    if w.dim() == 1:
-        return w[0] + x @ w[1:]
-    return w[..., 0] + (x * w[..., 1:]).sum(-1)  # `x @ w` would contract the wrong dimension of a batch
-
-
 def predict(sites: dict[str, Tensor], x: Float[Tensor, "n d"]) -> Float[Tensor, "... n"]:
     """Return the probability of class 1 for each row under each draw.
 
@@ -62,7 +53,7 @@ def predict(sites: dict[str, Tensor], x: Float[Tensor, "n d"]) -> Float[Tensor, 
     -------
     Tensor, shape (…, n)
     """
-    return torch.sigmoid(_log_odds(sites, x))
+    return torch.sigmoid(scores_of_draws(sites, x))
 
 
 def log_likelihood(sites: dict[str, Tensor], x: Float[Tensor, "n d"], y: Float[Tensor, " n"]) -> Float[Tensor, "... n"]:
@@ -74,7 +65,7 @@ def log_likelihood(sites: dict[str, Tensor], x: Float[Tensor, "n d"], y: Float[T
         If a label in ``y``, (n,), is neither 0 nor 1.
     """
     check_labels(y)
-    log_odds = _log_odds(sites, x)
+    log_odds = scores_of_draws(sites, x)
     return logsigmoid((2 * y.to(log_odds) - 1) * log_odds)
 
 
@@ -108,11 +99,6 @@ def identify(draws: dict[str, Tensor], anchor: dict[str, Tensor] | None = None) 
     return {"w": draws["w"]}
 
 
-def design(x: Float[Tensor, "n d"]) -> Float[Tensor, "n p"]:
-    """Return the design matrix: a column of ones, then the features."""
-    return torch.cat([x.new_ones(len(x), 1), x], 1)
-
-
 def check_prior_scale(prior_scale: float) -> None:
     """Raise ValueError unless the prior scale is positive."""
     if not prior_scale > 0:
@@ -125,9 +111,3 @@ def check_labels(y: Tensor) -> None:
     if wrong.any():
         row = int(wrong.nonzero()[0])
         raise ValueError(f"logistic: labels must be 0 or 1, got {float(y[row]):g} in row {row}")
-
-
-def _log_odds(sites: dict[str, Tensor], x: Tensor) -> Tensor:
-    """Return scores, (…, n), of weights with any dimensions on the left, (…, d + 1)."""
-    w = sites["w"]
-    return w[..., :1] + w[..., 1:] @ x.to(w).mT

@@ -15,12 +15,12 @@ from guidebook.catalog.entry import Guide, Row
 from guidebook.catalog.factors import FACTOR_ANALYSIS, PPCA
 from guidebook.catalog.methods import ALIASES, FAMILIES, METHODS, OPTIMISERS, Method
 from guidebook.catalog.mixtures import GMM, MIXTURE
-from guidebook.catalog.regression import LOGISTIC
+from guidebook.catalog.regression import LINEAR, LOGISTIC
 from guidebook.catalog.topics import LDA
 
 __all__ = ["ALIASES", "FAMILIES", "METHODS", "OPTIMISERS", "ROWS", "Guide", "Method", "Row", "coords_of", "row_of"]
 
-ROWS: dict[str, Row] = {row.name: row for row in (LOGISTIC, GMM, MIXTURE, PPCA, FACTOR_ANALYSIS, LDA, VAE)}
+ROWS: dict[str, Row] = {row.name: row for row in (LOGISTIC, LINEAR, GMM, MIXTURE, PPCA, FACTOR_ANALYSIS, LDA, VAE)}
 
 
 def row_of(model: Callable[..., Any] | None) -> Row | None:

@@ -33,6 +33,7 @@ class Data(NamedTuple):
 
     name: str  # of the default data set
     supervised: bool = False  # whether the model takes (x, y) rather than (x,)
+    continuous: bool = False  # whether y is any number rather than a label, 0 or 1
     standardize: bool = False  # whether features are z-scored by default
     validate: Callable | None = None  # (x): raises ValueError for data that the model cannot have generated
     preprocess: Callable | None = None  # (x, options) -> x: turns data into what the model takes
@@ -74,13 +75,18 @@ class Row(NamedTuple):
     guides: dict[str, Guide]
     identify: Callable  # (draws, anchor=None) -> quantities without the model's symmetries
     log_likelihood: Callable  # (sites, *data) -> (..., n), in nats
-    default_methods: tuple[str, ...]  # what guidebook compare fits by default
+    default_methods: tuple[str, ...]  # what guidebook compare fits by default, the reference first
     unavailable: dict[str, Unavailable]  # by method or guide
-    # Method -> function of the model's options that makes its steps; for "closed_form", the solution itself.
+    # Method -> function of the model's options that makes its steps; for "closed_form", the solution itself: estimates,
+    # or an ExactPosterior.
     steps: dict[str, Callable]
     choosing: Choosing
+    is_exact: bool = False  # whether closed_form gives the posterior rather than estimates
     latent_model: Callable | None = None  # the Pyro function with each row's latent variables explicit
-    prior: Callable | None = None  # (x, options) -> default prior, if it depends on data: minibatches must share it
+    # (options, *data) -> keyword arguments of the model that it works out from all rows: minibatches must share them.
+    shared: Callable[..., dict[str, Any]] | None = None
+    # options -> methods and guides that these values of the options leave without an answer, besides `unavailable`.
+    excluded: Callable[[Mapping[str, Any]], dict[str, Unavailable]] | None = None
     # (params) -> quantities added to the draws of every fit, if the sites mean nothing from one fit to the next.
     add_quantities: Callable | None = None
     # (x) -> identify: replaces identify where it would give too many quantities for data of this size.

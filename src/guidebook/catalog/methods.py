@@ -105,7 +105,7 @@ METHODS: dict[str, Method] = {
         },
         _STEPS,
     ),
-    "closed_form": Method(inference.closed_form, "solution", {}),
+    "closed_form": Method(inference.closed_form, "solution", {}, ("num_draws",)),
     "cavi": Method(inference.cavi, "steps", _RESTARTS, _STEPS),
     # Gibbs sweeps are cheap and successive ones are similar.
     "gibbs": Method(inference.gibbs, "steps", _THIN, _CHAINS, {"thin": 5}),

@@ -52,7 +52,7 @@ GMM = Row(
     steps={"em": gmm.em_steps, "cavi": gmm.cavi_steps, "gibbs": gmm.gibbs_steps},
     choosing=Choosing("gibbs", criteria=_gmm_criteria),
     latent_model=gmm.latent_model,
-    prior=lambda x, options: gmm.default_prior(x, options["num_components"]),
+    shared=lambda options, x: {"prior": gmm.default_prior(x, options["num_components"])},
     figures=figures("gmm"),
     ladder=("dadvi", "gibbs", "nuts"),
     coords=lambda columns, x, options: {
@@ -86,7 +86,7 @@ MIXTURE = Row(
         incomparable={"family": "a multinomial's densities are of rows whose totals are given"},
     ),
     latent_model=mixture.latent_model,
-    prior=lambda x, options: mixture.default_prior(x, options["num_components"], options["family"]),
+    shared=lambda options, x: {"prior": mixture.default_prior(x, options["num_components"], options["family"])},
     figures=figures("mixture"),
     ladder=("dadvi", "gibbs", "nuts"),
     coords=lambda columns, x, options: {"rate": [columns], "probs": [columns]},

@@ -1,9 +1,12 @@
-"""Row of logistic regression."""
+"""Rows of the regressions."""
+
+from collections.abc import Mapping
+from typing import Any
 
 from guidebook import guides
-from guidebook.catalog.entry import NO_CLOSED_FORM, Choosing, Data, Guide, Row, Unavailable
+from guidebook.catalog.entry import NO_CLOSED_FORM, Choosing, Data, Guide, Row, Unavailable, figures
 from guidebook.catalog.methods import FAMILIES
-from guidebook.models import logistic
+from guidebook.models import linear, logistic
 from guidebook.workflow.options import Option
 
 LOGISTIC = Row(
@@ -27,5 +30,56 @@ LOGISTIC = Row(
     },
     steps={"cavi": logistic.cavi_steps, "gibbs": logistic.gibbs_steps},
     choosing=Choosing("gibbs"),
+    figures=figures("weights"),
+    coords=lambda columns, x, options: {"w": [["bias", *columns]]},
+)
+
+
+def _excluded(options: Mapping[str, Any]) -> dict[str, Unavailable]:
+    found = {}
+    if options["noise"] == "student":
+        found["closed_form"] = Unavailable("with Student noise the posterior has no closed form", "gibbs")
+    if options["prior"] == "horseshoe":
+        nested = Unavailable("the horseshoe's scales have no conditionals in closed form", "nuts")
+        found |= dict.fromkeys(("closed_form", "cavi", "gibbs"), nested)
+        by_hand = Unavailable("it is for the normal prior", "full_rank")
+        found |= dict.fromkeys(("mean_field_by_hand", "cholesky_by_hand", "conjugate"), by_hand)
+    return found
+
+
+LINEAR = Row(
+    name="linear",
+    title="Bayesian linear regression",
+    model=linear.model,
+    data=Data("diabetes", supervised=True, continuous=True, standardize=True),
+    options={
+        "noise": Option(str, "normal", "distribution of the noise", choices=("normal", "student")),
+        "df": Option(float, 4.0, "degrees of freedom of Student noise", 0, False),
+        "prior": Option(str, "normal", "prior of the weights", choices=("normal", "horseshoe")),
+        "prior_scale": Option(float, 1.0, "prior standard deviation of every weight, in that of the noise", 0, False),
+        "relevant_share": Option(float, 0.25, "share of the features that the horseshoe expects to matter", 0, False),
+    },
+    guides=FAMILIES
+    | {
+        "mean_field_by_hand": Guide(guides.linear.mean_field),
+        "cholesky_by_hand": Guide(guides.linear.cholesky),
+        "conjugate": Guide(guides.linear.conjugate),
+    },
+    identify=linear.identify,
+    log_likelihood=linear.log_likelihood,
+    default_methods=("closed_form", "nuts", "gibbs", "cavi", "dadvi", "svi:mean_field", "svi:full_rank", "em"),
+    unavailable={"mcem": Unavailable("its E-step has a closed form and needs no Monte Carlo", "em")},
+    steps={
+        "em": linear.em_steps,
+        "closed_form": linear.closed_form,
+        "cavi": linear.cavi_steps,
+        "gibbs": linear.gibbs_steps,
+    },
+    is_exact=True,
+    choosing=Choosing("gibbs"),
+    shared=lambda options, x, y: {"units": linear.units_of(y)},
+    excluded=_excluded,
+    figures=figures("weights"),
+    ladder=("closed_form", "dadvi", "gibbs", "nuts"),
     coords=lambda columns, x, options: {"w": [["bias", *columns]]},
 )

@@ -47,7 +47,7 @@ def check(
     if fitted not in ROWS and Path(fitted).is_dir():
         task, posterior = load_fit(Path(fitted))
     else:
-        method, guide = split_method(find_row(fitted), method, guide)
+        method, guide = split_method(find_row(fitted, settings), method, guide)
         task = load_task(fitted, data, settings, (method, guide))
         posterior = fit(task, method, guide, seed=seed, device=device, progress=sys.stderr.isatty())
     found = judge(task, posterior, seed)

@@ -30,7 +30,11 @@ def compare(
         typer.Option(metavar="METHOD,…", help="Such as nuts,svi:mean_field,em.", show_default="the model's"),
     ] = None,
     reference: Annotated[
-        str | None, typer.Option(help="The method that the others are judged by.", show_default="nuts, else the first")
+        str | None,
+        typer.Option(
+            help="The method that the others are judged by.",
+            show_default="the model's; nuts, else the first, of --methods",
+        ),
     ] = None,
     data: Data = None,
     settings: Set = None,
@@ -52,7 +56,7 @@ def compare(
     from guidebook.workflow.ladder import judged_alone
     from guidebook.workflow.resolve import find_row, split_methods
 
-    row = find_row(model)
+    row = find_row(model, settings)
     names, reference = split_methods(row, methods, reference)
     task = load_task(model, data, settings, itertools.chain(*names.values()))
     check_targets(device, out, json_file)

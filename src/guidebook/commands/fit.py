@@ -30,7 +30,7 @@ def fit(
     from guidebook.workflow.resolve import find_row
     from guidebook.workflow.saved import save_fit
 
-    row = find_row(model)
+    row = find_row(model, settings)
     task = load_task(model, data, settings, row.ladder)
     check_targets(device, out, json_file)
     limits = {"tolerance": tolerance, "max_seconds": max_seconds}

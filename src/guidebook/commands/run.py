@@ -44,7 +44,7 @@ def run(
     from guidebook.workflow.resolve import find_row, split_method
     from guidebook.workflow.saved import save_fit
 
-    method, guide = split_method(find_row(model), method, guide)
+    method, guide = split_method(find_row(model, settings), method, guide)
     task = load_task(model, data, settings, (method, guide))
     check_targets(device, out, json_file)
     counts: dict[str, Any] = {"steps": steps, "draws": draws, "warmup": warmup, "chains": chains}

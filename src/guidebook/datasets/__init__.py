@@ -25,7 +25,7 @@ from .table import KINDS, Table, did_you_mean, listed, number, quoted, shown
 
 __all__ = ["CATEGORIES", "SEGMENTS", "Dataset", "load", "mnist", "names", "purchases", "read_idx", "reuters"]
 
-_BUNDLED = ("breast_cancer", "digits", "iris", "purchases", "reuters", "three_documents", "wine")
+_BUNDLED = ("breast_cancer", "diabetes", "digits", "iris", "purchases", "reuters", "three_documents", "wine")
 _FETCHED = ("mnist",)
 
 
@@ -39,11 +39,11 @@ class Dataset(NamedTuple):
     x : Tensor, shape (n, d), float64
         Rows of features, in the units of the source, or in standard deviations if ``standardized``.
     y : Tensor, shape (n,), float64, or None
-        Labels, 0 or 1; None unless asked for by ``supervised``.
+        Labels, 0 or 1, or the numbers of a ``continuous`` target; None unless asked for by ``supervised``.
     columns : tuple of str, length d
         Names of the columns of ``x``; "x0", "x1", … by position if the source names none.
     classes : tuple of two str, or None
-        What label 0 and label 1 are called in the source; None if ``y`` is.
+        What label 0 and label 1 are called in the source; None without labels.
     standardized : bool
         Whether every column of ``x`` was brought to mean 0 and population standard deviation 1.
     """
@@ -66,6 +66,7 @@ def load(
     *,
     target: str | None = None,
     supervised: bool = False,
+    continuous: bool = False,
     standardize: bool = False,
     vocabulary: str | None = None,
 ) -> Dataset:
@@ -82,7 +83,10 @@ def load(
         Where a file has its labels: the name of a column, its index as text ("-1" is the last), or the name of an
         array in a .npz (default: ``y``). They are kept out of ``x``, and looked at only if ``supervised``.
     supervised : bool
-        Whether to return labels too. They must be of two classes; the lesser one, by value or by alphabet, is 0.
+        Whether to return the target too: labels, which must be of two classes; the lesser one, by value or by
+        alphabet, is 0.
+    continuous : bool
+        Whether a target is of numbers, to be returned as they are, rather than of labels.
     standardize : bool
         Whether to bring each column of ``x`` to mean 0 and standard deviation 1 (with n in the denominator); a
         constant one becomes zeros.
@@ -101,7 +105,8 @@ def load(
         If the file cannot be read.
     ValueError
         If ``source`` is unknown; if the file does not hold at least two rows of finite numbers; if the target is
-        missing or not of two classes; if a column to standardize has a spread that no float64 holds.
+        missing, not of two classes or, if ``continuous``, not of numbers; if a column to standardize has a spread that
+        no float64 holds.
     """
     where = shown(source)
     if source in _BUNDLED + _FETCHED:
@@ -123,7 +128,9 @@ def load(
         raise ValueError(f"{where}: no column is left beside the target")
     if len(table.x) < 2:
         raise ValueError(f"{where}: there is one row of data, at least two are needed")
-    y, classes = (None, None) if table.labels is None else _labels(where, table)
+    y, classes = None, None
+    if table.labels is not None:
+        y, classes = (_numbers(where, table), None) if continuous else _labels(where, table)
     x = _standardized(where, table.x, table.columns) if standardize else table.x
     return Dataset(source, torch.from_numpy(x), y, tuple(table.columns), classes, standardize)
 
@@ -144,8 +151,8 @@ def _bundled(name: str, supervised: bool) -> Table:
     else:
         from sklearn import datasets  # slow to import
 
-        bunch: Any = getattr(datasets, f"load_{name}")()
-        columns, classes = ([str(text) for text in texts] for texts in (bunch.feature_names, bunch.target_names))
+        bunch: Any = datasets.load_diabetes(scaled=False) if name == "diabetes" else getattr(datasets, f"load_{name}")()
+        columns, classes = ([str(text) for text in bunch.get(key, ())] for key in ("feature_names", "target_names"))
         table = Table(np.array(bunch.data, dtype=np.float64), columns, bunch.target, classes=classes)
     return table if supervised else table._replace(labels=None)
 
@@ -161,8 +168,20 @@ def _labels(where: str, table: Table) -> tuple[Tensor, tuple[str, str]]:
     classes = table.classes or [str(value).removesuffix(".0") for value in found.tolist()]
     if len(classes) != 2:
         many = f"{len(classes)} class{'' if len(classes) == 1 else 'es'}"
-        raise ValueError(f"{where}: {table.target} has {many} ({listed(classes, 5)}), logistic regression needs two")
+        hint = "" if values.dtype.kind == "U" or len(classes) < 3 else "; linear regression takes a target of numbers"
+        shown_classes = listed(classes, 5)
+        raise ValueError(f"{where}: {table.target} has {many} ({shown_classes}), logistic regression needs two{hint}")
     return torch.from_numpy(codes.astype(np.float64)), (classes[0], classes[1])
+
+
+def _numbers(where: str, table: Table) -> Tensor:
+    """Return a target of numbers; ValueError with the first that is none."""
+    found = [number(str(value)) for value in table.labels]  # pyright: ignore[reportOptionalIterable]
+    if None in found:
+        row = found.index(None)
+        text = quoted(str(table.labels[row]))  # pyright: ignore[reportOptionalSubscript]
+        raise ValueError(f"{where}: {table.target} is {text} in row {row}, linear regression needs a number")
+    return torch.tensor(found, dtype=torch.float64)
 
 
 def _standardized(where: str, x: np.ndarray, columns: list[str]) -> np.ndarray:

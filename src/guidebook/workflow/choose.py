@@ -20,7 +20,7 @@ from guidebook.inference.traces.isolate import isolated
 from guidebook.workflow.fit import Task, fit, load_task, make_task
 from guidebook.workflow.folds import fold_of_row, is_point, pointwise
 from guidebook.workflow.ranges import Range, split_range
-from guidebook.workflow.resolve import find_row, split_method
+from guidebook.workflow.resolve import find_row, split_method, with_options
 
 DEFAULT_FOLDS = 10  # where a method has no draws for leave-one-out
 SECONDS_TO_START = 15.0  # of processes that import torch
@@ -107,8 +107,9 @@ def plan(
             f"choose: fits of {model} by {label} give no density of a row: take {' or '.join(how.methods)}"
         )
     task = load_task(model, data or row.data.name, [*fixed, f"{span.option}={_text(span.values[0])}"])
-    number = folds or how.folds or (DEFAULT_FOLDS if is_point(name, guide) else None)
-    dealt = None if number is None else fold_of_row(number, len(task.data.x), task.data.y, seed)
+    number = folds or how.folds or (DEFAULT_FOLDS if is_point(row, name, guide) else None)
+    labels = None if row.data.continuous else task.data.y
+    dealt = None if number is None else fold_of_row(number, len(task.data.x), labels, seed)
     made = Plan(task, span, name, guide, counts, seed, device, dealt)
     for value in span.values:
         _check_value(made, made.at(value))
@@ -117,6 +118,7 @@ def plan(
 
 def _check_value(made: Plan, task: Task) -> None:
     """Refuse a value that the model does not take with these data, or with the rows that a fold leaves."""
+    split_method(with_options(task.row, task.options), made.method, made.guide)
     if made.folds is not None:
         task = _part(task, made.folds != np.bincount(made.folds).argmax())
     with isolated(made.seed), warnings.catch_warnings(), torch.no_grad():

@@ -41,13 +41,14 @@ def load_task(
 
     ``used`` names the methods and guides to fit: the row may have smaller default data for some.
     """
-    row = find_row(model)
+    row = find_row(model, settings)
     small = row.data.small if row.data.small and data is None and {*row.data.small.cells} & {*used} else None
     options = parse_options(row, settings or [], small.options if small else {})
     dataset = load(
         data or (small.data if small else row.data.name),
         target=options["target"],
         supervised=row.data.supervised,
+        continuous=row.data.continuous,
         standardize=options["standardize"],
         vocabulary=options["vocabulary"],
     )
@@ -63,15 +64,16 @@ def make_task(row: Row, dataset: Dataset, options: dict[str, Any]) -> Task:
     components = options.get("num_components")
     if components is not None and components > len(dataset.x):
         raise ValueError(f"num_components={components} is more than the {len(dataset.x)} rows of {dataset.name}")
-    prior = {"prior": row.prior(dataset.x, options)} if row.prior and options["batch_size"] else {}
-    bound = partial(bind(row.model, options, row.options), **prior)
+    args = (dataset.x,) if dataset.y is None else (dataset.x, dataset.y)
+    shared = row.shared(options, *args) if row.shared and options["batch_size"] else {}
+    bound = partial(bind(row.model, options, row.options), **shared)
     return Task(
         row,
         dataset,
-        args=(dataset.x,) if dataset.y is None else (dataset.x, dataset.y),
+        args=args,
         options=options,
         model=bound,
-        latent_model=partial(bind(row.latent_model, options, row.options), **prior) if row.latent_model else None,
+        latent_model=partial(bind(row.latent_model, options, row.options), **shared) if row.latent_model else None,
         identify=row.summarise(dataset.x) if row.summarise else row.identify,
         coords=coords_of(bound, dataset.x, dataset.columns),
     )
@@ -99,7 +101,7 @@ def fit(
     accepted = signature(how.function).parameters
     counts = _given(num_steps=steps, num_draws=draws, num_warmup=warmup, num_chains=chains)
     settings = {
-        **({"num_draws": row.num_draws} if method in ("svi", "cavi", "pathfinder") else {}),
+        **({"num_draws": row.num_draws} if method in ("svi", "cavi", "pathfinder", "closed_form") else {}),
         **how.defaults,
         **(row.default_options.get(method, {}) if task.data.name == row.data.name else {}),
         **{name: value for name, value in counts.items() if name in how.counts},

@@ -4,10 +4,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from guidebook.catalog import Row
 from guidebook.inference import Posterior
+from guidebook.inference.info import INFO_TYPES
 from guidebook.workflow.fit import Task
 
-_POINTS = ("em", "closed_form", "mcem")
 _AT_ONCE = 2**16  # log likelihoods of one row at one draw
 
 
@@ -25,9 +26,11 @@ def fold_of_row(number: int, num_rows: int, labels: Tensor | None, seed: int) ->
     return folds
 
 
-def is_point(method: str, guide: str | None) -> bool:
+def is_point(row: Row, method: str, guide: str | None) -> bool:
     """Whether a method estimates the model's parameters by a point, which leave-one-out weights cannot start from."""
-    return method in _POINTS or guide == "map_point"
+    if method == "closed_form":
+        return not row.is_exact
+    return INFO_TYPES[method].is_point or guide == "map_point"
 
 
 def pointwise(task: Task, posterior: Posterior, args: tuple[Tensor, ...]) -> Tensor:

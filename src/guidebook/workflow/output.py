@@ -42,6 +42,7 @@ def run_json(task: Task, posterior: Posterior, found: Check | None = None) -> di
         "converged": has_converged(info, quantities),
         "stopped_because": info.message,
         "log_likelihood": plain(_log_likelihood(task, quantities, posterior)),
+        "log_evidence": plain(info.log_evidence),
         "elbo": plain(info.elbo),
         "k_hat": plain(info.k_hat),
         "judgement": found.judgement if found else None,
@@ -153,6 +154,7 @@ def plain(value: Any) -> Any:
 def print_run(record: dict[str, Any], coords: Coords) -> None:
     """Print what `run_json` returned as a table, entries of sites by their names in ``coords``."""
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
     guide = f" with guide {record['guide']}" if record["guide"] else ""
@@ -165,12 +167,12 @@ def print_run(record: dict[str, Any], coords: Coords) -> None:
         columns = [np.broadcast_to(np.array(figures[c], float), shape) for c in ("mean", "sd", "r_hat", "ess")]
         for index in itertools.islice(np.ndindex(shape), MOST_ROWS):
             table.add_row(
-                label(site, index, coords), *("–" if np.isnan(c[index]) else f"{c[index]:.4g}" for c in columns)
+                escape(label(site, index, coords)), *("–" if np.isnan(c[index]) else f"{c[index]:.4g}" for c in columns)
             )
         if (left := math.prod(shape) - MOST_ROWS) > 0:
             table.add_row(f"{site}: {left:,} more, in --json", "", "", "", "")
     Console().print(table)
-    for name, unit in (("log_likelihood", " nats"), ("elbo", " nats"), ("k_hat", "")):
+    for name, unit in (("log_likelihood", " nats"), ("log_evidence", " nats"), ("elbo", " nats"), ("k_hat", "")):
         if record[name] is not None:
             print(f"{name} {record[name]:.6g}{unit}")
     print(f"{record['seconds']:.1f} s; {record['stopped_because']}")

@@ -10,11 +10,25 @@ from guidebook.catalog import ALIASES, METHODS, ROWS, Row
 from guidebook.workflow.options import DATA_OPTIONS, parse, unknown
 
 
-def find_row(name: str) -> Row:
-    """Return the row of a model; raise ValueError with the nearest names if there is none."""
+def find_row(name: str, settings: Iterable[str] | None = None) -> Row:
+    """Return the row of a model, with what ``option=value`` texts leave of its methods.
+
+    Raises ValueError with the nearest names if there is no such model or option.
+    """
     if name not in ROWS:
         raise ValueError(unknown("model", name, ROWS))
-    return ROWS[name]
+    row = ROWS[name]
+    return with_options(row, parse_options(row, settings or []))
+
+
+def with_options(row: Row, options: Mapping[str, Any]) -> Row:
+    """Return a row without the methods and guides that these values of its options leave without an answer."""
+    gone = row.excluded(options) if row.excluded else {}
+    left = {
+        field: tuple(name for name in getattr(row, field) if not {name, name.removeprefix("svi:")} & {*gone})
+        for field in ("default_methods", "ladder")
+    }
+    return row._replace(unavailable=row.unavailable | gone, **left)
 
 
 def methods_of(row: Row) -> list[str]:
@@ -52,7 +66,10 @@ def split_method(row: Row, method: str, guide: str | None = None) -> tuple[str, 
 def split_methods(
     row: Row, methods: str | None, reference: str | None
 ) -> tuple[dict[str, tuple[str, str | None]], str]:
-    """Resolve a comma-separated list of methods, and which of them is the reference (default: NUTS, else the first)."""
+    """Resolve a comma-separated list of methods, and which of them is the reference.
+
+    By default it is the first of the row's own methods, and NUTS, else the first, of those given.
+    """
     names = [name.strip() for name in methods.split(",")] if methods else list(row.default_methods)
     resolved: dict[str, tuple[str, str | None]] = {}
     for name in names:
@@ -64,7 +81,7 @@ def split_methods(
     if len(resolved) < 2:
         raise ValueError(f"--methods needs two or more methods to compare, got {', '.join(resolved)}")
     if reference is None:
-        return resolved, "nuts" if "nuts" in resolved else next(iter(resolved))
+        return resolved, "nuts" if methods and "nuts" in resolved else next(iter(resolved))
     if reference == "svi":
         reference = "svi:mean_field"
     if reference not in resolved:
