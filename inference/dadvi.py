@@ -215,6 +215,7 @@ def _fit_guide(
         "linear_response": False,
         "rounds": rounds.history,
         "optima": [],
+        "learned": sorted(constrained_params(model_trace)),
         "gradients": rounds.gradients,
     }
     message = "; ".join([rounds.message, *prepared.notes])

@@ -1,6 +1,6 @@
 """Run records: one type per inference method, all with the fields of `Info`."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from torch import Tensor
 
@@ -39,6 +39,8 @@ class Info:
         Samplers: bulk effective sample sizes, shaped as ``r_hat``.
     divergences : Tensor, shape (chain,), or None
         Hamiltonian samplers: number of divergent transitions after warm-up.
+    learned : list of str
+        Fits by a guide: names of the model's own parameters, of which the draws know one value.
     """
 
     method: str
@@ -55,6 +57,7 @@ class Info:
     r_hat: dict[str, Tensor] | None = None
     ess: dict[str, Tensor] | None = None
     divergences: Tensor | None = None
+    learned: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True, kw_only=True)

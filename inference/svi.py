@@ -220,6 +220,7 @@ def svi(
         k_hat=shape,
         log_weights=weights,
         is_point=point,
+        learned=sorted(constrained_params(model_trace)),
         seconds=seconds,
         seed=seed,
         loss=display_name(loss),

@@ -18,6 +18,7 @@ from torch.distributions import constraints
 from guidebook.guides import mean_field
 from guidebook.inference import Check, Posterior, svi
 from guidebook.inference import check as check_with_a_bar
+from guidebook.inference.advice import for_chains_that_move
 from guidebook.inference.info import ClosedFormInfo, Info
 from guidebook.inference.mcmc.beside_chains import judge_moved, sentence
 from guidebook.inference.mcmc.moments import Moments, moments
@@ -526,7 +527,32 @@ def test_draws_are_bad_if_chains_have_come_far_though_not_how_far_they_go(plain:
     judged = judge_moved(moved)
     assert judged.graded.judgement == judgement
     if judgement == "bad":
-        assert "at q[0] its mean is +3.00 sd away" in sentence("fast", judged, moved, "")
+        assert "at q[0] its mean is +3.00 sd away" in sentence("fast", judged, moved, "", "")
+
+
+@pytest.mark.parametrize(
+    ("shift", "error", "settled", "end"),
+    [
+        (0.0, 0.02, True, "Modes that no draw is near are not seen. A note."),
+        (0.2, 0.02, True, "Modes that no draw is near are not seen. A note. Next: its moved draws, .improved."),
+        (0.5, 0.02, True, " sd away). A note. Next: its moved draws, .improved."),
+        (0.5, 0.02, False, "so that it may be worse. A note. Next: nuts(model, …)."),
+        (0.0, 0.50, True, "too few draws to tell an error from chance. A note. Next: more draws."),
+        (0.0, 0.50, False, "trajectories. A note. Next: nuts(model, …)."),
+    ],
+)
+def test_a_sentence_ends_with_what_to_call_next(shift: float, error: float, settled: bool, end: str) -> None:
+    moved = _moved([shift], error)
+    moved = moved._replace(moments=moved.moments._replace(settled=torch.tensor([settled])))
+    said = sentence("fast", judge_moved(moved), moved, " A note.", "nuts(model, …)")
+    assert said.endswith(end), said
+
+
+def test_where_chains_do_not_settle_another_method_than_that_of_the_draws_is_next() -> None:
+    until_good = "dadvi(model, …), or fit(model, …), which tries methods until one is good"
+    for method, call in (("svi", until_good), ("dadvi", "nuts(model, …, init=posterior)")):
+        assert for_chains_that_move(posterior({"m": torch.randn(100)}, method=method)) == call
+    assert for_chains_that_move(None) == "nuts(model, …)"
 
 
 def test_gradients_cancel_the_noise_of_a_normals_moments() -> None:
