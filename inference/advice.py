@@ -73,11 +73,6 @@ def call(posterior: Posterior, **options: Any) -> str:
     return f"{method}({takes}, …, {', '.join(f'{name}={value}' for name, value in options.items())})"
 
 
-def without_advice(sentence: str) -> str:
-    """Return a sentence up to what it says to call next."""
-    return sentence.partition(NEXT)[0]
-
-
 def _better(posterior: Posterior, quantities: pd.DataFrame) -> str:
     """Return what is most often right where a posterior is not; for samplers, longer chains."""
     if is_sampler(posterior):

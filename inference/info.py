@@ -314,8 +314,9 @@ class FitInfo(Info):
     judgement : str
         "good", "usable", "bad" or "cannot say".
     rungs : list of dict
-        What was tried, in order: ``method``; ``seconds``, with the judging; ``judgement``, or "failed" or "not tried";
-        ``sentence``, why.
+        What was tried, in order: ``method``; ``seconds`` and ``gradients``, with the judging, the latter None if not
+        counted; ``judgement``, or "failed" or "not tried"; ``error``, the worst shift of a mean in sds, or of an sd on
+        a scale on which 25 % count as 0.25, None if not known; ``sentence``, why.
     """
 
     method: str = "fit"

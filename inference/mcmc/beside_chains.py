@@ -13,7 +13,7 @@ from ..advice import NEXT
 from ..diagnostics import of_quantities
 from ..info import CheckInfo
 from ..judge import words_of_faults, words_of_means, words_of_sds
-from ..verdict import GOOD_RATIO, GOOD_SHIFT, USABLE_RATIO, USABLE_SHIFT, Grade, grade, margin
+from ..verdict import GOOD_RATIO, GOOD_SHIFT, USABLE_RATIO, USABLE_SHIFT, Certain, Grade, grade, margin
 from .moved import Moved
 
 if TYPE_CHECKING:
@@ -77,8 +77,9 @@ def _graded(table: pd.DataFrame, mcse: np.ndarray, mcse_of_log_sd: np.ndarray) -
         log_ratio, relative = np.log(ratio), error_of_ratio / ratio
         both = np.hypot(relative, mcse_of_log_sd)
         relative = np.where(np.abs(log_ratio) <= margin(len(table)) * both, both, relative)
-        graded = grade(shift, ratio, error, ratio * relative)
-    is_close = (np.abs(shift) - error <= GOOD_SHIFT) & (np.abs(log_ratio) - relative <= np.log(GOOD_RATIO))
+        figures = shift, ratio, error, ratio * relative
+    graded = grade(*figures)
+    is_close = Certain.of(*figures, errors=1).worst(GOOD_SHIFT, GOOD_RATIO) <= 1
     return graded._replace(judgement="usable") if graded.judgement == "good" and not is_close.all() else graded
 
 

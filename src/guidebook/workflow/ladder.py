@@ -6,7 +6,7 @@ from functools import partial
 from typing import Any
 
 from guidebook.inference import Check, Comparison, Posterior, Verdict, check
-from guidebook.inference.fit import Rung, climb
+from guidebook.inference.climb import Rung, climb
 from guidebook.inference.quantities import labels
 from guidebook.inference.verdict import is_sampler
 from guidebook.workflow.fit import Task, fit
