@@ -19,6 +19,7 @@ from .posterior import Posterior
 from .verdict import GOOD_SHIFT, USABLE_SHIFT, Certain, distance, grade, is_sampler
 
 ORDER = ("good", "usable", "sampled", "cannot say", "bad")  # of judgements, the best first
+MOVED = ", moved"  # after the name of a method: draws that the check of it has moved
 FAILURES = (ValueError, ArithmeticError, RuntimeError)  # of a method on a model that another may be right on
 
 
@@ -108,7 +109,7 @@ def _judged(
     if tried[0].row["judgement"] != "good" and found.improved is not None and found.improved.info.converged:
         started = time.perf_counter()
         again = judge(found.improved)  # chains that crept must not be taken for chains that stand
-        moved = _by_check(f"{name}, moved", found.improved, started, again, tolerance)
+        moved = _by_check(name + MOVED, found.improved, started, again, tolerance)
         tried += [moved] if moved.row["judgement"] == "good" else []
     return tried
 

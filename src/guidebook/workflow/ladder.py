@@ -28,7 +28,7 @@ def fit_best(
     """
     options: dict[str, Any] = {"seed": seed, "device": device, "progress": progress}
     rungs = [Rung(name, partial(_climbed, task, name, options)) for name in task.row.ladder]
-    limits = {"tolerance": tolerance, "max_seconds": max_seconds}
+    limits = {"tolerance": tolerance, "max_seconds": max_seconds, "otherwise": task.row.otherwise}
     return climb(
         rungs, task.model, task.args, partial(_judged, task, seed), identify=task.identify, seed=seed, **limits
     )
