@@ -189,18 +189,18 @@ def test_rungs_lie_at_the_seconds_after_which_they_were_known_on_a_path() -> Non
         plot_ladder(LADDER[3:])
 
 
-@pytest.mark.parametrize("count", range(1, 4))
+@pytest.mark.parametrize("count", [1, 2])
 @pytest.mark.parametrize("seed", range(5))
 def test_no_name_of_a_rung_covers_another_or_the_path(count: int, seed: int) -> None:
     rng = np.random.default_rng(seed)
     rungs = [
         _rung(f"method {i}", float(rng.uniform(0.5, 20)), "bad", float(10 ** rng.uniform(-2, 1))) for i in range(count)
     ]
-    rungs += [_rung(f"nuts, target_accept=0.9{i}", 10.0, "cannot say") for i in range(count - 1)]
+    rungs += [_rung(f"nuts, target_accept=0.9{i}", 10.0, "cannot say") for i in range(2)]
     figure = plot_ladder(rungs)
     ax = figure.axes[0]
     boxes = {text.get_text(): text.get_window_extent() for text in _names(figure)}
-    assert len(boxes) == 2 * count - 1
+    assert len(boxes) == count + 2
     for one, other in combinations(boxes.values(), 2):
         assert min(one.x1, other.x1) - max(one.x0, other.x0) < 1 or min(one.y1, other.y1) - max(one.y0, other.y0) < 1
     for path in (line for line in ax.lines if line.get_linestyle() == "-" and len(line.get_xdata()) == count > 1):

@@ -135,7 +135,7 @@ def _label(figure: Figure, ax: Axes, dots: Sequence[Dot], lines: Sequence[Line],
 def _cost(step: int, box: Bbox, taken: list[Bbox], frame: Bbox) -> float:
     """Return how bad a place for a label is: what it covers, how much of it is cut off, how far away it is."""
     area = box.width * box.height
-    return 100 * (sum(_shared(box, other) for other in taken) + area - _shared(box, frame)) / area + step
+    return 500 * (sum(_shared(box, other) for other in taken) + area - _shared(box, frame)) / area + step
 
 
 def _shared(one: Bbox, other: Bbox) -> float:
