@@ -530,6 +530,25 @@ def test_draws_are_bad_if_chains_have_come_far_though_not_how_far_they_go(plain:
         assert "at q[0] its mean is +3.00 sd away" in sentence("fast", judged, moved, "", "")
 
 
+def test_weights_of_a_module_are_those_that_were_learned() -> None:
+    """x_i ~ N(w (z₁ + z₂) + b, 1), standard normal z: a normal posterior, at other weights than the module has now."""
+    layer, x, w, b = torch.nn.Linear(1, 1), torch.full((5,), 3.0), 2.5, -1.0
+
+    def model(x: Tensor) -> None:
+        pyro.module("layer", layer)
+        z = pyro.sample("z", dist.Normal(0.0, 1.0).expand([2]).to_event(1))
+        with pyro.plate("rows", len(x)):
+            pyro.sample("x", dist.Normal(layer(z.sum(-1, keepdim=True)), 1.0), obs=x)
+
+    weights = {"layer$$$weight": torch.tensor([[w]]), "layer$$$bias": torch.tensor([b])}
+    mean, variance = 5 * w * (3 - b) / (1 + 10 * w**2), 1 - 5 * w**2 / (1 + 10 * w**2)
+    covariance = torch.tensor([[variance, variance - 1], [variance - 1, variance]])
+    z = mean + torch.randn(2000, 2) @ torch.linalg.cholesky(covariance).T
+    found = check(posterior({"z": z}, weights), model, x)
+    assert found.judgement == "good", found.sentence
+    assert layer.weight.item() != w
+
+
 @pytest.mark.parametrize(
     ("shift", "error", "settled", "end"),
     [
