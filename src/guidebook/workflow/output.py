@@ -197,7 +197,8 @@ def print_fit(record: dict[str, Any], coords: Coords) -> None:
 
 def facts(task: Task, varied: str | None = None) -> list[tuple[str, str]]:
     """Return terms and words on model and data for the head of a page, but for an option that varies."""
-    options = [f"{name}={task.options[name]}" for name in task.row.options if name != varied]
+    given = {name: task.options[name] for name in task.row.options if name != varied}
+    options = [f"{name}={value}" for name, value in given.items() if value is not None]
     units = ", each column standardised" if task.data.standardized else ""
     return [
         ("Model", f"{task.row.title}{' (' + ', '.join(options) + ')' if options else ''}"),
