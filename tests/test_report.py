@@ -31,7 +31,7 @@ from guidebook.plots.models.lda import sections as topics
 from guidebook.plots.models.mixture import plot_profiles, profiles
 from guidebook.plots.models.vae import sections as images
 from guidebook.plots.style import ellipse
-from guidebook.report import plot_comparison, write_fit, write_html, write_index
+from guidebook.report import plot_comparison, write_html, write_index, write_ladder
 from guidebook.report.words import number
 
 
@@ -584,7 +584,7 @@ def _fitted(*rungs: dict, chosen: str = "dadvi, moved", judgement: str = "good")
 
 
 def test_the_page_of_a_fit_shows_every_rung_with_its_cost_and_why_it_was_left(tmp_path):
-    page = _Page(write_fit(_fitted(), tmp_path / "a" / "p.html", coords={"w": [["<age>", "dose"]]}))
+    page = _Page(write_ladder(_fitted(), tmp_path / "a" / "p.html", coords={"w": [["<age>", "dose"]]}))
     assert page.labels == ["Worst error and seconds of each method that was tried"]
     assert page.text.index("<svg") < page.text.index("9.87 s, 12,345 gradients, worst error 0.500 sd")
     for words in ("1: dadvi", "a &amp; b.", "2: broken", "&lt;i&gt;", "3: dadvi, moved", "4: nuts", "so &amp; so."):
@@ -601,7 +601,7 @@ def test_the_page_of_a_fit_shows_every_rung_with_its_cost_and_why_it_was_left(tm
 def test_the_figures_of_a_fit_are_those_of_its_draws(tmp_path):
     fit = _fitted()
     values = fit.draws["w"][..., 1].flatten()
-    text = write_fit(fit, tmp_path / "p.html").read_text()
+    text = write_ladder(fit, tmp_path / "p.html").read_text()
     row = text[text.index("w[1]") :]
     expected = [float(values.mean()), float(values.std()), *np.quantile(values.numpy(), [0.05, 0.5, 0.95])]
     assert [cell.split("</td>")[0] for cell in row.split("<td>")[1:6]] == [number(value) for value in expected]
@@ -609,9 +609,9 @@ def test_the_figures_of_a_fit_are_those_of_its_draws(tmp_path):
 
 def test_a_fit_of_which_no_error_is_known_says_so_and_other_posteriors_have_no_such_page(tmp_path):
     chains = _rung("gibbs", 3.0, "cannot say", "They disagree.")
-    page = _Page(write_fit(_fitted(chains, chosen="gibbs"), tmp_path / "p.html"))
+    page = _Page(write_ladder(_fitted(chains, chosen="gibbs"), tmp_path / "p.html"))
     assert page.labels == []
     assert "Nothing that was tried has a known error" in page.text
     assert "They disagree." in page.text
-    with pytest.raises(ValueError, match=r"^write_fit: give what fit returned; this posterior is by nuts"):
-        write_fit(by_nuts(_weights()), tmp_path / "q.html")
+    with pytest.raises(ValueError, match=r"^write_ladder: give what fit returned; this posterior is by nuts"):
+        write_ladder(by_nuts(_weights()), tmp_path / "q.html")

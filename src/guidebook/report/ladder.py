@@ -21,7 +21,7 @@ _MOST_ROWS = 200
 _QUANTILES = (0.05, 0.5, 0.95)
 
 
-def write_fit(
+def write_ladder(
     posterior: Posterior[FitInfo],
     path: str | Path,
     *,
@@ -61,11 +61,11 @@ def write_fit(
     """
     info = posterior.info
     if not isinstance(info, FitInfo):
-        raise ValueError(f"write_fit: give what fit returned; this posterior is by {info.method}")
+        raise ValueError(f"write_ladder: give what fit returned; this posterior is by {info.method}")
     quantities = posterior.draws if identify is None else identify(posterior.draws)
     sections = [_figures(scalars(quantities, coords)), about.graph(model, data)]
     page = render(
-        "fit.html.j2",
+        "ladder.html.j2",
         title=title or "The cheapest good posterior",
         facts=[*facts, ("Chosen", info.chosen), ("Seconds", f"{number(info.seconds)}, of all that was tried")],
         judgement=info.judgement,
