@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 from torch import Tensor
 
+from .advice import for_chains_that_move
 from .exchangeable import identification
 from .info import CheckInfo
 from .mcmc.beside_chains import COLUMNS, info_of, judge_moved, sentence
@@ -166,7 +167,8 @@ def check(
     judged = judge_moved(moved)
     notes = f" Parameters {', '.join(prepared.held)} are held at their initial values." if prepared.held else ""
     notes += f" {choice.words}" if choice.left_out else ""
-    words = sentence(subject.name, judged, moved, notes)
+    given = posterior_or_guide if isinstance(posterior_or_guide, Posterior) else None
+    words = sentence(subject.name, judged, moved, notes, for_chains_that_move(given))
     info = replace(info_of(moved, seed, seconds), per_row=prepared.per_row)
     better = Posterior(draws=improved, params=prepared.params, info=info)
     return Check(judged.graded.judgement, words, judged.table, subject.name, better, gradients, seconds)
@@ -202,7 +204,8 @@ def _cannot_check(subject: _Subject, prepared: Prepared) -> str | None:
     latent = [name.removesuffix(UNCONSTRAINED) for name in names]
     missing = [name for name in latent if name not in subject.draws]
     if missing and all(name in sites and is_local(sites[name], prepared.rows) for name in missing):
-        return f"has no draws of {', '.join(missing)}, of which there is one per row: fit with local_draws=True"
+        kept = "svi keeps them with local_draws=True"
+        return f"has no draws of {', '.join(missing)}, of which there is one per row ({kept})"
     count = next((value.shape[0] * value.shape[1] for value in subject.draws.values()), 0)
     if count < MIN_DRAWS and not missing:
         return f"has only {count} draws, and at least {MIN_DRAWS} are needed"

@@ -221,6 +221,7 @@ def _fit_guide(
         "linear_response": False,
         "rounds": rounds.history,
         "optima": [],
+        "learned": sorted(constrained_params(model_trace)),
         "gradients": rounds.gradients,
         "per_row": prepared.per_row,
     }

@@ -1,6 +1,6 @@
 """Run records: one type per inference method, all with the fields of `Info`."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from torch import Tensor
 
@@ -44,6 +44,8 @@ class Info:
     per_row : list of str, or None
         Deterministic sites with a value per row of the data, of a model whose latent sites have none: comparisons leave
         them out unless told otherwise.
+    learned : list of str
+        Fits by a guide: names of the model's own parameters, of which the draws know one value.
     """
 
     method: str
@@ -62,6 +64,7 @@ class Info:
     ess: dict[str, Tensor] | None = None
     divergences: Tensor | None = None
     per_row: list[str] | None = None
+    learned: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -345,8 +348,9 @@ class FitInfo(Info):
     judgement : str
         "good", "usable", "bad" or "cannot say".
     rungs : list of dict
-        What was tried, in order: ``method``; ``seconds``, with the judging; ``judgement``, or "failed" or "not tried";
-        ``sentence``, why.
+        What was tried, in order: ``method``; ``seconds`` and ``gradients``, with the judging, the latter None if not
+        counted; ``judgement``, or "failed" or "not tried"; ``error``, the worst shift of a mean in sds, or of an sd on
+        a scale on which 25 % count as 0.25, None if not known; ``sentence``, why.
     log_weights : Tensor, shape (draw,), or None
         log p(x, z) - log q(z) at each draw, in nats, as in the record of the method chosen.
     """

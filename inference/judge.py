@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from .advice import call, for_reference, more_draws, next_call
+from .advice import NEXT, draws_call, for_reference, more_draws, next_call
 from .diagnostics import MAX_K_HAT, MAX_R_HAT, MIN_ESS
 from .posterior import Posterior
 from .verdict import (
@@ -27,7 +27,6 @@ from .verdict import (
 )
 
 Figures = Any  # a DataFrame; with pandas' own types every figure would be a union
-FAR_OFF = 1.0  # sds: a mean farther away than this has not been reached yet
 ENOUGH_DRAWS = 1000  # where there are too few to tell how many are needed
 
 
@@ -35,7 +34,7 @@ def judge_reference(name: str, posterior: Posterior, quantities: Figures) -> Ver
     """Say whether a reference, by its name, is fit to judge others by."""
     if found := reference_problems(posterior, quantities):
         advice = for_reference(next(iter(found)), posterior, quantities)
-        return Verdict("refused", f"{name} is not fit to judge: {'; '.join(found.values())}. Next: {advice}.")
+        return Verdict("refused", f"{name} is not fit to judge: {'; '.join(found.values())}.{NEXT}{advice}.")
     words = f"{name} is the reference"
     if is_sampler(posterior):
         largest, least = np.max(quantities["r_hat"]), np.min(quantities["ess"])
@@ -65,7 +64,8 @@ def judge(name: str, reference: str, posterior: Posterior, quantities: Figures) 
     means = words_of_means(quantities, GOOD_SHIFT if good else USABLE_SHIFT, f" of {reference}'s")
     sds = words_of_sds(quantities, GOOD_RATIO if good else USABLE_RATIO)
     evidence = _evidence(posterior.info.k_hat, False)
-    return Verdict(graded.judgement, f"{name} is {graded.judgement}: means {means}, sds {sds}.{evidence}")
+    advice = "" if good else f"{NEXT}{next_call('only usable', posterior, quantities)}."
+    return Verdict(graded.judgement, f"{name} is {graded.judgement}: means {means}, sds {sds}.{evidence}{advice}")
 
 
 def _bad(name: str, reference: str, posterior: Posterior, quantities: Figures, own: dict[str, str]) -> Verdict:
@@ -77,11 +77,10 @@ def _bad(name: str, reference: str, posterior: Posterior, quantities: Figures, o
         words = "; ".join(own.values()) + (f". Beside {reference} it is {words}" if words else "")
     elif not graded.off_centre.any():
         words += f". Its means are {words_of_means(quantities, USABLE_SHIFT)}"
-    far_off = quantities["mean_shift_in_sd"][graded.off_centre].abs().max() > FAR_OFF
-    fault = next(iter(own), "far off" if far_off else next(iter(faults), ""))
+    fault = next(iter(own | faults))
     k_hat = posterior.info.k_hat
     evidence = _evidence(k_hat, True) if faults or k_hat is None else f" k̂ = {k_hat:.2f}."
-    return Verdict("bad", f"{name} is bad: {words}.{evidence} Next: {next_call(fault, posterior, quantities)}.")
+    return Verdict("bad", f"{name} is bad: {words}.{evidence}{NEXT}{next_call(fault, posterior, quantities)}.")
 
 
 def _point(name: str, reference: str, posterior: Posterior, quantities: Figures, own: dict[str, str]) -> Verdict:
@@ -90,7 +89,7 @@ def _point(name: str, reference: str, posterior: Posterior, quantities: Figures,
     where = "within a quarter sd of" if abs(shift) <= USABLE_SHIFT else f"{abs(shift):.2g} sd off"
     trouble = f": {'; '.join(own.values())}. It" if own else " and"
     words = f"{name} is a point{trouble} says nothing of uncertainty; at worst its value is {where} the mean of "
-    advice = f" Next: {next_call(next(iter(own)), posterior, quantities)}." if own else ""
+    advice = f"{NEXT}{next_call(next(iter(own)), posterior, quantities)}." if own else ""
     return Verdict("point", f"{words}{reference} ({worst}: {shift:+.2f} sd).{advice}")
 
 
@@ -101,7 +100,7 @@ def _too_few(name: str, reference: str, posterior: Posterior, quantities: Figure
     errors = np.stack([quantities["mcse_in_sd"], relative_error(quantities["sd_ratio_error"], ratio)])
     own = np.stack([quantities["mcse"] / sd * ratio, quantities["mcse_sd"] / sd])
     if np.isnan(errors).any():
-        advice = call(posterior, num_draws=ENOUGH_DRAWS)
+        advice = draws_call(posterior, ENOUGH_DRAWS)
         words = f"{name} cannot be judged: so few draws tell no Monte Carlo error; take more"
         return Verdict("too few draws", f"{words}: {advice}.")
     of_sd, row = np.unravel_index(errors.argmax(), errors.shape)

@@ -235,6 +235,7 @@ def svi(
         **bound,
         is_point=point,
         per_row=prepared.per_row,
+        learned=sorted(constrained_params(model_trace)),
         seconds=seconds,
         seed=seed,
         loss=display_name(loss),

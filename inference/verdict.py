@@ -72,6 +72,40 @@ class Grade(NamedTuple):
     unknown: np.ndarray
 
 
+class Certain(NamedTuple):
+    """How far figures are off for certain, each of shape (quantity,).
+
+    Attributes
+    ----------
+    off : ndarray
+        Distance of the means, in sds of the reference, less some standard errors; negative where these are larger.
+    narrow, wide : ndarray
+        Logarithm of the reference's sd over the other's, and of the other's over the reference's, likewise.
+    """
+
+    off: np.ndarray
+    narrow: np.ndarray
+    wide: np.ndarray
+
+    @classmethod
+    def of(
+        cls, shift: ArrayLike, ratio: ArrayLike, error_of_shift: ArrayLike, error_of_ratio: ArrayLike, *, errors: float
+    ) -> Certain:
+        """Return what is left of figures, those of `grade`, less so many of their standard errors."""
+        with np.errstate(all="ignore"):
+            log_ratio, allowed = np.log(np.asarray(ratio, float)), errors * relative_error(error_of_ratio, ratio)
+            off = np.abs(np.asarray(shift, float)) - errors * np.asarray(error_of_shift, float)
+            return cls(off, -log_ratio - allowed, log_ratio - allowed)
+
+    def over(self, shift: float, ratio: float) -> Certain:
+        """Return each as a multiple of a limit, of a shift in sds or of a ratio above 1."""
+        return Certain(self.off / shift, self.narrow / np.log(ratio), self.wide / np.log(ratio))
+
+    def worst(self, shift: float, ratio: float) -> np.ndarray:
+        """Return the largest multiple of a limit, shape (quantity,); a nan if any is."""
+        return np.max(self.over(shift, ratio), axis=0)
+
+
 def grade(shift: ArrayLike, ratio: ArrayLike, error_of_shift: ArrayLike, error_of_ratio: ArrayLike) -> Grade:
     """Judge quantities by their figures, all of shape (quantity,), with the thresholds of `compare`.
 
@@ -90,15 +124,13 @@ def grade(shift: ArrayLike, ratio: ArrayLike, error_of_shift: ArrayLike, error_o
     shift, ratio, error_of_shift, error_of_ratio = (
         np.asarray(values, float) for values in (shift, ratio, error_of_shift, error_of_ratio)
     )
-    allowed, error_of_log = margin(len(shift)), relative_error(error_of_ratio, ratio)
-    with np.errstate(all="ignore"):
-        off = np.abs(shift) - allowed * error_of_shift
-        narrow, wide = -np.log(ratio) - allowed * error_of_log, np.log(ratio) - allowed * error_of_log
-    off_centre, too_narrow, too_wide = off > USABLE_SHIFT, narrow > np.log(USABLE_RATIO), wide > np.log(USABLE_RATIO)
+    certain = Certain.of(shift, ratio, error_of_shift, error_of_ratio, errors=margin(len(shift)))
+    off_centre, too_narrow, too_wide = (part > 1 for part in certain.over(USABLE_SHIFT, USABLE_RATIO))
     bad = off_centre | too_narrow | too_wide
-    is_known = np.maximum(error_of_shift, error_of_log) <= max_mcse(len(shift))  # a nan is not
+    largest = np.maximum(error_of_shift, relative_error(error_of_ratio, ratio))
+    is_known = largest <= max_mcse(len(shift))  # a nan is not
     unknown = ~bad & ~(is_known & np.isfinite(shift) & np.isfinite(ratio))
-    good = (off <= GOOD_SHIFT) & (narrow <= np.log(GOOD_RATIO)) & (wide <= np.log(GOOD_RATIO))
+    good = certain.worst(GOOD_SHIFT, GOOD_RATIO) <= 1
     judgement = "bad" if bad.any() else "cannot say" if unknown.any() else "good" if good.all() else "usable"
     return Grade(judgement, off_centre, too_narrow, too_wide, unknown)
 

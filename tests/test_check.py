@@ -18,6 +18,7 @@ from torch.distributions import constraints
 from guidebook.guides import mean_field
 from guidebook.inference import Check, Posterior, svi
 from guidebook.inference import check as check_with_a_bar
+from guidebook.inference.advice import for_chains_that_move
 from guidebook.inference.info import ClosedFormInfo, Info
 from guidebook.inference.mcmc.beside_chains import judge_moved, sentence
 from guidebook.inference.mcmc.moments import Moments, moments
@@ -526,7 +527,51 @@ def test_draws_are_bad_if_chains_have_come_far_though_not_how_far_they_go(plain:
     judged = judge_moved(moved)
     assert judged.graded.judgement == judgement
     if judgement == "bad":
-        assert "at q[0] its mean is +3.00 sd away" in sentence("fast", judged, moved, "")
+        assert "at q[0] its mean is +3.00 sd away" in sentence("fast", judged, moved, "", "")
+
+
+def test_weights_of_a_module_are_those_that_were_learned() -> None:
+    """x_i ~ N(w (z₁ + z₂) + b, 1), standard normal z: a normal posterior, at other weights than the module has now."""
+    layer, x, w, b = torch.nn.Linear(1, 1), torch.full((5,), 3.0), 2.5, -1.0
+
+    def model(x: Tensor) -> None:
+        pyro.module("layer", layer)
+        z = pyro.sample("z", dist.Normal(0.0, 1.0).expand([2]).to_event(1))
+        with pyro.plate("rows", len(x)):
+            pyro.sample("x", dist.Normal(layer(z.sum(-1, keepdim=True)), 1.0), obs=x)
+
+    weights = {"layer$$$weight": torch.tensor([[w]]), "layer$$$bias": torch.tensor([b])}
+    mean, variance = 5 * w * (3 - b) / (1 + 10 * w**2), 1 - 5 * w**2 / (1 + 10 * w**2)
+    covariance = torch.tensor([[variance, variance - 1], [variance - 1, variance]])
+    z = mean + torch.randn(2000, 2) @ torch.linalg.cholesky(covariance).T
+    found = check(posterior({"z": z}, weights), model, x)
+    assert found.judgement == "good", found.sentence
+    assert layer.weight.item() != w
+
+
+@pytest.mark.parametrize(
+    ("shift", "error", "settled", "end"),
+    [
+        (0.0, 0.02, True, "Modes that no draw is near are not seen. A note."),
+        (0.2, 0.02, True, "Modes that no draw is near are not seen. A note. Next: its moved draws, .improved."),
+        (0.5, 0.02, True, " sd away). A note. Next: its moved draws, .improved."),
+        (0.5, 0.02, False, "so that it may be worse. A note. Next: nuts(model, …)."),
+        (0.0, 0.50, True, "too few draws to tell an error from chance. A note. Next: more draws."),
+        (0.0, 0.50, False, "trajectories. A note. Next: nuts(model, …)."),
+    ],
+)
+def test_a_sentence_ends_with_what_to_call_next(shift: float, error: float, settled: bool, end: str) -> None:
+    moved = _moved([shift], error)
+    moved = moved._replace(moments=moved.moments._replace(settled=torch.tensor([settled])))
+    said = sentence("fast", judge_moved(moved), moved, " A note.", "nuts(model, …)")
+    assert said.endswith(end), said
+
+
+def test_where_chains_do_not_settle_another_method_than_that_of_the_draws_is_next() -> None:
+    until_good = "dadvi(model, …), or fit(model, …), which tries methods until one is good"
+    for method, call in (("svi", until_good), ("dadvi", "nuts(model, …, init=posterior)")):
+        assert for_chains_that_move(posterior({"m": torch.randn(100)}, method=method)) == call
+    assert for_chains_that_move(None) == "nuts(model, …)"
 
 
 def test_gradients_cancel_the_noise_of_a_normals_moments() -> None:

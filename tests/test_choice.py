@@ -13,6 +13,7 @@ from sklearn.mixture import GaussianMixture
 from guidebook.inference import choose, em, held_out, psis_loo
 from guidebook.inference.choice.choose import NO_DIFFERENCE
 from guidebook.models import gmm, lda, mixture, ppca
+from guidebook.plots import plot_choice
 
 
 def normal_rows(size: int = 60) -> torch.Tensor:
@@ -240,3 +241,34 @@ def test_perplexity_is_made_of_documents() -> None:
     picks = [rng.integers(30, size=30) for _ in range(2000)]
     again = [math.exp(-float(density[p].sum() / tokens[p].sum())) for p in picks]
     assert error == pytest.approx(np.std(again), rel=0.15)  # the bootstrap's, with its own error of about 2 %
+
+
+def _scores(seed: int) -> dict:
+    """Scores of a few values, of which some are far below, the best is anywhere, and errors are small or large."""
+    rng = np.random.default_rng(seed)
+    rows, scale = 2 * rng.normal(size=100), 10 ** rng.uniform(-1, 2)
+    values = range(1, int(rng.integers(3, 10)))
+    return {value: held_out(torch.tensor(rows + scale * rng.normal(size=100) / 10 + rng.normal())) for value in values}
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_the_name_of_the_chosen_value_lies_on_nothing(seed: int) -> None:
+    figure = plot_choice(choose(_scores(seed), option="num_components"))
+    figure.draw_without_rendering()
+    ax = figure.axes[0]
+    (name,) = [text for text in ax.texts if text.get_text().endswith("is chosen")]
+    box = name.get_window_extent()
+    for line in ax.lines[:-1]:  # the last is the dotted line at the chosen value
+        x, y = ax.transData.transform(np.column_stack([line.get_xdata(), line.get_ydata()])).T
+        along = np.linspace(0, len(x) - 1, 400)
+        x, y = np.interp(along, range(len(x)), x), np.interp(along, range(len(y)), y)
+        assert not ((box.x0 < x) & (x < box.x1) & (box.y0 < y) & (y < box.y1)).any()
+    for whiskers in ax.collections:
+        for ends in whiskers.get_segments():
+            x, y = ax.transData.transform(ends).T
+            assert x.max() < box.x0 or x.min() > box.x1 or y.max() < box.y0 or y.min() > box.y1
+    others = [text.get_window_extent() for text in ax.texts if text is not name]
+    assert not any(box.overlaps(other) for other in others)
+    frame = ax.get_window_extent()
+    assert frame.x0 - 1 < box.x0 < box.x1 < frame.x1 + 1
+    assert box.y1 <= frame.y1

@@ -5,14 +5,18 @@ import json
 import sys
 import warnings
 from collections.abc import Callable
+from html import unescape
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from guidebook import cli
-from guidebook.inference import Posterior
+from guidebook.inference import FitInfo, Posterior
+from guidebook.workflow.fit import load_task
+from guidebook.workflow.output import fit_json
 
 
 @pytest.fixture
@@ -51,15 +55,46 @@ def test_fit_finds_the_cheapest_good_posterior(call, file: Path, tmp_path: Path)
     record = json.loads(out)
     assert (record["method"], record["judgement"], record["converged"]) == ("fit", "good", True)
     assert record["rungs"][0]["method"] == "dadvi"
-    assert set(record["rungs"][0]) == {"method", "seconds", "judgement", "sentence"}
+    assert set(record["rungs"][0]) == {"method", "seconds", "gradients", "judgement", "error", "sentence"}
     assert record["sentence"].startswith(record["chosen"])
     saved = Posterior.load(tmp_path / "r" / "posterior.safetensors")
     assert saved.info.chosen == record["chosen"]
     assert saved.info.rungs == record["rungs"]
     assert json.loads((tmp_path / "r" / "result.json").read_text()) == record
+    page = (tmp_path / "r" / "report.html").read_text()
+    assert record["sentence"] in unescape(page)
+    assert "w[dose]" in page
+    assert "Worst error and seconds" in page
     status, out, err = call("fit", "logistic", "--data", file, "--set", "target=ill")
     assert status == 0, err
     assert out.rstrip().splitlines()[-1].startswith(record["chosen"])
+    assert "w[dose]" in out  # a name in brackets is no style
+
+
+def test_where_nothing_is_good_it_says_what_was_tried_and_what_to_do(call, file: Path, tmp_path: Path) -> None:
+    counts = np.random.default_rng(0).poisson(1.0, size=(20, 12))
+    np.save(tmp_path / "words.npy", counts)
+    words = ["lda", "--data", tmp_path / "words.npy", "--set", "num_topics=4"]
+    status, out, err = call("fit", *words, "--out", tmp_path / "r")
+    assert status == 0, err
+    record = json.loads((tmp_path / "r" / "result.json").read_text())
+    assert (record["judgement"], record["converged"]) == ("cannot say", False)
+    assert record["sentence"].startswith("nothing was found good. gibbs is not to be believed: its chains disagree (")
+    assert record["sentence"].endswith(
+        "Next: guidebook choose lda, by held-out perplexity; chains settle on different topics, each as likely."
+    )
+    assert record["sentence"] in out
+    assert f"report: {tmp_path / 'r' / 'report.html'}" in out
+    assert "has a known error" in (tmp_path / "r" / "report.html").read_text()
+
+
+def test_moved_draws_are_not_judged_by_the_r_hat_of_their_short_chains() -> None:
+    draws = {"w": torch.arange(4.0)[:, None, None] + torch.randn(4, 30, 2)}
+    task = load_task("logistic")
+    record = {"seed": 0, "seconds": 1.0, "converged": True, "message": "", "judgement": "good", "rungs": []}
+    for chosen, shown in (("dadvi, moved", False), ("nuts", True)):
+        fit = Posterior(draws, FitInfo(**record, chosen=chosen))  # pyright: ignore[reportArgumentType]
+        assert (fit_json(task, fit)["parameters"]["w"]["r_hat"] is not None) == shown
 
 
 def test_check_judges_a_saved_fit_and_a_model(call, file: Path, tmp_path: Path) -> None:

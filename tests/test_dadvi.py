@@ -246,7 +246,9 @@ def test_a_guide_by_hand_with_parameters_of_the_model() -> None:
         with pyro.plate("rows", len(x)):
             pyro.sample("z", dist.Normal(loc, scale))
 
-    params = fit(model, x, guide=guide).params
+    found = fit(model, x, guide=guide)
+    params = found.params
+    assert found.info.learned == ["theta"]
     assert float(params["theta"]) == pytest.approx(3.0, abs=1e-3)
     torch.testing.assert_close(params["loc"], (x + 3) / 2, rtol=1e-3, atol=1e-3)
     assert float(params["scale"]) == pytest.approx(0.5**0.5, rel=1e-3)

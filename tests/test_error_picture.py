@@ -3,6 +3,7 @@
 import math
 from itertools import combinations
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from zoo.posteriors import by_em, by_nuts, by_svi
 
 from guidebook.inference import Posterior, compare
 from guidebook.inference.compare import Comparison
-from guidebook.plots import plot_error_against_seconds, to_svg, without_error
+from guidebook.plots import plot_error_against_seconds, plot_ladder, to_svg, without_error
 from guidebook.plots.style import JUDGEMENTS
 from guidebook.report import write_html
 
@@ -161,3 +162,51 @@ def test_it_is_the_first_figure_of_a_report_before_any_verdict(tmp_path: Path) -
 def test_it_shows_in_a_notebook() -> None:
     figure = plot_error_against_seconds(_compared({"svi": _fit(0.2, 1.0, 2.0)}))
     assert figure._repr_png_().startswith(b"\x89PNG")  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def _rung(method: str, seconds: float, judgement: str, error: float | None = None) -> dict[str, Any]:
+    return {"method": method, "seconds": seconds, "judgement": judgement, "error": error, "sentence": ""}
+
+
+LADDER = [
+    _rung("dadvi", 2.0, "usable", 0.2),
+    _rung("pathfinder", 1.0, "failed"),
+    _rung("dadvi, moved", 3.0, "good", 0.05),
+    _rung("nuts", 30.0, "cannot say"),
+    _rung("gibbs", 0.0, "not tried"),
+]
+
+
+def test_rungs_lie_at_the_seconds_after_which_they_were_known_on_a_path() -> None:
+    figure = plot_ladder(LADDER)
+    assert _points(figure) == {(2.0, 0.2): JUDGEMENTS["usable"], (6.0, 0.05): JUDGEMENTS["good"]}
+    (line,) = [line for line in figure.axes[0].lines if line.get_linestyle() == "--"]
+    assert set(line.get_xdata()) == {36.0}
+    (path,) = [line for line in figure.axes[0].lines if len(line.get_xdata()) == 2 and line.get_linestyle() == "-"]
+    np.testing.assert_allclose(path.get_xydata(), [(2.0, 0.2), (6.0, 0.05)])
+    assert {text.get_text() for text in _names(figure)} == {"1: dadvi", "3: dadvi, moved", "4: nuts"}
+    with pytest.raises(ValueError, match="plot_ladder: no rung has an error"):
+        plot_ladder(LADDER[3:])
+
+
+@pytest.mark.parametrize("count", [1, 2])
+@pytest.mark.parametrize("seed", range(5))
+def test_no_name_of_a_rung_covers_another_or_the_path(count: int, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    rungs = [
+        _rung(f"method {i}", float(rng.uniform(0.5, 20)), "bad", float(10 ** rng.uniform(-2, 1))) for i in range(count)
+    ]
+    rungs += [_rung(f"nuts, target_accept=0.9{i}", 10.0, "cannot say") for i in range(2)]
+    figure = plot_ladder(rungs)
+    ax = figure.axes[0]
+    boxes = {text.get_text(): text.get_window_extent() for text in _names(figure)}
+    assert len(boxes) == count + 2
+    for one, other in combinations(boxes.values(), 2):
+        assert min(one.x1, other.x1) - max(one.x0, other.x0) < 1 or min(one.y1, other.y1) - max(one.y0, other.y0) < 1
+    for path in (line for line in ax.lines if line.get_linestyle() == "-" and len(line.get_xdata()) == count > 1):
+        x, y = ax.transData.transform(path.get_xydata()).T
+        along = np.linspace(0, count - 1, 500)
+        x, y = np.interp(along, range(count), x), np.interp(along, range(count), y)
+        for name, box in boxes.items():
+            inside = (box.x0 + 1 < x) & (x < box.x1 - 1) & (box.y0 + 1 < y) & (y < box.y1 - 1)
+            assert not inside.any(), name

@@ -4,15 +4,17 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+import pandas as pd
 import pyro
 import pyro.distributions as dist
 import pytest
 import torch
 from torch import Tensor
 
-from guidebook.inference import Posterior, check, fit
-from guidebook.inference.fit import Rung, climb
-from guidebook.inference.info import ClosedFormInfo, NutsInfo
+from guidebook.inference import Check, Posterior, check, fit
+from guidebook.inference.climb import Rung, climb
+from guidebook.inference.info import ClosedFormInfo, DadviInfo, NutsInfo
+from guidebook.inference.mcmc.beside_chains import COLUMNS
 
 F8 = torch.float64
 SD = torch.tensor([2.0, 0.5], dtype=F8)
@@ -74,7 +76,12 @@ def test_draws_moved_by_the_check_may_be_the_answer() -> None:
     x = found.draws["x"].flatten(0, 1)
     assert bool(((x.mean(0) - 1).abs() < 0.15 * SD).all())
     assert bool(((x.std(0) / SD - 1).abs() < 0.12).all())
-    assert "tried besides: narrow bad" in found.info.message
+    first, second = found.info.rungs
+    assert "Next" not in first["sentence"]
+    assert second["sentence"].startswith("narrow, moved, is good: means within ")
+    assert found.info.message.startswith(second["sentence"])
+    assert f" Tried besides: narrow (bad, {first['seconds']:.1f} s)." in found.info.message
+    assert "Next" not in found.info.message
 
 
 def test_failures_are_told_and_a_sampler_is_judged_by_its_chains() -> None:
@@ -95,15 +102,68 @@ def test_failures_are_told_and_a_sampler_is_judged_by_its_chains() -> None:
 def test_nothing_good_gives_the_best_and_says_so() -> None:
     found = climbed(("apart", lambda best: chains(disagree=1.0)), ("far apart", lambda best: chains(disagree=3.0)))
     assert not found.info.converged
-    assert found.info.message.startswith("nothing was found good; the best is ")
+    worst = "far apart comes nearest; it is not to be believed: its chains disagree ("
+    assert found.info.message.startswith(f"nothing was found good. {worst}")
+    assert " Tried besides: apart (cannot say, " in found.info.message
+    assert found.info.message.endswith(" Next: nuts(model, …, num_warmup=2, num_draws=1000).")
+    assert "Next" not in found.info.rungs[1]["sentence"]
+    alone = climbed(("apart", lambda best: chains(disagree=1.0)), otherwise="guidebook choose")
+    assert alone.info.message.startswith("nothing was found good. apart is not to be believed: its chains disagree (")
+    assert alone.info.message.endswith(". Next: guidebook choose.")
     with pytest.raises(ValueError, match=r"^fit: no method succeeded: dadvi: it does not work"):
         climbed(("broken", broken))
+
+
+def counted(count: int, **off: float) -> Posterior:
+    fast = posterior(**off)
+    record = {"num_draws": 64, "linear_response": True, "rounds": [], "optima": [], "gradients": count}
+    info = DadviInfo(seed=0, seconds=1.0, converged=True, message="", **record)  # pyright: ignore[reportArgumentType]
+    return Posterior(draws=fast.draws, info=info)
+
+
+def test_every_rung_says_what_it_cost_and_how_far_off_it_is() -> None:
+    """An sd of .7 counts as .25 log(1 / .7) / log 1.25 = .40; chains know no error of their own."""
+    found = climbed(
+        ("broken", broken), ("narrow", lambda best: counted(1_000_000, ratio=0.7)), ("chains", never), max_seconds=1e9
+    )
+    failed, narrow, moved = found.info.rungs
+    assert (failed["gradients"], failed["error"], failed["judgement"]) == (None, None, "failed")
+    assert narrow["error"] == pytest.approx(0.40, abs=0.05)
+    assert narrow["gradients"] > 1_000_000
+    assert 0 < moved["gradients"] < 1_000_000
+    assert moved["error"] < 0.1
+    assert narrow["seconds"] + moved["seconds"] == pytest.approx(found.info.seconds, abs=0.1)
+    assert min(narrow["seconds"], moved["seconds"]) > 0
+    (alone,) = climbed(("chains", lambda best: chains())).info.rungs
+    assert (alone["gradients"], alone["error"]) == (None, None)
+    (uncounted,) = climbed(("exact", lambda best: posterior())).info.rungs
+    assert uncounted["gradients"] is None  # of a method that counts none
+    assert uncounted["error"] < 0.1
+
+
+def test_at_the_default_tolerance_the_check_decides() -> None:
+    """Its "good" allows for one error of the chains, and not for the margin that a certain "bad" needs."""
+    for judgement in ("good", "usable"):
+        table = pd.DataFrame([[0.14, 1.0, 0.03, 0.01]], columns=COLUMNS, index=pd.Index(["x[0]"]))
+        said = Check(judgement, f"fast is {judgement}: so.", table, "fast", None, 10, 0.1)
+        made = climb([Rung("fast", lambda best: posterior())], model, (), lambda *_, said=said: said)
+        assert made.info.judgement == judgement
+        wide = climb([Rung("fast", lambda best: posterior())], model, (), lambda *_, said=said: said, tolerance=0.12)
+        assert wide.info.judgement == "good"
+
+
+def test_what_is_not_known_well_is_good_at_no_tolerance() -> None:
+    table = pd.DataFrame([[3.0, 1.0, 5.0, 0.01]], columns=COLUMNS, index=pd.Index(["x[0]"]))
+    said = Check("bad", "fast is bad: off centre.", table, "fast", None, 10, 0.1)
+    made = climb([Rung("fast", lambda best: posterior())], model, (), lambda *_: said, tolerance=0.3)
+    assert made.info.judgement != "good"
 
 
 def test_no_method_is_begun_when_the_time_is_over() -> None:
     found = climbed(("apart", lambda best: chains(disagree=1.0)), ("late", never), max_seconds=1e-9)
     assert told(found) == [("apart", "cannot say"), ("late", "not tried")]
     assert "1e-09 s were over" in found.info.rungs[1]["sentence"]
+    assert " Not tried, since 1e-09 s were over: late. Next: a larger max_seconds." in found.info.message
 
 
 def test_the_tolerance_decides_what_is_good() -> None:

@@ -84,6 +84,7 @@ def test_the_top_of_inference_has_methods_and_what_one_does_with_posteriors() ->
     assert files - methods == {
         "check",
         "compare",
+        "climb",
         "fit",
         "quantities",
         "verdict",

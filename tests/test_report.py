@@ -21,7 +21,7 @@ from zoo.posteriors import by_em, by_nuts, by_svi
 
 from guidebook import guides, plots
 from guidebook.catalog import ROWS
-from guidebook.inference import compare, svi
+from guidebook.inference import FitInfo, Posterior, compare, svi
 from guidebook.inference.compare import Comparison
 from guidebook.models import factor_analysis, gmm, lda, logistic, mixture, ppca, vae
 from guidebook.plots.graphs.figure import num_crossed
@@ -33,7 +33,7 @@ from guidebook.plots.models.lda import sections as topics
 from guidebook.plots.models.mixture import plot_profiles, profiles
 from guidebook.plots.models.vae import sections as images
 from guidebook.plots.style import ellipse
-from guidebook.report import plot_comparison, write_html, write_index
+from guidebook.report import plot_comparison, write_html, write_index, write_ladder
 from guidebook.report.words import number
 from guidebook.workflow.fit import load_task
 
@@ -582,3 +582,56 @@ def test_the_figures_of_every_row_are_drawn(name):
     sections = task.row.figures(comparison, task.args[0], task.data.columns)
     assert sections
     assert all(section.title and section.text and (section.figures or section.tables) for section in sections)
+
+
+def _rung(method: str, seconds: float, judgement: str, sentence: str, gradients=None, error=None) -> dict:
+    return {
+        "method": method, "seconds": seconds, "gradients": gradients,
+        "judgement": judgement, "error": error, "sentence": sentence,
+    }  # fmt: skip
+
+
+def _fitted(*rungs: dict, chosen: str = "dadvi, moved", judgement: str = "good") -> Posterior:
+    rungs = rungs or (
+        _rung("dadvi", 9.87, "bad", "a & b.", gradients=12345, error=0.5),
+        _rung("broken", 1.0, "failed", "<i>"),
+        _rung(chosen, 2.0, "good", "It is.", gradients=99, error=0.05),
+        _rung("nuts", 0.0, "not tried", "no"),
+    )
+    record = {"seed": 0, "seconds": 12.9, "converged": True, "message": "so & so.", "chosen": chosen}
+    info = FitInfo(**record, judgement=judgement, rungs=list(rungs))  # pyright: ignore[reportArgumentType]
+    return Posterior({"w": 2 + torch.randn(4, 1000, 2, dtype=torch.float64)}, info)
+
+
+def test_the_page_of_a_fit_shows_every_rung_with_its_cost_and_why_it_was_left(tmp_path):
+    page = _Page(write_ladder(_fitted(), tmp_path / "a" / "p.html", coords={"w": [["<age>", "dose"]]}))
+    assert page.labels == ["Worst error and seconds of each method that was tried"]
+    assert page.text.index("<svg") < page.text.index("9.87 s, 12,345 gradients, worst error 0.500 sd")
+    for words in ("1: dadvi", "a &amp; b.", "2: broken", "&lt;i&gt;", "3: dadvi, moved", "4: nuts", "so &amp; so."):
+        assert words in page.text
+    assert page.text.count(">chosen</span>") == 1
+    assert page.text.index("3: dadvi, moved") < page.text.index(">chosen</span>") < page.text.index("4: nuts")
+    assert "0.00 s" not in page.text  # of what was not tried
+    assert page.row_heads == ["w[<age>]", "w[dose]"]
+    assert "i" not in page.tags
+    links = [value for key, value in page.attributes if key in ("src", "href", "xlink:href")]
+    assert all(value.startswith("#") for value in links)
+
+
+def test_the_figures_of_a_fit_are_those_of_its_draws(tmp_path):
+    fit = _fitted()
+    values = fit.draws["w"][..., 1].flatten()
+    text = write_ladder(fit, tmp_path / "p.html").read_text()
+    row = text[text.index("w[1]") :]
+    expected = [float(values.mean()), float(values.std()), *np.quantile(values.numpy(), [0.05, 0.5, 0.95])]
+    assert [cell.split("</td>")[0] for cell in row.split("<td>")[1:6]] == [number(value) for value in expected]
+
+
+def test_a_fit_of_which_no_error_is_known_says_so_and_other_posteriors_have_no_such_page(tmp_path):
+    chains = _rung("gibbs", 3.0, "cannot say", "They disagree.")
+    page = _Page(write_ladder(_fitted(chains, chosen="gibbs"), tmp_path / "p.html"))
+    assert page.labels == []
+    assert "Nothing that was tried has a known error" in page.text
+    assert "They disagree." in page.text
+    with pytest.raises(ValueError, match=r"^write_ladder: give what fit returned; this posterior is by nuts"):
+        write_ladder(by_nuts(_weights()), tmp_path / "q.html")

@@ -46,6 +46,22 @@ def test_a_guide_that_holds_the_posterior_finds_it(guide) -> None:
     assert torch.allclose(posterior.draws["total"][0], w.sum(-1))
 
 
+def test_what_the_model_itself_has_learned_is_on_record() -> None:
+    """Its parameters, from statements and modules, and none of the guide's."""
+    layer = torch.nn.Linear(1, 1)
+
+    def model(x: torch.Tensor) -> None:
+        pyro.module("layer", layer)
+        z = pyro.sample("z", dist.Normal(pyro.param("centre", torch.tensor(0.0)), 1.0))
+        with pyro.plate("rows", len(x)):
+            pyro.sample("x", dist.Normal(layer(z.reshape(1)), 1.0), obs=x)
+
+    for guide in (guides.mean_field, guides.flow):
+        info = svi(model, guide, torch.ones(5), num_steps=20, num_draws=10, progress=False).info
+        assert info.learned == ["centre", "layer$$$bias", "layer$$$weight"]
+    assert fit(by_hand, *DATA, num_steps=20, num_draws=10).info.learned == []
+
+
 def test_mean_field_has_the_conditional_standard_deviations() -> None:
     """The best factorised normal has precision Λ_ii (Bishop 2006, section 10.1.2), and its ELBO misses the KL."""
     posterior = fit(guides.mean_field, *DATA, num_steps=4000, num_draws=20_000)

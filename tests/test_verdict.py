@@ -6,13 +6,19 @@ from typing import Any
 import pandas as pd
 import pytest
 import torch
-from test_compare import by_nuts, by_svi, normal, reference
+from test_compare import GENERATOR, by_nuts, by_svi, normal, reference
 
 from guidebook.inference import CaviInfo, EmInfo, GibbsInfo, Posterior, compare
 from guidebook.inference.advice import FAULTS, next_call
 from guidebook.inference.diagnostics import least_ess
 from guidebook.inference.judge import judge, judge_reference
 from guidebook.inference.verdict import grade, margin, max_mcse, problems, reference_problems
+
+
+@pytest.fixture(autouse=True)
+def _seed() -> None:
+    GENERATOR.manual_seed(0)
+
 
 SAME = {
     "mean": 0.0,
@@ -223,7 +229,7 @@ def test_what_went_wrong_with_the_fit_is_said_first() -> None:
         assert verdict.judgement == "bad"
         start = "other is bad: it has not converged (took all 10 steps with the loss still falling, by 3 nats"
         assert verdict.sentence.startswith(start)
-        assert verdict.sentence.endswith("Next: svi(model, mean_field, …, num_steps=40).")
+        assert verdict.sentence.endswith("Next: dadvi(model, …), or svi(model, mean_field, …, num_steps=40).")
         assert ("k̂ = 0.30 does not see it" in verdict.sentence) == bool(figures.get("sd_ratio"))
         assert "agrees" not in verdict.sentence
     sentence = verdict_on(fit, sd_ratio=0.5, mean_shift_in_sd=3.3).sentence
@@ -267,37 +273,105 @@ def gibbs() -> Posterior:
     return Posterior({"a": normal(4, 1000)}, GibbsInfo(**record))  # pyright: ignore[reportArgumentType]
 
 
-def by_guide(guide: str | None) -> Posterior:
-    fit = by_svi(a=normal(1, 1000))
-    return Posterior(fit.draws, type(fit.info)(**{**vars(fit.info), "guide": guide}))
+UNTIL_GOOD = "fit(model, …), which tries methods until one is good"
+BY_DADVI = f"dadvi(model, …), or {UNTIL_GOOD}"
+
+
+def as_made(draws: Any = None, **fields: Any) -> Posterior:
+    """A fast posterior of which the record says otherwise than `by_svi`."""
+    fit = by_svi(a=normal(1, 1000) if draws is None else draws)
+    return Posterior(fit.draws, type(fit.info)(**{**vars(fit.info), **fields}))
 
 
 @pytest.mark.parametrize(
-    ("guide", "richer"),
+    "figures", [{"sd_ratio": 0.5}, {"sd_ratio": 1.6}, {"mean_shift_in_sd": 3.0}, {"sd_ratio": 0.85}]
+)
+@pytest.mark.parametrize(
+    ("fields", "advice"),
     [
-        ("mean_field", "svi(model, full_rank, …)"),
-        ("AutoNormal", "svi(model, full_rank, …)"),
-        ("low_rank", "svi(model, full_rank, …)"),
-        ("laplace", "svi(model, full_rank, …)"),
-        ("full_rank", "svi(model, flow, …)"),
-        ("AutoMultivariateNormal", "svi(model, flow, …)"),
-        ("flow", "nuts(model, …)"),
-        ("by_hand", "svi(model, full_rank, …) or nuts(model, …)"),
+        ({"guide": "mean_field"}, BY_DADVI),
+        ({"guide": "flow"}, BY_DADVI),
+        ({"guide": "laplace", "engine": "Newton"}, BY_DADVI),
+        ({"guide": None, "method": "pathfinder"}, BY_DADVI),
+        ({"guide": None, "method": "dadvi"}, "check(posterior, model, …).improved, or nuts(model, …, init=posterior)"),
+        ({"guide": "flow", "method": "dadvi"}, f"dadvi(model, …) without a guide, or {UNTIL_GOOD}"),
+        ({"guide": None, "method": "check"}, "nuts(model, …, init=posterior)"),
+        ({"guide": None, "method": "fit"}, "nuts(model, …, init=posterior)"),
+        ({"learned": ["slope"]}, "check(posterior, model, …).improved, or svi(model, a richer guide, …)"),
     ],
 )
-@pytest.mark.parametrize("figures", [{"sd_ratio": 0.5}, {"sd_ratio": 1.6}, {"mean_shift_in_sd": 0.6}])
-def test_a_guide_of_the_wrong_shape_is_followed_by_a_richer_one(guide: str, richer: str, figures: dict) -> None:
-    assert verdict_on(by_guide(guide), **figures).sentence.endswith(f" Next: {richer}.")
+def test_a_fast_posterior_that_is_wrong_is_followed_by_what_is_most_often_right(
+    fields: dict, advice: str, figures: dict
+) -> None:
+    verdict = verdict_on(as_made(**fields), **figures)
+    assert verdict.judgement == ("usable" if figures == {"sd_ratio": 0.85} else "bad")
+    assert verdict.sentence.endswith(f" Next: {advice}.")
+
+
+def test_a_good_posterior_needs_no_advice() -> None:
+    assert "Next" not in verdict_on(by_svi(3.0, a=normal(1, 1000)), sd_ratio=0.95).sentence
 
 
 def test_the_next_call_fits_the_method_and_the_fault() -> None:
-    far = {"mean_shift_in_sd": 1.2}
-    assert verdict_on(**far).sentence.endswith("Next: svi(model, mean_field, …, num_steps=40) or nuts(model, …).")
-    assert verdict_on(by_guide("laplace"), **far).sentence.endswith("Next: svi(model, full_rank, …).")
-    assert verdict_on(cavi(), sd_ratio=0.5).sentence.endswith("Next: svi(model, full_rank, …) or nuts(model, …).")
+    assert verdict_on(cavi(), sd_ratio=0.5).sentence.endswith(f"Next: {BY_DADVI}.")
     assert verdict_on(gibbs(), sd_ratio=0.5).sentence.endswith(
         "Next: gibbs(steps, …, num_warmup=1000, num_draws=2000)."
     )
+
+
+@pytest.mark.parametrize(
+    ("fields", "advice"),
+    [
+        ({}, "dadvi(model, …), or svi(model, mean_field, …, num_steps=40)"),
+        ({"learned": ["slope"]}, "svi(model, mean_field, …, num_steps=40)"),
+        ({"guide": "laplace", "engine": "Newton"}, BY_DADVI),
+        ({"guide": None, "method": "pathfinder"}, BY_DADVI),
+        ({"guide": None, "method": "dadvi"}, "check(posterior, model, …).improved, or nuts(model, …, init=posterior)"),
+        ({"guide": None, "method": "check"}, "nuts(model, …, init=posterior)"),
+    ],
+)
+def test_what_has_not_converged_goes_on_only_where_it_takes_steps(fields: dict, advice: str) -> None:
+    verdict = verdict_on(as_made(**fields, converged=False))
+    assert verdict.judgement == "bad"
+    assert verdict.sentence.endswith(f"Next: {advice}.")
+
+
+def test_a_model_of_discrete_sites_alone_gets_no_method_that_needs_gradients() -> None:
+    """Draws of a score-function guide: neither dadvi nor NUTS has anything to draw."""
+    whole = (normal(1, 1000) > 0).double()
+    for fields in ({}, {"converged": False}):
+        fit = as_made(whole, **fields)
+        for said in (verdict_on(fit, sd_ratio=0.5), verdict_on(fit, sd_ratio=0.85)):
+            assert " Next: svi(model, " in said.sentence
+            assert not any(name in said.sentence for name in ("dadvi(", "fit(", "check(", "nuts("))
+    assert judge_reference("svi", as_made(whole), frame()).sentence.endswith("Next: gibbs(steps, …) as the reference.")
+
+
+def test_draws_that_are_not_finite_are_those_of_another_method() -> None:
+    figures = {"mean": math.inf, "mean_shift_in_sd": math.inf, "sd": math.nan}
+    assert verdict_on(**figures).sentence.endswith(f"Next: {BY_DADVI}.")
+    assert verdict_on(as_made(guide=None, method="dadvi"), **figures).sentence.endswith("Next: nuts(model, …).")
+
+
+def test_more_draws_come_from_a_call_that_takes_their_number() -> None:
+    """The number of draws of `dadvi` is that of its objective, and moved draws are as many as chains have kept."""
+    for method, guide, call in (
+        ("pathfinder", None, "pathfinder(model, …, num_draws=7900)"),
+        ("dadvi", None, "nuts(model, …, init=posterior)"),
+        ("check", None, "nuts(model, …, init=posterior)"),
+        ("svi", "flow", "svi(model, flow, …, num_draws=7900)"),
+    ):
+        figures = {"mcse_in_sd": 0.14, "mcse": 0.14}
+        sentence = verdict_on(as_made(method=method, guide=guide), **figures).sentence
+        assert sentence.endswith(f"take about 8 times as many draws: {call}.")
+
+
+def test_smaller_steps_are_not_advised_where_steps_are_small_already() -> None:
+    for accepted, advice in ((0.96, "target_accept=0.95"), (0.98, "nuts of a non-centred form of the model")):
+        fit = by_nuts(3, a=normal(4, 1000))
+        fit = Posterior(fit.draws, type(fit.info)(**{**vars(fit.info), "accept_rate": torch.full((4,), accepted)}))
+        assert advice in verdict_on(fit).sentence
+        assert ("target_accept" in verdict_on(fit).sentence) == (accepted < 0.97)
 
 
 def test_every_fault_has_advice_that_names_a_method_of_guidebook() -> None:
@@ -360,7 +434,11 @@ def test_no_approximation_may_judge_whatever_its_k_hat(k_hat: float | None, word
     assert reference_problems(fit, frame()) == {
         "an approximation": f"it is an approximation at an unknown distance {words}"
     }
-    assert judge_reference("svi", fit, frame()).sentence.endswith("Next: nuts(model, …) as the reference.")
+    assert judge_reference("svi", fit, frame()).sentence.endswith(
+        "Next: check(posterior, model, …), which needs no reference, or nuts(model, …) as the reference."
+    )
+    learned = judge_reference("svi", as_made(learned=["slope"]), frame()).sentence
+    assert learned.endswith("Next: check(posterior, model, …), which needs no reference.")
     assert "an approximation" in reference_problems(cavi(), frame())
 
 

@@ -9,16 +9,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..advice import NEXT
 from ..diagnostics import of_quantities
 from ..info import CheckInfo
 from ..judge import words_of_faults, words_of_means, words_of_sds
-from ..verdict import GOOD_RATIO, GOOD_SHIFT, USABLE_RATIO, USABLE_SHIFT, Grade, grade, margin
+from ..verdict import GOOD_RATIO, GOOD_SHIFT, USABLE_RATIO, USABLE_SHIFT, Certain, Grade, grade, margin
 from .moved import Moved
 
 if TYPE_CHECKING:
     import pandas as pd
 
 COLUMNS = ["mean_shift_in_sd", "sd_ratio", "error_of_shift", "error_of_ratio"]
+IMPROVED = "its moved draws, .improved"
 UNSEEN = "Modes that no draw is near are not seen."
 
 
@@ -75,13 +77,17 @@ def _graded(table: pd.DataFrame, mcse: np.ndarray, mcse_of_log_sd: np.ndarray) -
         log_ratio, relative = np.log(ratio), error_of_ratio / ratio
         both = np.hypot(relative, mcse_of_log_sd)
         relative = np.where(np.abs(log_ratio) <= margin(len(table)) * both, both, relative)
-        graded = grade(shift, ratio, error, ratio * relative)
-    is_close = (np.abs(shift) - error <= GOOD_SHIFT) & (np.abs(log_ratio) - relative <= np.log(GOOD_RATIO))
+        figures = shift, ratio, error, ratio * relative
+    graded = grade(*figures)
+    is_close = Certain.of(*figures, errors=1).worst(GOOD_SHIFT, GOOD_RATIO) <= 1
     return graded._replace(judgement="usable") if graded.judgement == "good" and not is_close.all() else graded
 
 
-def sentence(name: str, judged: Judged, moved: Moved, notes: str) -> str:
-    """Return the judgement of draws in words, by the name of what they are of; ``notes`` are sentences, or empty."""
+def sentence(name: str, judged: Judged, moved: Moved, notes: str, next_call: str) -> str:
+    """Return the judgement of draws in words, by the name of what they are of.
+
+    ``notes`` are sentences, or empty; ``next_call`` is what to call where chains have not settled.
+    """
     graded = judged.graded
     figures = judged.by.rename(columns={"error_of_shift": "mcse_in_sd", "error_of_ratio": "sd_ratio_error"})
     if not_finite := [name for name, value in moved.before.items() if not value.isfinite().all()]:
@@ -91,25 +97,23 @@ def sentence(name: str, judged: Judged, moved: Moved, notes: str) -> str:
     settled = bool(moved.moments.settled.all())
     if graded.judgement == "cannot say":
         if settled:
-            return (
-                f"{name} cannot be judged: it has too few draws to tell an error from chance. Next: take more.{notes}"
-            )
+            why = "it has too few draws to tell an error from chance"
+            return f"{name} cannot be judged: {why}.{notes}{NEXT}more draws."
         why = f"these depend on where they began, or still move: {under_way}"
-        return f"{name} cannot be judged by short chains: {why}. Next: nuts(model, …).{notes}"
+        return f"{name} cannot be judged by short chains: {why}.{notes}{NEXT}{next_call}."
     if graded.judgement == "bad":
         words = " and ".join(words_of_faults("the posterior", graded, figures).values())
-        more = "Its moved draws, .improved, are better."
-        if not settled:
-            more = (
-                f"Chains from its draws have not settled ({under_way}), so that it may be worse. Next: nuts(model, …)."
-            )
-        return f"{name} is bad: {words}. {more}{notes}"
+        if settled:
+            return f"{name} is bad: {words}.{notes}{NEXT}{IMPROVED}."
+        more = f"Chains from its draws have not settled ({under_way}), so that it may be worse"
+        return f"{name} is bad: {words}. {more}.{notes}{NEXT}{next_call}."
     good = graded.judgement == "good"
     if good:  # it keeps to its limits by one error
         figures[["mcse_in_sd", "sd_ratio_error"]] /= margin(len(figures))
     means = words_of_means(figures, GOOD_SHIFT if good else USABLE_SHIFT, " of the posterior's")
     sds = words_of_sds(figures, GOOD_RATIO if good else USABLE_RATIO)
-    return f"{name} is {graded.judgement}: means {means}, sds {sds}, by short chains from its draws. {UNSEEN}{notes}"
+    words = f"{name} is {graded.judgement}: means {means}, sds {sds}, by short chains from its draws. {UNSEEN}{notes}"
+    return words if good or not settled else f"{words}{NEXT}{IMPROVED}."
 
 
 def _largest(moved: Moved) -> tuple[float, str]:

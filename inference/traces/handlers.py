@@ -104,14 +104,19 @@ class WithWeights:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Run the model."""
-        before = [weight.data for weight, _ in self.weights]
+        before = self._exchange([value for _, value in self.weights])
         try:
-            for weight, value in self.weights:
-                weight.data = value
             return self.model(*args, **kwargs)
         finally:
-            for (weight, _), value in zip(self.weights, before, strict=True):
+            self._exchange(before)
+
+    def _exchange(self, values: list[Tensor]) -> list[Tensor]:
+        """Give the weights other values, and return those they had; a graph that is recorded knows nothing of it."""
+        with torch._C.DisableTorchFunction(), torch._C._DisableTorchDispatch():
+            before = [weight.data for weight, _ in self.weights]
+            for (weight, _), value in zip(self.weights, values, strict=True):
                 weight.data = value
+        return before
 
 
 class FullPlates:

@@ -87,6 +87,7 @@ VAE = Row(
     },
     steps={},
     ladder=("svi:encoder",),
+    otherwise="guidebook choose vae, by the density of held-out rows; its weights are learned, and have no posterior",
     choosing=Choosing(
         "svi:encoder",
         folds=3,

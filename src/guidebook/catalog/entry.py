@@ -99,6 +99,7 @@ class Row(NamedTuple):
     default_options: Mapping[str, dict[str, Any]] = MappingProxyType({})
     default_guide: str = "mean_field"
     ladder: tuple[str, ...] = ("dadvi", "nuts")  # what guidebook fit tries, cheapest first
+    otherwise: str | None = None  # what to do if nothing of that is good; None: what the last judgement says
     # Draws from a fitted guide. 1,000 are too noisy to call a perfect fit good; use fewer only for sites per row.
     num_draws: int = 10_000
 

@@ -75,5 +75,6 @@ LDA = Row(
     },
     default_guide="mean_field_by_hand",
     ladder=("gibbs",),
+    otherwise="guidebook choose lda, by held-out perplexity; chains settle on different topics, each as likely",
     num_draws=200,
 )

@@ -24,6 +24,7 @@ def fit(
     json_file: Json = None,
 ) -> None:
     """Find the cheapest posterior that is good, and say how that is known."""
+    from guidebook.report import write_ladder
     from guidebook.workflow import output
     from guidebook.workflow.fit import load_task
     from guidebook.workflow.ladder import fit_best
@@ -38,6 +39,10 @@ def fit(
     record = output.fit_json(task, posterior)
     if out:
         save_fit(out, posterior, record)
+        page = {"title": f"{row.title} on {task.data.name}", "facts": output.facts(task), "coords": task.coords}
+        write_ladder(posterior, out / "report.html", model=task.model, data=task.args, identify=task.identify, **page)
     write_json(record, json_file)
     if str(json_file) != "-":
         output.print_fit(record, task.coords)
+        if out:
+            print(f"\nreport: {out / 'report.html'}")

@@ -5,7 +5,7 @@ Every function returns a new figure and changes no setting.
 
 from .choice import plot_choice
 from .compare import ComparisonFigure, companion, plot_comparison, plot_pair, plot_quantity, worst_first
-from .errors import plot_error_against_seconds, without_error
+from .errors import plot_error_against_seconds, plot_ladder, without_error
 from .graphs.figure import plot_graph
 from .graphs.graph import Graph, model_graph
 from .models import images
@@ -28,6 +28,7 @@ __all__ = [
     "plot_comparison",
     "plot_error_against_seconds",
     "plot_graph",
+    "plot_ladder",
     "plot_losses",
     "plot_manifold",
     "plot_objective",

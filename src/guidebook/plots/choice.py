@@ -64,19 +64,20 @@ def _criterion(ax: Axes, choice: Choice, place: Sequence[float]) -> None:
         )
     near = [index for index, value in enumerate(values) if value not in far]
     ax.plot([place[i] for i in near], table["elpd"].iloc[near], color=COLOURS[0], linewidth=0.7, alpha=0.6, zorder=0)
-    at, row = place[values.index(choice.chosen)], table.iloc[values.index(choice.chosen)]
+    at = place[values.index(choice.chosen)]
     right = at > (min(place) + max(place)) / 2
     ax.annotate(
         f"{_label(choice.chosen)} is chosen",
-        (at, row["elpd"] - row["error"]),
-        xytext=(-4 if right else 4, -3),
+        (at, 0.98),
+        xycoords=ax.get_xaxis_transform(),
+        xytext=(-4 if right else 4, 0),
         textcoords="offset points",
         ha="right" if right else "left",
         va="top",
         color=COLOURS[1],
         fontsize=8,
     )
-    ax.margins(y=0.16)
+    ax.margins(y=0.16)  # room for that name above all there is, and for arrows below
     ax.set_title(f"elpd by {next(iter(choice.scores.values())).how}, nats; higher is better", loc="left", color=INK)
     ax.yaxis.set_major_locator(MaxNLocator(5))
 

@@ -5,8 +5,8 @@ from typing import Any
 
 from guidebook.inference import Choice
 from guidebook.inference.choice import RULE
+from guidebook.workflow import output
 from guidebook.workflow.choose import Plan
-from guidebook.workflow.output import plain
 
 LEAST_WIDTH = 92  # characters: a table with all criteria
 
@@ -15,7 +15,9 @@ def choice_json(made: Plan, choice: Choice) -> dict[str, Any]:
     """Return what ``guidebook choose --json`` prints; criteria in nats, higher is better but for the perplexity."""
     rows = []
     for value, row in zip(choice.table.index, choice.table.to_dict("records"), strict=True):
-        figures = {str(name): None if math.isnan(figure) else plain(float(figure)) for name, figure in row.items()}
+        figures = {
+            str(name): None if math.isnan(figure) else output.plain(float(figure)) for name, figure in row.items()
+        }
         rows.append({"value": value, **figures})
     return {
         "model": made.task.row.name,
@@ -37,11 +39,8 @@ def choice_json(made: Plan, choice: Choice) -> dict[str, Any]:
 
 def facts(made: Plan) -> list[tuple[str, str]]:
     """Return terms and words for the head of a page."""
-    others = [f"{name}={made.task.options[name]}" for name in made.task.row.options if name != made.range.option]
-    units = ", each column standardised" if made.task.data.standardized else ""
     return [
-        ("Model", f"{made.task.row.title}{' (' + ', '.join(others) + ')' if others else ''}"),
-        ("Data", f"{made.task.data.name}: {' × '.join(map(str, made.task.data.x.shape))}{units}"),
+        *output.facts(made.task, varied=made.range.option),
         ("Fitted by", f"{made.method}:{made.guide}" if made.guide else made.method),
         ("Judged by", made.how),
     ]
@@ -66,7 +65,7 @@ def print_choice(record: dict[str, Any]) -> None:
     for row in record["values"]:
         mark = " ◂" if row["value"] == record["chosen"] else ""
         table.add_row(f"{row['value']}{mark}", *(_cell(name, row) for name in shown))
-    console = Console()
+    console = Console(markup=False)
     console.width = max(console.width, LEAST_WIDTH)
     console.print(table)
     print("\n".join([record["sentence"], *record["notes"], record["rule"]]))

@@ -6,7 +6,7 @@ from functools import partial
 from typing import Any
 
 from guidebook.inference import Check, Comparison, Posterior, Verdict, check
-from guidebook.inference.fit import Rung, climb
+from guidebook.inference.climb import Rung, climb
 from guidebook.inference.quantities import labels
 from guidebook.inference.verdict import is_sampler
 from guidebook.workflow.fit import Task, fit
@@ -28,7 +28,7 @@ def fit_best(
     """
     options: dict[str, Any] = {"seed": seed, "device": device, "progress": progress}
     rungs = [Rung(name, partial(_climbed, task, name, options)) for name in task.row.ladder]
-    limits = {"tolerance": tolerance, "max_seconds": max_seconds}
+    limits = {"tolerance": tolerance, "max_seconds": max_seconds, "otherwise": task.row.otherwise}
     return climb(
         rungs, task.model, task.args, partial(_judged, task, seed), identify=task.identify, seed=seed, **limits
     )

@@ -13,6 +13,7 @@ import pandas as pd
 from torch import Tensor
 
 from guidebook.inference import Check, Comparison, FitInfo, Posterior
+from guidebook.inference.climb import MOVED
 from guidebook.inference.diagnostics import disagrees, ess, of_sites, r_hat
 from guidebook.inference.info import Info
 from guidebook.inference.quantities import Coords, label
@@ -55,7 +56,10 @@ def fit_json(task: Task, posterior: Posterior[FitInfo]) -> dict[str, Any]:
     """Return what ``guidebook fit --json`` prints: that of a run, and what was tried."""
     info = posterior.info
     words = {"judgement": info.judgement, "sentence": info.message, "chosen": info.chosen, "rungs": info.rungs}
-    return run_json(task, posterior) | words
+    record = run_json(task, posterior) | words
+    if info.chosen.endswith(MOVED):  # short chains need not agree: nested R̂ has judged them
+        record["parameters"] = {site: figures | {"r_hat": None} for site, figures in record["parameters"].items()}
+    return record
 
 
 def check_json(task: Task, posterior: Posterior, found: Check) -> dict[str, Any]:
@@ -171,7 +175,7 @@ def print_run(record: dict[str, Any], coords: Coords) -> None:
             )
         if (left := math.prod(shape) - MOST_ROWS) > 0:
             table.add_row(f"{site}: {left:,} more, in --json", "", "", "", "")
-    Console().print(table)
+    Console(markup=False).print(table)  # a name in brackets is no style
     for name, unit in (("log_likelihood", " nats"), ("log_evidence", " nats"), ("elbo", " nats"), ("k_hat", "")):
         if record[name] is not None:
             print(f"{name} {record[name]:.6g}{unit}")
@@ -181,11 +185,27 @@ def print_run(record: dict[str, Any], coords: Coords) -> None:
 
 
 def print_fit(record: dict[str, Any], coords: Coords) -> None:
-    """Print what `fit_json` returned: the parameters, then what was tried and what it came to."""
-    print_run(record | {"sentence": None, "stopped_because": record["chosen"]}, coords)
+    """Print what `fit_json` returned: the parameters, then what was tried, why it was left, and what it came to."""
+    print_run(record | {"sentence": None, "stopped_because": f"chosen: {record['chosen']}"}, coords)
     for rung in record["rungs"]:
-        print(f"{rung['seconds']:5.1f} s  {rung['method']}: {rung['judgement']}")
+        name, judgement, words = rung["method"], rung["judgement"], rung["sentence"]
+        if name == record["chosen"]:
+            words = f"{name}: {judgement}"
+        elif judgement in ("failed", "not tried"):
+            words = f"{name}, {judgement}: {words}"
+        print(f"{rung['seconds']:5.1f} s  {words}")
     print(record["sentence"])
+
+
+def facts(task: Task, varied: str | None = None) -> list[tuple[str, str]]:
+    """Return terms and words on model and data for the head of a page, but for an option that varies."""
+    given = {name: task.options[name] for name in task.row.options if name != varied}
+    options = [f"{name}={value}" for name, value in given.items() if value is not None]
+    units = ", each column standardised" if task.data.standardized else ""
+    return [
+        ("Model", f"{task.row.title}{' (' + ', '.join(options) + ')' if options else ''}"),
+        ("Data", f"{task.data.name}: {' × '.join(map(str, task.data.x.shape))}{units}"),
+    ]
 
 
 def read_reports(folders: Sequence[Path], beside: Path) -> list[dict[str, Any]]:
