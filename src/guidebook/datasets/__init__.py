@@ -1,29 +1,41 @@
-"""Data by name or from a file: sets of scikit-learn's, simulated purchases, Reuters, MNIST, or a file of your own.
+"""Data by name or from a file: sets of scikit-learn's, simulated purchases, Reuters, MNIST, or files of your own.
 
-A file that cannot be used is refused with one sentence that says where it goes wrong. Nothing is guessed away: no row
-is dropped, no missing value filled in, and labels never reach ``x``.
+What cannot be used is refused with one sentence that says where it goes wrong. Nothing is guessed away: no row is
+dropped and no missing value filled in unless that is asked for, and labels never reach ``x``.
 Lines of a .csv are counted as an editor does, from 1; rows and columns of an array from 0.
 """
 
-import math
-import os
-import stat
-from collections.abc import Callable
-from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple, NoReturn
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from .bundled import CATEGORIES, SEGMENTS, THREE_DOCUMENTS, purchases, reuters
+from .cells import number
+from .encoding import Encoding, in_order, with_scales
 from .mnist import mnist, read_idx
-from .readers.csv import read_csv
-from .readers.numpy import read_npy, read_npz
-from .readers.sparse import read_mtx, read_vocabulary
-from .table import KINDS, Table, did_you_mean, listed, number, quoted, shown
+from .opening import read_source
+from .readers.sparse import read_vocabulary
+from .selection import Selection
+from .table import Table, listed, shown
 
-__all__ = ["CATEGORIES", "SEGMENTS", "Dataset", "load", "mnist", "names", "purchases", "read_idx", "reuters"]
+__all__ = [
+    "CATEGORIES",
+    "SEGMENTS",
+    "Dataset",
+    "Encoding",
+    "Selection",
+    "load",
+    "load_like",
+    "mnist",
+    "names",
+    "purchases",
+    "read_idx",
+    "reuters",
+]
 
 _BUNDLED = ("breast_cancer", "digits", "iris", "purchases", "reuters", "three_documents", "wine")
 _FETCHED = ("mnist",)
@@ -37,15 +49,23 @@ class Dataset(NamedTuple):
     name : str
         Name of a bundled set, or the file's path as given.
     x : Tensor, shape (n, d), float64
-        Rows of features, in the units of the source, or in standard deviations if ``standardized``.
+        Rows of features, in the units of the source, or in standard deviations if ``standardized``. NaN where a value
+        is missing that is to be imputed.
     y : Tensor, shape (n,), float64, or None
         Labels, 0 or 1; None unless asked for by ``supervised``.
     columns : tuple of str, length d
-        Names of the columns of ``x``; "x0", "x1", … by position if the source names none.
+        Names of the columns of ``x``; "x0", "x1", … by position if the source names none. A category has one column
+        of zeros and ones per level but the first: "plan=premium".
     classes : tuple of two str, or None
         What label 0 and label 1 are called in the source; None if ``y`` is.
     standardized : bool
         Whether every column of ``x`` was brought to mean 0 and population standard deviation 1.
+    ids : dict of sequences of str, length n
+        Columns that identify the rows, by name.
+    rows : sequence of int, length n
+        Places of the rows in the source, from 0; some are left out if rows with gaps are.
+    encoding : Encoding or None
+        How the source became ``x``; `load_like` does so with another.
     """
 
     name: str
@@ -54,6 +74,9 @@ class Dataset(NamedTuple):
     columns: tuple[str, ...]
     classes: tuple[str, str] | None
     standardized: bool
+    ids: Mapping[str, Sequence[str]] = MappingProxyType({})
+    rows: Sequence[int] = ()
+    encoding: Encoding | None = None
 
 
 def names() -> tuple[str, ...]:
@@ -68,6 +91,7 @@ def load(
     supervised: bool = False,
     standardize: bool = False,
     vocabulary: str | None = None,
+    selection: Selection = Selection(),  # noqa: B008 (immutable)
 ) -> Dataset:
     """Read a bundled data set or a file.
 
@@ -75,9 +99,10 @@ def load(
     ----------
     source : str
         One of `names`; "mnist" (training images, grey levels from 0 to 1; `mnist` says where they come from); or the
-        path of a .csv (UTF-8; comma, semicolon or tab; with a header or without), of a .npy that holds a matrix of
-        shape (rows, columns), of a .npz with such a matrix called ``x`` (or its only one) or as
-        ``scipy.sparse.save_npz`` writes it, or of a Matrix Market .mtx.
+        path of a .csv (UTF-8; comma, semicolon or tab; with a header or without; decimal commas beside the latter two;
+        text as categories), of a .npy that holds a matrix of shape (rows, columns) or images (rows, height, width), of
+        a .npz with such a matrix called ``x`` (or its only one) or as ``scipy.sparse.save_npz`` writes it, of a Matrix
+        Market .mtx, or of a folder of .txt files or of images.
     target : str, optional
         Where a file has its labels: the name of a column, its index as text ("-1" is the last), or the name of an
         array in a .npz (default: ``y``). They are kept out of ``x``, and looked at only if ``supervised``.
@@ -88,6 +113,8 @@ def load(
         constant one becomes zeros.
     vocabulary : str, optional
         Path of a text file with the names of a file's columns, one per line.
+    selection : Selection
+        Which columns of a file are used, and as what.
 
     Returns
     -------
@@ -109,14 +136,11 @@ def load(
             raise ValueError(f"{where}: has labels already: give a target for files only")
         if vocabulary is not None:
             raise ValueError(f"{where}: has names of columns already: give a vocabulary for files only")
+        if selection != Selection():
+            raise ValueError(f"{where}: is used as it is: choose columns of files only")
         table = _bundled(source, supervised)
     else:
-        read = _reader(source)
-        try:
-            with open(source, "rb") as file:
-                table = read(where, file, target, supervised)
-        except OSError as error:
-            _refuse(where, error)
+        table = read_source(source, target, supervised, selection, _BUNDLED)
     if vocabulary is not None:
         table = table._replace(columns=read_vocabulary(vocabulary, table.x.shape[1]))
     if not table.columns:
@@ -124,8 +148,42 @@ def load(
     if len(table.x) < 2:
         raise ValueError(f"{where}: there is one row of data, at least two are needed")
     y, classes = (None, None) if table.labels is None else _labels(where, table)
-    x = _standardized(where, table.x, table.columns) if standardize else table.x
-    return Dataset(source, torch.from_numpy(x), y, tuple(table.columns), classes, standardize)
+    encoding = Encoding.of(table, selection)._replace(classes=None if classes is None else list(classes))
+    if standardize:
+        encoding = with_scales(where, encoding, table.x)
+    return _dataset(source, table, encoding)._replace(y=y, classes=classes)
+
+
+def load_like(source: str, encoding: Encoding) -> Dataset:
+    """Read rows as those of an earlier data set were: the same columns by name, categories and scales; no labels.
+
+    Parameters
+    ----------
+    source : str
+        As for `load`; one row will do.
+    encoding : Encoding
+        That of the earlier `Dataset`.
+
+    Raises
+    ------
+    FileNotFoundError, OSError, ValueError
+        As for `load`; besides, if a column is not there, or a category is new.
+    """
+    if source in _BUNDLED + _FETCHED:
+        table = _bundled(source, False)
+    else:
+        selection = encoding.selection()
+        how = {"sources": encoding.sources, "vocabulary": encoding.columns}
+        table = read_source(source, None, False, selection, _BUNDLED, **how)
+    if table.sources is not None:
+        table = table._replace(columns=encoding.columns)
+    return _dataset(source, in_order(shown(source), table, encoding.columns), encoding)
+
+
+def _dataset(source: str, table: Table, encoding: Encoding) -> Dataset:
+    rows = range(len(table.x)) if table.rows is None else table.rows
+    x, columns = torch.from_numpy(encoding.standardized(table.x)), tuple(encoding.columns)
+    return Dataset(source, x, None, columns, None, encoding.centre is not None, table.ids, rows, encoding)
 
 
 def _bundled(name: str, supervised: bool) -> Table:
@@ -163,41 +221,3 @@ def _labels(where: str, table: Table) -> tuple[Tensor, tuple[str, str]]:
         many = f"{len(classes)} class{'' if len(classes) == 1 else 'es'}"
         raise ValueError(f"{where}: {table.target} has {many} ({listed(classes, 5)}), logistic regression needs two")
     return torch.from_numpy(codes.astype(np.float64)), (classes[0], classes[1])
-
-
-def _standardized(where: str, x: np.ndarray, columns: list[str]) -> np.ndarray:
-    with np.errstate(over="ignore", invalid="ignore"):
-        centred, sd = x - x.mean(0), x.std(0)
-    for column, constant, spread in zip(columns, x.min(0) == x.max(0), sd, strict=True):
-        if not constant and not 0 < spread < math.inf:
-            what = f"column {quoted(column)} cannot be standardized"
-            raise ValueError(f"{where}: {what}: its spread leaves float64's range")
-    return centred / np.where(x.min(0) == x.max(0), 1.0, sd)
-
-
-def _reader(source: str) -> Callable[[str, BinaryIO, str | None, bool], Table]:
-    """Return the function that reads this file; raise if it is missing or of another kind."""
-    where, suffix = shown(source), Path(source).suffix.lower()
-    readers = {".csv": read_csv, ".npy": read_npy, ".npz": read_npz, ".mtx": read_mtx}
-    try:
-        mode = os.stat(source).st_mode
-    except (FileNotFoundError, NotADirectoryError, ValueError):  # ValueError: a null character
-        if suffix or os.path.dirname(source):
-            raise FileNotFoundError(f"no such file: {where}") from None
-        meant = did_you_mean(source.lower(), _BUNDLED)
-        there = f"{meant}bundled are {', '.join(_BUNDLED)}; or give {KINDS}"
-        raise ValueError(f"unknown data set '{where}': {there}") from None
-    except OSError as error:
-        _refuse(where, error)
-    if stat.S_ISDIR(mode):
-        raise ValueError(f"{where}: this is a folder; give {KINDS}")
-    if suffix not in readers:
-        ending = f"ending in {suffix}" if suffix else "without an ending"
-        raise ValueError(f"{where}: files {ending} are not read; give {KINDS}")
-    if not stat.S_ISREG(mode):
-        raise ValueError(f"{where}: this is not a regular file")
-    return readers[suffix]
-
-
-def _refuse(where: str, error: OSError) -> NoReturn:
-    raise type(error)(f"{where}: cannot be read: {error.strerror or error}") from error
