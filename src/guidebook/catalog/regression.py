@@ -1,6 +1,7 @@
 """Row of logistic regression."""
 
 from guidebook import guides
+from guidebook.catalog import findings, outcomes
 from guidebook.catalog.entry import NO_CLOSED_FORM, Choosing, Data, Guide, Row, Unavailable
 from guidebook.catalog.methods import FAMILIES
 from guidebook.models import logistic
@@ -28,4 +29,6 @@ LOGISTIC = Row(
     steps={"cavi": logistic.cavi_steps, "gibbs": logistic.gibbs_steps},
     choosing=Choosing("gibbs"),
     coords=lambda columns, x, options: {"w": [["bias", *columns]]},
+    per_row=outcomes.labels,
+    findings=findings.odds,
 )

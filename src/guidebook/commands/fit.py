@@ -37,7 +37,7 @@ def fit(
     posterior = fit_best(task, **limits, seed=seed, device=device, progress=sys.stderr.isatty())
     record = output.fit_json(task, posterior)
     if out:
-        save_fit(out, posterior, record)
+        save_fit(out, task, posterior, record)
     write_json(record, json_file)
     if str(json_file) != "-":
         output.print_fit(record, task.coords)

@@ -64,6 +64,8 @@ class Dataset(NamedTuple):
         Columns that identify the rows, by name.
     rows : sequence of int, length n
         Places of the rows in the source, from 0; some are left out if rows with gaps are.
+    left_out : int
+        Number of rows that were left out for their gaps.
     encoding : Encoding or None
         How the source became ``x``; `load_like` does so with another.
     """
@@ -77,6 +79,7 @@ class Dataset(NamedTuple):
     ids: Mapping[str, Sequence[str]] = MappingProxyType({})
     rows: Sequence[int] = ()
     encoding: Encoding | None = None
+    left_out: int = 0
 
 
 def names() -> tuple[str, ...]:
@@ -151,6 +154,7 @@ def load(
     encoding = Encoding.of(table, selection)._replace(classes=None if classes is None else list(classes))
     if standardize:
         encoding = with_scales(where, encoding, table.x)
+    encoding = encoding._replace(top=float(np.nanmax(encoding.standardized(table.x))))
     return _dataset(source, table, encoding)._replace(y=y, classes=classes)
 
 
@@ -183,7 +187,9 @@ def load_like(source: str, encoding: Encoding) -> Dataset:
 def _dataset(source: str, table: Table, encoding: Encoding) -> Dataset:
     rows = range(len(table.x)) if table.rows is None else table.rows
     x, columns = torch.from_numpy(encoding.standardized(table.x)), tuple(encoding.columns)
-    return Dataset(source, x, None, columns, None, encoding.centre is not None, table.ids, rows, encoding)
+    return Dataset(
+        source, x, None, columns, None, encoding.centre is not None, table.ids, rows, encoding, table.left_out
+    )
 
 
 def _bundled(name: str, supervised: bool) -> Table:

@@ -31,7 +31,7 @@ class Encoding(NamedTuple):
     centre, scale : list of float, or None
         What is taken off each of the model's columns and then divides it; None if they are not standardised.
     top : float
-        The largest value, before standardising: what white is in images.
+        The largest value: what white is in images.
     classes : list of two str, or None
         What label 0 and label 1 are called.
     """
@@ -57,7 +57,6 @@ class Encoding(NamedTuple):
             text=selection.text,
             stop_words=selection.stop_words,
             missing=selection.missing,
-            top=float(np.nanmax(table.x)),
         )
 
     def selection(self) -> Selection:

@@ -21,6 +21,7 @@ class Table(NamedTuple):
     classes: Sequence[str] | None = None  # names of labels 0, 1, …; default: the labels themselves
     ids: Mapping[str, Sequence[str]] = MappingProxyType({})  # columns that identify the rows, by name
     rows: Sequence[int] | None = None  # places of the rows in the file, from 0; default: all of them
+    left_out: int = 0  # number of rows left out for their gaps
     sources: Mapping[str, list[str] | None] | None = None  # the file's columns behind ``x``, with levels of categories
 
 

@@ -13,10 +13,11 @@ from ..plots import plot_comparison
 from ..workflow.files import atomic_write
 from . import about, runs, sections
 from .choice import write_choice
+from .fit import Told, write_fit
 from .render import render
 from .words import COLUMNS, legend, table_row, titles
 
-__all__ = ["plot_comparison", "write_choice", "write_html", "write_index"]
+__all__ = ["Told", "plot_comparison", "write_choice", "write_fit", "write_html", "write_index"]
 
 
 def write_html(

@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
-from guidebook.catalog import METHODS, OPTIMISERS, Guide, Row, coords_of
-from guidebook.datasets import Dataset, load
+from guidebook.catalog import METHODS, OPTIMISERS, ROWS, Guide, Row, coords_of
+from guidebook.datasets import Dataset, Selection, load
 from guidebook.inference import Posterior, kl_warm_up
 from guidebook.inference.optim.losses import named_loss
 from guidebook.inference.traces.guides import preferred_options
@@ -44,17 +44,27 @@ def load_task(
     row = find_row(model)
     small = row.data.small if row.data.small and data is None and {*row.data.small.cells} & {*used} else None
     options = parse_options(row, settings or [], small.options if small else {})
+    selection = Selection.of(options)
+    if selection.missing == "impute" and row.data.impute is None:
+        able = ", ".join(name for name, known in ROWS.items() if known.data.impute)
+        raise ValueError(
+            f"{row.name}: cannot impute missing values, as {able} can: --missing drop leaves their rows out"
+        )
     dataset = load(
         data or (small.data if small else row.data.name),
         target=options["target"],
         supervised=row.data.supervised,
         standardize=options["standardize"],
         vocabulary=options["vocabulary"],
+        selection=selection,
     )
+    if row.data.impute and dataset.x.isnan().any():
+        dataset = dataset._replace(x=row.data.impute(dataset.x, options))
     if row.data.validate:
-        row.data.validate(dataset.x)
+        row.data.validate(dataset.x, dataset.columns)
     if row.data.preprocess:
-        dataset = dataset._replace(x=row.data.preprocess(dataset.x, options))
+        assert dataset.encoding is not None
+        dataset = dataset._replace(x=row.data.preprocess(dataset.x, options, dataset.encoding.top))
     return make_task(row, dataset, options)._replace(source=data, settings=tuple(settings or ()))
 
 

@@ -76,6 +76,7 @@ def read_csv(
         made,
         ids={name: [found[name].texts[row] for row in rows] for name in selection.id},
         rows=rows,
+        left_out=len(x) - len(rows),
         sources=sources,
     )
     if labels is None:
