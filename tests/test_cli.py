@@ -64,8 +64,8 @@ def test_run_prints_and_writes_the_promised_json(call, tmp_path: Path) -> None:
     assert ran.status == 0, ran.err
     record = json.loads(ran.out)
     keys = (
-        "model method guide data source settings standardized seed seconds engine converged stopped_because "
-        "log_likelihood elbo k_hat judgement sentence"
+        "model method guide data source settings encoding standardized seed seconds engine converged stopped_because "
+        "log_likelihood elbo k_hat judgement sentence reading findings"
     )
     assert list(record) == [*keys.split(), "parameters"]
     assert record["model"] == "gmm"
@@ -174,7 +174,7 @@ def bad_files(folder: Path) -> dict[str, Path]:
         ("run gmm --method em --guide flow", "em takes no guide"),
         ("run logistic --method em", "logistic has no em: "),
         ("run ppca --method gibbs", "nearest is nuts"),
-        ("run mixture --data wine --method em", "row 0, column 0 holds 14.23, but counts are whole numbers"),
+        ("run mixture --data wine --method em", "row 0, column 'alcohol' holds 14.23, but counts are whole numbers"),
         ("run logistic --set loss=elbo", "unknown loss 'elbo'"),
         ("run gmm --set covarianc=full", "did you mean covariance"),
         ("run gmm --set covariance=round", "unknown covariance 'round'"),

@@ -134,7 +134,9 @@ def _controlled(of_chains: Tensor, controls: Tensor) -> tuple[Tensor, Tensor]:
     if count:
         x = (controls - at).movedim(1, 0)  # (quantity, chain, k)
         scale = x.square().mean(1, keepdim=True).sqrt()
-        scale = torch.where(scale > LEAST_SPREAD * at[:, None].abs(), scale, torch.inf)  # the same in all: tells nothing
+        scale = torch.where(
+            scale > LEAST_SPREAD * at[:, None].abs(), scale, torch.inf
+        )  # the same in all: tells nothing
         x = x / scale
         gram = x.mT @ x + 1e-8 * chains * torch.eye(count).to(x)
         weights = torch.linalg.solve(gram, x.mT @ rest.T[..., None])

@@ -2,7 +2,7 @@
 
 import math
 from array import array
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -131,16 +131,22 @@ def check_columns(where: str, columns: Sequence[Column], wanted: Sequence[str]) 
             )
 
 
-def check_cells(where: str, columns: Sequence[Column], lines: Sequence[int], policy: str) -> None:
-    """Raise ValueError for the first cell, by line, that holds no value of its column's kind."""
+def check_cells(
+    where: str,
+    columns: Sequence[Column],
+    lines: Sequence[int],
+    policy: str,
+    sources: Mapping[str, list[str] | None] | None = None,
+) -> None:
+    """Raise ValueError for the first cell, by line, that holds no value of its column's kind, as in ``sources``."""
     flaws = []
     for place, column in enumerate(columns):
         for row, text in column.texts.items():
             if text in MISSING:
                 flaw = f"{_absent(text)}{_gaps(columns)}" if policy == "refuse" else None
-            elif column.is_number:
+            elif column.is_number if sources is None else sources[column.name] is None:
                 flaw = flaw_of(text)
-                if flaw and number(text) is None:
+                if flaw and number(text) is None and sources is None:
                     flaw += f"; --drop {column.name} leaves the column out, --categories {column.name} takes categories"
             else:
                 flaw = None

@@ -14,6 +14,7 @@ from guidebook.datasets import Dataset, Selection, load
 from guidebook.inference import Posterior, kl_warm_up
 from guidebook.inference.optim.losses import named_loss
 from guidebook.inference.traces.guides import preferred_options
+from guidebook.workflow.cost import affordable_draws, check_memory, numbers_per_draw
 from guidebook.workflow.resolve import bind, find_row, parse_options
 
 BATCH_SIZE = 128  # rows per step, for guides that are fitted in minibatches
@@ -116,6 +117,8 @@ def fit(
         **_given(**{name: task.options[name] for name in how.options}),
         **{k: v for k, v in dict(init=init, seed=seed, device=device, progress=progress).items() if k in accepted},
     }
+    if "num_draws" in accepted:
+        settings = _with_memory(task, settings, draws)
     if method == "svi":
         settings = _svi_settings(settings, row.guides[guide or row.default_guide], len(task.args[0]))
     if how.takes == "steps":  # which took some of the options themselves
@@ -160,6 +163,17 @@ def _svi_settings(settings: dict[str, Any], guide: Guide, num_rows: int) -> dict
         settings["optim"] = OPTIMISERS[settings["optim"]]
     batch = {"batch_size": BATCH_SIZE} if guide.minibatch and num_rows > BATCH_SIZE else {}
     return {**batch, **settings, "loss": loss}
+
+
+def _with_memory(task: Task, settings: dict[str, Any], draws: int | None) -> dict[str, Any]:
+    """Make fewer draws of many numbers, unless their number was given; ValueError if memory cannot hold them."""
+    wanted = settings.get("num_draws") or 1000
+    sizes = numbers_per_draw(task.model, task.args)
+    if draws is None and "num_draws" in settings:
+        settings = settings | {"num_draws": affordable_draws(wanted, sizes)}
+        wanted = settings["num_draws"]
+    check_memory(task.row.name, wanted * (settings.get("num_chains") or 1), sizes)
+    return settings
 
 
 def _given(**values: Any) -> dict[str, Any]:

@@ -45,6 +45,8 @@ def read_csv(
         names = _named(where, line, first)
     else:
         records = itertools.chain([(line, first)], records)
+    if sources is not None:
+        selection = selection._replace(id=tuple(name for name in selection.id if name in names))
     label = target_column(where, target, names, supervised)
     used = used_columns(where, names, selection, None if label is None else names[label])
     texts = {*selection.id, *selection.categories, *([selection.text] if selection.text else [])}
@@ -97,7 +99,7 @@ def _matrix(
         read_commas(where, columns, lines)
     if sources is None:
         check_columns(where, columns, selection.columns)
-    check_cells(where, columns, lines, selection.missing)
+    check_cells(where, columns, lines, selection.missing, sources)
     if sources is None:
         sources = {column.name: None if column.is_number else column.levels() for column in columns}
     made, names = [], []
