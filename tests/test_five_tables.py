@@ -194,6 +194,7 @@ def test_sensors_fit_into_memory(tmp_path: Path) -> None:
 # Documents in a column.
 
 
+@pytest.mark.filterwarnings("ignore:gibbs:UserWarning")  # few draws
 def test_topics_of_documents(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     rng = np.random.default_rng(3)
     words = {"sea": ["ship", "harbour", "sailor", "tide", "anchor", "captain", "wave", "mast"]}

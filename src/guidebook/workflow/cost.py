@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping
 import torch
 from pyro import poutine
 
+from guidebook.inference.traces.sites import is_deterministic, is_plate, nodes
+
 COPIES = 4  # of the draws at once, while figures are computed from them
 ENOUGH = 2**22  # numbers in all the draws of a guide, beyond which fewer are drawn
 FEWEST = 1000  # draws of a guide that are made all the same: fewer are too noisy to judge
@@ -17,8 +19,8 @@ def numbers_per_draw(model: Callable, args: tuple) -> dict[str, int]:
         trace = poutine.trace(model).get_trace(*args)
     sizes = {
         name: int(site["value"].numel())
-        for name, site in trace.nodes.items()
-        if site["type"] == "sample" and (not site["is_observed"] or site["infer"].get("_deterministic"))
+        for name, site in nodes(trace).items()
+        if site["type"] == "sample" and not is_plate(site) and (not site["is_observed"] or is_deterministic(site))
     }
     return dict(sorted(sizes.items(), key=lambda item: -item[1]))
 

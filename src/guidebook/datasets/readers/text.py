@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -62,7 +63,7 @@ def count_words(
     else:
         counter = CountVectorizer(stop_words=common, max_features=MOST_WORDS)
     try:
-        counts = counter.fit_transform(texts)
+        counts: Any = counter.fit_transform(texts)
     except ValueError:
         raise ValueError(
             f"{where}: no word is left: documents need words that some, but not most of them share"
