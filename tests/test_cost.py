@@ -8,7 +8,7 @@ import torch
 
 from guidebook.inference import Posterior, check
 from guidebook.inference.mcmc import moved
-from guidebook.models import factor_analysis, gmm, linear_gaussian, ppca
+from guidebook.models import factor_analysis, gmm, lda, linear_gaussian, ppca
 from guidebook.workflow import cost
 from guidebook.workflow.fit import fit, load_task
 from guidebook.workflow.output import print_run, run_json
@@ -23,6 +23,9 @@ def test_numbers_per_draw_are_those_of_the_sites() -> None:
     sizes = cost.numbers_per_draw(gmm.model, (x,))
     assert sizes == {"covariance": 75, "bartlett_upper": 30, "bartlett_diagonal": 15, "loc": 15, "weights": 3}
     assert next(iter(sizes)) == "covariance"
+    counts = torch.ones(30, 5, dtype=torch.float64)
+    assert cost.numbers_per_draw(lda.model, (counts,)) == {"topic_weights": 600, "topic_words": 100}
+    assert cost.numbers_per_draw(lda.model, (counts,), with_local=False) == {"topic_words": 100}
     state = torch.get_rng_state()
     cost.numbers_per_draw(ppca.model, (x,))
     assert torch.equal(torch.get_rng_state(), state)

@@ -6,21 +6,24 @@ from collections.abc import Callable, Mapping
 import torch
 from pyro import poutine
 
-from guidebook.inference.traces.sites import is_deterministic, is_plate, nodes
+from guidebook.inference.traces.sites import is_deterministic, is_latent, is_local, nodes
 
 COPIES = 4  # of the draws at once, while figures are computed from them
 ENOUGH = 2**22  # numbers in all the draws of a guide, beyond which fewer are drawn
 FEWEST = 1000  # draws of a guide that are made all the same: fewer are too noisy to judge
 
 
-def numbers_per_draw(model: Callable, args: tuple) -> dict[str, int]:
-    """Return how many numbers each latent or deterministic site of a model has, the largest first."""
+def numbers_per_draw(model: Callable, args: tuple, *, with_local: bool = True) -> dict[str, int]:
+    """Return how many numbers each latent or deterministic site of a model has, the largest first.
+
+    ``with_local`` says whether sites with a value per row are drawn, too.
+    """
     with torch.no_grad(), torch.random.fork_rng():
         trace = poutine.trace(model).get_trace(*args)
     sizes = {
         name: int(site["value"].numel())
         for name, site in nodes(trace).items()
-        if site["type"] == "sample" and not is_plate(site) and (not site["is_observed"] or is_deterministic(site))
+        if (is_latent(site) or is_deterministic(site)) and (with_local or not is_local(site, args))
     }
     return dict(sorted(sizes.items(), key=lambda item: -item[1]))
 

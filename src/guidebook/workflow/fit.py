@@ -168,7 +168,7 @@ def _svi_settings(settings: dict[str, Any], guide: Guide, num_rows: int) -> dict
 def _with_memory(task: Task, settings: dict[str, Any], draws: int | None) -> dict[str, Any]:
     """Make fewer draws of many numbers, unless their number was given; ValueError if memory cannot hold them."""
     wanted = settings.get("num_draws") or 1000
-    sizes = numbers_per_draw(task.model, task.args)
+    sizes = numbers_per_draw(task.model, task.args, with_local=settings.get("local_draws", True))
     if draws is None and "num_draws" in settings:
         settings = settings | {"num_draws": affordable_draws(wanted, sizes)}
         wanted = settings["num_draws"]
