@@ -10,6 +10,7 @@ import torch
 from sklearn.feature_extraction.text import CountVectorizer
 
 from guidebook import datasets
+from guidebook.catalog import ROWS
 from guidebook.datasets import Selection, load, load_like
 from guidebook.datasets.cells import comma_number, is_date, is_identifier, is_written_number
 from guidebook.datasets.encoding import read_encoding
@@ -365,12 +366,27 @@ def test_arrays_and_bundled_data_by_place_or_name(tmp_path, name):
         load_like(path, again(data))
 
 
+def test_images_of_later_rows_are_as_white_as_those_fitted():
+    """The largest value of the rows fitted is what counts, also where new rows are darker."""
+    data = load("digits")
+    options = {"likelihood": "bernoulli", "binarise": "threshold"}
+    assert data.encoding is not None
+    fitted = ROWS["vae"].data.preprocess(data.x, options, data.encoding.top)
+    dark = (data.x < data.x.max()).all(1).nonzero().squeeze(1)[:3]
+    assert torch.equal(ROWS["vae"].data.preprocess(data.x[dark], options, data.encoding.top), fitted[dark])
+    with pytest.raises(ValueError, match="vae: the fit had intensities up to 16, and these go up to 17"):
+        ROWS["vae"].data.preprocess(data.x + 1, options, data.encoding.top)
+
+
 def test_damaged_records_are_refused():
     encoding = load("iris", standardize=True).encoding
     assert encoding is not None
     record = encoding._asdict()
     with pytest.raises(ValueError, match="cannot be read"):
         read_encoding(record | {"more": 1})
+    for part in ({"columns": 3}, {"sources": ["a"]}):
+        with pytest.raises(ValueError, match="cannot be read"):
+            read_encoding(record | part)
     with pytest.raises(ValueError, match="scales for 4 columns"):
         read_encoding(record | {"scale": [1.0] * 3})
     assert math.isclose(record["top"], float(load("iris", standardize=True).x.max()))

@@ -41,3 +41,5 @@ def fit(
     write_json(record, json_file)
     if str(json_file) != "-":
         output.print_fit(record, task.coords)
+        if out:
+            print(f"\nreport: {out / 'report.html'}")

@@ -56,4 +56,4 @@ def run(
     if str(json_file) != "-":
         output.print_run(record, task.coords)
         if out:
-            print(f"\nreport: {out / 'report.html'}; tables: parameters.csv, rows.csv")
+            print(f"\nreport: {out / 'report.html'}")

@@ -102,6 +102,8 @@ def read_encoding(record: Any) -> Encoding:
     """Return the encoding in a saved record; ValueError if it holds none."""
     try:
         encoding = Encoding(**record)
+        if not isinstance(encoding.columns, list) or not isinstance(encoding.sources, dict | None):
+            raise TypeError("columns must be a list, and sources an object or null")
         widths = {len(part) for part in (encoding.centre, encoding.scale) if part is not None}
         if widths - {len(encoding.columns)}:
             raise ValueError(f"{widths} scales for {len(encoding.columns)} columns")

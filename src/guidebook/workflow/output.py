@@ -191,6 +191,7 @@ def told(task: Task, record: dict[str, Any]) -> Any:
     from guidebook.report import Told  # matplotlib is slow to load
 
     data, encoding = task.data, task.data.encoding
+    is_point = all(figures["sd"] is None for figures in record["parameters"].values())
     facts = {
         "Model": f"{task.row.title} ({', '.join(f'{name}={task.options[name]}' for name in task.row.options)})",
         "Method": ":".join(filter(None, (record["method"], record["guide"]))),
@@ -204,7 +205,7 @@ def told(task: Task, record: dict[str, Any]) -> Any:
         facts["Categories"] = "; ".join(f"{name}: {levels[0]} is the reference" for name, levels in categories.items())
     return Told(
         title=f"{task.row.title} on {data.name}",
-        judgement=record["judgement"] or "not judged",
+        judgement=record["judgement"] or ("point" if is_point else "not judged"),
         sentence=record["sentence"] or record["stopped_because"],
         findings=record["findings"],
         columns=data.columns,
