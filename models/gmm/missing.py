@@ -111,9 +111,7 @@ def _expected(sites: Params, x: Tensor) -> Expected:
         root = torch.linalg.cholesky(sigma[:, seen][:, :, seen])
         whitened = torch.linalg.solve_triangular(root, centred.mT, upper=False)  # (k, o, rows)
         log_det = root.diagonal(dim1=-2, dim2=-1).log().sum(-1, keepdim=True)
-        log_joint[rows] += (
-            -0.5 * (whitened.square().sum(1) + int(seen.sum()) * math.log(2 * math.pi)) - log_det
-        ).mT
+        log_joint[rows] += (-0.5 * (whitened.square().sum(1) + int(seen.sum()) * math.log(2 * math.pi)) - log_det).mT
         across = torch.linalg.solve_triangular(root, sigma[:, seen][:, :, gone], upper=False)  # (k, o, m)
         if gone.any():
             mean[rows[:, None], :, gone.nonzero().T] = (loc[:, gone, None] + across.mT @ whitened).permute(2, 1, 0)
