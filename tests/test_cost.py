@@ -3,12 +3,13 @@
 import importlib
 
 import numpy as np
+import pyro
 import pytest
 import torch
 
 from guidebook.inference import Posterior, check
 from guidebook.inference.mcmc import moved
-from guidebook.models import factor_analysis, gmm, lda, linear_gaussian, ppca
+from guidebook.models import factor_analysis, gmm, lda, linear_gaussian, ppca, vae
 from guidebook.workflow import cost
 from guidebook.workflow.fit import fit, load_task
 from guidebook.workflow.output import print_run, run_json
@@ -28,7 +29,9 @@ def test_numbers_per_draw_are_those_of_the_sites() -> None:
     assert cost.numbers_per_draw(lda.model, (counts,), with_local=False) == {"topic_words": 100}
     state = torch.get_rng_state()
     cost.numbers_per_draw(ppca.model, (x,))
+    cost.numbers_per_draw(vae.model, (counts,))
     assert torch.equal(torch.get_rng_state(), state)
+    assert not list(pyro.get_param_store())
 
 
 @pytest.mark.parametrize(

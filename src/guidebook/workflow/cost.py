@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable, Mapping
 
+import pyro
 import torch
 from pyro import poutine
 
@@ -18,7 +19,7 @@ def numbers_per_draw(model: Callable, args: tuple, *, with_local: bool = True) -
 
     ``with_local`` says whether sites with a value per row are drawn, too.
     """
-    with torch.no_grad(), torch.random.fork_rng():
+    with torch.no_grad(), torch.random.fork_rng(), pyro.get_param_store().scope():
         trace = poutine.trace(model).get_trace(*args)
     sizes = {
         name: int(site["value"].numel())
