@@ -23,7 +23,7 @@ from .advice import for_chains_that_move
 from .exchangeable import identification
 from .info import CheckInfo
 from .mcmc.beside_chains import COLUMNS, info_of, judge_moved, sentence
-from .mcmc.moved import TRAJECTORIES, move_draws
+from .mcmc.moved import TRAJECTORIES, move_draws, seconds_per_chain
 from .options import options_by_name
 from .posterior import Posterior
 from .progress import Progress
@@ -105,6 +105,7 @@ def check(
     num_chains: int = 128,
     identify: Identify = None,
     quantities: Sequence[str] | None = None,
+    max_seconds: float | None = None,
     seed: int = 0,
     device: str | torch.device | None = None,
     progress: bool = True,
@@ -130,6 +131,9 @@ def check(
         As in `compare`: judge quantities that do not depend on the order of components, on signs or rotations.
     quantities : sequence of str, optional
         As in `compare`: sites to judge. Default: all but deterministic ones with a value per row.
+    max_seconds : float, optional
+        Take fewer chains if that many would take longer, by the time of the first gradients, and "cannot say" if the
+        fewest do. Default: no limit.
     seed : int
     device : str or torch.device, optional
         Where the model runs, such as "cuda". Default: the device of the data.
@@ -158,6 +162,16 @@ def check(
         target = VectorTarget("check", prepared)
         choice = SiteChoice("check", quantities, prepared.per_row)
         identified = choice.of(identification("check", identify, subject.draws))
+        if max_seconds is not None:
+            each = seconds_per_chain(target, subject.draws)
+            num_chains = max(MIN_CHAINS, min(num_chains, int(max_seconds / each)))
+            if num_chains * each > max_seconds:
+                words = (
+                    f"{subject.name} is not judged: {num_chains} short chains would take about "
+                    f"{num_chains * each:.0f} s. Next: check(posterior, model, …), which takes its time"
+                )
+                seconds = time.perf_counter() - begin
+                return Check("cannot say", words, _empty(), subject.name, None, target.batched.gradients, seconds)
         moved = move_draws(target, subject.draws, identified, num_chains, bar)
         seconds, gradients = time.perf_counter() - begin, target.batched.gradients
         if moved is None:

@@ -74,7 +74,7 @@ def test_the_catalogue_knows_which_dimensions_are_columns() -> None:
         assert coords_of(model, x, names) == {"loc": [names], "covariance": [names] * dims}
     assert coords_of(gmm.model, x, names)["covariance"] == [names] * 2
     assert coords_of(mixture.model, x, names)["probs"] == [names]
-    assert coords_of(ppca.latent_model, x, names) == {"loc": [names], "covariance": [names] * 2}
+    assert coords_of(ppca.latent_model, x, names) == {"loc": [names], "covariance": [names] * 2, "variance": [names]}
     assert coords_of(factor_analysis.model, x, names)["noise_variance"] == [names]
     counts = torch.tensor([[0.0, 5, 1], [1, 4, 1]])
     assert coords_of(lda.model, counts, names) == {"topic_words": [["b", "c", "a"]]}

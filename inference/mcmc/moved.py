@@ -1,5 +1,6 @@
 """Draws of an approximation, moved towards the posterior until they have settled there."""
 
+import time
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
@@ -10,11 +11,12 @@ from ..progress import Progress
 from ..quantities import informative, scalars
 from ..traces.target import VectorTarget
 from .moments import Moments, moments
-from .short_chains import ShortChains, States, metric_of_draws, metric_of_states
+from .short_chains import LENGTH, MAX_LEAPFROGS, ShortChains, States, first_step, metric_of_draws, metric_of_states
 
 WARM_UP, READJUST = 8, 4  # trajectories that are discarded: to come down, and after each new metric
 MAX_DESCENTS, FALLING = 12, 4.0  # new metrics at once; standard errors by which energies have not fallen by chance
 WINDOWS = (24, 28, 40)  # trajectories that are kept: each where chains have not settled in the one before
+PROBED = 64  # draws at which gradients are timed
 TRAJECTORIES = WARM_UP + sum(WINDOWS) + READJUST * len(WINDOWS)  # at most
 
 
@@ -36,6 +38,20 @@ class Moved(NamedTuple):
     moments: Moments
     vectors: Tensor
     chains: ShortChains
+
+
+def seconds_per_chain(target: VectorTarget, draws: Mapping[str, Tensor]) -> float:
+    """Return about how long `move_draws` takes per chain, by one batch of gradients at draws (chain, draw, *site).
+
+    The chains are taken to settle in the first window.
+    """
+    vectors = target.vectors(draws).flatten(0, 1)[:PROBED]
+    target.batched(vectors)  # the first records
+    begin = time.perf_counter()
+    target.batched(vectors)
+    seconds = time.perf_counter() - begin
+    leapfrogs = min(MAX_LEAPFROGS, LENGTH / first_step(vectors.shape[1]))
+    return seconds / len(vectors) * leapfrogs * (WARM_UP + READJUST + WINDOWS[0])
 
 
 def move_draws(

@@ -60,6 +60,11 @@ class States(NamedTuple):
     gradients: Tensor
 
 
+def first_step(dim: int) -> float:
+    """Return the leapfrog step to begin with for so many latent numbers, in coordinates of unit scale."""
+    return 1.1 * dim**-0.25
+
+
 def stuck(vectors: Tensor) -> Tensor:
     """Return which chains hardly move, shape (chain), of draws (draw, chain, d)."""
     return (vectors[1:] != vectors[:-1]).any(2).double().mean(0) < LEAST_MOVES
@@ -125,7 +130,7 @@ class ShortChains:
     def __init__(self, batched: Batched, vectors: Tensor, metric: Metric, generator: torch.Generator) -> None:
         self.batched, self.vectors, self.metric, self.generator = batched, vectors, metric, generator
         self.energy, self.gradients = batched(vectors)
-        self.step, self.accept_rate, self.is_stiff, self.trajectories = 1.1 * vectors.shape[1] ** -0.25, 1.0, False, 0
+        self.step, self.accept_rate, self.is_stiff, self.trajectories = first_step(vectors.shape[1]), 1.0, False, 0
 
     def run(self, trajectories: int, *, adapt: bool = False) -> States:
         """Move every chain by so many trajectories and return the states after each.

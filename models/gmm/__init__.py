@@ -36,6 +36,7 @@ from .em import em_steps
 from .exact import bic, icl, log_joint, log_joint_at, log_likelihood, posterior_predictive, responsibilities
 from .gibbs import gibbs_steps
 from .identify import identify
+from .missing import complete, impute
 from .model import latent_model, model, simulate
 from .prior import Prior, default_prior
 
@@ -44,11 +45,13 @@ __all__ = [
     "Prior",
     "bic",
     "cavi_steps",
+    "complete",
     "default_prior",
     "em_steps",
     "gibbs_steps",
     "icl",
     "identify",
+    "impute",
     "latent_model",
     "log_joint",
     "log_joint_at",

@@ -13,6 +13,8 @@ from torch import Tensor
 
 from .._shared.steps import Params
 
+MOST_COLUMNS = 40  # of which all covariances are quantities
+
 
 class FactorPosterior(NamedTuple):
     """Normal distribution of the factors given the data.
@@ -81,6 +83,26 @@ def identify(draws: Params, anchor: Params | None = None) -> Params:
     W = draws["W"]
     covariance = W @ W.mT + torch.diag_embed(noise_diagonal(draws))
     return {"loc": draws["loc"], "covariance": covariance, "noise_variance": draws["noise_variance"]}
+
+
+def overview(draws: Params, anchor: Params | None = None) -> Params:
+    """Return what `identify` does for at most 40 columns; for more, quantities that d² entries would drown.
+
+    These are ``loc`` (..., d), ``variance`` (..., d), the diagonal of W Wᵀ + Ψ, ``noise_variance``, and ``strength``
+    (..., q), the eigenvalues of Wᵀ Ψ⁻¹ W, largest first: how many times the noise each factor is. A rotation of the
+    factors changes none of them. Memory is that of the draws.
+    """
+    W, noise = draws["W"], noise_diagonal(draws)
+    if W.shape[-2] <= MOST_COLUMNS:
+        return identify(draws, anchor)
+    strength = torch.linalg.eigvalsh(W.mT @ (W / noise.unsqueeze(-1))).flip(-1)
+    variance = W.square().sum(-1) + noise
+    return {
+        "loc": draws["loc"],
+        "variance": variance,
+        "noise_variance": draws["noise_variance"],
+        "strength": strength,
+    }
 
 
 def noise_diagonal(sites: Params) -> Float[Tensor, "... d"]:

@@ -12,7 +12,9 @@ from guidebook.commands.compare import compare
 from guidebook.commands.fit import fit
 from guidebook.commands.index import index_reports
 from guidebook.commands.list_models import list_models
+from guidebook.commands.predict import predict
 from guidebook.commands.run import run
+from guidebook.commands.tables import reads_tables
 
 app = typer.Typer(
     add_completion=False,
@@ -22,11 +24,12 @@ app = typer.Typer(
 )
 for name, command in {
     "list": list_models,
-    "fit": fit,
-    "run": run,
-    "check": check,
-    "compare": compare,
-    "choose": choose,
+    "fit": reads_tables(fit),
+    "run": reads_tables(run),
+    "check": reads_tables(check),
+    "predict": predict,
+    "compare": reads_tables(compare),
+    "choose": reads_tables(choose),
     "index": index_reports,
 }.items():
     app.command(name)(command)

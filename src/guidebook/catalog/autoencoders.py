@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from guidebook import guides
+from guidebook.catalog import findings, outcomes
 from guidebook.catalog.entry import Choosing, Data, Guide, Row, Unavailable, figures
 from guidebook.inference import Posterior
 from guidebook.models import vae
@@ -19,16 +20,17 @@ _MEMORISES = Unavailable(
 )
 
 
-def _pixels(x: Tensor, options: dict[str, Any]) -> Tensor:
-    """Return zeros and ones for a Bernoulli decoder, dequantised values for a Gaussian one."""
+def _pixels(x: Tensor, options: dict[str, Any], top: float) -> Tensor:
+    """Return zeros and ones for a Bernoulli decoder, dequantised values for a Gaussian one; ``top`` is white."""
     is_whole = bool((x == x.floor()).all()) and float(x.min()) >= 0
     if options["likelihood"] == "gaussian":
-        return vae.dequantise(x, int(x.max()) + 1) if is_whole else x
+        return vae.dequantise(x, int(top) + 1) if is_whole else x
     if float(x.min()) < 0:
         raise ValueError(
             "vae: the Bernoulli likelihood takes intensities from 0 up; --set likelihood=gaussian takes any"
         )
-    top = float(x.max())
+    if float(x.max()) > top:
+        raise ValueError(f"vae: the fit had intensities up to {top:g}, and these go up to {float(x.max()):g}")
     return vae.binarise(x / top if top > 0 else x, options["binarise"])
 
 
@@ -101,6 +103,8 @@ VAE = Row(
     latent_model=vae.model,
     add_quantities=vae.generated_moments,
     figures=figures("vae"),
+    per_row=outcomes.codes,
+    findings=findings.used_factors,
     coords=lambda columns, x, options: {"x_mean": [columns], "x_sd": [columns]},
     default_options={"svi": {"num_steps": 15_000}},  # networks settle late: the automatic stop takes far more
     default_guide="encoder",

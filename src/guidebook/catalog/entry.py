@@ -35,8 +35,10 @@ class Data(NamedTuple):
     supervised: bool = False  # whether the model takes (x, y) rather than (x,)
     continuous: bool = False  # whether y is any number rather than a label, 0 or 1
     standardize: bool = False  # whether features are z-scored by default
-    validate: Callable | None = None  # (x): raises ValueError for data that the model cannot have generated
-    preprocess: Callable | None = None  # (x, options) -> x: turns data into what the model takes
+    validate: Callable | None = None  # (x, columns): raises ValueError for data that the model cannot have generated
+    preprocess: Callable | None = None  # (x, options, top) -> x: into what the model takes; top: largest value fitted
+    impute: Callable | None = None  # (x, options) -> x with each NaN replaced by its mean under the model
+    complete: Callable | None = None  # (sites, x) -> likewise, at one draw of the sites
     small: SmallData | None = None  # for methods and guides for which the default data are too large
 
 
@@ -95,6 +97,10 @@ class Row(NamedTuple):
     figures: Callable | None = None
     # (columns, x, options) -> coords of `compare`: identified sites whose last dimensions run over the data's columns.
     coords: Callable[[Sequence[str], Tensor, Mapping[str, Any]], Coords] | None = None
+    # (posterior, dataset, options) -> columns of rows.csv by name, (n,) each: what the fit says of rows, new or old.
+    per_row: Callable[[Any, Any, Mapping[str, Any]], dict[str, Any]] | None = None
+    # (posterior, dataset, options) -> sentences: the few figures that matter.
+    findings: Callable[[Any, Any, Mapping[str, Any]], list[str]] | None = None
     # Method -> keyword arguments, on the default data, where the method's own defaults do not suit.
     default_options: Mapping[str, dict[str, Any]] = MappingProxyType({})
     default_guide: str = "mean_field"

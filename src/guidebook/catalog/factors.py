@@ -1,9 +1,11 @@
 """Rows of the factor models."""
 
 from guidebook import guides
+from guidebook.catalog import findings, outcomes
 from guidebook.catalog.entry import Choosing, Data, Guide, Row, Unavailable, figures
+from guidebook.catalog.gaps import impute_factors
 from guidebook.catalog.methods import FAMILIES
-from guidebook.models import factor_analysis, ppca
+from guidebook.models import factor_analysis, linear_gaussian, ppca
 from guidebook.workflow.options import Option
 
 _NO_CONDITIONALS = Unavailable("with the factors summed out, W has no conditional in closed form", "nuts")
@@ -22,7 +24,7 @@ PPCA = Row(
     name="ppca",
     title="probabilistic PCA",
     model=ppca.model,
-    data=Data("wine", standardize=True),
+    data=Data("wine", standardize=True, impute=impute_factors(True), complete=linear_gaussian.complete),
     options=_OPTIONS,
     guides=_FAMILIES
     | {
@@ -30,7 +32,7 @@ PPCA = Row(
         "linear_encoder": Guide(guides.ppca.linear_encoder, latent=True),
         "factors": Guide(guides.ppca.factors, latent=True),
     },
-    identify=ppca.identify,
+    identify=ppca.overview,
     log_likelihood=ppca.log_likelihood,
     default_methods=("nuts", "closed_form", "em", "svi:linear_encoder", "svi:mean_field", "svi:full_rank"),
     unavailable=_UNAVAILABLE,
@@ -41,14 +43,16 @@ PPCA = Row(
     ),
     latent_model=ppca.latent_model,
     figures=figures("factors"),
-    coords=lambda columns, x, options: {"loc": [columns], "covariance": [columns] * 2},
+    per_row=outcomes.factors,
+    findings=findings.factor_loadings,
+    coords=lambda columns, x, options: {"loc": [columns], "covariance": [columns] * 2, "variance": [columns]},
 )
 
 FACTOR_ANALYSIS = Row(
     name="factor_analysis",
     title="factor analysis",
     model=factor_analysis.model,
-    data=Data("wine", standardize=True),
+    data=Data("wine", standardize=True, impute=impute_factors(False), complete=linear_gaussian.complete),
     options=_OPTIONS,
     guides=_FAMILIES
     | {
@@ -56,7 +60,7 @@ FACTOR_ANALYSIS = Row(
         "linear_encoder": Guide(guides.factor_analysis.linear_encoder, latent=True),
         "factors": Guide(guides.factor_analysis.factors, latent=True),
     },
-    identify=factor_analysis.identify,
+    identify=factor_analysis.overview,
     log_likelihood=factor_analysis.log_likelihood,
     default_methods=("nuts", "em", "svi:linear_encoder", "svi:mean_field", "svi:full_rank"),
     unavailable=_UNAVAILABLE | {"closed_form": Unavailable("only equal noise variances have one", "em")},
@@ -64,9 +68,12 @@ FACTOR_ANALYSIS = Row(
     choosing=Choosing("nuts"),
     latent_model=factor_analysis.latent_model,
     figures=figures("factors"),
+    per_row=outcomes.factors,
+    findings=findings.factor_loadings,
     coords=lambda columns, x, options: {
         "loc": [columns],
         "covariance": [columns] * 2,
+        "variance": [columns],
         "noise_variance": [columns],
     },
 )

@@ -5,7 +5,9 @@ from typing import Any
 from torch import Tensor
 
 from guidebook import guides
+from guidebook.catalog import findings, outcomes
 from guidebook.catalog.entry import NO_CLOSED_FORM, Choosing, Data, Guide, Row, Unavailable, figures
+from guidebook.catalog.gaps import impute_mixture
 from guidebook.catalog.methods import FAMILIES
 from guidebook.inference import em
 from guidebook.models import gmm, mixture
@@ -33,7 +35,7 @@ GMM = Row(
     name="gmm",
     title="Gaussian mixture",
     model=gmm.model,
-    data=Data("iris"),
+    data=Data("iris", impute=impute_mixture, complete=gmm.complete),
     options={
         "num_components": Option(int, 3, "number of components", 1),
         "covariance": Option(
@@ -54,6 +56,8 @@ GMM = Row(
     latent_model=gmm.latent_model,
     shared=lambda options, x: {"prior": gmm.default_prior(x, options["num_components"])},
     figures=figures("gmm"),
+    per_row=outcomes.segments(gmm),
+    findings=findings.normal_segments,
     ladder=("dadvi", "gibbs", "nuts"),
     coords=lambda columns, x, options: {
         "loc": [columns],
@@ -88,6 +92,8 @@ MIXTURE = Row(
     latent_model=mixture.latent_model,
     shared=lambda options, x: {"prior": mixture.default_prior(x, options["num_components"], options["family"])},
     figures=figures("mixture"),
+    per_row=outcomes.segments(mixture),
+    findings=findings.count_segments,
     ladder=("dadvi", "gibbs", "nuts"),
     coords=lambda columns, x, options: {"rate": [columns], "probs": [columns]},
 )

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from guidebook import guides
+from guidebook.catalog import findings, outcomes
 from guidebook.catalog.entry import NO_CLOSED_FORM, Choosing, Data, Guide, Row, Unavailable, figures
 from guidebook.catalog.methods import FAMILIES
 from guidebook.models import linear, logistic
@@ -32,6 +33,8 @@ LOGISTIC = Row(
     choosing=Choosing("gibbs"),
     figures=figures("weights"),
     coords=lambda columns, x, options: {"w": [["bias", *columns]]},
+    per_row=outcomes.labels,
+    findings=findings.odds,
 )
 
 
@@ -82,4 +85,6 @@ LINEAR = Row(
     figures=figures("weights"),
     ladder=("closed_form", "dadvi", "gibbs", "nuts"),
     coords=lambda columns, x, options: {"w": [["bias", *columns]]},
+    per_row=outcomes.targets,
+    findings=findings.effects,
 )

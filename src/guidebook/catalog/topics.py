@@ -6,6 +6,7 @@ from typing import Any
 from torch import Tensor
 
 from guidebook import guides
+from guidebook.catalog import findings, outcomes
 from guidebook.catalog.entry import NO_CLOSED_FORM, Choosing, Data, Guide, Row, SmallData, Unavailable, figures
 from guidebook.catalog.methods import FAMILIES
 from guidebook.inference import Posterior
@@ -68,6 +69,8 @@ LDA = Row(
     summarise=lambda x: partial(lda.overview, words=_frequent(x)),
     coords=lambda columns, x, options: {"topic_words": [[columns[int(word)] for word in _frequent(x)]]},
     figures=figures("lda"),
+    per_row=outcomes.topics,
+    findings=findings.topic_words,
     default_options={
         "svi": {"num_steps": 1500},
         "cavi": {"num_restarts": 2},

@@ -24,7 +24,6 @@ def fit(
     json_file: Json = None,
 ) -> None:
     """Find the cheapest posterior that is good, and say how that is known."""
-    from guidebook.report import write_ladder
     from guidebook.workflow import output
     from guidebook.workflow.fit import load_task
     from guidebook.workflow.ladder import fit_best
@@ -38,9 +37,7 @@ def fit(
     posterior = fit_best(task, **limits, seed=seed, device=device, progress=sys.stderr.isatty())
     record = output.fit_json(task, posterior)
     if out:
-        save_fit(out, posterior, record)
-        page = {"title": f"{row.title} on {task.data.name}", "facts": output.facts(task), "coords": task.coords}
-        write_ladder(posterior, out / "report.html", model=task.model, data=task.args, identify=task.identify, **page)
+        save_fit(out, task, posterior, record)
     write_json(record, json_file)
     if str(json_file) != "-":
         output.print_fit(record, task.coords)

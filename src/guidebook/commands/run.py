@@ -51,7 +51,9 @@ def run(
     posterior = fit(task, method, guide, **counts, seed=seed, device=device, progress=sys.stderr.isatty())
     record = output.run_json(task, posterior, judge_fast(task, posterior, seed))
     if out:
-        save_fit(out, posterior, record)
+        save_fit(out, task, posterior, record)
     write_json(record, json_file)
     if str(json_file) != "-":
         output.print_run(record, task.coords)
+        if out:
+            print(f"\nreport: {out / 'report.html'}")

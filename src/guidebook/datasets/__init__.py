@@ -1,29 +1,41 @@
-"""Data by name or from a file: sets of scikit-learn's, simulated purchases, Reuters, MNIST, or a file of your own.
+"""Data by name or from a file: sets of scikit-learn's, simulated purchases, Reuters, MNIST, or files of your own.
 
-A file that cannot be used is refused with one sentence that says where it goes wrong. Nothing is guessed away: no row
-is dropped, no missing value filled in, and labels never reach ``x``.
+What cannot be used is refused with one sentence that says where it goes wrong. Nothing is guessed away: no row is
+dropped and no missing value filled in unless that is asked for, and labels never reach ``x``.
 Lines of a .csv are counted as an editor does, from 1; rows and columns of an array from 0.
 """
 
-import math
-import os
-import stat
-from collections.abc import Callable
-from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple, NoReturn
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from .bundled import CATEGORIES, SEGMENTS, THREE_DOCUMENTS, purchases, reuters
+from .cells import number
+from .encoding import Encoding, in_order, with_scales
 from .mnist import mnist, read_idx
-from .readers.csv import read_csv
-from .readers.numpy import read_npy, read_npz
-from .readers.sparse import read_mtx, read_vocabulary
-from .table import KINDS, Table, did_you_mean, listed, number, quoted, shown
+from .opening import read_source
+from .readers.sparse import read_vocabulary
+from .selection import Selection
+from .table import Table, listed, quoted, shown
 
-__all__ = ["CATEGORIES", "SEGMENTS", "Dataset", "load", "mnist", "names", "purchases", "read_idx", "reuters"]
+__all__ = [
+    "CATEGORIES",
+    "SEGMENTS",
+    "Dataset",
+    "Encoding",
+    "Selection",
+    "load",
+    "load_like",
+    "mnist",
+    "names",
+    "purchases",
+    "read_idx",
+    "reuters",
+]
 
 _BUNDLED = ("breast_cancer", "diabetes", "digits", "iris", "purchases", "reuters", "three_documents", "wine")
 _FETCHED = ("mnist",)
@@ -37,15 +49,25 @@ class Dataset(NamedTuple):
     name : str
         Name of a bundled set, or the file's path as given.
     x : Tensor, shape (n, d), float64
-        Rows of features, in the units of the source, or in standard deviations if ``standardized``.
+        Rows of features, in the units of the source, or in standard deviations if ``standardized``. NaN where a value
+        is missing that is to be imputed.
     y : Tensor, shape (n,), float64, or None
         Labels, 0 or 1, or the numbers of a ``continuous`` target; None unless asked for by ``supervised``.
     columns : tuple of str, length d
-        Names of the columns of ``x``; "x0", "x1", … by position if the source names none.
+        Names of the columns of ``x``; "x0", "x1", … by position if the source names none. A category has one column
+        of zeros and ones per level but the first: "plan=premium".
     classes : tuple of two str, or None
         What label 0 and label 1 are called in the source; None without labels.
     standardized : bool
         Whether every column of ``x`` was brought to mean 0 and population standard deviation 1.
+    ids : dict of sequences of str, length n
+        Columns that identify the rows, by name.
+    rows : sequence of int, length n
+        Places of the rows in the source, from 0; some are left out if rows with gaps are.
+    left_out : int
+        Number of rows that were left out for their gaps.
+    encoding : Encoding or None
+        How the source became ``x``; `load_like` does so with another.
     """
 
     name: str
@@ -54,6 +76,10 @@ class Dataset(NamedTuple):
     columns: tuple[str, ...]
     classes: tuple[str, str] | None
     standardized: bool
+    ids: Mapping[str, Sequence[str]] = MappingProxyType({})
+    rows: Sequence[int] = ()
+    encoding: Encoding | None = None
+    left_out: int = 0
 
 
 def names() -> tuple[str, ...]:
@@ -69,6 +95,7 @@ def load(
     continuous: bool = False,
     standardize: bool = False,
     vocabulary: str | None = None,
+    selection: Selection = Selection(),  # noqa: B008 (immutable)
 ) -> Dataset:
     """Read a bundled data set or a file.
 
@@ -76,9 +103,10 @@ def load(
     ----------
     source : str
         One of `names`; "mnist" (training images, grey levels from 0 to 1; `mnist` says where they come from); or the
-        path of a .csv (UTF-8; comma, semicolon or tab; with a header or without), of a .npy that holds a matrix of
-        shape (rows, columns), of a .npz with such a matrix called ``x`` (or its only one) or as
-        ``scipy.sparse.save_npz`` writes it, or of a Matrix Market .mtx.
+        path of a .csv (UTF-8; comma, semicolon or tab; with a header or without; decimal commas beside the latter two;
+        text as categories), of a .npy that holds a matrix of shape (rows, columns) or images (rows, height, width), of
+        a .npz with such a matrix called ``x`` (or its only one) or as ``scipy.sparse.save_npz`` writes it, of a Matrix
+        Market .mtx, or of a folder of .txt files or of images.
     target : str, optional
         Where a file has its labels: the name of a column, its index as text ("-1" is the last), or the name of an
         array in a .npz (default: ``y``). They are kept out of ``x``, and looked at only if ``supervised``.
@@ -92,6 +120,8 @@ def load(
         constant one becomes zeros.
     vocabulary : str, optional
         Path of a text file with the names of a file's columns, one per line.
+    selection : Selection
+        Which columns of a file are used, and as what.
 
     Returns
     -------
@@ -114,14 +144,11 @@ def load(
             raise ValueError(f"{where}: has labels already: give a target for files only")
         if vocabulary is not None:
             raise ValueError(f"{where}: has names of columns already: give a vocabulary for files only")
+        if selection != Selection():
+            raise ValueError(f"{where}: is used as it is: choose columns of files only")
         table = _bundled(source, supervised)
     else:
-        read = _reader(source)
-        try:
-            with open(source, "rb") as file:
-                table = read(where, file, target, supervised)
-        except OSError as error:
-            _refuse(where, error)
+        table = read_source(source, target, supervised, selection, _BUNDLED)
     if vocabulary is not None:
         table = table._replace(columns=read_vocabulary(vocabulary, table.x.shape[1]))
     if not table.columns:
@@ -131,8 +158,45 @@ def load(
     y, classes = None, None
     if table.labels is not None:
         y, classes = (_numbers(where, table), None) if continuous else _labels(where, table)
-    x = _standardized(where, table.x, table.columns) if standardize else table.x
-    return Dataset(source, torch.from_numpy(x), y, tuple(table.columns), classes, standardize)
+    encoding = Encoding.of(table, selection)._replace(classes=None if classes is None else list(classes))
+    if standardize:
+        encoding = with_scales(where, encoding, table.x)
+    encoding = encoding._replace(top=float(np.nanmax(encoding.standardized(table.x))))
+    return _dataset(source, table, encoding)._replace(y=y, classes=classes)
+
+
+def load_like(source: str, encoding: Encoding) -> Dataset:
+    """Read rows as those of an earlier data set were: the same columns by name, categories and scales; no labels.
+
+    Parameters
+    ----------
+    source : str
+        As for `load`; one row will do.
+    encoding : Encoding
+        That of the earlier `Dataset`.
+
+    Raises
+    ------
+    FileNotFoundError, OSError, ValueError
+        As for `load`; besides, if a column is not there, or a category is new.
+    """
+    if source in _BUNDLED + _FETCHED:
+        table = _bundled(source, False)
+    else:
+        selection = encoding.selection()
+        how = {"sources": encoding.sources, "vocabulary": encoding.columns}
+        table = read_source(source, None, False, selection, _BUNDLED, **how)
+    if table.sources is not None:
+        table = table._replace(columns=encoding.columns)
+    return _dataset(source, in_order(shown(source), table, encoding.columns), encoding)
+
+
+def _dataset(source: str, table: Table, encoding: Encoding) -> Dataset:
+    rows = range(len(table.x)) if table.rows is None else table.rows
+    x, columns = torch.from_numpy(encoding.standardized(table.x)), tuple(encoding.columns)
+    return Dataset(
+        source, x, None, columns, None, encoding.centre is not None, table.ids, rows, encoding, table.left_out
+    )
 
 
 def _bundled(name: str, supervised: bool) -> Table:
@@ -182,41 +246,3 @@ def _numbers(where: str, table: Table) -> Tensor:
         text = quoted(str(table.labels[row]))  # pyright: ignore[reportOptionalSubscript]
         raise ValueError(f"{where}: {table.target} is {text} in row {row}, linear regression needs a number")
     return torch.tensor(found, dtype=torch.float64)
-
-
-def _standardized(where: str, x: np.ndarray, columns: list[str]) -> np.ndarray:
-    with np.errstate(over="ignore", invalid="ignore"):
-        centred, sd = x - x.mean(0), x.std(0)
-    for column, constant, spread in zip(columns, x.min(0) == x.max(0), sd, strict=True):
-        if not constant and not 0 < spread < math.inf:
-            what = f"column {quoted(column)} cannot be standardized"
-            raise ValueError(f"{where}: {what}: its spread leaves float64's range")
-    return centred / np.where(x.min(0) == x.max(0), 1.0, sd)
-
-
-def _reader(source: str) -> Callable[[str, BinaryIO, str | None, bool], Table]:
-    """Return the function that reads this file; raise if it is missing or of another kind."""
-    where, suffix = shown(source), Path(source).suffix.lower()
-    readers = {".csv": read_csv, ".npy": read_npy, ".npz": read_npz, ".mtx": read_mtx}
-    try:
-        mode = os.stat(source).st_mode
-    except (FileNotFoundError, NotADirectoryError, ValueError):  # ValueError: a null character
-        if suffix or os.path.dirname(source):
-            raise FileNotFoundError(f"no such file: {where}") from None
-        meant = did_you_mean(source.lower(), _BUNDLED)
-        there = f"{meant}bundled are {', '.join(_BUNDLED)}; or give {KINDS}"
-        raise ValueError(f"unknown data set '{where}': {there}") from None
-    except OSError as error:
-        _refuse(where, error)
-    if stat.S_ISDIR(mode):
-        raise ValueError(f"{where}: this is a folder; give {KINDS}")
-    if suffix not in readers:
-        ending = f"ending in {suffix}" if suffix else "without an ending"
-        raise ValueError(f"{where}: files {ending} are not read; give {KINDS}")
-    if not stat.S_ISREG(mode):
-        raise ValueError(f"{where}: this is not a regular file")
-    return readers[suffix]
-
-
-def _refuse(where: str, error: OSError) -> NoReturn:
-    raise type(error)(f"{where}: cannot be read: {error.strerror or error}") from error

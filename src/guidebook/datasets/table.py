@@ -1,25 +1,28 @@
 """What every reader returns, how a target is looked up, and how error messages quote what they found."""
 
 import difflib
-import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
 
 KINDS = "a .csv, .npy, .npz or .mtx file"
-HINT = "; if the column holds labels, give --set target=NAME"
 
 
 class Table(NamedTuple):
     """What a reader finds."""
 
-    x: np.ndarray  # (n, d), float64, all finite
+    x: np.ndarray  # (n, d), float64; NaN only where values are to be imputed
     columns: list[str]
     labels: Sequence[str] | np.ndarray | None = None  # as they stand
     target: str = "the target"  # what error messages call the labels
     classes: Sequence[str] | None = None  # names of labels 0, 1, …; default: the labels themselves
+    ids: Mapping[str, Sequence[str]] = MappingProxyType({})  # columns that identify the rows, by name
+    rows: Sequence[int] | None = None  # places of the rows in the file, from 0; default: all of them
+    left_out: int = 0  # number of rows left out for their gaps
+    sources: Mapping[str, list[str] | None] | None = None  # the file's columns behind ``x``, with levels of categories
 
 
 def check_matrix(what: str, values: Any) -> None:
@@ -91,23 +94,3 @@ def quoted(text: str) -> str:
 def listed(texts: Sequence[str], most: int = 12) -> str:
     """The first ``most`` texts, separated by commas."""
     return ", ".join([shown(short(text)) for text in texts[:most]] + ["…"] * (len(texts) > most))
-
-
-def flaw_of(cell: str, *, is_label: bool = False) -> str | None:
-    """What is wrong with a cell: a label may be any text, other cells are finite numbers."""
-    value = number(cell)
-    if not cell.strip():
-        return "the value is missing"
-    if value is None:
-        return None if is_label else f"{quoted(cell)} is not a number"
-    if math.isfinite(value):
-        return None
-    return f"{quoted(cell)} is {'not a number (NaN)' if math.isnan(value) else 'infinite'}"
-
-
-def number(cell: str) -> float | None:
-    """The number that a cell stands for, infinite and NaN ones among them; None for text."""
-    try:
-        return None if "_" in cell else float(cell)  # float reads 1_000
-    except ValueError:
-        return None

@@ -70,12 +70,17 @@ def write_ladder(
         facts=[*facts, ("Chosen", info.chosen), ("Seconds", f"{number(info.seconds)}, of all that was tried")],
         judgement=info.judgement,
         sentence=info.message,
-        picture=_picture(info.rungs),
-        rungs=[_words(place, rung, info.chosen) for place, rung in enumerate(info.rungs, 1)],
+        **rungs_of(info),
         sections=[section for section in sections if section is not None],
         versions=[(package, version(package)) for package in ("guidebook", "pyro-ppl", "torch")],
     )
     return atomic_write(path, page)
+
+
+def rungs_of(info: FitInfo) -> dict[str, Any]:
+    """Return the picture and the words of what was tried, as the template takes them."""
+    words = [_words(place, rung, info.chosen) for place, rung in enumerate(info.rungs, 1)]
+    return {"picture": _picture(info.rungs), "rungs": words}
 
 
 def _picture(rungs: Sequence[Mapping[str, Any]]) -> Section:

@@ -9,11 +9,12 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
-from guidebook.catalog import METHODS, OPTIMISERS, Guide, Row, coords_of
-from guidebook.datasets import Dataset, load
+from guidebook.catalog import METHODS, OPTIMISERS, ROWS, Guide, Row, coords_of
+from guidebook.datasets import Dataset, Selection, load
 from guidebook.inference import Posterior, kl_warm_up
 from guidebook.inference.optim.losses import named_loss
 from guidebook.inference.traces.guides import preferred_options
+from guidebook.workflow.cost import affordable_draws, check_memory, numbers_per_draw
 from guidebook.workflow.resolve import bind, find_row, parse_options
 
 BATCH_SIZE = 128  # rows per step, for guides that are fitted in minibatches
@@ -44,6 +45,12 @@ def load_task(
     row = find_row(model, settings)
     small = row.data.small if row.data.small and data is None and {*row.data.small.cells} & {*used} else None
     options = parse_options(row, settings or [], small.options if small else {})
+    selection = Selection.of(options)
+    if selection.missing == "impute" and row.data.impute is None:
+        able = ", ".join(name for name, known in ROWS.items() if known.data.impute)
+        raise ValueError(
+            f"{row.name}: cannot impute missing values, as {able} can: --missing drop leaves their rows out"
+        )
     dataset = load(
         data or (small.data if small else row.data.name),
         target=options["target"],
@@ -51,11 +58,15 @@ def load_task(
         continuous=row.data.continuous,
         standardize=options["standardize"],
         vocabulary=options["vocabulary"],
+        selection=selection,
     )
+    if row.data.impute and dataset.x.isnan().any():
+        dataset = dataset._replace(x=row.data.impute(dataset.x, options))
     if row.data.validate:
-        row.data.validate(dataset.x)
+        row.data.validate(dataset.x, dataset.columns)
     if row.data.preprocess:
-        dataset = dataset._replace(x=row.data.preprocess(dataset.x, options))
+        assert dataset.encoding is not None
+        dataset = dataset._replace(x=row.data.preprocess(dataset.x, options, dataset.encoding.top))
     return make_task(row, dataset, options)._replace(source=data, settings=tuple(settings or ()))
 
 
@@ -108,6 +119,8 @@ def fit(
         **_given(**{name: task.options[name] for name in how.options}),
         **{k: v for k, v in dict(init=init, seed=seed, device=device, progress=progress).items() if k in accepted},
     }
+    if "num_draws" in accepted:
+        settings = _with_memory(task, settings, draws)
     if method == "svi":
         settings = _svi_settings(settings, row.guides[guide or row.default_guide], len(task.args[0]))
     if how.takes == "steps":  # which took some of the options themselves
@@ -152,6 +165,17 @@ def _svi_settings(settings: dict[str, Any], guide: Guide, num_rows: int) -> dict
         settings["optim"] = OPTIMISERS[settings["optim"]]
     batch = {"batch_size": BATCH_SIZE} if guide.minibatch and num_rows > BATCH_SIZE else {}
     return {**batch, **settings, "loss": loss}
+
+
+def _with_memory(task: Task, settings: dict[str, Any], draws: int | None) -> dict[str, Any]:
+    """Make fewer draws of many numbers, unless their number was given; ValueError if memory cannot hold them."""
+    wanted = settings.get("num_draws") or 1000
+    sizes = numbers_per_draw(task.model, task.args, with_local=settings.get("local_draws", True))
+    if draws is None and "num_draws" in settings:
+        settings = settings | {"num_draws": affordable_draws(wanted, sizes)}
+        wanted = settings["num_draws"]
+    check_memory(task.row.name, wanted * (settings.get("num_chains") or 1), sizes)
+    return settings
 
 
 def _given(**values: Any) -> dict[str, Any]:

@@ -34,12 +34,17 @@ def fit_best(
     )
 
 
-def judge(task: Task, posterior: Posterior, seed: int = 0) -> Check:
-    """Say how good a posterior of a task is, without a reference."""
+MOST_SECONDS = 60.0  # that a verdict which was not asked for may take
+
+
+def judge(task: Task, posterior: Posterior, seed: int = 0, max_seconds: float | None = None) -> Check:
+    """Say how good a posterior of a task is, without a reference; "cannot say" if that takes longer than allowed."""
     guide = task.row.guides.get(posterior.info.guide or "")
     model = task.latent_model if guide is not None and guide.latent else task.model
     assert model is not None
-    found = check(posterior, model, *task.args, identify=task.identify, seed=seed, progress=False)
+    found = check(
+        posterior, model, *task.args, identify=task.identify, seed=seed, max_seconds=max_seconds, progress=False
+    )
     return replace(found, sentence=_named(found.sentence, task, posterior))
 
 
@@ -51,7 +56,7 @@ def judge_fast(task: Task, posterior: Posterior, seed: int = 0) -> Check | None:
     if posterior.info.is_point or is_sampler(posterior):
         return None
     try:
-        return judge(task, posterior, seed)
+        return judge(task, posterior, seed, MOST_SECONDS)
     except ValueError:
         return None
 

@@ -20,6 +20,13 @@ DATA_OPTIONS = {
     "standardize": Option(bool, None, "whether to z-score the features"),
     "vocabulary": Option(str, None, "text file with the names of a file's columns, one per line"),
     "target": Option(str, None, "column of a file that holds the labels; it is not used as a feature"),
+    "columns": Option(str, None, "columns of a file to use, separated by commas"),
+    "drop": Option(str, None, "columns of a file to leave out"),
+    "id": Option(str, None, "columns of a file that identify the rows"),
+    "categories": Option(str, None, "columns of numbers that are categories"),
+    "text": Option(str, None, "column of a file with documents, whose words are counted"),
+    "stop_words": Option(str, "english", "common words to leave out of documents", choices=("english", "none")),
+    "missing": Option(str, "refuse", "what to do about missing values", choices=("refuse", "drop", "impute")),
 }
 
 

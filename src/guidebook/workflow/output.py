@@ -36,6 +36,7 @@ def run_json(task: Task, posterior: Posterior, found: Check | None = None) -> di
         "data": task.data.name,
         "source": task.source,
         "settings": list(task.settings),
+        "encoding": encoding._asdict() if (encoding := task.data.encoding) else None,
         "standardized": task.data.standardized,
         "seed": info.seed,
         "seconds": info.seconds,
@@ -48,6 +49,8 @@ def run_json(task: Task, posterior: Posterior, found: Check | None = None) -> di
         "k_hat": plain(info.k_hat),
         "judgement": found.judgement if found else None,
         "sentence": found.sentence if found else None,
+        "reading": _reading(task).lstrip(",; "),
+        "findings": task.row.findings(posterior, task.data, task.options) if task.row.findings else [],
         "parameters": {site: parameter_json(draws) for site, draws in quantities.items()},
     }
 
@@ -179,9 +182,50 @@ def print_run(record: dict[str, Any], coords: Coords) -> None:
     for name, unit in (("log_likelihood", " nats"), ("log_evidence", " nats"), ("elbo", " nats"), ("k_hat", "")):
         if record[name] is not None:
             print(f"{name} {record[name]:.6g}{unit}")
+    if record["reading"]:
+        print(record["reading"])
+    for finding in record["findings"]:
+        print(finding)
     print(f"{record['seconds']:.1f} s; {record['stopped_because']}")
     if record["sentence"]:
         print(record["sentence"])
+
+
+def told(task: Task, record: dict[str, Any]) -> Any:
+    """Return what a page says of a fit in words."""
+    from guidebook.report import Told  # matplotlib is slow to load
+
+    data, encoding = task.data, task.data.encoding
+    is_point = all(figures["sd"] is None for figures in record["parameters"].values())
+    facts = {
+        "Model": f"{task.row.title} ({', '.join(f'{name}={task.options[name]}' for name in task.row.options)})",
+        "Method": ":".join(filter(None, (record["method"], record["guide"]))),
+        "Data": f"{data.name}: {len(data.x):,} rows, {len(data.columns):,} columns" + _reading(task),
+        "Seconds": f"{record['seconds']:.1f}",
+        "Identifiers": ", ".join(data.ids),
+        "Labels": " and ".join(data.classes or ()),
+    }
+    categories = {name: levels for name, levels in ((encoding and encoding.sources) or {}).items() if levels}
+    if categories:
+        facts["Categories"] = "; ".join(f"{name}: {levels[0]} is the reference" for name, levels in categories.items())
+    return Told(
+        title=f"{task.row.title} on {data.name}",
+        judgement=record["judgement"] or ("point" if is_point else "not judged"),
+        sentence=record["sentence"] or record["stopped_because"],
+        findings=record["findings"],
+        columns=data.columns,
+        facts=[(term, words) for term, words in facts.items() if words],
+    )
+
+
+def _reading(task: Task) -> str:
+    """Return what was done to the rows when they were read."""
+    words = ", standardized" if task.data.standardized else ""
+    if task.data.left_out:
+        words += f"; {task.data.left_out:,} rows with gaps are left out"
+    if task.options.get("missing") == "impute":
+        words += "; gaps are filled in by their means under the model, which makes spreads a little too small"
+    return words
 
 
 def print_fit(record: dict[str, Any], coords: Coords) -> None:

@@ -3,65 +3,167 @@
 import csv
 import io
 import itertools
-import math
 from array import array
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from typing import BinaryIO
 
 import numpy as np
 
-from ..table import HINT, Table, flaw_of, listed, number, place, quoted, target_column
+from ..cells import comma_number, flaw_of, number
+from ..columns import Column, check_cells, check_columns, check_levels, encoded, read_commas
+from ..selection import Selection, used_columns
+from ..table import Table, listed, place, quoted, target_column
+from .text import count_words
+
+_CELLS = 200_000  # read at once
+
+Levels = Mapping[str, list[str] | None]  # of the columns used: of categories; None for numbers
 
 
-def read_csv(where: str, file: BinaryIO, target: str | None, supervised: bool) -> Table:
-    """Read a .csv; ``where``: name used in error messages."""
+def read_csv(
+    where: str,
+    file: BinaryIO,
+    target: str | None,
+    supervised: bool,
+    selection: Selection = Selection(),  # noqa: B008 (immutable)
+    sources: Levels | None = None,
+    vocabulary: Sequence[str] | None = None,
+) -> Table:
+    """Read a .csv; ``where``: name used in error messages.
+
+    ``sources`` and ``vocabulary`` are those of an earlier table, whose columns to make again.
+    """
     text = _decoded(where, file.read())
-    records = _records(where, text, _delimiter(text))
+    delimiter = _delimiter(text)
+    records = _records(where, text, delimiter)
     line, first = next(records, (0, []))
     if not line:
         raise ValueError(f"{where}: the file is empty")
     first = [" ".join(cell.split()) for cell in first]
-    columns = [f"x{index}" for index in range(len(first))]
-    if _is_header(where, line, first, target):
-        columns = first
-        for index, column in enumerate(columns):
-            if not column:
-                raise ValueError(f"{where}: line {line}: column {index + 1} of {len(columns)} has no name")
-            if column in columns[:index]:
-                raise ValueError(f"{where}: line {line}: two columns are called {quoted(column)}")
+    names = [f"x{index}" for index in range(len(first))]
+    if _is_header(where, line, first, target, selection, delimiter):
+        names = _named(where, line, first)
     else:
         records = itertools.chain([(line, first)], records)
-    label = target_column(where, target, columns, supervised)
-    kept = [column for index, column in enumerate(columns) if index != label]
+    if sources is not None:
+        selection = selection._replace(id=tuple(name for name in selection.id if name in names))
+    label = target_column(where, target, names, supervised)
+    used = used_columns(where, names, selection, None if label is None else names[label])
+    texts = {*selection.id, *selection.categories, *([selection.text] if selection.text else [])}
+    texts |= {names[label]} if label is not None else set()
+    found = {name: Column(name, name in texts) for name in {*used, *texts}}
+    lines = _read(where, records, names, found)
+    if not lines:
+        raise ValueError(f"{where}: there is a header ({listed(names)}) and no row of data")
 
-    rows, values, labels = 0, array("d"), []
+    columns, kept = [found[name] for name in used], np.ones(len(lines), dtype=bool)
+    labels = None if label is None or not supervised else found[names[label]]
+    if labels is not None:
+        kept &= _labelled(where, labels, lines, selection.missing)
+    if selection.text:
+        documents = [columns[0].texts[row] for row in range(len(lines))]
+        x, made = count_words(where, documents, selection.stop_words, vocabulary)
+        sources = {selection.text: None}
+    else:
+        x, made, sources = _matrix(where, columns, lines, delimiter, selection, sources)
+        if selection.missing == "drop":
+            kept &= ~np.isnan(x).any(1)
+            if not kept.any():
+                raise ValueError(
+                    f"{where}: every row has a gap, and none is left: drop the columns that are mostly empty"
+                )
+    rows = np.flatnonzero(kept).tolist()
+    table = Table(
+        x if len(rows) == len(x) else x[kept],
+        made,
+        ids={name: [found[name].texts[row] for row in rows] for name in selection.id},
+        rows=rows,
+        left_out=len(x) - len(rows),
+        sources=sources,
+    )
+    if labels is None:
+        return table
+    return table._replace(labels=[labels.texts[row] for row in rows], target=f"the target {quoted(labels.name)}")
+
+
+def _matrix(
+    where: str,
+    columns: list[Column],
+    lines: Sequence[int],
+    delimiter: str,
+    selection: Selection,
+    sources: Levels | None,
+) -> tuple[np.ndarray, list[str], Levels]:
+    """Return the columns as numbers, the numbers' names, and the levels of categories."""
+    if delimiter != ",":
+        read_commas(where, columns, lines)
+    if sources is None:
+        check_columns(where, columns, selection.columns)
+    check_cells(where, columns, lines, selection.missing, sources)
+    if sources is None:
+        sources = {column.name: None if column.is_number else column.levels() for column in columns}
+    made, names = [], []
+    for column in columns:
+        levels = sources[column.name]
+        if levels is not None:
+            check_levels(where, column, levels, lines)
+        values, of_column = encoded(column, levels)
+        made.append(values)
+        names += of_column
+    x = np.concatenate(made, axis=1) if made else np.zeros((len(lines), 0))
+    return np.ascontiguousarray(x), names, sources
+
+
+def _read(where: str, records: Iterator[tuple[int, list[str]]], names: list[str], found: Mapping[str, Column]) -> array:
+    """Read the records into the columns that are used; return the line on which each begins."""
+    lines, rows = array("q"), []
+    used = [(index, found[name]) for index, name in enumerate(names) if name in found]
+
+    def flush() -> None:
+        cells = list(zip(*rows, strict=True))
+        for index, column in used:
+            column.extend(cells[index])
+        rows.clear()
+
     for line, cells in records:
-        if (width := len(cells)) < len(columns):
-            missing = f"there is none for column {quoted(columns[width])}"
-            raise ValueError(f"{where}: line {line} has {width} of {len(columns)} cells: {missing}")
-        if width > len(columns):
-            beyond = f"one or more follow the last column, {quoted(columns[-1])}"
-            raise ValueError(f"{where}: line {line} has {width} cells, not {len(columns)}: {beyond}")
-        if label is not None:
-            labels.append(cells.pop(label))
-            if supervised and (flaw := flaw_of(labels[-1], is_label=True)):
-                raise ValueError(f"{where}: line {line}, column {quoted(columns[label])}: {flaw}")
-        try:
-            numbers = [float(cell) for cell in cells]
-        except ValueError:
-            numbers = [math.nan]
-        if not all(map(math.isfinite, numbers)) or "_" in "".join(cells):  # float reads 1_000
-            column, cell = next((column, cell) for column, cell in zip(kept, cells, strict=True) if flaw_of(cell))
-            hint = "" if label is not None or flaw_of(cell, is_label=True) else HINT
-            raise ValueError(f"{where}: line {line}, column {quoted(column)}: {flaw_of(cell)}{hint}")
-        values.extend(numbers)
-        rows += 1
-    if not rows:
-        raise ValueError(f"{where}: there is a header ({listed(columns)}) and no row of data")
-    x = np.array(values, dtype=np.float64).reshape(rows, len(kept))
-    if label is None or not supervised:
-        return Table(x, kept)
-    return Table(x, kept, labels, f"the target {quoted(columns[label])}")
+        if (width := len(cells)) < len(names):
+            missing = f"there is none for column {quoted(names[width])}"
+            raise ValueError(f"{where}: line {line} has {width} of {len(names)} cells: {missing}")
+        if width > len(names):
+            beyond = f"one or more follow the last column, {quoted(names[-1])}"
+            raise ValueError(f"{where}: line {line} has {width} cells, not {len(names)}: {beyond}")
+        lines.append(line)
+        rows.append(cells)
+        if len(rows) * width >= _CELLS:
+            flush()
+    if rows:
+        flush()
+    return lines
+
+
+def _labelled(where: str, labels: Column, lines: Sequence[int], policy: str) -> np.ndarray:
+    """Return which rows have a label; ValueError for one that is no label, unless such rows are to be dropped."""
+    has = np.ones(len(lines), dtype=bool)
+    for row, text in labels.texts.items():
+        flaw = flaw_of(text, is_label=True)
+        if flaw and policy == "drop":
+            has[row] = False
+        elif flaw:
+            raise ValueError(f"{where}: line {lines[row]}, column {quoted(labels.name)}: {flaw}")
+    return has
+
+
+def _named(where: str, line: int, names: list[str]) -> list[str]:
+    """Return the names of a header; ValueError unless there is one for each column. Pandas leaves out its index's."""
+    names = ["index" if not index and not name and "index" not in names else name for index, name in enumerate(names)]
+    seen: set[str] = set()
+    for index, name in enumerate(names):
+        if not name:
+            raise ValueError(f"{where}: line {line}: column {index + 1} of {len(names)} has no name")
+        if name in seen:
+            raise ValueError(f"{where}: line {line}: two columns are called {quoted(name)}")
+        seen.add(name)
+    return names
 
 
 def _decoded(where: str, raw: bytes) -> str:
@@ -111,13 +213,16 @@ def _records(where: str, text: str, delimiter: str) -> Iterator[tuple[int, list[
         line = reader.line_num + 1
 
 
-def _is_header(where: str, line: int, first: list[str], target: str | None) -> bool:
+def _is_header(
+    where: str, line: int, first: list[str], target: str | None, selection: Selection, delimiter: str
+) -> bool:
     """Whether the first record names the columns; an error where it is neither names nor data.
 
     Data are numbers or missing; where ``target`` is a position ("2" or "x2"), the cell there may be anything.
     """
-    numeric = [number(cell) is not None for cell in first]
-    if not any(numeric) or (target in first and not numeric[first.index(target)]):
+    numeric = [number(cell) is not None or (delimiter != "," and comma_number(cell) is not None) for cell in first]
+    asked = {name for name in (target, *selection.names()) if name is not None}
+    if not any(numeric) or any(name in asked and not is_one for name, is_one in zip(first, numeric, strict=True)):
         return True
     label = place(target and target.removeprefix("x"), len(first))
     texts = [k for k, cell in enumerate(first) if cell.strip() and not numeric[k] and k != label]

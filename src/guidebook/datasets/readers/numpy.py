@@ -5,15 +5,21 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from ..table import Table, check_matrix, finite, flaw_of, listed, place, quoted, target_column
+from ..cells import flaw_of
+from ..table import Table, check_matrix, finite, listed, place, quoted, target_column
+from .images import pixel_names
 from .sparse import is_scipy, read_scipy
 
 _STARTS = {".npy": (b"\x93NUMPY",), ".npz": (b"PK\x03\x04", b"PK\x05\x06")}
 
 
 def read_npy(where: str, file: BinaryIO, target: str | None, supervised: bool) -> Table:
-    """Read a .npy; ``where``: name used in error messages."""
+    """Read a .npy: a matrix, or images of shape (rows, height, width); ``where``: name used in error messages."""
     values = _load(where, file, ".npy")
+    if values.ndim == 3 and target is None and not supervised:
+        names, values = pixel_names(*values.shape[1:]), values.reshape(len(values), -1)
+        check_matrix(where, values)
+        return Table(finite(where, values, range(values.shape[1])), names)
     check_matrix(where, values)
     return _split(where, where, values, target, supervised)
 

@@ -1,0 +1,28 @@
+"""``guidebook predict``."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def predict(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A folder that `run --out` or `fit --out` wrote.")],
+    data: Annotated[str, typer.Option(metavar="FILE", help="New rows, with the columns of those fitted.")],
+    out: Annotated[
+        str, typer.Option(metavar="FILE|-", help="Table to write, a line per row; - for standard output.")
+    ] = "-",
+) -> None:
+    """Say of new rows what a saved fit says of those it was made from: segments, factors, topics, predictions."""
+    from guidebook.workflow import predict as predicting
+    from guidebook.workflow.files import atomic_write, check_writable
+    from guidebook.workflow.rows import as_csv
+
+    if out != "-":
+        check_writable(Path(out).absolute().parent)
+    table = predicting.predict(folder, data)
+    if out == "-":
+        print(as_csv(table), end="")
+    else:
+        atomic_write(out, as_csv(table))
+        print(f"{len(table):,} rows: {out}")

@@ -1,0 +1,119 @@
+"""One fit as one self-contained page of HTML: what it came to, its quantities, and figures of the model's own."""
+
+from collections.abc import Callable, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pandas as pd
+
+from ..catalog import row_of
+from ..inference import FitInfo
+from ..inference.compare import Comparison
+from ..inference.posterior import Posterior
+from ..plots import Section, Table
+from ..workflow.files import atomic_write
+from . import about, runs
+from .ladder import rungs_of
+from .render import render
+from .words import number
+
+MOST_QUANTITIES = 60  # shown
+
+
+class Told(NamedTuple):
+    """What is said of a fit in words.
+
+    Attributes
+    ----------
+    title : str
+    judgement : str
+        The word in the badge.
+    sentence : str
+    findings : sequence of str
+        The few figures that matter.
+    columns : sequence of str
+        Names of the data's columns.
+    facts : sequence of (str, str)
+        Terms and words about the data and how they were read.
+    """
+
+    title: str
+    judgement: str
+    sentence: str
+    findings: Sequence[str]
+    columns: Sequence[str]
+    facts: Sequence[tuple[str, str]] = ()
+
+
+def write_fit(
+    posterior: Posterior,
+    path: str | Path,
+    told: Told,
+    quantities: pd.DataFrame,
+    *,
+    model: Callable[..., Any] | None = None,
+    data: tuple = (),
+) -> Path:
+    """Write a fit as one HTML file that needs no other file, script or network; return its path.
+
+    Parameters
+    ----------
+    posterior : Posterior
+    path : str or Path
+        File to write; parent folders are created. An existing file is replaced whole or not at all.
+    told : Told
+    quantities : DataFrame
+        A row per quantity: ``quantity``, ``mean``, ``sd``, ``low``, ``high``, ``r_hat`` and ``ess``.
+    model : callable, optional
+        The Pyro model, options bound with ``functools.partial``.
+    data : tuple
+        The model's arguments.
+
+    Raises
+    ------
+    OSError
+        If the path cannot be written.
+    """
+    name = ":".join(filter(None, (posterior.info.method, posterior.info.guide)))
+    alone = Comparison({name: posterior}, {}, {}, pd.DataFrame(), {}, None, {})
+    row, x = row_of(model), data[0] if data else None
+    parts = [
+        *(row.figures(alone, x, told.columns) if row and row.figures else ()),
+        _quantities(quantities),
+        runs.losses(alone),
+        runs.objectives(alone),
+        about.graph(model, data),
+        runs.endings(alone),
+    ]
+    page = render(
+        "fit.html.j2",
+        title=told.title,
+        judgement=told.judgement,
+        sentence=told.sentence,
+        findings=told.findings,
+        **(rungs_of(posterior.info) if isinstance(posterior.info, FitInfo) else {}),
+        facts=told.facts,
+        sections=[part for part in parts if part is not None],
+        versions=[(package, version(package)) for package in ("guidebook", "pyro-ppl", "torch")],
+    )
+    return atomic_write(path, page)
+
+
+def _quantities(frame: pd.DataFrame) -> Section:
+    """List the first quantities with their figures."""
+    heads = {
+        "quantity": "quantity",
+        "mean": "mean",
+        "sd": "sd",
+        "low": "5 %",
+        "high": "95 %",
+        "r_hat": "R̂",
+        "ess": "ESS",
+    }
+    shown = frame.head(MOST_QUANTITIES).to_dict("records")
+    rows = [[str(row["quantity"]), *(number(row[name]) for name in list(heads)[1:])] for row in shown]
+    text = "Posterior mean, standard deviation and central 90 % of each quantity; a point has a mean alone."
+    if len(frame) > len(shown):
+        text += f" The first {len(shown)} of {len(frame):,}; parameters.csv has all."
+    return Section("Quantities", text, tables=[Table([*heads.values()], rows, "The figures")])
