@@ -25,6 +25,7 @@ from .traces.vectors import Sites
 def hmc(
     model: Callable,
     *data: Any,
+    model_kwargs: Mapping[str, Any] | None = None,
     num_draws: int = 1000,
     num_warmup: int = 1000,
     num_chains: int = 4,
@@ -40,7 +41,8 @@ def hmc(
 
     Parameters
     ----------
-    model, *data, num_draws, num_warmup, num_chains, target_accept, dense_mass, params, seed, device, progress
+    model, *data, model_kwargs, num_draws, num_warmup, num_chains, target_accept, dense_mass, params, seed, device,
+    progress
         As in `nuts`.
     trajectory_length : float, optional
         Mean length of a trajectory: step size times number of steps. Each length is drawn uniformly from half to one

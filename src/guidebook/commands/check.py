@@ -25,7 +25,11 @@ def check(
         str,
         typer.Argument(metavar="DIR|MODEL", help="A folder that `guidebook run --out` wrote, or a model to fit first."),
     ],
-    method: Method = "svi",
+    model: Annotated[
+        str | None,
+        typer.Option(metavar="FILE.py:FUNCTION", help="The model of a saved fit.", show_default="the one fitted"),
+    ] = None,
+    method: Method = None,
     guide: Guide = None,
     data: Data = None,
     settings: Set = None,
@@ -45,8 +49,10 @@ def check(
 
     check_targets(device, out, json_file)
     if fitted not in ROWS and Path(fitted).is_dir():
-        task, posterior = load_fit(Path(fitted))
+        task, posterior = load_fit(Path(fitted), model)
     else:
+        if model is not None:
+            raise ValueError(f"--model names the model of a saved fit, and {fitted} is no folder with one")
         method, guide = split_method(find_row(fitted), method, guide)
         task = load_task(fitted, data, settings, (method, guide))
         posterior = fit(task, method, guide, seed=seed, device=device, progress=sys.stderr.isatty())

@@ -47,7 +47,7 @@ def compare(
     from guidebook.inference import compare as compare_posteriors
     from guidebook.report import write_html
     from guidebook.workflow import output
-    from guidebook.workflow.files import drafted
+    from guidebook.workflow.files import drafted, file_name
     from guidebook.workflow.fit import fit, load_task
     from guidebook.workflow.ladder import judged_alone
     from guidebook.workflow.resolve import find_row, split_methods
@@ -69,9 +69,9 @@ def compare(
     if out:
         with drafted(out) as draft:
             for name, posterior in posteriors.items():
-                posterior.save(draft / f"{name.replace(':', '-')}.safetensors")
+                posterior.save(draft / f"{file_name(name)}.safetensors")
             write_json(record, draft / "comparison.json")
-            page = {"columns": task.data.columns, "title": f"{row.title} on {task.data.name}"}
+            page = {"columns": task.data.columns or None, "title": f"{row.title} on {task.data.name}"}
             write_html(comparison, draft / "report.html", model=task.model, data=task.args, **page)
     write_json(record, json_file)
     if str(json_file) != "-":

@@ -6,6 +6,7 @@ from torch import Tensor
 
 from guidebook.inference import Posterior
 from guidebook.workflow.fit import Task
+from guidebook.workflow.own.likelihood import pointwise_of_own
 
 _POINTS = ("em", "closed_form", "mcem")
 _AT_ONCE = 2**16  # log likelihoods of one row at one draw
@@ -32,6 +33,8 @@ def is_point(method: str, guide: str | None) -> bool:
 
 def pointwise(task: Task, posterior: Posterior, args: tuple[Tensor, ...]) -> Tensor:
     """Return log p(row | draw) in nats, (chain, draw, n), in parts that fit in memory."""
+    if task.row.log_likelihood is None:
+        return pointwise_of_own(task.model, posterior.draws, args)
     draws = {name: value.double() for name, value in posterior.draws.items()}
     params = {name: value.double() for name, value in posterior.params.items() if name not in draws}
     if not draws:

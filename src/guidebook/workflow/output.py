@@ -17,6 +17,7 @@ from guidebook.inference.diagnostics import disagrees, ess, of_sites, r_hat
 from guidebook.inference.info import Info
 from guidebook.inference.quantities import Coords, label
 from guidebook.workflow.fit import Task
+from guidebook.workflow.own.file import OwnFunction
 
 MOST_ROWS = 100  # printed per site
 
@@ -27,7 +28,8 @@ def run_json(task: Task, posterior: Posterior, found: Check | None = None) -> di
     ``found`` is what a check without reference says of the posterior.
     """
     info = posterior.info
-    quantities = task.identify(posterior.draws)
+    quantities = task.quantities(posterior.draws)
+    own = {"file": file_json(task.row.own)} if task.row.own else {}
     return {
         "model": task.row.name,
         "method": info.method,
@@ -47,7 +49,13 @@ def run_json(task: Task, posterior: Posterior, found: Check | None = None) -> di
         "judgement": found.judgement if found else None,
         "sentence": found.sentence if found else None,
         "parameters": {site: parameter_json(draws) for site, draws in quantities.items()},
+        **own,
     }
+
+
+def file_json(own: OwnFunction) -> dict[str, str]:
+    """Return where a user's own model is, and what its file was like when it was run."""
+    return {"path": str(own.path), "function": own.name, "sha256": own.sha256}
 
 
 def fit_json(task: Task, posterior: Posterior[FitInfo]) -> dict[str, Any]:
@@ -85,7 +93,7 @@ def has_converged(info: Info, quantities: dict[str, Tensor]) -> bool:
 
 def _log_likelihood(task: Task, quantities: dict[str, Tensor], posterior: Posterior) -> float | None:
     """Return the log likelihood in nats, if the parameters are a point."""
-    if not all(_is_constant(draws) for draws in quantities.values()):
+    if task.row.log_likelihood is None or not all(_is_constant(draws) for draws in quantities.values()):
         return None
     point = {**posterior.params, **{site: draws[0, 0] for site, draws in posterior.draws.items()}}
     point = {name: value.double() for name, value in point.items()}
@@ -153,6 +161,7 @@ def plain(value: Any) -> Any:
 def print_run(record: dict[str, Any], coords: Coords) -> None:
     """Print what `run_json` returned as a table, entries of sites by their names in ``coords``."""
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
     guide = f" with guide {record['guide']}" if record["guide"] else ""
@@ -165,7 +174,7 @@ def print_run(record: dict[str, Any], coords: Coords) -> None:
         columns = [np.broadcast_to(np.array(figures[c], float), shape) for c in ("mean", "sd", "r_hat", "ess")]
         for index in itertools.islice(np.ndindex(shape), MOST_ROWS):
             table.add_row(
-                label(site, index, coords), *("–" if np.isnan(c[index]) else f"{c[index]:.4g}" for c in columns)
+                escape(label(site, index, coords)), *("–" if np.isnan(c[index]) else f"{c[index]:.4g}" for c in columns)
             )
         if (left := math.prod(shape) - MOST_ROWS) > 0:
             table.add_row(f"{site}: {left:,} more, in --json", "", "", "", "")

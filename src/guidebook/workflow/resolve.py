@@ -6,12 +6,16 @@ from inspect import signature
 from types import MappingProxyType
 from typing import Any
 
-from guidebook.catalog import ALIASES, METHODS, ROWS, Row
+from guidebook.catalog import ALIASES, METHODS, ROWS, Guide, Row
 from guidebook.workflow.options import DATA_OPTIONS, parse, unknown
+from guidebook.workflow.own.file import is_own
+from guidebook.workflow.own.model import own_guide, own_row
 
 
 def find_row(name: str) -> Row:
-    """Return the row of a model; raise ValueError with the nearest names if there is none."""
+    """Return the row of a model, also of ``FILE.py:FUNCTION``; ValueError with the nearest names if there is none."""
+    if is_own(name):
+        return own_row(name)
     if name not in ROWS:
         raise ValueError(unknown("model", name, ROWS))
     return ROWS[name]
@@ -22,8 +26,15 @@ def methods_of(row: Row) -> list[str]:
     return [method for method in (*METHODS, *ALIASES) if method not in row.unavailable]
 
 
-def split_method(row: Row, method: str, guide: str | None = None) -> tuple[str, str | None]:
+def guide_of(row: Row, name: str) -> Guide:
+    """Return a model's guide, also one in a user's file."""
+    return own_guide(name) if is_own(name) else row.guides[name]
+
+
+def split_method(row: Row, method: str | None, guide: str | None = None) -> tuple[str, str | None]:
     """Resolve ``svi``, ``svi:full_rank``, ``laplace``, … to a method and, for svi, the name of a guide."""
+    if method is None:
+        method = "svi" if guide else row.default_method
     name, _, suffix = method.partition(":")
     if suffix and guide:
         raise ValueError(f"give the guide once: --method {method} and --guide {guide} name two")
@@ -41,6 +52,9 @@ def split_method(row: Row, method: str, guide: str | None = None) -> tuple[str, 
     if name != "svi":
         return name, None
     guide = guide or row.default_guide
+    if is_own(guide):
+        own_guide(guide)
+        return name, guide
     if guide in row.unavailable:
         reason, nearest = row.unavailable[guide]
         raise ValueError(f"{row.name} has no guide {guide}: {reason}; nearest is {nearest}")
@@ -73,10 +87,10 @@ def split_methods(
 
 
 def options_of(row: Row) -> dict[str, Any]:
-    """Return the model's options and those of the methods that can fit it."""
+    """Return the model's options and those of the methods that can fit it; of one name, the model's."""
     options = dict(row.options)
     for name, method in METHODS.items():
-        options |= {} if name in row.unavailable else method.options
+        options |= {} if name in row.unavailable else {k: v for k, v in method.options.items() if k not in row.options}
     return options
 
 
@@ -87,10 +101,10 @@ def parse_options(
 
     ``defaults`` take precedence over the options' own.
     """
-    known = options_of(row) | DATA_OPTIONS
+    known = options_of(row) | ({} if row.own else DATA_OPTIONS)
     known |= {name: known[name]._replace(default=value) for name, value in defaults.items()}
     values = parse(settings, known, row.name)
-    if values["standardize"] is None:
+    if values.get("standardize", False) is None:
         values["standardize"] = row.data.standardize
     return values
 
