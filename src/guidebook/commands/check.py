@@ -39,20 +39,27 @@ def check(
     json_file: Json = None,
 ) -> None:
     """Judge a fast posterior without a reference, by short chains from its own draws."""
-    from guidebook.catalog import ROWS
+    from guidebook.workflow.names import MODELS, check_data, check_settings, find_names, split_method
+
+    is_folder = fitted not in MODELS and Path(fitted).is_dir()
+    if not is_folder:
+        if model is not None:
+            raise ValueError(f"--model names the model of a saved fit, and {fitted} is no folder with one")
+        split_method(find_names(fitted), method, guide)
+        check_settings(find_names(fitted), settings)
+        check_data(fitted, data)
+    check_targets(device, out, json_file)
+
     from guidebook.workflow import output
     from guidebook.workflow.files import drafted
     from guidebook.workflow.fit import fit, load_task
     from guidebook.workflow.ladder import judge
-    from guidebook.workflow.resolve import find_row, split_method
+    from guidebook.workflow.resolve import find_row
     from guidebook.workflow.saved import load_fit
 
-    check_targets(device, out, json_file)
-    if fitted not in ROWS and Path(fitted).is_dir():
+    if is_folder:
         task, posterior = load_fit(Path(fitted), model)
     else:
-        if model is not None:
-            raise ValueError(f"--model names the model of a saved fit, and {fitted} is no folder with one")
         method, guide = split_method(find_row(fitted), method, guide)
         task = load_task(fitted, data, settings, (method, guide))
         posterior = fit(task, method, guide, seed=seed, device=device, progress=sys.stderr.isatty())

@@ -44,18 +44,24 @@ def compare(
     json_file: Json = None,
 ) -> None:
     """Fit one model by several methods and say which answers are good enough."""
+    from guidebook.workflow.names import check_data, check_settings, find_names, split_methods
+
+    split_methods(find_names(model), methods, reference)
+    check_settings(find_names(model), settings)
+    check_data(model, data)
+    check_targets(device, out, json_file)
+
     from guidebook.inference import compare as compare_posteriors
     from guidebook.report import write_html
     from guidebook.workflow import output
     from guidebook.workflow.files import drafted, file_name
     from guidebook.workflow.fit import fit, load_task
     from guidebook.workflow.ladder import judged_alone
-    from guidebook.workflow.resolve import find_row, split_methods
+    from guidebook.workflow.resolve import find_row
 
     row = find_row(model)
     names, reference = split_methods(row, methods, reference)
     task = load_task(model, data, settings, itertools.chain(*names.values()))
-    check_targets(device, out, json_file)
     counts: dict[str, Any] = {"steps": steps, "draws": draws, "warmup": warmup, "chains": chains}
     posteriors = {}
     for name, (method, guide) in names.items():

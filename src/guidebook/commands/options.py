@@ -50,13 +50,13 @@ Json = Annotated[
 
 def check_targets(device: str | None, out: Path | None, json_file: Path | None) -> None:
     """Refuse a device or a file that would only fail after a long fit."""
-    import torch
-
     from guidebook.workflow.files import check_writable
 
     if device not in (None, "cpu"):
         if device.partition(":")[0] != "cuda":
             raise ValueError(f"--device must be cpu or cuda, got {device!r}")
+        import torch  # slow to import
+
         if not torch.cuda.is_available():
             raise ValueError("--device cuda: torch finds no CUDA device here")
     if out is not None:

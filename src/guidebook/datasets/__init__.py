@@ -26,7 +26,7 @@ from .table import KINDS, Table, did_you_mean, listed, number, quoted, shown
 __all__ = ["CATEGORIES", "SEGMENTS", "Dataset", "load", "mnist", "names", "purchases", "read_idx", "reuters"]
 
 _BUNDLED = ("breast_cancer", "digits", "iris", "purchases", "reuters", "three_documents", "wine")
-_FETCHED = ("mnist",)
+FETCHED = ("mnist",)  # by a download
 
 
 class Dataset(NamedTuple):
@@ -104,7 +104,7 @@ def load(
         missing or not of two classes; if a column to standardize has a spread that no float64 holds.
     """
     where = shown(source)
-    if source in _BUNDLED + _FETCHED:
+    if source in _BUNDLED + FETCHED:
         if target is not None:
             raise ValueError(f"{where}: has labels already: give a target for files only")
         if vocabulary is not None:

@@ -7,14 +7,15 @@ import sys
 import traceback
 import types
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from guidebook.workflow.options import unknown
+from guidebook.workflow.options import Option, unknown
 
 SHOWN = "FILE.py:FUNCTION"
+KINDS: dict[type, str] = {bool: "true or false", int: "a whole number", float: "a number", str: "a word"}
 
 
 class OwnFunction(NamedTuple):
@@ -77,6 +78,33 @@ def _names(tree: ast.Module) -> tuple[list[str], list[str], bool]:
         elif isinstance(node, ast.FunctionDef | ast.ClassDef):
             others.append(node.name)
     return functions, others, is_open
+
+
+def options_in(own: OwnFunction) -> dict[str, Option] | None:
+    """Return a function's options as they can be read, without running the file; None if they cannot.
+
+    They are the arguments whose default is a number, a truth value or a word.
+    """
+    found = [node for node in ast.parse(own.source).body if isinstance(node, ast.FunctionDef) and node.name == own.name]
+    if len(found) != 1 or found[0].decorator_list:
+        return None
+    taken = found[0].args
+    by_position = taken.posonlyargs + taken.args
+    pairs = [*zip(by_position[len(by_position) - len(taken.defaults) :], taken.defaults, strict=True)]
+    pairs += [(arg, default) for arg, default in zip(taken.kwonlyargs, taken.kw_defaults, strict=True) if default]
+    try:
+        return options_of({arg.arg: ast.literal_eval(default) for arg, default in pairs}, own.name)
+    except ValueError:
+        return None
+
+
+def options_of(defaults: Mapping[str, Any], name: str) -> dict[str, Option]:
+    """Return the options of a function, by its arguments' defaults."""
+    return {
+        argument: Option(type(default), default, f"argument of {name}, {KINDS[type(default)]}")
+        for argument, default in defaults.items()
+        if type(default) in KINDS
+    }
 
 
 def load_function(function: OwnFunction) -> Callable[..., Any]:

@@ -3,7 +3,6 @@
 import inspect
 import warnings
 from collections.abc import Callable, Iterable, Mapping
-from functools import lru_cache
 from typing import Any, NamedTuple
 
 import torch
@@ -14,14 +13,12 @@ from guidebook.catalog.methods import FAMILIES
 from guidebook.datasets import Dataset
 from guidebook.datasets.table import listed
 from guidebook.inference.traces.keywords import parameters_of, with_keywords
-from guidebook.workflow.options import Option
 from guidebook.workflow.own.data import OwnData, read_arguments
-from guidebook.workflow.own.file import OwnFunction, find_function, load_function
+from guidebook.workflow.own.file import OwnFunction, find_function, load_function, options_of
 from guidebook.workflow.own.names import entry_names
 from guidebook.workflow.own.whole import with_indices
 
 NO_STEPS = "its steps are mathematics, which is written by hand for each model of the collection"
-_KINDS = {bool: "true or false", int: "a whole number", float: "a number", str: "a word"}
 
 
 class OwnTask(NamedTuple):
@@ -43,18 +40,18 @@ def own_row(given: str) -> Row:
     ValueError
         If there is no such file or function, or the file cannot be run.
     """
-    return _row(find_function(given))
+    own = find_function(given)
+    return make_row(own, load_function(own))
 
 
-@lru_cache
-def _row(own: OwnFunction) -> Row:
-    model = load_function(own)
+def make_row(own: OwnFunction, model: Callable) -> Row:
+    """Return the row of a function that has been found, and of the model that it is."""
     return Row(
         name=own.given,
         title=own.name,
         model=model,
         data=Data(""),
-        options=_options(model, own.name),
+        options=options_of({name: p.default for name, p in parameters_of(model).items()}, own.name),
         guides=dict(FAMILIES),
         identify=None,
         log_likelihood=None,
@@ -73,16 +70,6 @@ def _row(own: OwnFunction) -> Row:
 def own_guide(given: str) -> Guide:
     """Return the guide ``FILE.py:GUIDE`` of a user's file: a function, a module, or a guide family."""
     return Guide(load_function(find_function(given)))
-
-
-def _options(model: Callable, name: str) -> dict[str, Option]:
-    """Return a model's options: its arguments whose default is a number, a truth value or a word."""
-    found = {}
-    for argument, parameter in parameters_of(model).items():
-        kind = next((kind for kind in _KINDS if type(parameter.default) is kind), None)
-        if kind is not None:
-            found[argument] = Option(kind, parameter.default, f"argument of {name}, {_KINDS[kind]}")
-    return found
 
 
 def own_task(row: Row, source: str | None, options: Mapping[str, Any], given: Iterable[str]) -> OwnTask:
