@@ -5,6 +5,7 @@ from .check import Check, check
 from .choice import Choice, Score, choose, held_out, psis_loo
 from .closed_form import closed_form
 from .compare import Comparison, compare
+from .coords import coords
 from .dadvi import dadvi
 from .discrete import discrete_draws
 from .em import em
@@ -63,6 +64,7 @@ __all__ = [
     "choose",
     "closed_form",
     "compare",
+    "coords",
     "dadvi",
     "discrete_draws",
     "elbo_gradients",

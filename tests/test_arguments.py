@@ -17,6 +17,7 @@ from guidebook.guides import mean_field
 from guidebook.inference import (
     Posterior,
     check,
+    coords,
     dadvi,
     discrete_draws,
     elbo_gradients,
@@ -184,6 +185,26 @@ def test_a_frame_is_a_matrix_with_names() -> None:
     series = pd.Series(["b", "a", "b"], dtype="category")
     assert torch.equal(as_data("", series), torch.tensor([1, 0, 1]))
     assert names_of(series) == ("a", "b")
+
+
+def test_sites_are_named_by_columns_and_categories() -> None:
+    """A weight per column, an intercept per category; a site of the same size as neither keeps its numbers."""
+
+    def model(X: Tensor, *, city: Tensor, y: Tensor, size: int = 2) -> None:
+        w = pyro.sample("w", dist.Normal(0.0, 1.0).expand([3, X.shape[1]]).to_event(2))
+        pyro.sample("other", dist.Normal(0.0, 1.0).expand([size]).to_event(1))
+        with pyro.plate("cities", int(city.max()) + 1):
+            a = pyro.sample("a", dist.Normal(0.0, 1.0))
+        with pyro.plate("rows", len(y)):
+            pyro.sample("y", dist.Normal(X @ w[0] + a[city], 1.0), obs=y)
+
+    frame = pd.DataFrame({"age": Y, "dose": Y[::-1]})
+    city = pd.Series(["Ulm", "Bonn", "Ulm", "Köln", "Bonn"] * 5, dtype="category")
+    found = coords(model, frame, model_kwargs={"city": city, "y": Y})
+    assert found == {"w": [["0", "1", "2"], ["age", "dose"]], "a": [["Bonn", "Köln", "Ulm"]]}
+    assert coords(model, frame.to_numpy(), model_kwargs={"city": city.cat.codes, "y": Y}) == {}
+    with pytest.raises(ValueError, match="coords: the model has no argument 'town'"):
+        coords(model, frame, model_kwargs={"town": city})
 
 
 @pytest.mark.parametrize("value", [3, 2.5, True, "word", None, (1, 2), [torch.ones(2), torch.ones(3)], {"a": 1}, ["u"]])

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from guidebook.datasets.readers.csv import read_cells
-from guidebook.datasets.table import listed, number, quoted, shown
+from guidebook.datasets.table import number, quoted, shown
 from guidebook.inference.traces.arguments import as_tensor
 
 MATRIX = ("x", "X")  # arguments that get the numeric columns of a .csv that no other argument names
@@ -146,9 +146,3 @@ def _column(what: str, cells: list[str], lines: list[int]) -> tuple[Tensor, tupl
     if all(re.fullmatch(r"[+-]?\d{1,18}", cell) for cell in cells):
         return torch.tensor([int(cell) for cell in cells]), ()
     return torch.tensor(numbers, dtype=torch.float64), ()
-
-
-def without_data(data: OwnData, missing: Sequence[str], where: str) -> str:
-    """Return a sentence: these arguments have no data, and the file holds these besides."""
-    besides = f"; it holds {listed(data.unused)}, which no argument is called" if data.unused else ""
-    return f"{where} has no data for {' and '.join(missing)}{besides}"

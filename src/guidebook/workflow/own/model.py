@@ -12,10 +12,10 @@ from guidebook.catalog.entry import Choosing, Data, Guide, Row, Unavailable
 from guidebook.catalog.methods import FAMILIES
 from guidebook.datasets import Dataset
 from guidebook.datasets.table import listed
+from guidebook.inference.coords import entry_names
 from guidebook.inference.traces.keywords import parameters_of, with_keywords
 from guidebook.workflow.own.data import OwnData, read_arguments
 from guidebook.workflow.own.file import OwnFunction, find_function, load_function, options_of
-from guidebook.workflow.own.names import entry_names
 from guidebook.workflow.own.whole import with_indices
 
 NO_STEPS = "its steps are mathematics, which is written by hand for each model of the collection"
