@@ -72,8 +72,8 @@ def test_a_list_is_in_the_default_dtype() -> None:
 CALLS: dict[str, Callable[..., Any]] = {
     "dadvi": dadvi,
     "pathfinder": pathfinder,
-    "nuts": lambda m, **o: nuts(m, num_draws=30, num_warmup=20, num_chains=1, engine="pyro", **o),
-    "hmc": lambda m, **o: hmc(m, num_draws=30, num_warmup=20, num_chains=1, **o),
+    "nuts": lambda m, **o: nuts(m, num_draws=100, num_warmup=100, num_chains=1, engine="pyro", **o),
+    "hmc": lambda m, **o: hmc(m, num_draws=100, num_warmup=100, num_chains=1, **o),
     "metropolis": lambda m, **o: metropolis(m, num_draws=50, num_warmup=200, thin=5, num_chains=1, **o),
     "svi, a family": lambda m, **o: svi(m, mean_field, num_steps=50, **o),
     "svi, a function": lambda m, **o: svi(m, guide, num_steps=50, **o),
@@ -83,7 +83,9 @@ CALLS: dict[str, Callable[..., Any]] = {
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
-@pytest.mark.parametrize("name", CALLS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow) if name in ("nuts", "hmc") else name for name in CALLS]
+)
 def test_every_method_takes_data_and_options_by_name(name: str) -> None:
     """A prior scale of .001 holds the mean at zero; its default leaves it at the data's."""
     call = CALLS[name]

@@ -55,6 +55,7 @@ def test_the_command_finds_what_python_finds(call, name: str, tmp_path: Path) ->
     assert json.loads(out)["judgement"] in ("good", "usable")
 
 
+@slow
 def test_fit_agrees_with_an_independent_twin() -> None:
     """NumPyro's own NUTS on NumPyro's own negative binomial."""
     with warnings.catch_warnings():
