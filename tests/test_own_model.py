@@ -134,6 +134,7 @@ def test_a_json_gives_sizes_as_whole_numbers(here: Path) -> None:
     assert poutine.trace(task.model).get_trace(*task.args).nodes["y"]["value"].shape == (N,)
 
 
+@pytest.mark.slow
 def test_a_guide_of_the_file_and_one_of_pyros_classes(call, here: Path) -> None:
     words = ["run", "mine.py:line", "--data", "line.csv", "--steps", "1500", "--set", "lr=0.05", "--json", "-"]
     mean, sd = line_posterior(10.0)
@@ -160,6 +161,7 @@ def test_whole_numbers_are_indices_only_where_the_model_wants_them(here: Path) -
     assert [value.dtype for value in load_task("mine.py:line", "whole.csv").args] == [torch.float64] * 2
 
 
+@pytest.mark.slow
 def test_compare_judges_without_a_reference(call, here: Path) -> None:
     words = ["mine.py:line", "--data", "line.csv", "--methods", "svi:mine.py:guide,dadvi", "--steps", "3000"]
     status, out, err = call("compare", *words, "--set", "lr=0.05", "--out", here / "c", "--json", "-")

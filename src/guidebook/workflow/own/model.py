@@ -55,7 +55,7 @@ def make_row(own: OwnFunction, model: Callable) -> Row:
         guides=dict(FAMILIES),
         identify=None,
         log_likelihood=None,
-        default_methods=("dadvi", "svi:mean_field", "laplace", "svi:full_rank"),
+        default_methods=("dadvi", "svi:mean_field", "laplace"),
         unavailable={name: Unavailable(NO_STEPS, "dadvi") for name in ("em", "closed_form", "cavi", "gibbs")},
         steps={},
         choosing=Choosing("nuts"),
