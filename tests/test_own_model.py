@@ -168,7 +168,9 @@ def test_compare_judges_without_a_reference(call, here: Path) -> None:
     assert status == 0, err
     found = {method["name"]: method["judgement"] for method in json.loads(out)["methods"]}
     assert found == {"svi:mine.py:guide": "good", "dadvi": "good"}
-    assert (here / "c" / "report.html").is_file()
+    page = (here / "c" / "report.html").read_text()
+    assert "mine.py:line (scale=10.0, robust=False)" in page
+    assert f"t: {N}, y: {N}" in page
     assert (here / "c" / "svi-mine.py-guide.safetensors").is_file()
 
 
