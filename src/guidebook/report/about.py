@@ -30,10 +30,11 @@ def name_and_options(model: Callable[..., Any] | None) -> tuple[str, str]:
     """Return a model's name and, in parentheses, its bound options; empty strings for None."""
     if model is None:
         return "", ""
-    options = getattr(model, "keywords", {})
-    while hasattr(model, "func"):
-        model = model.func
-    function = model if hasattr(model, "__qualname__") else type(model)
+    options: dict[str, Any] = getattr(model, "keywords", {})
+    function: Any = model
+    while hasattr(function, "func"):
+        function = function.func
+    function = function if hasattr(function, "__qualname__") else type(function)
     between = ":" if function.__module__.endswith(".py") else "."  # of a user's own file
     name = f"{function.__module__}{between}{function.__qualname__}".removeprefix("__main__.")
     name = re.sub(r"^guidebook\.models\.(\w+)\.(?:\w+\.)*", r"\1.", name)
