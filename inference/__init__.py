@@ -6,6 +6,7 @@ from .check import Check, check
 from .choice import Choice, Score, choose, held_out, loo, psis_loo
 from .closed_form import closed_form
 from .compare import Comparison, compare
+from .coords import coords
 from .dadvi import dadvi
 from .discrete import discrete_draws
 from .em import em
@@ -69,6 +70,7 @@ __all__ = [
     "choose",
     "closed_form",
     "compare",
+    "coords",
     "dadvi",
     "discrete_draws",
     "elbo_gradients",

@@ -102,6 +102,7 @@ def check(
     posterior_or_guide: Posterior | Callable,
     model: Callable,
     *data: Any,
+    model_kwargs: Mapping[str, Any] | None = None,
     num_chains: int = 128,
     identify: Identify = None,
     quantities: Sequence[str] | None = None,
@@ -125,6 +126,8 @@ def check(
         values.
     *data
         Arguments of the model; bind others with `functools.partial`.
+    model_kwargs : mapping, optional
+        Further arguments of the model and the guide, by name: data or options.
     num_chains : int
         Chains, at least 32; the error is inversely proportional to the square root of their number.
     identify : callable, "exchangeable" or dict of int, optional

@@ -48,6 +48,7 @@ MAX_LOSS, MAX_LOSS_PER_DIM = 0.5, 0.02  # nats of the ELBO that linear response 
 def dadvi(
     model: Callable,
     *data: Any,
+    model_kwargs: Mapping[str, Any] | None = None,
     guide: Callable | None = None,
     num_draws: int | None = None,
     linear_response: bool = True,
@@ -72,6 +73,8 @@ def dadvi(
         Any Pyro model; discrete latent sites are summed out.
     *data
         Arguments of the model; bind others with `functools.partial`.
+    model_kwargs : mapping, optional
+        Further arguments of the model and the guide, by name: data or options.
     guide : callable, optional
         A reparameterised guide with the model's signature, or a guide family, ``model -> guide``, to fit in the same
         way, without linear response. Default: a normal.

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .options import options_by_name
 from .posterior import Posterior
 from .traces.isolate import check_seed, isolated
 from .traces.prepare import prepare
@@ -19,8 +20,14 @@ from .traces.validation import unvalidated
 from .traces.vmap import map_rows
 
 
+@options_by_name
 def discrete_draws(
-    posterior: Posterior, model: Callable, *data: Any, params: Mapping[str, Tensor] | None = None, seed: int = 0
+    posterior: Posterior,
+    model: Callable,
+    *data: Any,
+    model_kwargs: Mapping[str, Any] | None = None,
+    params: Mapping[str, Tensor] | None = None,
+    seed: int = 0,
 ) -> dict[str, Tensor]:
     """Draw the discrete latent sites of a model that a posterior lacks, jointly, given each of its draws.
 
@@ -32,6 +39,8 @@ def discrete_draws(
         The model that was fitted.
     *data
         Its arguments.
+    model_kwargs : mapping, optional
+        Further arguments of the model by name: data or options.
     params : dict of Tensor, optional
         Values, constrained, of the model's ``pyro.param`` statements. Default: those in ``posterior.params``.
     seed : int

@@ -34,6 +34,7 @@ CAREFUL: tuple[dict[str, Any], ...] = (  # options of NUTS, until its chains can
 def fit(
     model: Callable,
     *data: Any,
+    model_kwargs: Mapping[str, Any] | None = None,
     tolerance: float = GOOD_SHIFT,
     max_seconds: float | None = None,
     identify: Callable[..., dict[str, Tensor]] | str | Mapping[str, int] | None = None,
@@ -50,6 +51,8 @@ def fit(
         Any Pyro model; discrete latent sites are summed out. Bind its options with ``functools.partial``.
     *data
         Its arguments.
+    model_kwargs : mapping, optional
+        Further arguments of the model by name: data or options.
     tolerance : float
         How far any mean may be off, in standard deviations of the posterior, and any standard deviation, relatively.
     max_seconds : float, optional

@@ -4,7 +4,7 @@ Mohamed, Rosca, Figurnov and Mnih (2020), Monte Carlo gradient estimation in mac
 """
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import pyro
@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.distributions import constraints, transform_to
 
 from .optim.losses import loss_and_grads
-from .options import at_least_one
+from .options import at_least_one, options_by_name
 from .traces.guides import as_guide
 from .traces.isolate import isolated
 from .traces.params import trace_pair
@@ -22,10 +22,12 @@ from .traces.params import trace_pair
 Params = dict[str, Tensor]
 
 
+@options_by_name
 def elbo_gradients(
     model: Callable,
     guide: Callable,
     *data: Any,
+    model_kwargs: Mapping[str, Any] | None = None,
     loss: Any = None,
     params: Params | None = None,
     num_draws: int = 1000,
@@ -35,7 +37,7 @@ def elbo_gradients(
 
     Parameters
     ----------
-    model, guide, *data
+    model, guide, *data, model_kwargs
         As in `svi`.
     loss : pyro.infer.ELBO or callable, optional
         One of Pyro's losses, or a function ``(model, guide, *data) -> Tensor``; default: ``Trace_ELBO()``. A loss with

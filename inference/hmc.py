@@ -29,6 +29,7 @@ NUM_WARMUP, NUM_WARMUP_STARTED = 1000, 300  # iterations, without a posterior to
 def hmc(
     model: Callable,
     *data: Any,
+    model_kwargs: Mapping[str, Any] | None = None,
     num_draws: int = 1000,
     num_warmup: int | None = None,
     num_chains: int = 4,
@@ -45,8 +46,10 @@ def hmc(
 
     Parameters
     ----------
-    model, *data, num_draws, num_warmup, num_chains, target_accept, dense_mass, init, params, seed, device, progress
+    model, *data, model_kwargs, num_draws, num_warmup, num_chains, target_accept, dense_mass, init, params, seed
         As in `nuts`; ``num_warmup=0`` goes on with the chains of a posterior by `hmc`.
+    device, progress
+        As in `nuts`.
     trajectory_length : float, optional
         Mean length of a trajectory: step size times number of steps. Each length is drawn uniformly from half to one
         and a half times the mean, because a fixed length may return every draw to its start. Default: π, half the

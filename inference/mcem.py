@@ -39,6 +39,7 @@ from .traces.params import constrained_params, statement_params, unconstrained_p
 def mcem(
     model: Callable,
     *data: Any,
+    model_kwargs: Mapping[str, Any] | None = None,
     num_steps: int = 2000,
     kernel: str | Kernel = "hmc",
     num_transitions: int = 1,
@@ -58,6 +59,8 @@ def mcem(
         in a plate over the rows, each row has its own chain.
     *data
         Arguments of the model.
+    model_kwargs : mapping, optional
+        Further arguments of the model by name: data or options.
     num_steps : int
         Number of E-steps, each followed by a gradient step on the parameters.
     kernel : {"hmc", "nuts", "metropolis", "gibbs"} or callable

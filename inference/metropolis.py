@@ -34,6 +34,7 @@ WORTH_TRACING = 2000  # iterations from which recording the graph, up to a secon
 def metropolis(
     model: Callable,
     *data: Any,
+    model_kwargs: Mapping[str, Any] | None = None,
     num_draws: int = 1000,
     num_warmup: int = 50_000,
     thin: int = 50,
@@ -53,7 +54,7 @@ def metropolis(
 
     Parameters
     ----------
-    model, *data, num_draws, num_chains, params, seed, device, progress
+    model, *data, model_kwargs, num_draws, num_chains, params, seed, device, progress
         As in `nuts`.
     num_warmup : int
         Iterations per chain before the first draw. 0 goes on with the chains of ``init``, a posterior by `metropolis`.

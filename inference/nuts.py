@@ -33,6 +33,7 @@ WORTH_COMPILING = 1000  # iterations, all chains together: Pyro takes longer ove
 def nuts(
     model: Callable,
     *data: Any,
+    model_kwargs: Mapping[str, Any] | None = None,
     num_draws: int = 1000,
     num_warmup: int | None = None,
     num_chains: int = 4,
@@ -53,6 +54,8 @@ def nuts(
         Any Pyro model; discrete latent sites are enumerated and summed out.
     *data
         Arguments of the model; bind others with `functools.partial`.
+    model_kwargs : mapping, optional
+        Further arguments of the model by name: data or options.
     num_draws : int
         Draws kept per chain.
     num_warmup : int, optional

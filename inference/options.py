@@ -1,32 +1,61 @@
 """What methods do with their options and data before they begin; an error names the method and the option."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import wraps
-from inspect import signature
+from inspect import BoundArguments, signature
 from typing import Any, ParamSpec, TypeVar
 
 import torch
 from torch import Tensor
+
+from .traces.arguments import as_arguments
+from .traces.keywords import check_names, split, with_keywords
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
 
 def options_by_name(method: Callable[P, T]) -> Callable[P, T]:
-    """Have a method say, of a keyword that it does not take, where data and a model's own options go."""
-    taken = signature(method).parameters
+    """Have a method take arrays, frames and lists as data, and ``model_kwargs`` as the model's arguments by name.
+
+    Of a keyword that it does not take, it says where data and a model's own options go.
+    """
+    made = signature(method)
 
     @wraps(method)
     def checked(*args: P.args, **kwargs: P.kwargs) -> T:
         for name in kwargs:
-            if name not in taken:
+            if name not in made.parameters:
+                by_name = f", or by name, in model_kwargs={{{name!r}: …}}" if "model_kwargs" in made.parameters else ""
                 raise TypeError(
-                    f"{method.__name__}: there is no option {name!r}: data go by position, after the model, and a "
-                    f"model's keyword arguments are bound to it, by functools.partial(model, {name}=…)"
+                    f"{method.__name__}: there is no option {name!r}: data go by position, after the model{by_name}, "
+                    f"and a model's keyword arguments are bound to it, by functools.partial(model, {name}=…)"
                 )
-        return method(*args, **kwargs)
+        try:
+            call = made.bind(*args, **kwargs)
+        except TypeError:
+            return method(*args, **kwargs)  # which says what is missing
+        _take_data(method.__name__, call)
+        return method(*call.args, **call.kwargs)
 
     return checked
+
+
+def _take_data(method: str, call: BoundArguments) -> None:
+    """Turn the data of a call into tensors, and arguments of the model by name into such by position."""
+    given = call.arguments
+    data = tuple(given.get("data", ()))
+    named: Mapping[str, Any] = given.pop("model_kwargs", None) or {}
+    given["data"] = as_arguments(method, data, [f"argument {place} of the data" for place in range(1, len(data) + 1)])
+    if not named:
+        return
+    check_names(method, given["model"], list(named))
+    converted = as_arguments(method, list(named.values()), [f"argument {name!r}" for name in named])
+    tensors, keywords = split(dict(zip(named, converted, strict=True)))
+    given["data"] += tuple(tensors.values())
+    for name in ("model", "guide", "posterior_or_guide"):
+        if name in given:
+            given[name] = with_keywords(given[name], list(tensors), keywords)
 
 
 def at_least_one(method: str, **counts: int | None) -> None:

@@ -42,6 +42,7 @@ CHUNK = 2**22  # numbers in the estimates of places that are worked on at once
 def pathfinder(
     model: Callable,
     *data: Any,
+    model_kwargs: Mapping[str, Any] | None = None,
     num_paths: int = 8,
     num_draws: int = 1000,
     max_steps: int = 500,
@@ -60,6 +61,8 @@ def pathfinder(
         Any Pyro model; discrete latent sites are summed out.
     *data
         Arguments of the model; bind others with `functools.partial`.
+    model_kwargs : mapping, optional
+        Further arguments of the model by name: data or options.
     num_paths : int
         Paths, each from its own random start. Their gradients are taken in one batch.
     num_draws : int

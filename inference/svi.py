@@ -75,6 +75,7 @@ def svi(
     model: Callable,
     guide: Callable,
     *data: Any,
+    model_kwargs: Mapping[str, Any] | None = None,
     num_steps: int | str = "auto",
     lr: float = 0.01,
     optim: Callable[..., torch.optim.Optimizer] | Mapping[str, Any] | None = None,
@@ -106,6 +107,8 @@ def svi(
         family, ``model -> guide``: one of `guidebook.guides`, or one of Pyro's autoguide classes.
     *data
         Arguments of model and guide.
+    model_kwargs : mapping, optional
+        Further arguments of the model and the guide, by name: data or options.
     num_steps : int or "auto"
         Gradient steps; for Newton's method and L-BFGS, the maximum number of iterations. "auto", the default, stops
         when the iterates are stationary and the Monte Carlo error of their average is small beside the guide's standard

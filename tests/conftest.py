@@ -5,13 +5,17 @@ from jaxtyping import install_import_hook
 with install_import_hook("guidebook.models", "beartype.beartype"):  # shape annotations are checked in tests only
     import guidebook.models  # noqa: F401
 
-from collections.abc import Iterator
+import sys
+import warnings
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import pyro
 import pytest
 import torch
 from sklearn.datasets import load_breast_cancer, load_iris
 
+from guidebook import cli
 from guidebook.inference import Posterior, nuts
 from guidebook.models import logistic
 
@@ -24,6 +28,20 @@ def _own_state() -> Iterator[None]:
     torch.manual_seed(0)
     with pyro.get_param_store().scope():
         yield
+
+
+@pytest.fixture
+def call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
+    """Run the command in this process; return its exit status, standard output and standard error."""
+
+    def run(*words: Any) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["guidebook", *map(str, words)])
+        with warnings.catch_warnings(), pytest.raises(SystemExit) as stop:
+            cli.main()
+        captured = capsys.readouterr()
+        return int(stop.value.code or 0), captured.out, captured.err
+
+    return run
 
 
 @pytest.fixture(scope="session")

@@ -2,33 +2,16 @@
 
 import csv
 import json
-import sys
-import warnings
-from collections.abc import Callable
 from html import unescape
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
-from guidebook import cli
 from guidebook.inference import FitInfo, Posterior
 from guidebook.workflow.fit import load_task
 from guidebook.workflow.output import fit_json
-
-
-@pytest.fixture
-def call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
-    def run(*words: Any) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["guidebook", *map(str, words)])
-        with warnings.catch_warnings(), pytest.raises(SystemExit) as stop:
-            cli.main()
-        captured = capsys.readouterr()
-        return int(stop.value.code or 0), captured.out, captured.err
-
-    return run
 
 
 @pytest.fixture

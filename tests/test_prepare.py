@@ -197,7 +197,7 @@ OPTIONS: list[tuple[Callable[[], Any], str]] = [
     (lambda: nuts("normal", X), "model must be a function or a PyroModule, got str"),
     (lambda: nuts(normal), r"missing 1 required positional argument: 'x'"),
     (lambda: nuts(normal, X, X), r"takes 1 positional argument but 2 were given"),
-    (lambda: nuts(normal, X.numpy()), "must be a Tensor, at site 'x'"),
+    (lambda: nuts(normal, X.numpy().astype(str)), "argument 1 of the data holds text, and numbers are needed"),
     (lambda: svi(normal, mean_field, {"x": X}), "the model cannot be run"),
     (lambda: evidence(noisy, X, method="naive"), "changes from call to call"),
 ]

@@ -52,6 +52,7 @@ APPROXIMATE = ("svi", "cavi")  # methods whose draws are not the posterior's own
 def evidence(
     model: Callable,
     *data: Any,
+    model_kwargs: Mapping[str, Any] | None = None,
     method: str = "importance",
     posterior: Draws | None = None,
     guide: Callable | None = None,
@@ -79,6 +80,8 @@ def evidence(
         Any Pyro model; discrete latent sites are summed out.
     *data
         Arguments of the model.
+    model_kwargs : mapping, optional
+        Further arguments of the model and the guide, by name: data or options.
     method : {"importance", "naive", "iwae", "ais", "reverse_ais", "bridge"}
         "importance": log of the mean weight p(x, z) / q(z) over draws of a guide q. "iwae": the mean over groups of
         ``num_particles`` weights of the log of their mean (Burda et al. 2016, equation 8). "naive": the prior as the

@@ -14,8 +14,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import pyro.distributions as dist
 import torch
-from pyro.distributions import TransformedDistribution
 from pyro.distributions.transforms import AffineTransform, ComposeTransform, LowerCholeskyAffine
 from pyro.infer.autoguide import (
     AutoContinuous,
@@ -63,7 +63,7 @@ def into_unit_scale(guide: Any, joint: LogJoint, local: bool, seed: int) -> "Uni
     is_dense = _ends_with_triangle(guide)
     if not (is_dense or type(guide) in DIAGONAL):
         return None
-    sites = {name: site for name, site in guide.prototype_trace.iter_stochastic_nodes()}
+    sites: dict[str, Any] = dict(guide.prototype_trace.iter_stochastic_nodes())
     potential = Potential(joint)
     if set(sites) != set(potential.transforms):
         return None
@@ -181,12 +181,12 @@ class _Vector:
         centre, root = self.coordinates.centre, self.coordinates.root
         plain = self.guide.get_posterior
 
-        def relative(*args: Any) -> TransformedDistribution:
+        def relative(*args: Any) -> Any:
             if self.coordinates.is_dense:
                 outer = LowerCholeskyAffine(centre, root, cache_size=1)
             else:
                 outer = AffineTransform(centre, root, event_dim=1, cache_size=1)
-            return TransformedDistribution(plain(*args), [outer])
+            return dist.TransformedDistribution(plain(*args), [outer])
 
         self.guide.get_posterior = relative
 

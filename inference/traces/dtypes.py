@@ -23,8 +23,9 @@ def in_one_dtype(
 ) -> tuple[tuple, torch.dtype, list[str]]:
     """Return the data in the widest floating-point dtype among them, the model's values and torch's default.
 
-    If model and guide run only on data in the dtypes given, because they mix them by design, those are kept. With
-    ``least``, the dtype is at least as wide as that, where model and guide allow it.
+    If model and guide run only on data in the dtypes given, because they mix them by design, those are kept; if only on
+    data in torch's default dtype, those are rounded. With ``least``, the dtype is at least as wide as that, where model
+    and guide allow it.
     """
     default = torch.get_default_dtype()
     if least is not None and torch.promote_types(default, least) != default:
@@ -46,6 +47,10 @@ def in_one_dtype(
     if not failed:
         mixed = sorted(str(other).removeprefix("torch.") for other in given | found)
         return data, default, [f"computed in {' and '.join(mixed)}, since it does not run in {mixed[-1]} alone"]
+    narrow = _in(default, data)
+    if not _dtypes(Promote(default)(model), guide, shown(narrow), default)[1]:
+        name = str(default).removeprefix("torch.")
+        return narrow, default, [f"data rounded to {name}, which numbers in the model are in"]
     raise ValueError(f"{explained(method, wrong)}; convert data and parameters to one dtype") from None
 
 

@@ -9,7 +9,7 @@ from pyro.distributions import ImproperUniform, Independent, MaskedDistribution
 from pyro.poutine.messenger import Messenger
 from pyro.poutine.subsample_messenger import SubsampleMessenger
 from torch import Tensor
-from torch.distributions import biject_to
+from torch.distributions import Bernoulli, biject_to
 
 RADIUS = 2.0  # of the uniform starts on the unconstrained scale, as in Stan
 
@@ -43,16 +43,33 @@ def uniform_value(fn: Any, device: torch.device, radius: float = RADIUS) -> Tens
 
 
 class Promote(Messenger):
-    """Draws floating-point latent variables in one dtype, whatever the dtype of their prior's arguments."""
+    """Gives models floating-point values in one dtype, whatever the dtype of their prior's arguments.
+
+    Observed truth values, and whole numbers of a Bernoulli, become numbers of that dtype, as their density takes them.
+    """
 
     def __init__(self, dtype: torch.dtype) -> None:
         super().__init__()
         self.dtype = dtype
 
+    def _pyro_sample(self, msg: dict[str, Any]) -> None:
+        value = msg["value"]
+        if not msg["is_observed"] or not isinstance(value, Tensor) or value.is_floating_point() or value.is_complex():
+            return
+        if value.dtype == torch.bool or is_binary(msg["fn"]):
+            msg["value"] = value.to(self.dtype)
+
     def _pyro_post_sample(self, msg: dict[str, Any]) -> None:
         value = msg["value"]
-        if isinstance(value, Tensor) and value.is_floating_point() and not msg["is_observed"]:
+        if isinstance(value, Tensor) and value.is_floating_point():  # of latent sites too, where they are given
             msg["value"] = value.to(self.dtype)
+
+
+def is_binary(fn: Any) -> bool:
+    """Whether a distribution is a Bernoulli, or made of ones."""
+    while inner := getattr(fn, "base_dist", None) or getattr(fn, "component_distribution", None):
+        fn = inner
+    return isinstance(fn, Bernoulli)
 
 
 class Unmask(Messenger):

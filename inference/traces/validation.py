@@ -6,7 +6,10 @@ from copy import copy
 from typing import Any
 
 import pyro
+import torch
+from pyro.distributions import Categorical, OrderedLogistic
 from pyro.poutine.messenger import Messenger
+from torch import Tensor
 from torch.distributions import Distribution
 
 
@@ -17,17 +20,28 @@ def unvalidated() -> Iterator[None]:
     ``pyro.validation_enabled(False)`` alone does not reach those made with ``validate_args=True``, nor copies by
     ``expand`` of those made before, such as every prior of a ``PyroSample``.
     """
-    plain = Distribution.__init__
+    plain, writing = Distribution.__init__, OrderedLogistic.__init__
 
     def init(self: Distribution, *args: Any, validate_args: bool | None = None, **kwargs: Any) -> None:
         plain(self, *args[:2], **kwargs)
 
     with pyro.validation_enabled(False), _Unvalidated():
-        Distribution.__init__ = init
+        Distribution.__init__, OrderedLogistic.__init__ = init, _ordered_logistic
         try:
             yield
         finally:
-            Distribution.__init__ = plain
+            Distribution.__init__, OrderedLogistic.__init__ = plain, writing
+
+
+def _ordered_logistic(
+    self: OrderedLogistic, predictor: Tensor, cutpoints: Tensor, validate_args: bool | None = None
+) -> None:
+    """Make the distribution as Pyro does, but without writing into a tensor, which vmap cannot map."""
+    below = torch.sigmoid(cutpoints - predictor.unsqueeze(-1))
+    self.predictor = predictor.expand(below.shape[:-1])
+    self.cutpoints = cutpoints.expand(below.shape)
+    probs = torch.cat([below[..., :1], below[..., 1:] - below[..., :-1], 1 - below[..., -1:]], -1)
+    Categorical.__init__(self, probs, validate_args=validate_args)
 
 
 class _Unvalidated(Messenger):

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from guidebook.inference.quantities import Coords
 from guidebook.workflow.options import Option
+from guidebook.workflow.own.file import OwnFunction
 
 NO_CLOSED_FORM = "the likelihood has no maximum in closed form"
 
@@ -67,7 +68,7 @@ class Choosing(NamedTuple):
 
 
 class Row(NamedTuple):
-    """A model of the collection."""
+    """A model of the collection, or a user's own."""
 
     name: str
     title: str
@@ -75,8 +76,8 @@ class Row(NamedTuple):
     data: Data
     options: dict[str, Option]  # the model's keyword options
     guides: dict[str, Guide]
-    identify: Callable  # (draws, anchor=None) -> quantities without the model's symmetries
-    log_likelihood: Callable  # (sites, *data) -> (..., n), in nats
+    identify: Callable | None  # (draws, anchor=None) -> quantities without the model's symmetries; None: the sites
+    log_likelihood: Callable | None  # (sites, *data) -> (..., n), in nats; None for a user's own model
     default_methods: tuple[str, ...]  # what guidebook compare fits by default, the reference first
     unavailable: dict[str, Unavailable]  # by method or guide
     # Method -> function of the model's options that makes its steps; for "closed_form", the solution itself: estimates,
@@ -103,11 +104,14 @@ class Row(NamedTuple):
     findings: Callable[[Any, Any, Mapping[str, Any]], list[str]] | None = None
     # Method -> keyword arguments, on the default data, where the method's own defaults do not suit.
     default_options: Mapping[str, dict[str, Any]] = MappingProxyType({})
+    default_method: str = "svi"
     default_guide: str = "mean_field"
-    ladder: tuple[str, ...] = ("dadvi", "nuts")  # what guidebook fit tries, cheapest first
+    # What guidebook fit tries, cheapest first; none: what `guidebook.inference.fit` does.
+    ladder: tuple[str, ...] = ("dadvi", "nuts")
     otherwise: str | None = None  # what to do if nothing of that is good; None: what the last judgement says
     # Draws from a fitted guide. 1,000 are too noisy to call a perfect fit good; use fewer only for sites per row.
     num_draws: int = 10_000
+    own: OwnFunction | None = None  # where a user's own model is
 
 
 def figures(module: str) -> Callable[..., Any]:

@@ -6,9 +6,11 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.distributions import Normal, StudentT
 
 from guidebook.datasets import Dataset
 from guidebook.inference import Posterior
+from guidebook.inference.traces.isolate import isolated
 from guidebook.models import lda, linear, linear_gaussian, logistic, vae
 
 Columns = dict[str, Any]  # name -> (n,) values of a column of rows.csv
@@ -98,11 +100,9 @@ def targets(posterior: Posterior, data: Dataset, options: Mapping[str, Any]) -> 
     draws = thinned({site: posterior.draws[site] for site in ("w", "noise_variance", "df") if site in posterior.draws})
     copies = -(-_NOISE // len(draws["w"]))
     draws = {site: value.repeat_interleave(copies, 0) for site, value in draws.items()}
-    generator = torch.Generator().manual_seed(0)
-    noise = torch.randn(len(draws["w"]), generator=generator, dtype=torch.float64) * draws["noise_variance"].sqrt()
-    if "df" in draws:
-        half = draws["df"] / 2
-        noise = noise * (half / torch._standard_gamma(half, generator=generator)).sqrt()
+    with isolated(0):
+        kind = StudentT(draws["df"]) if "df" in draws else Normal(torch.zeros_like(draws["noise_variance"]), 1.0)
+        noise = kind.sample() * draws["noise_variance"].sqrt()
     found: list[Tensor] = []
     for part in data.x.double().split(max(1, _AT_ONCE // len(noise))):
         means = linear.predict(draws, part)

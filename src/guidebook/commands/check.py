@@ -25,7 +25,11 @@ def check(
         str,
         typer.Argument(metavar="DIR|MODEL", help="A folder that `guidebook run --out` wrote, or a model to fit first."),
     ],
-    method: Method = "svi",
+    model: Annotated[
+        str | None,
+        typer.Option(metavar="FILE.py:FUNCTION", help="The model of a saved fit.", show_default="the one fitted"),
+    ] = None,
+    method: Method = None,
     guide: Guide = None,
     data: Data = None,
     settings: Set = None,
@@ -35,17 +39,26 @@ def check(
     json_file: Json = None,
 ) -> None:
     """Judge a fast posterior without a reference, by short chains from its own draws."""
-    from guidebook.catalog import ROWS
+    from guidebook.workflow.names import MODELS, check_data, check_settings, find_names, split_method
+
+    is_folder = fitted not in MODELS and Path(fitted).is_dir()
+    if not is_folder:
+        if model is not None:
+            raise ValueError(f"--model names the model of a saved fit, and {fitted} is no folder with one")
+        split_method(find_names(fitted), method, guide)
+        check_settings(find_names(fitted), settings)
+        check_data(fitted, data)
+    check_targets(device, out, json_file)
+
     from guidebook.workflow import output
     from guidebook.workflow.files import drafted
     from guidebook.workflow.fit import fit, load_task
     from guidebook.workflow.ladder import judge
-    from guidebook.workflow.resolve import find_row, split_method
+    from guidebook.workflow.resolve import find_row
     from guidebook.workflow.saved import load_fit
 
-    check_targets(device, out, json_file)
-    if fitted not in ROWS and Path(fitted).is_dir():
-        task, posterior = load_fit(Path(fitted))
+    if is_folder:
+        task, posterior = load_fit(Path(fitted), model)
     else:
         method, guide = split_method(find_row(fitted, settings), method, guide)
         task = load_task(fitted, data, settings, (method, guide))

@@ -51,6 +51,17 @@ def choose(
     json_file: Json = None,
 ) -> None:
     """Fit one model at several values of one option, and choose by how well it predicts rows it has not seen."""
+    from guidebook.workflow.names import check_data, check_settings, find_names, split_method
+    from guidebook.workflow.ranges import split_range
+
+    row = find_names(model)
+    if method is not None:
+        split_method(row, method)
+    if row.options:
+        check_settings(row, split_range(row, settings or [])[1])
+    check_data(model, data)
+    check_targets(device, out, json_file)
+
     from guidebook.plots import plot_choice
     from guidebook.report import write_choice
     from guidebook.workflow import choice_output
@@ -58,7 +69,6 @@ def choose(
     from guidebook.workflow.files import drafted
 
     counts = {"steps": steps, "draws": draws, "warmup": warmup, "chains": chains}
-    check_targets(device, out, json_file)
     plan = choosing.plan(
         model, settings or [], method=method, data=data, folds=folds, seed=seed, device=device, **counts
     )

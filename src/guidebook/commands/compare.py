@@ -48,18 +48,24 @@ def compare(
     json_file: Json = None,
 ) -> None:
     """Fit one model by several methods and say which answers are good enough."""
+    from guidebook.workflow.names import check_data, check_settings, find_names, split_methods
+
+    split_methods(find_names(model), methods, reference)
+    check_settings(find_names(model), settings)
+    check_data(model, data)
+    check_targets(device, out, json_file)
+
     from guidebook.inference import compare as compare_posteriors
     from guidebook.report import write_html
     from guidebook.workflow import output
-    from guidebook.workflow.files import drafted
+    from guidebook.workflow.files import drafted, file_name
     from guidebook.workflow.fit import fit, load_task
     from guidebook.workflow.ladder import judged_alone
-    from guidebook.workflow.resolve import find_row, split_methods
+    from guidebook.workflow.resolve import find_row
 
     row = find_row(model, settings)
     names, reference = split_methods(row, methods, reference)
     task = load_task(model, data, settings, itertools.chain(*names.values()))
-    check_targets(device, out, json_file)
     counts: dict[str, Any] = {"steps": steps, "draws": draws, "warmup": warmup, "chains": chains}
     posteriors = {}
     for name, (method, guide) in names.items():
@@ -73,9 +79,9 @@ def compare(
     if out:
         with drafted(out) as draft:
             for name, posterior in posteriors.items():
-                posterior.save(draft / f"{name.replace(':', '-')}.safetensors")
+                posterior.save(draft / f"{file_name(name)}.safetensors")
             write_json(record, draft / "comparison.json")
-            page = {"columns": task.data.columns, "title": f"{row.title} on {task.data.name}"}
+            page = {"columns": task.data.columns or None, "title": f"{row.title} on {task.data.name}"}
             write_html(comparison, draft / "report.html", model=task.model, data=task.args, **page)
     write_json(record, json_file)
     if str(json_file) != "-":

@@ -24,6 +24,12 @@ def fit(
     json_file: Json = None,
 ) -> None:
     """Find the cheapest posterior that is good, and say how that is known."""
+    from guidebook.workflow.names import check_data, check_settings, find_names
+
+    check_settings(find_names(model), settings)
+    check_data(model, data)
+    check_targets(device, out, json_file)
+
     from guidebook.workflow import output
     from guidebook.workflow.fit import load_task
     from guidebook.workflow.ladder import fit_best
@@ -32,7 +38,6 @@ def fit(
 
     row = find_row(model, settings)
     task = load_task(model, data, settings, row.ladder)
-    check_targets(device, out, json_file)
     limits = {"tolerance": tolerance, "max_seconds": max_seconds}
     posterior = fit_best(task, **limits, seed=seed, device=device, progress=sys.stderr.isatty())
     record = output.fit_json(task, posterior)

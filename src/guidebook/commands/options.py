@@ -5,12 +5,26 @@ from typing import Annotated, Any
 
 import typer
 
-Model = Annotated[str, typer.Argument(help="A model's name; see `guidebook list`.", show_default=False)]
-Method = Annotated[str, typer.Option(help="svi, nuts, em, …, or svi:GUIDE.")]
+Model = Annotated[
+    str,
+    typer.Argument(
+        help="A model's name, see `guidebook list`; or FILE.py:FUNCTION, a Pyro model of your own.", show_default=False
+    ),
+]
+Method = Annotated[
+    str | None,
+    typer.Option(
+        help="svi, nuts, em, …, svi:GUIDE, or svi:FILE.py:GUIDE.", show_default="svi; of your own model, what fit finds"
+    ),
+]
 Guide = Annotated[str | None, typer.Option(help="Guide for svi.", show_default="the model's")]
 Data = Annotated[
     str | None,
-    typer.Option(metavar="NAME|FILE", help="A bundled set, or a .csv, .npy, .npz or .mtx.", show_default="the model's"),
+    typer.Option(
+        metavar="NAME|FILE",
+        help="A bundled set, or a .csv, .npy, .npz or .mtx; of your own model, a .csv, .npz or .json by argument name.",
+        show_default="the model's",
+    ),
 ]
 Set = Annotated[
     list[str] | None,
@@ -36,13 +50,13 @@ Json = Annotated[
 
 def check_targets(device: str | None, out: Path | None, json_file: Path | None) -> None:
     """Refuse a device or a file that would only fail after a long fit."""
-    import torch
-
     from guidebook.workflow.files import check_writable
 
     if device not in (None, "cpu"):
         if device.partition(":")[0] != "cuda":
             raise ValueError(f"--device must be cpu or cuda, got {device!r}")
+        import torch  # slow to import
+
         if not torch.cuda.is_available():
             raise ValueError("--device cuda: torch finds no CUDA device here")
     if out is not None:

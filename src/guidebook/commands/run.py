@@ -3,6 +3,7 @@
 import sys
 from typing import Any
 
+from guidebook.commands.fit import fit as fit_command
 from guidebook.commands.options import (
     Chains,
     Data,
@@ -24,7 +25,7 @@ from guidebook.commands.options import (
 
 def run(
     model: Model,
-    method: Method = "svi",
+    method: Method = None,
     guide: Guide = None,
     data: Data = None,
     settings: Set = None,
@@ -37,16 +38,26 @@ def run(
     out: Out = None,
     json_file: Json = None,
 ) -> None:
-    """Fit one model by one method, and say how good the answer is."""
+    """Fit one model by one method, and say how good the answer is; your own model by what `fit` finds, by default."""
+    from guidebook.workflow.names import check_data, check_settings, find_names, split_method
+
+    row = find_names(model)
+    split_method(row, method, guide)
+    check_settings(row, settings)
+    check_data(model, data)
+    check_targets(device, out, json_file)
+    if row.own and method is None and guide is None:
+        fit_command(model, data=data, settings=settings, seed=seed, device=device, out=out, json_file=json_file)
+        return
+
     from guidebook.workflow import output
     from guidebook.workflow.fit import fit, load_task
     from guidebook.workflow.ladder import judge_fast
-    from guidebook.workflow.resolve import find_row, split_method
+    from guidebook.workflow.resolve import find_row
     from guidebook.workflow.saved import save_fit
 
     method, guide = split_method(find_row(model, settings), method, guide)
     task = load_task(model, data, settings, (method, guide))
-    check_targets(device, out, json_file)
     counts: dict[str, Any] = {"steps": steps, "draws": draws, "warmup": warmup, "chains": chains}
     posterior = fit(task, method, guide, **counts, seed=seed, device=device, progress=sys.stderr.isatty())
     record = output.run_json(task, posterior, judge_fast(task, posterior, seed))

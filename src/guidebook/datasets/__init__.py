@@ -38,7 +38,7 @@ __all__ = [
 ]
 
 _BUNDLED = ("breast_cancer", "diabetes", "digits", "iris", "purchases", "reuters", "three_documents", "wine")
-_FETCHED = ("mnist",)
+FETCHED = ("mnist",)  # by a download
 
 
 class Dataset(NamedTuple):
@@ -139,7 +139,7 @@ def load(
         no float64 holds.
     """
     where = shown(source)
-    if source in _BUNDLED + _FETCHED:
+    if source in _BUNDLED + FETCHED:
         if target is not None:
             raise ValueError(f"{where}: has labels already: give a target for files only")
         if vocabulary is not None:
@@ -180,7 +180,7 @@ def load_like(source: str, encoding: Encoding) -> Dataset:
     FileNotFoundError, OSError, ValueError
         As for `load`; besides, if a column is not there, or a category is new.
     """
-    if source in _BUNDLED + _FETCHED:
+    if source in _BUNDLED + FETCHED:
         table = _bundled(source, False)
     else:
         selection = encoding.selection()

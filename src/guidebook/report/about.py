@@ -1,6 +1,5 @@
 """The sections on the model and the data."""
 
-import functools
 import inspect
 import re
 from collections.abc import Callable
@@ -31,10 +30,13 @@ def name_and_options(model: Callable[..., Any] | None) -> tuple[str, str]:
     """Return a model's name and, in parentheses, its bound options; empty strings for None."""
     if model is None:
         return "", ""
-    options = model.keywords if isinstance(model, functools.partial) else {}
-    model = model.func if isinstance(model, functools.partial) else model
-    function = model if hasattr(model, "__qualname__") else type(model)
-    name = f"{function.__module__}.{function.__qualname__}".removeprefix("__main__.")
+    options: dict[str, Any] = getattr(model, "keywords", {})
+    function: Any = model
+    while hasattr(function, "func"):
+        function = function.func
+    function = function if hasattr(function, "__qualname__") else type(function)
+    between = ":" if function.__module__.endswith(".py") else "."  # of a user's own file
+    name = f"{function.__module__}{between}{function.__qualname__}".removeprefix("__main__.")
     name = re.sub(r"^guidebook\.models\.(\w+)\.(?:\w+\.)*", r"\1.", name)
     words = [f"{option}={value}" for option, value in options.items() if isinstance(value, str | int | float | bool)]
     return name, f"({', '.join(words)})" if words else ""
@@ -42,7 +44,7 @@ def name_and_options(model: Callable[..., Any] | None) -> tuple[str, str]:
 
 def _shapes(model: Callable[..., Any] | None, data: tuple) -> str:
     try:
-        names = list(inspect.signature(model).parameters) if model is not None else []
+        names = list(getattr(model, "names", ())) or list(inspect.signature(model).parameters) if model else []
     except (TypeError, ValueError):
         names = []
     names += [f"argument {i + 1}" for i in range(len(names), len(data))]

@@ -17,7 +17,8 @@ from guidebook.inference.choice import Choice, Score, held_out, psis_loo
 from guidebook.inference.choice import choose as choose_value
 from guidebook.inference.progress import Progress
 from guidebook.inference.traces.isolate import isolated
-from guidebook.workflow.fit import Task, fit, load_task, make_task
+from guidebook.inference.traces.prepare import prepare
+from guidebook.workflow.fit import Task, fit, load_task, make_own_task, make_task
 from guidebook.workflow.folds import fold_of_row, is_point, pointwise
 from guidebook.workflow.ranges import Range, split_range
 from guidebook.workflow.resolve import find_row, split_method, with_options
@@ -46,7 +47,10 @@ class Plan(NamedTuple):
 
     def at(self, value: Any) -> Task:
         """Return the task at one value of the option."""
-        return make_task(self.task.row, self.task.data, self.task.options | {self.range.option: value})
+        options = self.task.options | {self.range.option: value}
+        if self.task.own:
+            return make_own_task(self.task.row, self.task.source, options, self.task.settings)
+        return make_task(self.task.row, self.task.data, options)
 
 
 class Result(NamedTuple):
@@ -77,7 +81,7 @@ def plan(
     Parameters
     ----------
     model : str
-        A model of the catalogue.
+        A model of the catalogue, or ``FILE.py:FUNCTION``.
     settings : iterable of str
         ``option=value``; one of them a range.
     method : str, optional
@@ -106,7 +110,9 @@ def plan(
         raise ValueError(
             f"choose: fits of {model} by {label} give no density of a row: take {' or '.join(how.methods)}"
         )
-    task = load_task(model, data or row.data.name, [*fixed, f"{span.option}={_text(span.values[0])}"])
+    task = load_task(model, data or row.data.name or None, [*fixed, f"{span.option}={_text(span.values[0])}"])
+    if task.own and folds:
+        raise ValueError("choose: --folds is for the models of the collection; your own is judged by PSIS-LOO")
     number = folds or how.folds or (DEFAULT_FOLDS if is_point(row, name, guide) else None)
     labels = None if row.data.continuous else task.data.y
     dealt = None if number is None else fold_of_row(number, len(task.data.x), labels, seed)
@@ -121,6 +127,9 @@ def _check_value(made: Plan, task: Task) -> None:
     split_method(with_options(task.row, task.options), made.method, made.guide)
     if made.folds is not None:
         task = _part(task, made.folds != np.bincount(made.folds).argmax())
+    if task.own:
+        prepare("choose", task.model, task.args, exact=False)
+        return
     with isolated(made.seed), warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")  # of observations outside inference
         task.model(*task.args)

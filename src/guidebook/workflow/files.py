@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,6 +20,11 @@ def atomic_write(path: str | Path, text: str) -> Path:
         return draft.replace(path)
     finally:
         draft.unlink(missing_ok=True)
+
+
+def file_name(label: str) -> str:
+    """Return the name of a file, without its ending, for a method with its guide, which may be a path."""
+    return re.sub(r"[^\w.]+", "-", label)
 
 
 def as_json(record: Any) -> str:

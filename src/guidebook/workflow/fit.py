@@ -1,7 +1,7 @@
 """From names to a posterior: what the command line does, without printing."""
 
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from functools import partial
 from inspect import signature
@@ -14,8 +14,10 @@ from guidebook.datasets import Dataset, Selection, load
 from guidebook.inference import Posterior, kl_warm_up
 from guidebook.inference.optim.losses import named_loss
 from guidebook.inference.traces.guides import preferred_options
+from guidebook.inference.traces.keywords import with_keywords
 from guidebook.workflow.cost import affordable_draws, check_memory, numbers_per_draw
-from guidebook.workflow.resolve import bind, find_row, parse_options
+from guidebook.workflow.own.model import OwnTask, own_task
+from guidebook.workflow.resolve import bind, find_row, guide_of, parse_options
 
 BATCH_SIZE = 128  # rows per step, for guides that are fitted in minibatches
 
@@ -25,14 +27,19 @@ class Task(NamedTuple):
 
     row: Row
     data: Dataset
-    args: tuple[Tensor, ...]  # the model's arguments: (x,) or (x, y)
+    args: tuple[Tensor, ...]  # the model's arguments: (x,) or (x, y), or what a user's own model has
     options: dict[str, Any]  # every option's value
     model: Callable
     latent_model: Callable | None
-    identify: Callable  # (draws, anchor=None) -> quantities to compare
+    identify: Callable | None  # (draws, anchor=None) -> quantities to compare; None: the sites as they are
     coords: dict[str, list[list[str]]]  # names of their entries, by the data's columns
     source: str | None = None  # what the data were asked for by; None for the row's own
     settings: tuple[str, ...] = ()  # option=value, as given
+    own: OwnTask | None = None  # of a user's own model
+
+    def quantities(self, draws: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return the quantities to compare."""
+        return self.identify(draws) if self.identify else dict(draws)
 
 
 def load_task(
@@ -42,9 +49,13 @@ def load_task(
 
     ``used`` names the methods and guides to fit: the row may have smaller default data for some.
     """
+    settings = tuple(settings or ())
     row = find_row(model, settings)
+    if row.own:
+        options = parse_options(row, settings)
+        return make_own_task(row, data, options, settings)
     small = row.data.small if row.data.small and data is None and {*row.data.small.cells} & {*used} else None
-    options = parse_options(row, settings or [], small.options if small else {})
+    options = parse_options(row, settings, small.options if small else {})
     selection = Selection.of(options)
     if selection.missing == "impute" and row.data.impute is None:
         able = ", ".join(name for name, known in ROWS.items() if known.data.impute)
@@ -67,7 +78,25 @@ def load_task(
     if row.data.preprocess:
         assert dataset.encoding is not None
         dataset = dataset._replace(x=row.data.preprocess(dataset.x, options, dataset.encoding.top))
-    return make_task(row, dataset, options)._replace(source=data, settings=tuple(settings or ()))
+    return make_task(row, dataset, options)._replace(source=data, settings=settings)
+
+
+def make_own_task(row: Row, source: str | None, options: dict[str, Any], settings: tuple[str, ...]) -> Task:
+    """Read the data of a user's own model, by argument name; ValueError if the two do not go together."""
+    own = own_task(row, source, options, [setting.partition("=")[0] for setting in settings])
+    return Task(
+        row._replace(data=row.data._replace(name=own.data.name)),
+        own.data,
+        args=own.args,
+        options=options,
+        model=own.model,
+        latent_model=own.model,
+        identify=None,
+        coords=own.coords,
+        source=source,
+        settings=settings,
+        own=own,
+    )
 
 
 def make_task(row: Row, dataset: Dataset, options: dict[str, Any]) -> Task:
@@ -116,13 +145,14 @@ def fit(
         **how.defaults,
         **(row.default_options.get(method, {}) if task.data.name == row.data.name else {}),
         **{name: value for name, value in counts.items() if name in how.counts},
-        **_given(**{name: task.options[name] for name in how.options}),
+        **_given(**{name: task.options[name] for name in how.options if name not in row.options}),
         **{k: v for k, v in dict(init=init, seed=seed, device=device, progress=progress).items() if k in accepted},
     }
     if "num_draws" in accepted:
         settings = _with_memory(task, settings, draws)
     if method == "svi":
-        settings = _svi_settings(settings, row.guides[guide or row.default_guide], len(task.args[0]))
+        num_rows = len(task.args[0]) if task.args else 0
+        settings = _svi_settings(settings, guide_of(row, guide or row.default_guide), num_rows, is_own=bool(task.own))
     if how.takes == "steps":  # which took some of the options themselves
         settings = {k: v for k, v in settings.items() if k not in signature(row.steps[method]).parameters}
     subject = _subject(task, method, guide or row.default_guide)
@@ -142,7 +172,9 @@ def _subject(task: Task, method: str, guide: str) -> tuple[Callable | None, ...]
     """Return what a method takes before the data."""
     row, takes = task.row, METHODS[method].takes
     if takes == "guide":
-        cell = row.guides[guide]
+        cell = guide_of(row, guide)
+        if task.own:
+            return task.model, with_keywords(cell.function, task.own.arguments, task.own.keywords)
         return task.latent_model if cell.latent else task.model, bind(cell.function, task.options, row.options)
     if takes in ("model", "latent_model"):
         return (getattr(task, takes),)
@@ -150,8 +182,12 @@ def _subject(task: Task, method: str, guide: str) -> tuple[Callable | None, ...]
     return (make() if takes == "steps" else make,)
 
 
-def _svi_settings(settings: dict[str, Any], guide: Guide, num_rows: int) -> dict[str, Any]:
-    """Turn the names of a loss and an optimiser into what `svi` takes."""
+def _svi_settings(settings: dict[str, Any], guide: Guide, num_rows: int, *, is_own: bool) -> dict[str, Any]:
+    """Turn the names of a loss and an optimiser into what `svi` takes; of a user's model it knows no loss to prefer."""
+    if "optim" in settings:
+        settings["optim"] = OPTIMISERS[settings["optim"]]
+    if is_own and not settings.keys() & {"warm_up", "renyi_order"}:
+        return settings
     name, preferred = settings.pop("loss", guide.loss), preferred_options(guide.function)
     particles = settings.pop("num_particles", preferred.get("num_particles", 1) if name == guide.loss else 1)
     if warm_up := settings.pop("warm_up", None):
@@ -160,9 +196,8 @@ def _svi_settings(settings: dict[str, Any], guide: Guide, num_rows: int) -> dict
         loss = kl_warm_up(warm_up, num_particles=particles)
     else:
         alpha = _given(alpha=settings.pop("renyi_order", None))
-        loss = named_loss(name, particles, **alpha, vectorize=True, max_plate_nesting=1)  # one plate: over the rows
-    if "optim" in settings:
-        settings["optim"] = OPTIMISERS[settings["optim"]]
+        plates = {} if is_own else {"vectorize": True, "max_plate_nesting": 1}  # one plate: over the rows
+        loss = named_loss(name, particles, **alpha, **plates)
     batch = {"batch_size": BATCH_SIZE} if guide.minibatch and num_rows > BATCH_SIZE else {}
     return {**batch, **settings, "loss": loss}
 

@@ -8,6 +8,7 @@ from guidebook.catalog import Row
 from guidebook.inference import Posterior
 from guidebook.inference.info import INFO_TYPES
 from guidebook.workflow.fit import Task
+from guidebook.workflow.own.likelihood import pointwise_of_own
 
 _AT_ONCE = 2**16  # log likelihoods of one row at one draw
 
@@ -35,6 +36,8 @@ def is_point(row: Row, method: str, guide: str | None) -> bool:
 
 def pointwise(task: Task, posterior: Posterior, args: tuple[Tensor, ...]) -> Tensor:
     """Return log p(row | draw) in nats, (chain, draw, n), in parts that fit in memory."""
+    if task.row.log_likelihood is None:
+        return pointwise_of_own(task.model, posterior.draws, args)
     draws = {name: value.double() for name, value in posterior.draws.items()}
     params = {name: value.double() for name, value in posterior.params.items() if name not in draws}
     if not draws:

@@ -1,11 +1,13 @@
 """What can be said of a fit without a reference: one posterior judged, or methods tried until one is good."""
 
+import warnings
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from typing import Any
 
 from guidebook.inference import Check, Comparison, Posterior, Verdict, check
+from guidebook.inference import fit as fit_any
 from guidebook.inference.climb import Rung, climb
 from guidebook.inference.quantities import labels
 from guidebook.inference.verdict import is_sampler
@@ -27,8 +29,13 @@ def fit_best(
     What is tried is the ladder in the model's row.
     """
     options: dict[str, Any] = {"seed": seed, "device": device, "progress": progress}
+    limits: dict[str, Any] = {"tolerance": tolerance, "max_seconds": max_seconds}
+    if not task.row.ladder:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "fit: nothing was found good")  # which is printed
+            return fit_any(task.model, *task.args, **limits, **options)
+    limits["otherwise"] = task.row.otherwise
     rungs = [Rung(name, partial(_climbed, task, name, options)) for name in task.row.ladder]
-    limits = {"tolerance": tolerance, "max_seconds": max_seconds, "otherwise": task.row.otherwise}
     return climb(
         rungs, task.model, task.args, partial(_judged, task, seed), identify=task.identify, seed=seed, **limits
     )
@@ -78,7 +85,7 @@ def judged_alone(comparison: Comparison, task: Task, seed: int = 0) -> Compariso
 
 def _named(sentence: str, task: Task, posterior: Posterior) -> str:
     """Return a sentence with the quantity that it points at named by the data's columns."""
-    shapes = {site: draws.shape[2:] for site, draws in task.identify(posterior.draws).items() if site in task.coords}
+    shapes = {site: draws.shape[2:] for site, draws in task.quantities(posterior.draws).items() if site in task.coords}
     for number, name in zip(labels(shapes), labels(shapes, task.coords), strict=True):
         sentence = sentence.replace(number, name)
     return sentence

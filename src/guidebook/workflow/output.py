@@ -18,6 +18,7 @@ from guidebook.inference.diagnostics import disagrees, ess, of_sites, r_hat
 from guidebook.inference.info import Info
 from guidebook.inference.quantities import Coords, label
 from guidebook.workflow.fit import Task
+from guidebook.workflow.own.file import OwnFunction
 
 MOST_ROWS = 100  # printed per site
 
@@ -28,7 +29,8 @@ def run_json(task: Task, posterior: Posterior, found: Check | None = None) -> di
     ``found`` is what a check without reference says of the posterior.
     """
     info = posterior.info
-    quantities = task.identify(posterior.draws)
+    quantities = task.quantities(posterior.draws)
+    own = {"file": file_json(task.row.own)} if task.row.own else {}
     return {
         "model": task.row.name,
         "method": info.method,
@@ -52,7 +54,13 @@ def run_json(task: Task, posterior: Posterior, found: Check | None = None) -> di
         "reading": _reading(task).lstrip(",; "),
         "findings": task.row.findings(posterior, task.data, task.options) if task.row.findings else [],
         "parameters": {site: parameter_json(draws) for site, draws in quantities.items()},
+        **own,
     }
+
+
+def file_json(own: OwnFunction) -> dict[str, str]:
+    """Return where a user's own model is, and what its file was like when it was run."""
+    return {"path": str(own.path), "function": own.name, "sha256": own.sha256}
 
 
 def fit_json(task: Task, posterior: Posterior[FitInfo]) -> dict[str, Any]:
@@ -93,7 +101,7 @@ def has_converged(info: Info, quantities: dict[str, Tensor]) -> bool:
 
 def _log_likelihood(task: Task, quantities: dict[str, Tensor], posterior: Posterior) -> float | None:
     """Return the log likelihood in nats, if the parameters are a point."""
-    if not all(_is_constant(draws) for draws in quantities.values()):
+    if task.row.log_likelihood is None or not all(_is_constant(draws) for draws in quantities.values()):
         return None
     point = {**posterior.params, **{site: draws[0, 0] for site, draws in posterior.draws.items()}}
     point = {name: value.double() for name, value in point.items()}

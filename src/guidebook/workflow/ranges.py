@@ -1,12 +1,16 @@
 """The option that ``guidebook choose`` varies, and its values: ``num_components=1..8``, ``prior_scale=.1,1,10``."""
 
+from __future__ import annotations
+
 import re
 from collections.abc import Iterable
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from guidebook.catalog import Row
+from guidebook.workflow.names import Names, options_of
 from guidebook.workflow.options import DATA_OPTIONS, Option, parse, unknown
-from guidebook.workflow.resolve import options_of
+
+if TYPE_CHECKING:
+    from guidebook.catalog import Row
 
 MOST_VALUES = 100
 _EXAMPLE = "such as num_components=1..8 or prior_scale=0.1,1,10"
@@ -19,7 +23,7 @@ class Range(NamedTuple):
     values: tuple[Any, ...]
 
 
-def split_range(row: Row, settings: Iterable[str]) -> tuple[Range, list[str]]:
+def split_range(row: Row | Names, settings: Iterable[str]) -> tuple[Range, list[str]]:
     """Return the one range among ``option=value`` texts, and the texts that fix the other options.
 
     Raises
@@ -84,5 +88,5 @@ def _whole_numbers(name: str, text: str, option: Option) -> list[str]:
     return [str(value) for value in range(first, last + 1)]
 
 
-def _known(row: Row) -> str:
+def _known(row: Row | Names) -> str:
     return f"{row.name} has {', '.join(name for name in row.options if name not in row.choosing.incomparable)}"

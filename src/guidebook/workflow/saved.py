@@ -1,6 +1,7 @@
 """Fits in folders: written by ``guidebook run --out`` or ``fit --out``, and read with their model and data again."""
 
 import json
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ from guidebook.inference import Posterior
 from guidebook.workflow.files import as_json, drafted
 from guidebook.workflow.fit import Task, load_task
 from guidebook.workflow.output import told
+from guidebook.workflow.own.file import SHOWN, find_function, is_own
 from guidebook.workflow.rows import as_csv, parameter_table, row_table
 
 
@@ -15,7 +17,8 @@ def save_fit(folder: Path, task: Task, posterior: Posterior, record: dict[str, A
     """Write a posterior, what the command prints of it, a page, and tables of the quantities and of the rows."""
     from guidebook.report import write_fit  # matplotlib is slow to load
 
-    tables = {"parameters.csv": parameter_table(task.identify(posterior.draws), task.coords)}
+    identified = task.identify(posterior.draws) if task.identify else posterior.draws
+    tables = {"parameters.csv": parameter_table(identified, task.coords)}
     rows = row_table(task.row, posterior, task.data, task.options)
     if rows is not None:
         tables["rows.csv"] = rows
@@ -28,17 +31,28 @@ def save_fit(folder: Path, task: Task, posterior: Posterior, record: dict[str, A
         write_fit(posterior, draft / "report.html", told(task, record), tables["parameters.csv"], **about)
 
 
-def load_fit(folder: Path) -> tuple[Task, Posterior]:
+def load_fit(folder: Path, model: str | None = None) -> tuple[Task, Posterior]:
     """Return the task of a saved fit, and its posterior.
+
+    A model in a user's own file is run only if the file lies outside the folder and is what it was when it was fitted.
+
+    Parameters
+    ----------
+    folder : Path
+    model : str, optional
+        The model, also ``FILE.py:FUNCTION``, instead of the one that the folder names.
 
     Raises
     ------
     ValueError
-        If the folder holds no fit.
+        If the folder holds no fit, or its model is not to be run.
     """
     record = read_record(folder)
     made_by = (record["method"], record["guide"])
-    task = load_task(record["model"], record["source"], record["settings"], made_by)
+    name = model or record["model"]
+    if model is None and is_own(name):
+        name = _unchanged(folder, record["file"])
+    task = load_task(name, record["source"], record["settings"], made_by)
     return task, Posterior.load(folder / "posterior.safetensors")
 
 
@@ -46,8 +60,23 @@ def read_record(folder: Path) -> dict[str, Any]:
     """Return what was printed of a saved fit; ValueError if the folder holds none."""
     try:
         record = json.loads((folder / "result.json").read_text(encoding="utf-8"))
-        if {"method", "guide", "model", "source", "settings"} <= record.keys():
+        needed = {"method", "guide", "model", "source", "settings"}
+        if needed <= record.keys() and (not is_own(record["model"]) or "file" in record):
             return record
     except (OSError, AttributeError, ValueError):
         pass
     raise ValueError(f"{folder} holds no fit: make one with guidebook run --out {folder}")
+
+
+def _unchanged(folder: Path, file: dict[str, str]) -> str:
+    """Return the name of a saved fit's own model if its file may be run, with a warning that it is."""
+    path, name = Path(file["path"]), f"{file['path']}:{file['function']}"
+    another = f"give --model {SHOWN} if it is to be run"
+    if not path.is_absolute() or path.resolve().is_relative_to(folder.resolve()):
+        raise ValueError(f"{folder} brings its model along, in {path}, and what lies in a folder of fits is not run")
+    if not path.is_file():
+        raise ValueError(f"{folder} was fitted by the model {name}, and there is no such file now: {another}")
+    if find_function(name).sha256 != file["sha256"]:
+        raise ValueError(f"{path} has changed since it was fitted in {folder}: {another}")
+    warnings.warn(f"saved: running {name}, unchanged since the fit", stacklevel=3)
+    return name

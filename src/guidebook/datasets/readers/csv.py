@@ -166,6 +166,28 @@ def _named(where: str, line: int, names: list[str]) -> list[str]:
     return names
 
 
+def read_cells(where: str, file: BinaryIO) -> tuple[list[str], list[int], list[list[str]]]:
+    """Read a .csv with a header as text: names of the columns, the line of each row, and its cells."""
+    text = _decoded(where, file.read())
+    records = list(_records(where, text, _delimiter(text)))
+    if not records:
+        raise ValueError(f"{where}: the file is empty")
+    (line, first), *rows = records
+    columns = [" ".join(cell.split()) for cell in first]
+    if any(number(cell) is not None for cell in columns):
+        raise ValueError(
+            f"{where}: line {line} has numbers: name the columns there, since arguments find theirs by name"
+        )
+    if len(set(columns)) < len(columns):
+        raise ValueError(f"{where}: line {line}: two columns are called {quoted(max(columns, key=columns.count))}")
+    if not rows:
+        raise ValueError(f"{where}: there is a header ({listed(columns)}) and no row of data")
+    for line, cells in rows:
+        if len(cells) != len(columns):
+            raise ValueError(f"{where}: line {line} has {len(cells)} cells, and there are {len(columns)} columns")
+    return columns, [line for line, _ in rows], [cells for _, cells in rows]
+
+
 def _decoded(where: str, raw: bytes) -> str:
     try:
         return raw.decode("utf-8-sig")
