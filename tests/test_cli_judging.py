@@ -72,7 +72,7 @@ def test_where_nothing_is_good_it_says_what_was_tried_and_what_to_do(call, file:
 
 
 def test_moved_draws_are_not_judged_by_the_r_hat_of_their_short_chains() -> None:
-    draws = {"w": torch.arange(4.0)[:, None, None] + torch.randn(4, 30, 2)}
+    draws = {"w": torch.arange(4.0)[:, None, None] + torch.randn(4, 30, 31)}
     task = load_task("logistic")
     record = {"seed": 0, "seconds": 1.0, "converged": True, "message": "", "judgement": "good", "rungs": []}
     for chosen, shown in (("dadvi, moved", False), ("nuts", True)):

@@ -145,7 +145,7 @@ def test_page_has_the_figures_that_apply(tmp_path):
     assert len(without.labels) == 1 + 3 + 1 + 2  # errors, quantities, a pair, losses
     x = torch.randn(20, 2)
     page = _Page(write_html(comparison, tmp_path / "p.html", model=logistic.model, data=(x, (x[:, 0] > 0).float())))
-    assert len(page.labels) == 8
+    assert len(page.labels) == 9
     assert page.labels[-1] == "Graph of the model: y depends on w"
     assert "x: 20 × 2, y: 20" in page.text
 

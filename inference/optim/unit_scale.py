@@ -63,7 +63,8 @@ def into_unit_scale(guide: Any, joint: LogJoint, local: bool, seed: int) -> "Uni
     is_dense = _ends_with_triangle(guide)
     if not (is_dense or type(guide) in DIAGONAL):
         return None
-    sites: dict[str, Any] = dict(guide.prototype_trace.iter_stochastic_nodes())
+    prototype: Any = guide.prototype_trace
+    sites: dict[str, Any] = dict(prototype.iter_stochastic_nodes())
     potential = Potential(joint)
     if set(sites) != set(potential.transforms):
         return None

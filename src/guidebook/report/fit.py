@@ -92,7 +92,7 @@ def write_fit(
         judgement=told.judgement,
         sentence=told.sentence,
         findings=told.findings,
-        **(rungs_of(posterior.info) if isinstance(posterior.info, FitInfo) else {}),
+        **(rungs_of(posterior.info) if isinstance(posterior.info, FitInfo) else {"picture": None, "rungs": []}),
         facts=told.facts,
         sections=[part for part in parts if part is not None],
         versions=[(package, version(package)) for package in ("guidebook", "pyro-ppl", "torch")],

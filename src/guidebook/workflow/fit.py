@@ -15,6 +15,7 @@ from guidebook.inference import Posterior, kl_warm_up
 from guidebook.inference.optim.losses import named_loss
 from guidebook.inference.traces.guides import preferred_options
 from guidebook.inference.traces.keywords import with_keywords
+from guidebook.inference.traces.prepare import prepare
 from guidebook.workflow.cost import affordable_draws, check_memory, numbers_per_draw
 from guidebook.workflow.own.model import OwnTask, own_task
 from guidebook.workflow.resolve import bind, find_row, guide_of, parse_options
@@ -204,8 +205,11 @@ def _svi_settings(settings: dict[str, Any], guide: Guide, num_rows: int, *, is_o
 
 def _with_memory(task: Task, settings: dict[str, Any], draws: int | None) -> dict[str, Any]:
     """Make fewer draws of many numbers, unless their number was given; ValueError if memory cannot hold them."""
-    wanted = settings.get("num_draws") or 1000
-    sizes = numbers_per_draw(task.model, task.args, with_local=settings.get("local_draws", True))
+    wanted, model, args = settings.get("num_draws") or 1000, task.model, task.args
+    if task.own:  # its dtypes may need to be brought together first
+        prepared = prepare("guidebook", model, args, exact=False)
+        model, args = prepared.model, prepared.data
+    sizes = numbers_per_draw(model, args, with_local=settings.get("local_draws", True))
     if draws is None and "num_draws" in settings:
         settings = settings | {"num_draws": affordable_draws(wanted, sizes)}
         wanted = settings["num_draws"]

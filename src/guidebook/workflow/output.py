@@ -169,7 +169,6 @@ def plain(value: Any) -> Any:
 def print_run(record: dict[str, Any], coords: Coords) -> None:
     """Print what `run_json` returned as a table, entries of sites by their names in ``coords``."""
     from rich.console import Console
-    from rich.markup import escape
     from rich.table import Table
 
     guide = f" with guide {record['guide']}" if record["guide"] else ""
@@ -182,7 +181,7 @@ def print_run(record: dict[str, Any], coords: Coords) -> None:
         columns = [np.broadcast_to(np.array(figures[c], float), shape) for c in ("mean", "sd", "r_hat", "ess")]
         for index in itertools.islice(np.ndindex(shape), MOST_ROWS):
             table.add_row(
-                escape(label(site, index, coords)), *("–" if np.isnan(c[index]) else f"{c[index]:.4g}" for c in columns)
+                label(site, index, coords), *("–" if np.isnan(c[index]) else f"{c[index]:.4g}" for c in columns)
             )
         if (left := math.prod(shape) - MOST_ROWS) > 0:
             table.add_row(f"{site}: {left:,} more, in --json", "", "", "", "")
