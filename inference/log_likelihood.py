@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .options import options_by_name
 from .posterior import Posterior
 from .traces.draws import chunk_size_for
 from .traces.dtypes import as_data
@@ -19,7 +20,10 @@ from .traces.validation import unvalidated
 from .traces.vmap import map_rows
 
 
-def log_likelihood(model: Callable, posterior: Posterior, *data: Any) -> dict[str, Tensor]:
+@options_by_name
+def log_likelihood(
+    model: Callable, posterior: Posterior, *data: Any, model_kwargs: Mapping[str, Any] | None = None
+) -> dict[str, Tensor]:
     """Return the log likelihood of each row at each draw, given all continuous latent sites.
 
     Discrete latent sites are summed out: those with one value per row, such as a mixture's components, leave one number
@@ -34,6 +38,8 @@ def log_likelihood(model: Callable, posterior: Posterior, *data: Any) -> dict[st
         Of any method, with draws of all continuous latent sites of the model.
     *data
         Its arguments, the observed ones given.
+    model_kwargs : mapping, optional
+        Further arguments of the model, by name: data or options.
 
     Returns
     -------

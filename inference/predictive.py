@@ -24,6 +24,7 @@ def posterior_predictive(
     model: Callable,
     posterior: Posterior,
     *data: Any,
+    model_kwargs: Mapping[str, Any] | None = None,
     num_draws: int | None = None,
     redraw: Collection[str] = (),
     seed: int = 0,
@@ -46,6 +47,8 @@ def posterior_predictive(
         Of any method.
     *data
         Arguments of the model, with as many rows as are wanted; observed ones may be None.
+    model_kwargs : mapping, optional
+        Further arguments of the model, by name: data or options.
     num_draws : int, optional
         Draws of the posterior to use, evenly spaced; each several times, if there are fewer. Default: each once.
     redraw : collection of str
@@ -81,7 +84,12 @@ def posterior_predictive(
 
 @options_by_name
 def prior_predictive(
-    model: Callable, *data: Any, num_draws: int = 1000, params: Mapping[str, Tensor] | None = None, seed: int = 0
+    model: Callable,
+    *data: Any,
+    model_kwargs: Mapping[str, Any] | None = None,
+    num_draws: int = 1000,
+    params: Mapping[str, Tensor] | None = None,
+    seed: int = 0,
 ) -> dict[str, Tensor]:
     """Draw latent sites from a model's prior, and data given each of them.
 
@@ -91,6 +99,8 @@ def prior_predictive(
         Any Pyro model.
     *data
         Its arguments; those that it observes, given or None, are drawn.
+    model_kwargs : mapping, optional
+        Further arguments of the model, by name: data or options.
     num_draws : int
     params : dict of Tensor, optional
         Values, constrained, of the model's ``pyro.param`` statements. Default: their initial values, with a warning.

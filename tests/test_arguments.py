@@ -1,5 +1,6 @@
 """Data as users have it: arrays, frames, lists, whole numbers and truth values, by position and by name."""
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -24,10 +25,13 @@ from guidebook.inference import (
     evidence,
     fit,
     hmc,
+    log_likelihood,
+    loo,
     mcem,
     metropolis,
     nuts,
     pathfinder,
+    posterior_predictive,
     svi,
 )
 from guidebook.inference.traces.arguments import as_data, names_of
@@ -258,3 +262,24 @@ def test_numbers_in_the_default_dtype_in_a_model_round_the_data() -> None:
 
     found = dadvi(model, Y, progress=False)
     assert "data rounded to float32, which numbers in the model are in" in found.info.message
+
+
+def test_predictions_and_scores_take_arguments_by_name() -> None:
+    torch.manual_seed(0)
+    x = torch.randn(20, dtype=torch.float64)
+    y = 2 * x + torch.randn(20, dtype=torch.float64)
+
+    def model(x: Tensor, y: Tensor | None = None, *, scale: float = 1.0) -> None:
+        w = pyro.sample("w", dist.Normal(0.0, 10.0))
+        with pyro.plate("rows", len(x)):
+            pyro.sample("y", dist.Normal(w * x, scale), obs=y)
+
+    named = {"x": x.numpy(), "y": y.numpy(), "scale": 2.0}
+    fitted = dadvi(model, model_kwargs=named, progress=False)
+    new = posterior_predictive(model, fitted, model_kwargs={"x": x[:3], "scale": 2.0}, seed=1)["y"]
+    assert new.shape == (4000, 3)
+    assert torch.allclose(new.std(0).double(), torch.tensor(2.0).double(), rtol=0.15)  # the posterior's adds 2 %
+    rows = log_likelihood(model, fitted, model_kwargs=named)["y"]
+    expected = torch.distributions.Normal(fitted.draws["w"][..., None].double() * x, 2.0).log_prob(y)
+    assert torch.allclose(rows, expected, atol=1e-5)
+    assert loo(model, fitted, model_kwargs=named).elpd < float((expected.logsumexp((0, 1)) - math.log(4000)).sum())

@@ -1,7 +1,7 @@
 """Leave-one-out cross-validation of a fit of any model, by any method."""
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -14,7 +14,13 @@ from .score import Score, psis_loo
 
 
 @options_by_name
-def loo(model: Callable, posterior: Posterior, *data: Any, site: str | None = None) -> Score:
+def loo(
+    model: Callable,
+    posterior: Posterior,
+    *data: Any,
+    model_kwargs: Mapping[str, Any] | None = None,
+    site: str | None = None,
+) -> Score:
     """Return how well a fitted model predicts each row from all others, by PSIS-LOO.
 
     Draws of `svi` and `dadvi` are weighted by the posterior's density over the guide's, so that the score is that of
@@ -28,6 +34,8 @@ def loo(model: Callable, posterior: Posterior, *data: Any, site: str | None = No
         With 100 draws or more.
     *data
         The data that were fitted.
+    model_kwargs : mapping, optional
+        Further arguments of the model, by name: data or options.
     site : str, optional
         The observed site whose rows are left out, by its name in `log_likelihood`. Default: all, if they have the same
         rows, whose densities are then added.

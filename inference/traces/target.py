@@ -65,7 +65,11 @@ class VectorTarget:
         """
         shape = next(iter(draws.values())).shape[:2]
         found = unconstrained_draws(self.method, self.potential, {n: v.flatten(0, 1) for n, v in draws.items()})
-        return torch.cat([value.reshape(len(value), -1) for value in found.values()], 1).unflatten(0, shape).to(self.batched.start)
+        return (
+            torch.cat([value.reshape(len(value), -1) for value in found.values()], 1)
+            .unflatten(0, shape)
+            .to(self.batched.start)
+        )
 
 
 def unconstrained_draws(method: str, potential: Potential, draws: Mapping[str, Tensor]) -> Sites:
