@@ -1,7 +1,9 @@
 """Guide families: each takes a model and returns a guide of the same data, so that one argument swaps the guide.
 
 All but `map_point` put a normal distribution, or a transformation of one, on the unconstrained latent variables. A
-``model`` is any Pyro model with continuous latent variables, ``init_scale`` the initial standard deviation of a normal.
+``model`` is any Pyro model with continuous latent variables, ``init_scale`` the initial standard deviation of a normal:
+`svi` starts it elsewhere, at a normal fitted at fixed draws, if there are no more than 200 latent numbers
+(`guidebook.inference.optim.unit_scale`).
 
 References
 ----------

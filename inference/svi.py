@@ -104,7 +104,9 @@ def svi(
         Any Pyro model. Bind its options with ``functools.partial``.
     guide : callable
         A guide with the model's signature (function or ``PyroModule``; it is copied, never changed), or a guide
-        family, ``model -> guide``: one of `guidebook.guides`, or one of Pyro's autoguide classes.
+        family, ``model -> guide``: one of `guidebook.guides`, or one of Pyro's autoguide classes. Families of normals,
+        and `flow`, are fitted in coordinates in which the posterior has about unit scale, from a start near the
+        optimum (`guidebook.inference.optim.unit_scale`); a guide starts as it is.
     *data
         Arguments of model and guide.
     model_kwargs : mapping, optional
