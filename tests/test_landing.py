@@ -4,18 +4,20 @@ import pyro
 import pyro.distributions as dist
 import pytest
 import torch
+from pyro.infer.autoguide import AutoNormal
+from torch import Tensor
 from zoo import linear
 
 from guidebook import guides
 from guidebook.inference import elbo_gradients, svi
-from guidebook.inference.optim.landing import MAX_RELATIVE, _clipped
+from guidebook.inference.optim.landing import MAX_RELATIVE, StickingElbo, _clipped
 from guidebook.inference.optim.losses import named_loss
 
 DATA = linear.data()
 EXACT = linear.posterior(*DATA)
 
 
-def exact_guide(x: torch.Tensor, y: torch.Tensor | None = None) -> None:
+def exact_guide(x: Tensor, y: Tensor | None = None) -> None:
     mean = pyro.param("mean", EXACT.mean.clone())
     factor = pyro.param("factor", torch.linalg.cholesky(EXACT.covariance_matrix))
     pyro.sample("w", dist.MultivariateNormal(mean, scale_tril=factor.tril()))
@@ -105,3 +107,28 @@ def test_what_a_guide_computes_from_its_draws_enters_both_terms() -> None:
     posterior = svi(model, guides.full_rank, **how, engine="eager", progress=False)
     mean = posterior.draws["weights"][0].double().mean(0)
     torch.testing.assert_close(mean, torch.tensor([6.0, 4.0, 2.0]).double() / 12, rtol=0, atol=0.02)
+
+
+def test_one_draw_and_many_have_the_same_gradient_on_average() -> None:
+    """A model with a plate, whose sites have a log density per entry."""
+
+    def model(y: Tensor) -> None:
+        mu = pyro.sample("mu", dist.Normal(0.0, 1.0))
+        with pyro.plate("groups", len(y)):
+            theta = pyro.sample("theta", dist.StudentT(5.0, mu, 1.0))
+            pyro.sample("y", dist.Normal(theta, 0.5), obs=y)
+
+    y = torch.tensor([0.3, -1.0, 2.0])
+    guide = AutoNormal(model)
+    guide(y)
+    found = []
+    for particles, repeats in ((1, 4000), (20, 200)):
+        loss, values = StickingElbo(num_particles=particles), []
+        for _ in range(repeats):
+            guide.zero_grad()
+            loss.loss_and_grads(model, guide, y)
+            values.append(torch.cat([p.grad.reshape(-1) for p in guide.parameters()]))
+        drawn = torch.stack(values)
+        found.append((drawn.mean(0), drawn.std(0) / repeats**0.5))
+    (one, error), (many, other) = found
+    assert ((one - many).abs() < 5 * torch.hypot(error, other)).all()

@@ -44,7 +44,7 @@ class StickingElbo(Trace_ELBO):
         (-log_p.mean()).backward(retain_graph=True)  # what the guide computes from its draws enters both terms
         of_log_q = torch.autograd.grad(log_q.mean(), leaves)
         grads = [g if leaf.grad is None else leaf.grad + g for leaf, g in zip(leaves, of_log_q, strict=True)]
-        torch.autograd.backward(drawn, _clipped(grads))
+        torch.autograd.backward(drawn, _clipped(grads) if self.num_particles > 1 else grads)
         return (log_q - log_p).mean().detach()
 
     def _terms(
@@ -82,6 +82,8 @@ class StickingElbo(Trace_ELBO):
 
 
 def _per_draw(terms: Tensor, count: int) -> Tensor:
+    if count == 1:
+        return terms.sum().reshape(1)
     return terms.expand(count, *terms.shape[1:]).reshape(count, -1).sum(-1)
 
 
