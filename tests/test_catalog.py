@@ -21,6 +21,8 @@ from guidebook.workflow.fit import Task, fit, load_task
 
 Kind = tuple[str, list[str]]
 
+NORMAL = ("mean_field", "low_rank", "full_rank", "flow")  # families that may start at their optimum
+
 
 def kinds_of(row: catalog.Row) -> list[Kind]:
     """A model at its defaults, and with every other choice of each option that has choices."""
@@ -195,7 +197,10 @@ def exact_log_likelihood(task: Task, posterior: Posterior) -> float:
 @pytest.mark.filterwarnings("ignore:svi")
 @pytest.mark.parametrize(("name", "guide"), GUIDES)
 def test_every_guide_fits(name: str, guide: str) -> None:
-    """Draws of the model's sites; the loss comes down, the ELBO is the mean log weight and bounds the likelihood."""
+    """Draws of the model's sites; the loss comes down, the ELBO is the mean log weight and bounds the likelihood.
+
+    A normal family may start at its optimum: there the loss has noise alone.
+    """
     task = small_task(name, used=(guide,))
     posterior, cell = fit(task, "svi", guide, steps=60), task.row.guides[guide]
     wanted = sites_of(traced(task))
@@ -212,7 +217,9 @@ def test_every_guide_fits(name: str, guide: str) -> None:
         assert shapes == wanted
     info = posterior.info
     part = min(10, len(info.losses) // 2)
-    assert info.losses[-part:].mean() < info.losses[:part].mean()
+    first, last = info.losses[:part], info.losses[-part:]
+    noise = 4 * torch.hypot(first.std(), last.std()) / part**0.5 if guide in NORMAL else 0.0
+    assert last.mean() < first.mean() + noise
     if info.log_weights is not None:
         assert info.elbo == pytest.approx(float(info.log_weights.mean()), rel=1e-9)
     if cell.latent and info.elbo is not None and not task.row.add_quantities:  # the vae's likelihood is not known
