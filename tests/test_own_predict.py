@@ -48,9 +48,28 @@ def halves(x, y=None, *, apart=3.0):
         pyro.sample("y", dist.Normal(a * x + apart * z, 1.0), obs=y)
 
 
-def total(y):
+def series(y):
+    a = pyro.sample("a", dist.Normal(0.0, 1.0))
+    with pyro.plate("rows", len(y) - 1):
+        pyro.sample("y", dist.Normal(a * y[:-1], 1.0), obs=y[1:])
+
+
+def towns(level, town, y=None):
+    b = pyro.sample("b", dist.Normal(0.0, 5.0))
+    doubled = pyro.deterministic("doubled", 2 * b * level)
+    with pyro.plate("rows", len(town)):
+        pyro.sample("y", dist.Normal(doubled[..., town], 1.0), obs=y)
+
+
+def pair(x, y=None):
+    w = pyro.sample("w", dist.Normal(0.0, 5.0).expand([2]).to_event(1))
+    with pyro.plate("rows", len(x)):
+        pyro.sample("y", dist.Normal(x[:, None] * w, 1.0).to_event(1), obs=y)
+
+
+def total(y, *, sd=1.0):
     mean = pyro.sample("mean", dist.Normal(0.0, 1.0))
-    pyro.sample("y", dist.Normal(mean, 1.0).expand([2]).to_event(1), obs=y)
+    pyro.sample("y", dist.Normal(mean, sd).expand([2]).to_event(1), obs=y)
 """
 N = 60
 DRAWS = 4000  # at least, behind each figure
@@ -66,6 +85,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     _write("line.csv", a=a, b=b, y=1.5 * a - b + 0.7 * rng.normal(size=N))
     city = np.array(["Bonn", "Köln", "Ulm"])[np.arange(N) % 3]
     _write("city.csv", city=city, y=np.arange(N) % 3 * 4 - 3 + 0.5 * rng.normal(size=N))
+    _write("number.csv", city=np.arange(N) % 3, y=np.arange(N) % 3 * 4 - 3 + 0.5 * rng.normal(size=N))
     sd = rng.uniform(0.5, 1.5, N)
     _write("schools.csv", sd=sd, y=3 + 2 * rng.normal(size=N) + sd * rng.normal(size=N))
     _write("halves.csv", x=a, y=2 * a + 3.0 * (rng.uniform(size=N) < 0.25) + rng.normal(size=N))
@@ -151,6 +171,41 @@ def test_categories_are_those_of_the_fit(call, here: Path, cities: list[str]) ->
     _close(table, "y", expected["mean"].to_numpy(), expected["sd"].to_numpy())
 
 
+def _slope(x: np.ndarray, y: np.ndarray) -> tuple[float, float]:
+    """Mean and variance of the slope through the origin, given a prior sd of 5 and noise of 1."""
+    variance = 1 / (x @ x + 1 / 25)
+    return variance * (x @ y), variance
+
+
+def test_arguments_that_belong_to_groups_have_no_rows(call, here: Path) -> None:
+    """And neither has a site for each group, which is left out of the table."""
+    rng = np.random.default_rng(1)
+    level, town = np.array([1.0, -0.5, 2.0]), np.arange(N) % 3
+    y = 3 * level[town] + rng.normal(size=N)
+    np.savez("towns.npz", level=level, town=town, y=y)
+    _fit(call, "towns", "towns.npz")
+    np.savez("new.npz", level=level, town=[1, 0])
+    table = _predict(call, "new.npz")
+    mean, variance = _slope(2 * level[town], y)
+    x = 2 * level[[1, 0]]
+    assert list(table) == ["row", "y_mean", "y_sd", "y_low", "y_high"]
+    _close(table, "y", x * mean, np.sqrt(x**2 * variance + 1))
+
+
+def test_several_numbers_per_row_have_columns_each(call, here: Path) -> None:
+    rng = np.random.default_rng(2)
+    x = rng.normal(size=N)
+    y = np.stack([x, -2 * x], 1) + rng.normal(size=(N, 2))
+    np.savez("pair.npz", x=x, y=y)
+    _fit(call, "pair", "pair.npz")
+    new = np.array([3.0, -1.0])
+    np.savez("new.npz", x=new)
+    table = _predict(call, "new.npz")
+    for place in (0, 1):
+        mean, variance = _slope(x, y[:, place])
+        _close(table, f"y[{place}]", new * mean, np.sqrt(new**2 * variance + 1))
+
+
 def test_new_rows_have_latent_sites_of_their_own(call, here: Path) -> None:
     """As many schools as were fitted, but new ones: theta is drawn about mu; those fitted keep theirs."""
     _fit(call, "schools", "schools.csv")
@@ -182,6 +237,14 @@ def test_choose_sums_out_discrete_sites(call, here: Path) -> None:
     assert json.loads(out)["chosen"] == 3.0
 
 
+def test_choose_needs_densities_of_rows(call, here: Path) -> None:
+    Path("total.json").write_text('{"y": [1.5, 2.5]}')
+    words = ("choose", "mine.py:total", "--data", "total.json", "--method", "dadvi", "--set", "sd=1,2")
+    status, _, err = call(*words)
+    assert (status, err.count("\n")) == (2, 1)
+    assert "choose: y has one density for all rows, so that none can be left out" in err
+
+
 def test_a_model_that_needs_what_it_observes_says_so(call, here: Path) -> None:
     _fit(call, "counted", "line.csv")
     _write("new.csv", a=[1.0, 2.0], b=[2.0, 0.0])
@@ -208,10 +271,17 @@ def test_a_file_that_has_changed_is_not_run_unless_it_is_named(call, here: Path)
 @pytest.mark.parametrize(
     ("model", "data", "new", "sentence"),
     [
-        ("cities", "city.csv", "city\nUlm\nTrier\n", "column 'city': 'Trier' is none of the categories of the fit, Bonn"),
+        (
+            "cities",
+            "city.csv",
+            "city\nUlm\nTrier\n",
+            "column 'city': 'Trier' is none of the categories of the fit",
+        ),
         ("cities", "city.csv", "town\nUlm\n", "has no data for the argument 'city' of"),
         ("line", "line.csv", "a,c\n1,2\n", "new.csv: no column 'b' of numbers, which the fit used for x"),
-        ("schools", "schools.csv", "sd\nlow\nhigh\n", "new.csv: 'sd' holds whole numbers, and numbers in the fit"),
+        ("schools", "schools.csv", "sd\nlow\nhigh\n", "new.csv: 'sd' holds text, and numbers in the fit"),
+        ("cities", "number.csv", "city\n0\n3\n", "site 'a' has shape (3,) in the fit and (4,) with these rows"),
+        ("cities", "number.csv", "city\n0\n1.5\n", "'city' holds numbers, and whole numbers in the fit"),
         ("schools", "schools.csv", "sd\n1\n\n2\n", "new.csv: line 3 is blank"),
     ],
 )
@@ -225,9 +295,10 @@ def test_new_rows_that_do_not_go_with_the_fit_are_refused(
     assert sentence in err
 
 
-def test_a_model_without_rows_says_nothing_of_them(call, here: Path) -> None:
+@pytest.mark.parametrize("model", ["total", "series"])
+def test_a_model_without_rows_says_nothing_of_them(call, here: Path, model: str) -> None:
     Path("total.json").write_text('{"y": [1.5, 2.5]}')
-    _fit(call, "total", "total.json")
+    _fit(call, model, "total.json")
     assert not Path("r/rows.csv").exists()
     status, _, err = call("predict", "r", "--data", "total.json")
     assert status == 2

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from guidebook.catalog import Row
+from guidebook.datasets.table import shown
 from guidebook.inference.traces.generate import generative, is_data
 from guidebook.inference.traces.keywords import parameters_of, with_keywords
 from guidebook.inference.traces.sites import nodes
@@ -140,7 +141,8 @@ def new_data(
             if not observed:
                 raise error from None
             without = ", ".join(f"{name}=None" for name in observed)
-            raise ValueError(f"{METHOD}: {row.name} does not run on {source} with {without}: {error}") from None
+            why = str(error).removeprefix(f"{METHOD}: ")
+            raise ValueError(f"{METHOD}: {row.name} does not run on {shown(source)} with {without}: {why}") from None
         return seen
     return unseen
 
@@ -149,33 +151,35 @@ def _read(row: Row, options: Mapping[str, Any], inputs: Inputs, source: str, hid
     taken = parameters_of(row.model)
     names = [name for name, p in taken.items() if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
     known = {name: value.names for name, value in inputs.arguments.items() if value.names is not None}
-    found = read_arguments(source, [name for name in names if name not in hidden], known).values
+    read = read_arguments(source, [name for name in names if name not in hidden], known)
+    found, where = read.values, f"{METHOD}: {shown(source)}"
     for name in names:
         if taken[name].default is taken[name].empty and name not in found and name not in hidden:
-            raise ValueError(f"{METHOD}: {source} has no data for the argument {name!r} of {row.name}")
+            raise ValueError(f"{where} has no data for the argument {name!r} of {row.name}")
     values = {name: options[name] for name in row.options} | found | dict.fromkeys(hidden)
     tensors = {}
     for name in names:
         if name in inputs.arguments and values.get(name) is not None:
-            tensors[name] = _like(f"{METHOD}: {source}: {name!r}", values[name], inputs.arguments[name])
+            tensors[name] = _like(f"{where}: {name!r}", values[name], inputs.arguments[name], read.names.get(name))
         elif isinstance(values.get(name), Tensor):
-            raise ValueError(f"{METHOD}: {source} has data for {name!r} of {row.name}, which the fit had none for")
+            raise ValueError(f"{where} has data for {name!r} of {row.name}, which the fit had none for")
     lengths = {name: len(tensors[name]) for name in tensors if inputs.has_rows(name)}
     if len(set(lengths.values())) > 1:
         words = ", ".join(f"{name} {length}" for name, length in lengths.items())
-        raise ValueError(f"{METHOD}: {source}: arguments have different numbers of rows: {words}")
+        raise ValueError(f"{where}: arguments have different numbers of rows: {words}")
     keywords = {name: value for name, value in values.items() if name not in tensors}
     return NewData(with_keywords(row.model, list(tensors), keywords), tensors)
 
 
-def _like(what: str, value: Any, known: Argument) -> Tensor:
-    """Return a value of the kind that the fit had; ValueError if it is of another."""
+def _like(what: str, value: Any, known: Argument, names: Sequence[str] | None) -> Tensor:
+    """Return a value of the kind that the fit had, with its names if it has any; ValueError if it is of another."""
     dtype = getattr(torch, known.dtype)
     if not isinstance(value, Tensor) or value.dim() != len(known.shape) or value.shape[1:] != tuple(known.shape[1:]):
         got = f"shape {tuple(value.shape)}" if isinstance(value, Tensor) else f"{value!r}"
         raise ValueError(f"{what} has {got}, and the fit had shape {tuple(known.shape)}, rows first")
-    if not torch.can_cast(value.dtype, dtype):
-        raise ValueError(f"{what} holds {_kind(value.dtype)}, and {_kind(dtype)} in the fit")
+    is_text = names is not None and known.names is None and not value.is_floating_point()
+    if is_text or not torch.can_cast(value.dtype, dtype):
+        raise ValueError(f"{what} holds {'text' if is_text else _kind(value.dtype)}, and {_kind(dtype)} in the fit")
     return value.to(dtype)
 
 

@@ -60,12 +60,11 @@ def _table(data: NewData, inputs: Inputs, posterior: Posterior, *, are_new: bool
     num_rows = len(data.tensors[by_row[0]])
     data = _with_all_indices(data, inputs, by_row)
     sites = _sites(data, posterior)
-    along = _row_dims(sites, _sites(_longer(data, by_row), posterior))
+    along = _row_dims(sites, _sites(_longer(data, by_row), posterior), len(data.tensors[by_row[0]]))
     wanted = [name for name in along if name in inputs.sites or is_deterministic(sites[name])]
     if not wanted:
         return None
-    latent = [name for name, site in sites.items() if is_latent(site)] if are_new else []
-    redraw = [name for name in latent if name in along or name in inputs.sites]
+    redraw = _own_of_new_rows(sites, along, inputs, posterior) if are_new else []
     drawn = posterior_predictive(
         data.model, posterior, *data.args, num_draws=_affordable(posterior, sites), redraw=redraw
     )
@@ -79,6 +78,22 @@ def _table(data: NewData, inputs: Inputs, posterior: Posterior, *, are_new: bool
             for figure, values in figures.items():
                 columns[f"{label(name, index)}_{figure}"] = values[(slice(None), *index)].numpy()
     return pd.DataFrame(columns)
+
+
+def _own_of_new_rows(
+    sites: Mapping[str, Any], along: Mapping[str, int], inputs: Inputs, posterior: Posterior
+) -> list[str]:
+    """Return the sites to draw from the model for new rows; ValueError if the model has other groups than the fit."""
+    latent = {name: site["value"].shape for name, site in sites.items() if is_latent(site)}
+    found = [name for name in latent if name in along or name in inputs.sites]
+    for name, draws in posterior.draws.items():
+        before, now = tuple(draws.shape[2:]), tuple(latent.get(name, ()))
+        if name in latent and name not in found and before != now:
+            raise ValueError(
+                f"{METHOD}: site {name!r} has shape {before} in the fit and {now} with these rows: new groups are "
+                "predicted by guidebook.inference.posterior_predictive"
+            )
+    return found
 
 
 def _with_all_indices(data: NewData, inputs: Inputs, by_row: Sequence[str]) -> NewData:
@@ -109,13 +124,13 @@ def _sites(data: NewData, posterior: Posterior) -> dict[str, Any]:
     return {name: site for name, site in found.items() if is_data(site) or is_latent(site) or is_deterministic(site)}
 
 
-def _row_dims(sites: Mapping[str, Any], longer: Mapping[str, Any]) -> dict[str, int]:
+def _row_dims(sites: Mapping[str, Any], longer: Mapping[str, Any], num_rows: int) -> dict[str, int]:
     """Return the dimension of each site that runs over rows: that which is one longer with a row more."""
     found = {}
     for name, site in sites.items():
         before, after = site["value"].shape, longer[name]["value"].shape if name in longer else ()
-        grown = [dim for dim, size in enumerate(after) if dim < len(before) and size == before[dim] + 1]
-        if len(before) == len(after) and len(grown) == 1:
+        grown = [dim for dim, size in enumerate(after) if dim < len(before) and size != before[dim]]
+        if len(before) == len(after) and len(grown) == 1 and before[grown[0]] == num_rows:
             found[name] = grown[0]
     return found
 
