@@ -241,7 +241,7 @@ def test_choose_needs_densities_of_rows(call, here: Path) -> None:
     Path("total.json").write_text('{"y": [1.5, 2.5]}')
     words = ("choose", "mine.py:total", "--data", "total.json", "--method", "dadvi", "--set", "sd=1,2")
     status, _, err = call(*words)
-    assert (status, err.count("\n")) == (2, 1)
+    assert status == 2
     assert "choose: y has one density for all rows, so that none can be left out" in err
 
 
