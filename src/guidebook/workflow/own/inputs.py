@@ -1,5 +1,6 @@
 """What a user's own model was fitted to, as plain JSON, and new data that are read in the same way."""
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -81,7 +82,10 @@ def inputs_of(
     params: Mapping[str, Tensor],
 ) -> Inputs:
     """Return what a model was fitted to; ``names`` as in `OwnData`, ``params`` those that it learned."""
-    sites = {n: s for n, s in nodes(generative("run", model, tuple(args), params).trace).items() if is_data(s)}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the fit has said what it did
+        trace = generative(METHOD, model, tuple(args), params).trace
+    sites = {name: site for name, site in nodes(trace).items() if is_data(site)}
     found = {}
     for name, value in zip(arguments, args, strict=True):
         is_index = not value.is_floating_point() and value.dtype != torch.bool and value.numel() > 0
