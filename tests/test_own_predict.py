@@ -67,6 +67,12 @@ def pair(x, y=None):
         pyro.sample("y", dist.Normal(x[:, None] * w, 1.0).to_event(1), obs=y)
 
 
+def two(x, z, y=None):
+    b = pyro.sample("b", dist.Normal(0.0, 5.0))
+    with pyro.plate("rows", len(x)):
+        pyro.sample("y", dist.Normal(b * (x + z), 1.0), obs=y)
+
+
 def total(y, *, sd=1.0):
     mean = pyro.sample("mean", dist.Normal(0.0, 1.0))
     pyro.sample("y", dist.Normal(mean, sd).expand([2]).to_event(1), obs=y)
@@ -293,6 +299,20 @@ def test_new_rows_that_do_not_go_with_the_fit_are_refused(
     status, _, err = call("predict", "r", "--data", "new.csv")
     assert status == 2
     assert sentence in err
+
+
+def test_arrays_that_do_not_go_together_are_refused(call, here: Path) -> None:
+    np.savez("two.npz", x=np.arange(3.0), z=np.arange(3.0), y=np.arange(3.0) + 0.5)
+    _fit(call, "two", "two.npz")
+    for x, z, sentence in (
+        (np.arange(2.0), np.arange(3.0), "predict: new.npz: arguments have different numbers of rows: x 2, z 3"),
+        (np.ones((2, 2)), np.arange(2.0), "predict: new.npz: 'x' has shape (2, 2), and the fit had shape (3,)"),
+        (np.zeros(0), np.zeros(0), "predict: new.npz has no rows"),
+    ):
+        np.savez("new.npz", x=x, z=z)
+        status, _, err = call("predict", "r", "--data", "new.npz")
+        assert status == 2
+        assert sentence in err
 
 
 @pytest.mark.parametrize("model", ["total", "series"])

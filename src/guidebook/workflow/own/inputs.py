@@ -83,7 +83,7 @@ def inputs_of(
 ) -> Inputs:
     """Return what a model was fitted to; ``names`` as in `OwnData`, ``params`` those that it learned."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the fit has said what it did
+        warnings.filterwarnings("ignore", ".* are at their initial values")  # which the fit has said
         trace = generative(METHOD, model, tuple(args), params).trace
     sites = {name: site for name, site in nodes(trace).items() if is_data(site)}
     found = {}
@@ -171,6 +171,8 @@ def _read(row: Row, options: Mapping[str, Any], inputs: Inputs, source: str, hid
     if len(set(lengths.values())) > 1:
         words = ", ".join(f"{name} {length}" for name, length in lengths.items())
         raise ValueError(f"{where}: arguments have different numbers of rows: {words}")
+    if 0 in lengths.values():
+        raise ValueError(f"{where} has no rows")
     keywords = {name: value for name, value in values.items() if name not in tensors}
     return NewData(with_keywords(row.model, list(tensors), keywords), tensors)
 

@@ -16,7 +16,7 @@ from guidebook.inference.traces.generate import generative, is_data
 from guidebook.inference.traces.sites import is_deterministic, is_latent, nodes
 from guidebook.workflow.own.inputs import METHOD, Inputs, NewData, new_data
 
-FEWEST_DRAWS, MOST_NUMBERS = 4000, 2**25  # draws unless they hold more numbers than that
+FEWEST_DRAWS, MOST_NUMBERS = 4000, 2**24  # draws unless they hold more numbers than that
 LEAST_DRAWS = 100
 
 
@@ -26,7 +26,7 @@ def fitted_rows(data: NewData, inputs: Inputs, posterior: Posterior) -> pd.DataF
     None if the model says nothing of single rows.
     """
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the fit has said what it did
+        warnings.filterwarnings("ignore", ".* are at their initial values")  # which the fit has said
         try:
             return _table(data, inputs, posterior)
         except ValueError:
