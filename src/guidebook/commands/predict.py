@@ -9,6 +9,10 @@ import typer
 def predict(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="A folder that `run --out` or `fit --out` wrote.")],
     data: Annotated[str, typer.Option(metavar="FILE", help="New rows, with the columns of those fitted.")],
+    model: Annotated[
+        str | None,
+        typer.Option(metavar="FILE.py:FUNCTION", help="Your own model of the fit.", show_default="the one fitted"),
+    ] = None,
     out: Annotated[
         str, typer.Option(metavar="FILE|-", help="Table to write, a line per row; - for standard output.")
     ] = "-",
@@ -20,7 +24,7 @@ def predict(
 
     if out != "-":
         check_writable(Path(out).absolute().parent)
-    table = predicting.predict(folder, data)
+    table = predicting.predict(folder, data, model)
     if out == "-":
         print(as_csv(table), end="")
     else:

@@ -5,10 +5,9 @@ import torch
 from torch import Tensor
 
 from guidebook.catalog import Row
-from guidebook.inference import Posterior
+from guidebook.inference import Posterior, log_likelihood
 from guidebook.inference.info import INFO_TYPES
 from guidebook.workflow.fit import Task
-from guidebook.workflow.own.likelihood import pointwise_of_own
 
 _AT_ONCE = 2**16  # log likelihoods of one row at one draw
 
@@ -35,9 +34,12 @@ def is_point(row: Row, method: str, guide: str | None) -> bool:
 
 
 def pointwise(task: Task, posterior: Posterior, args: tuple[Tensor, ...]) -> Tensor:
-    """Return log p(row | draw) in nats, (chain, draw, n), in parts that fit in memory."""
+    """Return log p(row | draw) in nats, (chain, draw, n), in parts that fit in memory.
+
+    Of a user's own model everything that it observes is a row; ValueError if that is a single one.
+    """
     if task.row.log_likelihood is None:
-        return pointwise_of_own(task.model, posterior.draws, args)
+        return _of_all_observed(log_likelihood(task.model, posterior, *args))
     draws = {name: value.double() for name, value in posterior.draws.items()}
     params = {name: value.double() for name, value in posterior.params.items() if name not in draws}
     if not draws:
@@ -51,3 +53,10 @@ def pointwise(task: Task, posterior: Posterior, args: tuple[Tensor, ...]) -> Ten
             sites = params | {name: value[:, begin : begin + size] for name, value in draws.items()}
             parts.append(task.row.log_likelihood(sites, *data).cpu())
     return torch.cat(parts, 1)
+
+
+def _of_all_observed(found: dict[str, Tensor]) -> Tensor:
+    rows = torch.cat([value.reshape(*value.shape[:2], -1) for value in found.values()], -1)
+    if rows.shape[2] < 2:
+        raise ValueError(f"choose: {', '.join(found)} has one density for all rows, so that none can be left out")
+    return rows

@@ -19,6 +19,7 @@ from guidebook.inference.info import Info
 from guidebook.inference.quantities import Coords, label
 from guidebook.workflow.fit import Task
 from guidebook.workflow.own.file import OwnFunction
+from guidebook.workflow.own.inputs import inputs_of
 
 MOST_ROWS = 100  # printed per site
 
@@ -30,7 +31,6 @@ def run_json(task: Task, posterior: Posterior, found: Check | None = None) -> di
     """
     info = posterior.info
     quantities = task.quantities(posterior.draws)
-    own = {"file": file_json(task.row.own)} if task.row.own else {}
     return {
         "model": task.row.name,
         "method": info.method,
@@ -54,13 +54,21 @@ def run_json(task: Task, posterior: Posterior, found: Check | None = None) -> di
         "reading": _reading(task).lstrip(",; "),
         "findings": task.row.findings(posterior, task.data, task.options) if task.row.findings else [],
         "parameters": {site: parameter_json(draws) for site, draws in quantities.items()},
-        **own,
+        **_own_json(task, posterior),
     }
 
 
 def file_json(own: OwnFunction) -> dict[str, str]:
     """Return where a user's own model is, and what its file was like when it was run."""
     return {"path": str(own.path), "function": own.name, "sha256": own.sha256}
+
+
+def _own_json(task: Task, posterior: Posterior) -> dict[str, Any]:
+    """Return what reading a fit of a user's own model again, and new data for it, takes."""
+    if task.own is None or task.row.own is None:
+        return {}
+    inputs = inputs_of(task.model, task.args, task.own.arguments, task.own.names, posterior.params)
+    return {"file": file_json(task.row.own), "inputs": inputs.as_record()}
 
 
 def fit_json(task: Task, posterior: Posterior[FitInfo]) -> dict[str, Any]:

@@ -5,11 +5,15 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
 from guidebook.inference import Posterior
 from guidebook.workflow.files import as_json, drafted
 from guidebook.workflow.fit import Task, load_task
 from guidebook.workflow.output import told
 from guidebook.workflow.own.file import SHOWN, find_function, is_own
+from guidebook.workflow.own.inputs import NewData, read_inputs
+from guidebook.workflow.own.rows import fitted_rows
 from guidebook.workflow.rows import as_csv, parameter_table, row_table
 
 
@@ -19,7 +23,7 @@ def save_fit(folder: Path, task: Task, posterior: Posterior, record: dict[str, A
 
     identified = task.identify(posterior.draws) if task.identify else posterior.draws
     tables = {"parameters.csv": parameter_table(identified, task.coords)}
-    rows = row_table(task.row, posterior, task.data, task.options)
+    rows = _rows(task, posterior, record)
     if rows is not None:
         tables["rows.csv"] = rows
     with drafted(folder) as draft:
@@ -29,6 +33,13 @@ def save_fit(folder: Path, task: Task, posterior: Posterior, record: dict[str, A
             (draft / name).write_text(as_csv(table), encoding="utf-8")
         about = {"model": task.model, "data": task.args}
         write_fit(posterior, draft / "report.html", told(task, record), tables["parameters.csv"], **about)
+
+
+def _rows(task: Task, posterior: Posterior, record: dict[str, Any]) -> pd.DataFrame | None:
+    if task.own is None:
+        return row_table(task.row, posterior, task.data, task.options)
+    data = NewData(task.model, dict(zip(task.own.arguments, task.args, strict=True)))
+    return fitted_rows(data, read_inputs(record["inputs"]), posterior)
 
 
 def load_fit(folder: Path, model: str | None = None) -> tuple[Task, Posterior]:
@@ -49,10 +60,7 @@ def load_fit(folder: Path, model: str | None = None) -> tuple[Task, Posterior]:
     """
     record = read_record(folder)
     made_by = (record["method"], record["guide"])
-    name = model or record["model"]
-    if model is None and is_own(name):
-        name = _unchanged(folder, record["file"])
-    task = load_task(name, record["source"], record["settings"], made_by)
+    task = load_task(model or model_of(folder, record), record["source"], record["settings"], made_by)
     return task, Posterior.load(folder / "posterior.safetensors")
 
 
@@ -68,6 +76,11 @@ def read_record(folder: Path) -> dict[str, Any]:
     raise ValueError(f"{folder} holds no fit: make one with guidebook run --out {folder}")
 
 
+def model_of(folder: Path, record: dict[str, Any]) -> str:
+    """Return the name of a saved fit's model; ValueError if it is a user's own and not to be run."""
+    return _unchanged(folder, record["file"]) if is_own(record["model"]) else record["model"]
+
+
 def _unchanged(folder: Path, file: dict[str, str]) -> str:
     """Return the name of a saved fit's own model if its file may be run, with a warning that it is."""
     path, name = Path(file["path"]), f"{file['path']}:{file['function']}"
@@ -78,5 +91,5 @@ def _unchanged(folder: Path, file: dict[str, str]) -> str:
         raise ValueError(f"{folder} was fitted by the model {name}, and there is no such file now: {another}")
     if find_function(name).sha256 != file["sha256"]:
         raise ValueError(f"{path} has changed since it was fitted in {folder}: {another}")
-    warnings.warn(f"saved: running {name}, unchanged since the fit", stacklevel=3)
+    warnings.warn(f"saved: running {name}, unchanged since the fit", stacklevel=4)
     return name

@@ -30,6 +30,7 @@ class OwnTask(NamedTuple):
     keywords: dict[str, Any]  # arguments that are no tensors
     data: Dataset
     coords: dict[str, list[list[str]]]
+    names: dict[str, tuple[str, ...]]  # as in `OwnData`
 
 
 def own_row(given: str) -> Row:
@@ -103,7 +104,7 @@ def own_task(row: Row, source: str | None, options: Mapping[str, Any], given: It
     x = next((value for value in args if value.dim()), torch.zeros(0))
     dataset = Dataset(source or "no data", x, None, (), None, False)
     coords = entry_names(model, args, tuple(tensors), found.names)
-    return OwnTask(model, args, tuple(tensors), keywords, dataset, coords)
+    return OwnTask(model, args, tuple(tensors), keywords, dataset, coords, found.names)
 
 
 def _check(
