@@ -66,7 +66,7 @@ def test_run_prints_and_writes_the_promised_json(call, tmp_path: Path) -> None:
     record = json.loads(ran.out)
     keys = (
         "model method guide data source settings encoding standardized seed seconds engine converged stopped_because "
-        "log_likelihood elbo k_hat judgement sentence reading findings"
+        "log_likelihood log_evidence elbo k_hat judgement sentence reading findings"
     )
     assert list(record) == [*keys.split(), "parameters"]
     assert record["model"] == "gmm"
