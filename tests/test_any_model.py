@@ -211,7 +211,7 @@ def test_subsampled_plates_are_judged_on_all_rows() -> None:
     assert "takes all its rows" in drawn.info.message
     for guide in (mean_field, by_hand):
         fit = svi(subsampling, guide, X, num_steps=3000, num_draws=4000, progress=False)
-        assert exact - 0.2 < fit.info.elbo < exact + 3 * fit.info.elbo_se
+        assert exact - 0.2 < fit.info.elbo < exact + 3 * fit.info.elbo_se + 1e-5  # rounding, where the guide is exact
         assert fit.info.k_hat < 0.7
     drawn = nuts_of(subsampling_with_locals, X)
     close(drawn.draws["mu"], n * float(X.mean()) / (n + 2), (1 / (1 + n / 2)) ** 0.5)
@@ -249,7 +249,7 @@ def test_entries_that_a_mask_leaves_out_do_not_distort_the_evidence() -> None:
     close(drawn.draws["x"][..., ~seen], torch.full((3,), mean), (1 + sd**2) ** 0.5)
     assert torch.equal(drawn.draws["x"][0, 0, seen], X[seen])
     fit = svi(missing, full_rank, X, seen, num_steps=4000, num_draws=4000, progress=False)
-    assert exact - 0.2 < fit.info.elbo < exact + 3 * fit.info.elbo_se
+    assert exact - 0.2 < fit.info.elbo < exact + 3 * fit.info.elbo_se + 1e-5  # rounding, where the guide is exact
 
 
 def test_masked_latents_of_several_kinds() -> None:

@@ -408,7 +408,7 @@ def test_data_are_arguments_of_a_program() -> None:
         array = jax.device_put(data)
         program = sampler.compile_program(lambda w, x: 0.5 * ((w - x) ** 2).sum(), [array], at, options)
     for constant in (data, data + 3):
-        start = sampler.Start(at, np.asarray(0.5 * (constant**2).sum()), -constant, 0, np.ones(2))
+        start = sampler.Start(at, np.asarray(0.5 * (constant**2).sum()), -constant, 0, np.ones(2), 0.01)
         with sampler.setting(at.dtype, "cpu"):
             changed = program._replace(constants=[jax.device_put(constant)])
         for place, potential, gradient in sampler.probe(changed, start, "cpu"):

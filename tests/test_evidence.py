@@ -128,8 +128,8 @@ def test_weights_that_svi_has_left(family: Any) -> None:
     assert found.per_row is None
     assert_near(found, EXACT)
     grouped = evidence(linear.model, *DATA, posterior=fitted, method="iwae", num_particles=20)
-    assert grouped.estimate < found.estimate
-    assert grouped.estimate > float(weights.mean())
+    rounding = 1e-6  # a full-rank guide of a normal posterior is exact
+    assert float(weights.mean()) - rounding < grouped.estimate < found.estimate + rounding
 
 
 def test_parameters_that_svi_has_learned() -> None:
