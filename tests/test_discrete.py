@@ -115,9 +115,8 @@ def test_methods_sum_out_what_can_be_enumerated(model: Callable, method: str) ->
 @pytest.mark.parametrize("family", [mean_field, full_rank, low_rank, flow, AutoDiagonalNormal])
 def test_every_family_fits_the_sum(family: Callable) -> None:
     log_evidence, mean, sd = exact(nested)
-    found = svi(
-        nested, family, X, num_steps=40, lr=0.05, num_draws=500, engine="eager", init=dadvi(nested, X, **QUICK), **QUICK
-    )
+    start = dadvi(nested, X, **QUICK)
+    found = svi(nested, family, X, num_steps=120, lr=0.02, num_draws=500, engine="eager", init=start, **QUICK)
     assert found.info.elbo == pytest.approx(log_evidence, abs=0.5)
     assert float(found.draws["mu"].mean()) == pytest.approx(mean, abs=0.6 * sd)
     labels = discrete_draws(found, nested, X)
