@@ -149,7 +149,7 @@ def fit(
         **_given(**{name: task.options[name] for name in how.options if name not in row.options}),
         **{k: v for k, v in dict(init=init, seed=seed, device=device, progress=progress).items() if k in accepted},
     }
-    if "num_draws" in accepted:
+    if "num_draws" in accepted and (method != "closed_form" or row.is_exact):
         settings = _with_memory(task, settings, draws)
     if method == "svi":
         num_rows = len(task.args[0]) if task.args else 0
