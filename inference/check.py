@@ -23,7 +23,7 @@ from .advice import for_chains_that_move
 from .exchangeable import identification
 from .info import CheckInfo
 from .mcmc.beside_chains import COLUMNS, info_of, judge_moved, sentence
-from .mcmc.moved import TRAJECTORIES, move_draws, seconds_per_chain
+from .mcmc.moved import TRAJECTORIES, TooSlow, move_draws, seconds_per_chain
 from .options import options_by_name
 from .posterior import Posterior
 from .progress import Progress
@@ -165,17 +165,20 @@ def check(
         target = VectorTarget("check", prepared)
         choice = SiteChoice("check", quantities, prepared.per_row)
         identified = choice.of(identification("check", identify, subject.draws))
-        if max_seconds is not None:
-            each = seconds_per_chain(target, subject.draws)
-            num_chains = max(MIN_CHAINS, min(num_chains, int(max_seconds / each)))
-            if num_chains * each > max_seconds:
-                words = (
-                    f"{subject.name} is not judged: {num_chains} short chains would take about "
-                    f"{num_chains * each:.0f} s. Next: check(posterior, model, …), which takes its time"
-                )
-                seconds = time.perf_counter() - begin
-                return Check("cannot say", words, _empty(), subject.name, None, target.batched.gradients, seconds)
-        moved = move_draws(target, subject.draws, identified, num_chains, bar)
+        try:
+            if max_seconds is not None:
+                each = seconds_per_chain(target, subject.draws)
+                num_chains = max(MIN_CHAINS, min(num_chains, int(max_seconds / each)))
+                if num_chains * each > max_seconds:
+                    raise TooSlow(num_chains * each)
+            moved = move_draws(target, subject.draws, identified, num_chains, bar, max_seconds or math.inf)
+        except TooSlow as slow:
+            words = (
+                f"{subject.name} is not judged: {num_chains} short chains would take about {slow.seconds:.0f} s. Next: "
+                "check(posterior, model, …), which takes its time"
+            )
+            seconds = time.perf_counter() - begin
+            return Check("cannot say", words, _empty(), subject.name, None, target.batched.gradients, seconds)
         seconds, gradients = time.perf_counter() - begin, target.batched.gradients
         if moved is None:
             why = "the model's density is zero, or not finite, at its draws: are they of this model and these data?"

@@ -1,5 +1,6 @@
 """Draws of an approximation, moved towards the posterior until they have settled there."""
 
+import math
 import time
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
@@ -40,6 +41,14 @@ class Moved(NamedTuple):
     chains: ShortChains
 
 
+class TooSlow(Exception):  # noqa: N818 (caught by `check`, not an error)
+    """Chains would take longer than they may."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(seconds)
+        self.seconds = seconds
+
+
 def seconds_per_chain(target: VectorTarget, draws: Mapping[str, Tensor]) -> float:
     """Return about how long `move_draws` takes per chain, by one batch of gradients at draws (chain, draw, *site).
 
@@ -60,12 +69,15 @@ def move_draws(
     identify: Callable[..., dict[str, Tensor]],
     num_chains: int,
     bar: Progress,
+    max_seconds: float = math.inf,
 ) -> Moved | None:
     """Move draws (chain, draw, *site) by short chains; to be called in the fit's `isolated` context.
 
-    None if the density is finite at none of those that chains would start from. A ValueError, in the method's name,
+    None if the density is finite at none of those that chains would start from. No window begins that would end after
+    ``max_seconds``, by the pace so far: `TooSlow` is raised if that is the first. A ValueError, in the method's name,
     says if the draws are not those of the model.
     """
+    begin = time.perf_counter()
     vectors = target.vectors(draws).flatten(0, 1)
     vectors = vectors[vectors.isfinite().all(1)]
     if len(vectors) < 2:
@@ -88,6 +100,12 @@ def move_draws(
     states = chains.run(WARM_UP, adapt=True)
     moved = None
     for trajectories in WINDOWS:
+        passed = time.perf_counter() - begin
+        needed = passed * (1 + (READJUST + trajectories) / chains.trajectories)
+        if needed > max_seconds:
+            if moved is None:
+                raise TooSlow(needed)
+            break
         _readjust(chains, states)
         states = chains.run(trajectories)
         bar.update(chains.trajectories)
