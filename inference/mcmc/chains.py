@@ -203,7 +203,9 @@ def run_chains(
         watcher = threading.Thread(target=_watch, args=(counters, bar, finished), daemon=True)
         watcher.start()
         try:
-            ended: list[Any] = joblib.Parallel(n_jobs=processes)(jobs)  # pyright: ignore[reportAssignmentType]
+            with warnings.catch_warnings():  # as an error, it would end the thread that waits for results
+                warnings.filterwarnings("ignore", "A worker stopped while some jobs")
+                ended: list[Any] = joblib.Parallel(n_jobs=processes)(jobs)  # pyright: ignore[reportAssignmentType]
         finally:
             finished.set()
             watcher.join()
