@@ -15,9 +15,8 @@ from torch import Tensor
 
 from .info import HmcInfo
 from .mcmc.chains import ChainOptions, divergence, prepare_chains, run_chains, warn_unless_converged
-from .mcmc.fast_start import fast_start
 from .mcmc.hamiltonian import check_target_accept, hamiltonian_chain
-from .mcmc.resume import chain_states, continued_seed
+from .mcmc.resume import begin
 from .options import options_by_name
 from .posterior import Posterior
 from .traces.vectors import Sites
@@ -81,12 +80,7 @@ def hmc(
     check_target_accept("hmc", target_accept)
     kernel = partial(_RandomLength, trajectory_length=length)
     prepared = prepare_chains("hmc", model, data, options, params)
-    start, states = None, None
-    if init is not None and num_warmup == 0:
-        states = chain_states("hmc", init, prepared, num_chains)
-        options = options._replace(seed=continued_seed(seed, init))
-    elif init is not None:
-        start = fast_start("hmc", prepared, init, num_chains, seed)
+    options, start, states = begin("hmc", init, prepared, options)
     sampler = partial(hamiltonian_chain, kernel, options, target_accept, dense_mass, start)
     chains = run_chains("hmc", sampler, prepared, options, states or (start and start.starts))
     info = HmcInfo(

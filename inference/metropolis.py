@@ -18,9 +18,8 @@ from torch import Tensor
 
 from .engines.graph import traced
 from .info import MetropolisInfo
-from .mcmc.chains import ChainOptions, ChainState, Starts, Target, prepare_chains, run_chains, warn_unless_converged
-from .mcmc.fast_start import fast_start
-from .mcmc.resume import chain_states, continued_seed
+from .mcmc.chains import ChainOptions, ChainState, Target, prepare_chains, run_chains, warn_unless_converged
+from .mcmc.resume import begin
 from .options import options_by_name
 from .posterior import Posterior
 from .traces.validation import unvalidated
@@ -81,13 +80,9 @@ def metropolis(
     options = ChainOptions(num_draws, num_warmup, num_chains, seed, device, progress, thin)
     options.check("metropolis", init)
     prepared = prepare_chains("metropolis", model, data, options, params)
-    starts: Starts | None = None
-    if init is not None and num_warmup == 0:
-        starts = chain_states("metropolis", init, prepared, num_chains)
-        options = options._replace(seed=continued_seed(seed, init))
-    elif init is not None:
-        starts = fast_start("metropolis", prepared, init, num_chains, seed).starts
-    chains = run_chains("metropolis", partial(_sample, options), prepared, options, starts)
+    options, start, states = begin("metropolis", init, prepared, options)
+    sampler = partial(_sample, options)
+    chains = run_chains("metropolis", sampler, prepared, options, states or (start and start.starts))
     engine = "traced" if bool(chains.sample_stats["traced"].all()) else "eager"
     record, proposal = chains.record(options._replace(seed=seed)), chains.sample_stats["proposal"]
     info = MetropolisInfo(**record, thin=thin, engine=engine, proposal=proposal)

@@ -17,9 +17,8 @@ from .engines import xla
 from .engines.graph import CannotCompile
 from .info import NutsInfo
 from .mcmc.chains import ChainOptions, Chains, divergence, prepare_chains, run_chains, warn_unless_converged
-from .mcmc.fast_start import fast_start
 from .mcmc.hamiltonian import check_target_accept, hamiltonian_chain, metric_of
-from .mcmc.resume import chain_states, continued_seed
+from .mcmc.resume import begin
 from .options import options_by_name
 from .posterior import Posterior
 from .traces.prepare import Prepared
@@ -116,12 +115,7 @@ def nuts(
     options.check("nuts", init)
     check_target_accept("nuts", target_accept)
     prepared = prepare_chains("nuts", model, data, options, params)
-    start, states = None, None
-    if init is not None and num_warmup == 0:
-        states = chain_states("nuts", init, prepared, num_chains)
-        options = options._replace(seed=continued_seed(seed, init))
-    elif init is not None:
-        start = fast_start("nuts", prepared, init, num_chains, seed)
+    options, start, states = begin("nuts", init, prepared, options)
     compiled = None
     if engine == "xla" or (engine == "auto" and num_chains * options.iterations >= WORTH_COMPILING):
         try:

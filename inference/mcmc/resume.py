@@ -15,9 +15,25 @@ from ..traces.potential import Potential
 from ..traces.prepare import Prepared
 from ..traces.sites import nodes
 from ..traces.vectors import as_sites
-from .chains import Chains, ChainState, divergence
+from .chains import ChainOptions, Chains, ChainState, divergence
+from .fast_start import FastStart, fast_start
 
 PER_DRAW = ("energy", "tree_depth", "diverging")  # fields of shape (chain, draw)
+
+
+def begin(
+    method: str, init: Posterior | None, prepared: Prepared, options: ChainOptions
+) -> tuple[ChainOptions, FastStart | None, list[ChainState] | None]:
+    """Return options for this part of the chains, and the starts or else the states that ``init`` gives them, if any.
+
+    Without warm-up chains go on where those of ``init`` stood. A ValueError, in the method's name, says if it has none.
+    """
+    if init is None:
+        return options, None, None
+    if options.num_warmup:
+        return options, fast_start(method, prepared, init, options.num_chains, options.seed), None
+    states = chain_states(method, init, prepared, options.num_chains)
+    return options._replace(seed=continued_seed(options.seed, init)), None, states
 
 
 def chain_states(method: str, init: Posterior, prepared: Prepared, num_chains: int) -> list[ChainState]:

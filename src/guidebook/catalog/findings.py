@@ -23,14 +23,7 @@ def normal_segments(posterior: Posterior, data: Dataset, options: Mapping[str, A
     sites = gmm.identify({name: posterior.draws[name] for name in ("weights", "loc", "covariance")})
     weights, loc = (sites[name].double().mean((0, 1)) for name in ("weights", "loc"))
     distance = (loc - data.x.mean(0)) / data.x.std(0).clamp(min=1e-300)
-    lines = []
-    for k, weight in enumerate(weights):
-        words = [
-            f"{data.columns[column]} {_figure(loc[k, column])} ({'high' if distance[k, column] > 0 else 'low'})"
-            for column in _farthest(distance[k])
-        ]
-        lines.append(f"segment {k}: {_share(weight)} of rows; {', '.join(words)}")
-    return lines[:MOST_LINES]
+    return _segments(weights, loc, distance, data, lambda k, column: "high" if distance[k, column] > 0 else "low")
 
 
 def count_segments(posterior: Posterior, data: Dataset, options: Mapping[str, Any]) -> list[str]:
@@ -41,14 +34,7 @@ def count_segments(posterior: Posterior, data: Dataset, options: Mapping[str, An
     average = (weights @ values).clamp(min=1e-300)
     ratio = values / average
     surprise = (values - average) / average.sqrt()
-    lines = []
-    for k, weight in enumerate(weights):
-        words = [
-            f"{data.columns[column]} {_figure(values[k, column])} ({ratio[k, column]:.2g} × the average)"
-            for column in _farthest(surprise[k])
-        ]
-        lines.append(f"segment {k}: {_share(weight)} of rows; {', '.join(words)}")
-    return lines[:MOST_LINES]
+    return _segments(weights, values, surprise, data, lambda k, column: f"{ratio[k, column]:.2g} × the average")
 
 
 def factor_loadings(posterior: Posterior, data: Dataset, options: Mapping[str, Any]) -> list[str]:
@@ -123,6 +109,17 @@ def used_factors(posterior: Posterior, data: Dataset, options: Mapping[str, Any]
     except ValueError:
         return []
     return [f"factor {k} tells {float(value):.2f} nats of a row" for k, value in enumerate(nats)][:MOST_LINES]
+
+
+def _segments(
+    weights: Tensor, values: Tensor, unusual: Tensor, data: Dataset, words: Callable[[int, int], str]
+) -> list[str]:
+    """Say of each component its share, and the columns whose values (k, d) are most ``unusual``, in words."""
+    lines = []
+    for k, weight in enumerate(weights):
+        columns = [f"{data.columns[c]} {_figure(values[k, c])} ({words(k, c)})" for c in _farthest(unusual[k])]
+        lines.append(f"segment {k}: {_share(weight)} of rows; {', '.join(columns)}")
+    return lines[:MOST_LINES]
 
 
 def _farthest(values: Tensor) -> Sequence[int]:

@@ -5,8 +5,6 @@ from typing import Any, NamedTuple
 
 from .table import did_you_mean, listed, quoted
 
-POLICIES = ("refuse", "drop", "impute")
-
 
 class Selection(NamedTuple):
     """What is asked of a file's columns.
