@@ -58,12 +58,12 @@ def low_rank(model: Model, *, rank: int | None = None, init_scale: float = 0.1) 
     return AutoLowRankMultivariateNormal(model, rank=rank, init_scale=init_scale)
 
 
-@partial(guide_family, loss="sticking")
+@partial(guide_family, loss="sticking", num_particles=4)
 def full_rank(model: Model, *, init_scale: float = 0.1) -> Guide:
     """A normal with any covariance on the d unconstrained latent variables: d(d + 1)/2 parameters for it.
 
     Unless told otherwise, `svi` fits it by the loss "sticking", whose gradient has no noise where the posterior is such
-    a normal.
+    a normal, four draws at each step.
     """
     return AutoMultivariateNormal(model, init_scale=init_scale)
 
