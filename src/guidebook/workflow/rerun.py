@@ -91,6 +91,7 @@ def _compared(record: dict[str, Any], before: Path | None, again: Path) -> Repea
     same, (largest, where) = now["results"] == record["results"], (0.0, None)
     if not same:
         largest, where = _largest(before, again) if before is not None else (None, None)
+        same = largest == 0
     return Repeated(same, _sentence(same, largest, where, changed, same_data), largest, where, changed, same_data)
 
 
@@ -108,10 +109,8 @@ def _sentence(
         if not same_data:
             words += "; its data are not those of then"
     if changed:
-        listed = ", ".join(
-            f"{name} {then or 'none'} then and {now or 'none'} now" for name, (then, now) in changed.items()
-        )
-        words += f"; {listed}"
+        pairs = ((name, then or "none", now or "none") for name, (then, now) in changed.items())
+        words += "; " + ", ".join(f"{name} was {then} and is {now}" for name, then, now in pairs)
     return words + "."
 
 
