@@ -1,6 +1,6 @@
 """Commands that signals end at random moments: no process of theirs is left, no file, and the status says which signal.
 
-``python -m reliability.orphans [--times 20] [--seed 0]``
+``python -m reliability.orphans [--times 20] [--signals SIGTERM SIGKILL] [--seed 0]``
 """
 
 import argparse
@@ -24,10 +24,9 @@ COMMANDS = (
     "run logistic --method svi:full_rank --steps 2000000 --out OUT",  # a compiler, and compiled steps
     "choose linear --set prior_scale=1,2,3,4 --method nuts --draws 20000 --out OUT",
 )
-SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGKILL)
+NAMES = ("SIGTERM", "SIGINT", "SIGHUP", "SIGKILL")
 SECONDS_TO_END = 20.0  # that a command and its processes have after the signal
 SECONDS_TO_START = 120.0
-LATEST = 40.0  # seconds after its start at which a command is sent a signal
 
 
 class Left(NamedTuple):
@@ -114,22 +113,25 @@ def _processes(mark: str) -> list[str]:
 
 
 def main() -> int:
-    """Kill commands in turn, print what is left of each, and return how many left anything."""
+    """Signal commands in turn, print what is left of each, and return how many left anything."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--times", type=int, default=20, help="signals in all")
+    parser.add_argument("--times", type=int, default=20, help="commands per signal")
+    parser.add_argument("--signals", nargs="+", choices=NAMES, default=["SIGTERM"])
+    parser.add_argument("--latest", type=float, default=40.0, help="seconds after the start, at most")
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args()
     random.seed(given.seed)
     faults = 0
-    for place in range(given.times):
-        command, number = COMMANDS[place % len(COMMANDS)], SIGNALS[place // len(COMMANDS) % len(SIGNALS)]
-        after = random.uniform(1.0, LATEST)
-        with tempfile.TemporaryDirectory() as folder:
-            left = ended(command.split(), number, after, Path(folder), group=number == signal.SIGINT)
-        fault = faults_of(left, number)
-        faults += bool(fault)
-        print(f"{signal.Signals(number).name} after {after:4.1f} s: {fault or 'nothing left'}: {command}", flush=True)
-    print(f"{faults} of {given.times} left something")
+    for name in given.signals:
+        number = getattr(signal, name)
+        for place in range(given.times):
+            command, after = COMMANDS[place % len(COMMANDS)], random.uniform(1.0, given.latest)
+            with tempfile.TemporaryDirectory() as folder:
+                left = ended(command.split(), number, after, Path(folder), group=number == signal.SIGINT)
+            fault = faults_of(left, number)
+            faults += bool(fault)
+            print(f"{name} after {after:4.1f} s: {fault or 'nothing left'}: {command}", flush=True)
+    print(f"{faults} of {given.times * len(given.signals)} left something")
     return faults
 
 
