@@ -146,6 +146,14 @@ def test_files_of_an_earlier_run_go_unless_they_were_changed(tmp_path: Path) -> 
     assert (found["command"], [*found["files"]]) == (["run"], ["a"])
 
 
+def test_a_folder_can_be_written_twice_by_one_process(tmp_path: Path) -> None:
+    drafts.claim(tmp_path / "out")  # as a command does before it fits
+    write(tmp_path / "out", {"command": ["run"]}, a="1")
+    assert write(tmp_path / "out", {"command": ["run"]}, b="1") == ["b", MANIFEST]
+    release_all()
+    assert [*tmp_path.iterdir()] == [tmp_path / "out"]
+
+
 def test_what_is_said_of_a_run_joins_its_files_and_goes_with_them(tmp_path: Path) -> None:
     out = tmp_path / "out"
     write(out, {"command": ["run"]}, a="1")

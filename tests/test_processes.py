@@ -3,6 +3,7 @@
 import fcntl
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -17,7 +18,11 @@ from guidebook.commands.interrupts import interruptible
 from guidebook.guides import mean_field
 from guidebook.inference import nuts, svi
 from guidebook.inference.mcmc import workers
+from guidebook.inference.mcmc.chains import ChainOptions, prepare_chains, run_chains
 from guidebook.workflow.drafts import LOCK, PREFIX, claim, release_all
+
+sys.path.append(str(Path(__file__).parents[1]))  # the checks of reliability are no part of the package
+
 from reliability.orphans import ended, faults_of
 
 CHAINS = "run logistic --method hmc --draws 50000 --out OUT"
@@ -125,6 +130,19 @@ def test_scratch_of_a_killed_process_is_cleared(tmp_path: Path, monkeypatch: pyt
     with workers.scratch() as folder:
         assert {*tmp_path.iterdir()} == {mine, foreign, folder}
     assert {*tmp_path.iterdir()} == {mine, foreign}
+
+
+def killed(*_) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+@pytest.mark.slow
+def test_a_worker_that_is_killed_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("joblib.cpu_count", lambda: 2)
+    options = ChainOptions(num_draws=5, num_warmup=5, num_chains=2, seed=0, device=None, progress=False)
+    prepared = prepare_chains("hmc", model, (X,), options, None)
+    with pytest.raises(ChildProcessError, match=r"hmc: a worker process was killed"):
+        run_chains("hmc", killed, prepared, options)
 
 
 # One run per folder

@@ -7,6 +7,7 @@ import threading
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -206,6 +207,10 @@ def run_chains(
             with warnings.catch_warnings():  # as an error, it would end the thread that waits for results
                 warnings.filterwarnings("ignore", "A worker stopped while some jobs")
                 ended: list[Any] = parallel(processes)(jobs)
+        except BrokenProcessPool:
+            raise ChildProcessError(
+                f"{method}: a worker process was killed, by want of memory perhaps: take fewer chains or draws"
+            ) from None
         finally:
             finished.set()
             watcher.join()

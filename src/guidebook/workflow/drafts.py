@@ -28,6 +28,9 @@ class Draft:
     def __init__(self, folder: Path, path: Path, lock: int) -> None:
         self.folder, self.path, self._lock = folder, path, lock
         self.files = path / "files"
+
+    def begin(self) -> None:
+        """Make the folder of the files, empty."""
         shutil.rmtree(self.files, ignore_errors=True)  # of a run that was killed
         self.files.mkdir()
 
@@ -103,6 +106,7 @@ def claimed(folder: Path) -> Iterator[Draft]:
     before = {*_held}
     draft = claim(folder)
     try:
+        draft.begin()
         yield draft
     finally:
         if draft.folder not in before:
