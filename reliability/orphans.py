@@ -30,7 +30,7 @@ SECONDS_TO_START = 120.0
 
 
 class Left(NamedTuple):
-    """What is left of a command after a signal: status, what it said, processes, and files."""
+    """What is left of a command after a signal: status (negative: the signal ended it), words, processes, files."""
 
     status: int
     said: str
@@ -78,7 +78,7 @@ def ended(
         status = run.wait()
         errors.seek(0)
         said = errors.read().decode(errors="replace")
-    return Left(status if status >= 0 else 128 - status, said, left, _files(folder, run.pid))
+    return Left(status, said, left, _files(folder, run.pid))
 
 
 def _wait_for(until: str | None, mark: str, run: subprocess.Popen) -> None:
@@ -140,7 +140,7 @@ def faults_of(left: Left, number: int) -> str:
     wrong = [f"process {words}" for words in left.processes]
     if number != signal.SIGKILL:
         wrong += [f"file {file}" for file in left.files]
-        if left.status != 128 + number:
+        if left.status != 128 + number:  # negative: of a signal that was not handled
             wrong.append(f"status {left.status}")
         if "guidebook: interrupted\n" not in left.said or "Traceback" in left.said:
             wrong.append(f"said {left.said!r}")

@@ -3,6 +3,7 @@
 import fcntl
 import os
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -57,6 +58,29 @@ def test_the_first_signal_interrupts_and_later_ones_wait(number: int) -> None:
         signalled(signal.SIGTERM, 0.01)  # while cleaning up
         assert interrupts.status == 128 + number
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+THROUGH_C = """
+import ctypes
+from guidebook import cli
+
+def app(**_):
+    run = ctypes.pythonapi.PyRun_String
+    run.restype, run.argtypes = ctypes.py_object, [ctypes.c_char_p, ctypes.c_int, ctypes.py_object, ctypes.py_object]
+    run(b"import os; os.kill(os.getpid(), 15); [None for _ in range(10**6)]", 257, {"__builtins__": __builtins__}, {})
+
+cli.app = app
+cli.main()
+"""
+
+
+def test_an_interrupt_that_passes_through_c_code_has_its_status(tmp_path: Path) -> None:
+    """After a plain KeyboardInterrupt that passes there, Python ends itself by SIGINT, though it is caught."""
+    (tmp_path / "through_c.py").write_text(THROUGH_C)
+    paths = os.pathsep.join([str(tmp_path), *filter(None, sys.path)])
+    command = [sys.executable, "-m", "through_c"]
+    ran = subprocess.run(command, env=os.environ | {"PYTHONPATH": paths}, capture_output=True, text=True, check=False)
+    assert (ran.returncode, ran.stderr) == (143, "guidebook: interrupted\n")
 
 
 def test_a_signal_that_is_ignored_stays_so() -> None:

@@ -12,6 +12,10 @@ NAMES = ("SIGINT", "SIGTERM", "SIGHUP")
 GRACE = 10.0  # seconds to clean up in, before the process ends whatever it is doing
 
 
+class Interrupted(KeyboardInterrupt):
+    """A signal has come. Of a plain KeyboardInterrupt that passes through some C code, Python would die at its end."""
+
+
 class Interrupts:
     """Which signal has come, if any."""
 
@@ -27,7 +31,7 @@ class Interrupts:
         """Note the first signal and raise; later ones find the command cleaning up."""
         if self.signal is None:
             self.signal = number
-            raise KeyboardInterrupt
+            raise Interrupted
 
 
 @contextmanager
