@@ -8,6 +8,7 @@ from typing import Any, ParamSpec, TypeVar
 import torch
 from torch import Tensor
 
+from .traces.alone import alone
 from .traces.arguments import as_arguments
 from .traces.keywords import check_names, split, with_keywords
 
@@ -18,7 +19,8 @@ T = TypeVar("T")
 def options_by_name(method: Callable[P, T]) -> Callable[P, T]:
     """Have a method take arrays, frames and lists as data, and ``model_kwargs`` as the model's arguments by name.
 
-    Of a keyword that it does not take, it says where data and a model's own options go.
+    Of a keyword that it does not take, it says where data and a model's own options go. Calls by several threads wait
+    for one another.
     """
     made = signature(method)
 
@@ -36,7 +38,8 @@ def options_by_name(method: Callable[P, T]) -> Callable[P, T]:
         except TypeError:
             return method(*args, **kwargs)  # which says what is missing
         _take_data(method.__name__, call)
-        return method(*call.args, **call.kwargs)
+        with alone():
+            return method(*call.args, **call.kwargs)
 
     return checked
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import math
+import os
+import re
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +18,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from .info import INFO_TYPES, ExternalInfo, Info, PathfinderInfo
+from .versions import versions
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -176,8 +180,17 @@ class Posterior(Generic[InfoT]):
         frame.index = ["".join([sites[name], *rest]) for name, *rest in parts]
         return frame
 
-    def save(self, path: str | Path) -> None:
+    def save(self, path: str | Path, *, about: Mapping[str, Any] | None = None) -> None:
         """Write to one file in the safetensors format: tensors and plain JSON, no code.
+
+        A file that is there is replaced whole or not at all.
+
+        Parameters
+        ----------
+        path : str or Path
+        about : dict, optional
+            What is to be kept beside the versions of what computed the draws, in the file's metadata under "about", as
+            JSON: where the draws come from. `load` does not need it.
 
         Raises
         ------
@@ -193,8 +206,22 @@ class Posterior(Generic[InfoT]):
                     tensors |= {f"{group}/{name}/{key}": entry.contiguous() for key, entry in value.items()}
                 else:
                     plain[name] = value
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
-        save_file(tensors, path, metadata={"guidebook": json.dumps(plain)})
+        metadata = {"guidebook": json.dumps(plain), "about": json.dumps({"versions": versions(), **(about or {})})}
+        path = Path(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        draft = path.with_name(f".{path.name}.{os.getpid()}")
+        try:
+            draft.touch()
+            mode = draft.stat().st_mode
+            save_file(tensors, draft, metadata=metadata)  # which leaves a file that only its owner can read
+            draft.chmod(mode)
+            draft.replace(path)
+        except SafetensorError as error:
+            code = re.search(r"(?:os error|code:) (\d+)", str(error))
+            number = int(code[1]) if code else errno.EIO
+            raise OSError(number, os.strerror(number), str(path)) from None
+        finally:
+            draft.unlink(missing_ok=True)
 
     @classmethod
     def load(cls, path: str | Path) -> Posterior:

@@ -3,11 +3,11 @@
 Vehtari, Gelman, Simpson, Carpenter and Bürkner (2021), Rank-normalization, folding, and localization: an improved R̂.
 """
 
-import tempfile
 import threading
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -26,6 +26,7 @@ from ..traces.isolate import check_seed, isolated
 from ..traces.potential import Potential, find_start
 from ..traces.prepare import Prepared
 from ..traces.vectors import Sites
+from .workers import parallel, scratch
 
 
 class Target(NamedTuple):
@@ -193,8 +194,8 @@ def run_chains(
     processes = min(options.num_chains, joblib.cpu_count()) if device_of(prepared.data).type == "cpu" else 1
 
     begin, total = time.perf_counter(), options.num_chains * options.iterations
-    with tempfile.TemporaryDirectory(prefix="guidebook-") as folder, Progress(method, total, options.progress) as bar:
-        counters = [Path(folder) / str(chain) for chain in range(options.num_chains)]
+    with scratch() as folder, Progress(method, total, options.progress) as bar:
+        counters = [folder / str(chain) for chain in range(options.num_chains)]
         jobs = (
             joblib.delayed(_run_chain)(method, sampler, prepared, *chain)
             for chain in zip(starts or [None] * options.num_chains, options.seeds(), counters, strict=True)
@@ -205,7 +206,11 @@ def run_chains(
         try:
             with warnings.catch_warnings():  # as an error, it would end the thread that waits for results
                 warnings.filterwarnings("ignore", "A worker stopped while some jobs")
-                ended: list[Any] = joblib.Parallel(n_jobs=processes)(jobs)  # pyright: ignore[reportAssignmentType]
+                ended: list[Any] = parallel(processes)(jobs)
+        except BrokenProcessPool:
+            raise ChildProcessError(
+                f"{method}: a worker process was killed, by want of memory perhaps: take fewer chains or draws"
+            ) from None
         finally:
             finished.set()
             watcher.join()

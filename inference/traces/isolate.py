@@ -8,6 +8,8 @@ import numpy as np
 import pyro
 import torch
 
+from .alone import alone
+
 
 @contextmanager
 def isolated(seed: int, dtype: torch.dtype | None = None) -> Iterator[None]:
@@ -15,17 +17,26 @@ def isolated(seed: int, dtype: torch.dtype | None = None) -> Iterator[None]:
 
     With ``dtype``, that is the default for floating-point tensors meanwhile.
 
+    One thread at a time is in such a block: others wait.
+
     Two guides of one class share parameter names in Pyro's store: a store that is not empty would pass the values of
     one fit on to the next.
     """
     check_seed(seed)
+    with alone(), _restored(), torch.random.fork_rng(), pyro.get_param_store().scope():
+        _seed_all(seed)
+        if dtype is not None:
+            torch.set_default_dtype(dtype)
+        yield
+
+
+@contextmanager
+def _restored() -> Iterator[None]:
+    """Restore the default type and the generators of Python and NumPy after a block."""
     python_state, numpy_state = random.getstate(), np.random.get_state()  # noqa: NPY002
     default = torch.get_default_dtype()
     try:
-        with torch.random.fork_rng(), pyro.get_param_store().scope():
-            _seed_all(seed)
-            torch.set_default_dtype(dtype or default)
-            yield
+        yield
     finally:
         torch.set_default_dtype(default)
         random.setstate(python_state)

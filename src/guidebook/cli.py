@@ -1,7 +1,9 @@
 """The command ``guidebook``: its commands, and one sentence for every mistake."""
 
+import os
 import sys
 import warnings
+from contextlib import suppress
 from typing import Annotated, Any
 
 import typer
@@ -11,10 +13,15 @@ from guidebook.commands.choose import choose
 from guidebook.commands.compare import compare
 from guidebook.commands.fit import fit
 from guidebook.commands.index import index_reports
+from guidebook.commands.interrupts import Interrupts, interruptible
 from guidebook.commands.list_models import list_models
 from guidebook.commands.predict import predict
+from guidebook.commands.rerun import rerun
 from guidebook.commands.run import run
 from guidebook.commands.tables import reads_tables
+from guidebook.workflow.drafts import release_all
+
+INTERRUPTED = 130
 
 app = typer.Typer(
     add_completion=False,
@@ -31,6 +38,7 @@ for name, command in {
     "compare": reads_tables(compare),
     "choose": reads_tables(choose),
     "index": index_reports,
+    "rerun": rerun,
 }.items():
     app.command(name)(command)
 
@@ -48,30 +56,51 @@ def version(
 
 
 def main() -> None:
-    """Run the command. User errors exit with status 2, failed fits with status 1; both print one sentence."""
+    """Run the command. User errors exit with status 2, failed fits with status 1; both print one sentence.
+
+    SIGINT, SIGTERM and SIGHUP end it with 128 + their number, and nothing half-written stays.
+    """
     warnings.showwarning = _show_warning
     warnings.filterwarnings("ignore")
     warnings.filterwarnings("always", r"[a-z]+: ", UserWarning, r"guidebook\.")  # ours begin with a method's name
-    try:
-        status = app(standalone_mode=False)
-    except OSError as error:
-        where = "" if error.filename is None else f"{error.filename}: "
-        status = _fail(str(error) if error.strerror is None else where + error.strerror, 2)
-    except ValueError as error:
-        status = _fail(str(error), 2)
-    except ArithmeticError as error:
-        status = _fail(str(error), 1)
-    except KeyboardInterrupt:
-        status = _fail("interrupted", 130)
-    except Exception as error:
-        if not hasattr(error, "format_message"):  # typer's usage errors have it; anything else is a defect
-            raise
-        status = _fail(error.format_message(), 2)  # pyright: ignore[reportAttributeAccessIssue]
+    with interruptible(release_all) as interrupts:
+        try:
+            status = _run(interrupts)
+        finally:
+            release_all()
     sys.exit(status)
 
 
+def _run(interrupts: Interrupts) -> int:
+    """Run the command and return its exit status."""
+    try:
+        status = app(standalone_mode=False)
+        sys.stdout.flush()
+        if status == INTERRUPTED:  # typer has caught it
+            raise KeyboardInterrupt
+    except (KeyboardInterrupt, typer.Abort):
+        return _fail("interrupted", interrupts.status)
+    except Exception as error:
+        if interrupts.signal is not None:  # an import, say, that was cut short
+            return _fail("interrupted", interrupts.status)
+        if isinstance(error, OSError):
+            where = "" if error.filename is None else f"{error.filename}: "
+            return _fail(str(error) if error.strerror is None else where + error.strerror, 2)
+        if isinstance(error, ValueError | ArithmeticError):
+            return _fail(str(error), 2 if isinstance(error, ValueError) else 1)
+        if not hasattr(error, "format_message"):  # typer's usage errors have it; anything else is a defect
+            raise
+        return _fail(error.format_message(), 2)  # pyright: ignore[reportAttributeAccessIssue]
+    return status or 0
+
+
 def _fail(sentence: str, status: int) -> int:
-    print(f"guidebook: {' '.join(sentence.split())}", file=sys.stderr)
+    with suppress(OSError):  # where the terminal is gone
+        print(f"guidebook: {' '.join(sentence.split())}", file=sys.stderr)
+    try:
+        sys.stdout.flush()
+    except OSError:  # what could not be printed would be tried, and complained of, again
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return status
 
 

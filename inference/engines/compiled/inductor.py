@@ -14,6 +14,8 @@ import torch
 from torch import Tensor
 from torch.fx import GraphModule
 
+from .artefacts import with_whole_files
+
 MIN_CHUNK = 16_384  # numbers per thread; smaller loops run on one thread, as waiting for others takes longer
 PREFIX = "#include <torch/csrc/inductor/cpp_prefix.h>"
 
@@ -32,7 +34,10 @@ class Kernel:
         """The function, compiled on its own."""
         from torch._inductor.codecache import CppPythonBindingsCodeCache
 
-        return CppPythonBindingsCodeCache.load_pybinding(self.kinds, self.code)
+        def load(check: Callable[[str], None]) -> Callable[..., None]:
+            return _checked(CppPythonBindingsCodeCache, check).load_pybinding(self.kinds, self.code)
+
+        return with_whole_files(load)
 
     def __call__(self, *arguments: Any) -> None:
         """Call the function."""
@@ -55,20 +60,26 @@ def compile_graph(
     from torch._inductor.async_compile import AsyncCompile
     from torch._inductor.codecache import PyCodeCache
 
-    modules, load = [], PyCodeCache.load_by_key_path
+    load = PyCodeCache.load_by_key_path
 
-    def load_and_keep(*args: Any, **kwargs: Any) -> ModuleType:
-        modules.append(load(*args, **kwargs))
-        return modules[-1]
+    def compiled(check: Callable[[str], None]) -> tuple[Callable[..., Sequence[Tensor]], ModuleType | None]:
+        modules = []
+
+        def load_and_keep(key: str, path: str, *args: Any, **kwargs: Any) -> ModuleType:
+            check(path)
+            modules.append(load(key, path, *args, **kwargs))
+            return modules[-1]
+
+        with _replaced(PyCodeCache, "load_by_key_path", load_and_keep):
+            run = standalone_compile(graph, examples, dynamic_shapes="from_example_inputs")
+        return run, modules[0] if len(modules) == 1 else None
 
     options = {"fallback_random": True, "cpp.min_chunk_size": MIN_CHUNK}
     with (
         config.patch(options | ({"cpp.simdlen": 1} if scalar else {})),
-        _replaced(PyCodeCache, "load_by_key_path", load_and_keep),
         _replaced(AsyncCompile, "cpp_pybinding", lambda _, kinds, code: Kernel(kinds, code)),
     ):
-        run = standalone_compile(graph, examples, dynamic_shapes="from_example_inputs")
-    return run, modules[0] if len(modules) == 1 else None
+        return with_whole_files(compiled)
 
 
 def kernels_of(program: ModuleType) -> dict[str, Kernel]:
@@ -90,7 +101,22 @@ def load_cpp(source: str) -> Any:
         cache = _LOADED
         cpp_compile_command_flags = CppPythonBindingsCodeCache.cpp_compile_command_flags  # links nothing of torch
 
-    return Libraries.load(source, needs_vec_isa="at::vec::" in source, extra_flags=("-w",))
+    def load(check: Callable[[str], None]) -> Any:
+        return _checked(Libraries, check).load(source, needs_vec_isa="at::vec::" in source, extra_flags=("-w",))
+
+    return with_whole_files(load)
+
+
+def _checked(libraries: Any, check: Callable[[str], None]) -> Any:
+    """Return a cache of libraries that are checked before they are loaded."""
+
+    class Checked(libraries):
+        @classmethod
+        def _load_library(cls, path: str, key: str) -> Any:
+            check(path)
+            return super()._load_library(path, key)
+
+    return Checked
 
 
 _LOADED: dict[str, Any] = {}

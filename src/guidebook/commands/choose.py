@@ -67,6 +67,7 @@ def choose(
     from guidebook.workflow import choice_output
     from guidebook.workflow import choose as choosing
     from guidebook.workflow.files import drafted
+    from guidebook.workflow.record import run_record
 
     counts = {"steps": steps, "draws": draws, "warmup": warmup, "chains": chains}
     plan = choosing.plan(
@@ -79,10 +80,12 @@ def choose(
     choice = choosing.choose(plan, progress=sys.stderr.isatty())
     record = choice_output.choice_json(plan, choice)
     if out:
-        with drafted(out) as draft:
+        run = run_record(plan.task, seed, {})
+        run["results"] = {"choice": choice_output.sha256(record)}
+        with drafted(out, run) as draft:
             write_json(record, draft / "choice.json")
             title = f"Choosing {choice.option} of the {plan.task.row.title} on {plan.task.data.name}"
-            write_choice(choice, draft / "choice.html", title=title, facts=choice_output.facts(plan))
+            write_choice(choice, draft / "choice.html", title=title, facts=choice_output.facts(plan), run=run)
             plot_choice(choice).savefig(draft / "choice.png", dpi=200)
     write_json(record, json_file)
     if str(json_file) != "-":

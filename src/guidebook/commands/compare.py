@@ -61,6 +61,7 @@ def compare(
     from guidebook.workflow.files import drafted, file_name
     from guidebook.workflow.fit import fit, load_task
     from guidebook.workflow.ladder import judged_alone
+    from guidebook.workflow.record import run_record
     from guidebook.workflow.resolve import find_row
 
     row = find_row(model, settings)
@@ -77,11 +78,12 @@ def compare(
     comparison = judged_alone(comparison, task, seed)
     record = output.comparison_json(task, comparison)
     if out:
-        with drafted(out) as draft:
+        run = run_record(task, seed, {file_name(name): posterior for name, posterior in posteriors.items()})
+        with drafted(out, run) as draft:
             for name, posterior in posteriors.items():
-                posterior.save(draft / f"{file_name(name)}.safetensors")
+                posterior.save(draft / f"{file_name(name)}.safetensors", about=run)
             write_json(record, draft / "comparison.json")
-            page = {"columns": task.data.columns or None, "title": f"{row.title} on {task.data.name}"}
+            page = {"columns": task.data.columns or None, "title": f"{row.title} on {task.data.name}", "run": run}
             write_html(comparison, draft / "report.html", model=task.model, data=task.args, **page)
     write_json(record, json_file)
     if str(json_file) != "-":

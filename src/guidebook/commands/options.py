@@ -1,5 +1,6 @@
 """Arguments and options that commands share, what is refused before a fit begins, and where JSON goes."""
 
+import os
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -49,8 +50,9 @@ Json = Annotated[
 
 
 def check_targets(device: str | None, out: Path | None, json_file: Path | None) -> None:
-    """Refuse a device or a file that would only fail after a long fit."""
-    from guidebook.workflow.files import check_writable
+    """Refuse a device or a file that would only fail after a long fit, and keep other runs from the same folder."""
+    from guidebook.workflow.drafts import claim
+    from guidebook.workflow.files import check_writable, is_stream
 
     if device not in (None, "cpu"):
         if device.partition(":")[0] != "cuda":
@@ -59,14 +61,15 @@ def check_targets(device: str | None, out: Path | None, json_file: Path | None) 
 
         if not torch.cuda.is_available():
             raise ValueError("--device cuda: torch finds no CUDA device here")
-    if out is not None:
-        check_writable(out)
-    if json_file is not None and str(json_file) != "-":
+    if json_file is not None and str(json_file) != "-" and not is_stream(json_file):
         if json_file.is_dir():
             raise ValueError(f"--json: {json_file} is a folder")
-        if not json_file.parent.is_dir():
-            raise ValueError(f"--json: there is no folder {json_file.parent}")
-        check_writable(json_file.parent)
+        folder = Path(os.path.realpath(json_file)).parent
+        if not folder.is_dir():
+            raise ValueError(f"--json: there is no folder {folder}")
+        check_writable(folder)
+    if out is not None:
+        claim(out)
 
 
 def write_json(record: Any, file: Path | None) -> None:

@@ -1,5 +1,6 @@
 """``guidebook predict``."""
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -19,11 +20,11 @@ def predict(
 ) -> None:
     """Say of new rows what a saved fit says of those it was made from: segments, factors, topics, predictions."""
     from guidebook.workflow import predict as predicting
-    from guidebook.workflow.files import atomic_write, check_writable
+    from guidebook.workflow.files import atomic_write, check_writable, is_stream
     from guidebook.workflow.rows import as_csv
 
-    if out != "-":
-        check_writable(Path(out).absolute().parent)
+    if out != "-" and not is_stream(Path(out)):
+        check_writable(Path(os.path.realpath(out)).parent)
     table = predicting.predict(folder, data, model)
     if out == "-":
         print(as_csv(table), end="")

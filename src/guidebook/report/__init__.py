@@ -11,7 +11,7 @@ from ..catalog import coords_of, row_of
 from ..inference.compare import Comparison
 from ..plots import plot_comparison
 from ..workflow.files import atomic_write
-from . import about, runs, sections
+from . import about, repeat, runs, sections
 from .choice import write_choice
 from .fit import Told, write_fit
 from .ladder import write_ladder
@@ -29,6 +29,7 @@ def write_html(
     data: tuple | Tensor | None = None,
     columns: Sequence[str] | None = None,
     title: str | None = None,
+    run: Mapping[str, Any] | None = None,
 ) -> Path:
     """Write a comparison as one HTML file that needs no other file, script or network; return its path.
 
@@ -48,6 +49,8 @@ def write_html(
         told to name by them (``coords``).
     title : str, optional
         Title of the page; default: model and reference.
+    run : dict, optional
+        Record of the command that made the page, from which ``guidebook rerun`` repeats it.
 
     Raises
     ------
@@ -78,7 +81,8 @@ def write_html(
     page = render(
         "report.html.j2",
         title=title or f"{name + ': p' if name else 'P'}osteriors compared with {comparison.reference}",
-        facts=about.facts(comparison, model, data),
+        facts=[*about.facts(comparison, model, data), *repeat.facts(run, data)],
+        run=run,
         picture=runs.errors(comparison),
         verdicts=comparison.verdicts.values(),
         columns=COLUMNS,

@@ -9,6 +9,7 @@ from typing import Any
 from .. import plots
 from ..inference.choice import RULE, Choice
 from ..workflow.files import atomic_write
+from . import repeat
 from .render import render
 from .words import nats, number
 
@@ -56,7 +57,12 @@ COLUMNS = {
 
 
 def write_choice(
-    choice: Choice, path: str | Path, *, title: str | None = None, facts: Sequence[tuple[str, str]] = ()
+    choice: Choice,
+    path: str | Path,
+    *,
+    title: str | None = None,
+    facts: Sequence[tuple[str, str]] = (),
+    run: Mapping[str, Any] | None = None,
 ) -> Path:
     """Write a choice as one HTML file that needs no other file, script or network; return its path.
 
@@ -68,6 +74,8 @@ def write_choice(
     title : str, optional
     facts : sequence of (str, str)
         Terms and words for the head of the page.
+    run : dict, optional
+        Record of the command that made the page, from which ``guidebook rerun`` repeats it.
 
     Raises
     ------
@@ -84,7 +92,8 @@ def write_choice(
     page = render(
         "choice.html.j2",
         title=title or f"{choice.option}: {values}",
-        facts=facts,
+        facts=[*facts, *repeat.facts(run, None)],
+        run=run,
         sentence=choice.sentence,
         notes=choice.notes,
         rule=RULE,

@@ -1,6 +1,6 @@
 """One fit as one self-contained page of HTML: what it came to, its quantities, and figures of the model's own."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,7 +13,7 @@ from ..inference.compare import Comparison
 from ..inference.posterior import Posterior
 from ..plots import Section, Table
 from ..workflow.files import atomic_write
-from . import about, runs
+from . import about, repeat, runs
 from .ladder import rungs_of
 from .render import render
 from .words import number
@@ -54,6 +54,7 @@ def write_fit(
     *,
     model: Callable[..., Any] | None = None,
     data: tuple = (),
+    run: Mapping[str, Any] | None = None,
 ) -> Path:
     """Write a fit as one HTML file that needs no other file, script or network; return its path.
 
@@ -69,6 +70,8 @@ def write_fit(
         The Pyro model, options bound with ``functools.partial``.
     data : tuple
         The model's arguments.
+    run : dict, optional
+        Record of the command that made the page, from which ``guidebook rerun`` repeats it.
 
     Raises
     ------
@@ -93,7 +96,8 @@ def write_fit(
         sentence=told.sentence,
         findings=told.findings,
         **(rungs_of(posterior.info) if isinstance(posterior.info, FitInfo) else {"picture": None, "rungs": []}),
-        facts=told.facts,
+        facts=[*told.facts, *repeat.facts(run, data or None)],
+        run=run,
         sections=[part for part in parts if part is not None],
         versions=[(package, version(package)) for package in ("guidebook", "pyro-ppl", "torch")],
     )

@@ -15,6 +15,7 @@ from guidebook.datasets import Dataset
 from guidebook.inference import Posterior
 from guidebook.inference.choice import Choice, Score, held_out, psis_loo
 from guidebook.inference.choice import choose as choose_value
+from guidebook.inference.mcmc.workers import parallel
 from guidebook.inference.progress import Progress
 from guidebook.inference.traces.isolate import isolated
 from guidebook.inference.traces.prepare import prepare
@@ -187,7 +188,7 @@ def run_jobs(made: Plan, jobs: list[tuple[Any, int | None]], progress: bool) -> 
         rest: Iterator[Result]
         if processes > 1 and left * (1 - 1 / processes) > SECONDS_TO_START:
             calls = (joblib.delayed(run_job)(made, *job, threads) for job in jobs[1:])
-            rest = joblib.Parallel(n_jobs=processes, return_as="generator")(calls)  # pyright: ignore
+            rest = parallel(processes, return_as="generator")(calls)
         else:
             rest = (run_job(made, *job, threads) for job in jobs[1:])
         for result in rest:

@@ -19,6 +19,7 @@ from guidebook.inference.traces.prepare import prepare
 from guidebook.workflow.cost import affordable_draws, check_memory, numbers_per_draw
 from guidebook.workflow.own.model import OwnTask, own_task
 from guidebook.workflow.resolve import bind, find_row, guide_of, parse_options
+from guidebook.workflow.threads import threads_for
 
 BATCH_SIZE = 128  # rows per step, for guides that are fitted in minibatches
 
@@ -158,7 +159,7 @@ def fit(
         settings = {k: v for k, v in settings.items() if k not in signature(row.steps[method]).parameters}
     subject = _subject(task, method, guide or row.default_guide)
     args = task.args if "device" in accepted or not device else tuple(value.to(device) for value in task.args)
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), threads_for(task.args):
         warnings.filterwarnings(
             "ignore", r"[a-z]+: drew (?!.*diverge).*; components merely swap labels"
         )  # see identify

@@ -13,6 +13,7 @@ from guidebook.inference.quantities import labels
 from guidebook.inference.verdict import is_sampler
 from guidebook.workflow.fit import Task, fit
 from guidebook.workflow.resolve import split_method
+from guidebook.workflow.threads import threads_for
 
 
 def fit_best(
@@ -31,7 +32,7 @@ def fit_best(
     options: dict[str, Any] = {"seed": seed, "device": device, "progress": progress}
     limits: dict[str, Any] = {"tolerance": tolerance, "max_seconds": max_seconds}
     if not task.row.ladder:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), threads_for(task.args):
             warnings.filterwarnings("ignore", "fit: nothing was found good")  # which is printed
             return fit_any(task.model, *task.args, **limits, **options)
     limits["otherwise"] = task.row.otherwise
@@ -49,9 +50,9 @@ def judge(task: Task, posterior: Posterior, seed: int = 0, max_seconds: float | 
     guide = task.row.guides.get(posterior.info.guide or "")
     model = task.latent_model if guide is not None and guide.latent else task.model
     assert model is not None
-    found = check(
-        posterior, model, *task.args, identify=task.identify, seed=seed, max_seconds=max_seconds, progress=False
-    )
+    limits: dict[str, Any] = {"seed": seed, "max_seconds": max_seconds, "progress": False}
+    with threads_for(task.args):
+        found = check(posterior, model, *task.args, identify=task.identify, **limits)
     return replace(found, sentence=_named(found.sentence, task, posterior))
 
 

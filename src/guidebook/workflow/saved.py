@@ -14,6 +14,7 @@ from guidebook.workflow.output import told
 from guidebook.workflow.own.file import SHOWN, find_function, is_own
 from guidebook.workflow.own.inputs import NewData, read_inputs
 from guidebook.workflow.own.rows import fitted_rows
+from guidebook.workflow.record import run_record
 from guidebook.workflow.rows import as_csv, parameter_table, row_table
 
 
@@ -26,12 +27,13 @@ def save_fit(folder: Path, task: Task, posterior: Posterior, record: dict[str, A
     rows = _rows(task, posterior, record)
     if rows is not None:
         tables["rows.csv"] = rows
-    with drafted(folder) as draft:
-        posterior.save(draft / "posterior.safetensors")
+    run = run_record(task, record["seed"], {"posterior": posterior})
+    with drafted(folder, run) as draft:
+        posterior.save(draft / "posterior.safetensors", about=run)
         (draft / "result.json").write_text(as_json(record), encoding="utf-8")
         for name, table in tables.items():
             (draft / name).write_text(as_csv(table), encoding="utf-8")
-        about = {"model": task.model, "data": task.args}
+        about = {"model": task.model, "data": task.args, "run": run}
         write_fit(posterior, draft / "report.html", told(task, record), tables["parameters.csv"], **about)
 
 

@@ -1,0 +1,67 @@
+"""What a run was: its command, versions, seed, options, and a checksum of the data, from which it can be repeated."""
+
+import hashlib
+import os
+import sys
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from guidebook.inference import Posterior
+from guidebook.inference.versions import versions
+from guidebook.workflow.fit import Task
+from guidebook.workflow.manifest import without_targets
+from guidebook.workflow.own.file import OwnFunction, find_function, is_own
+from guidebook.workflow.threads import num_threads
+
+
+def run_record(task: Task, seed: int, results: Mapping[str, Posterior]) -> dict[str, Any]:
+    """Return what repeating the run of this process takes, and what tells whether it came out the same."""
+    words = without_targets(sys.argv[1:])
+    return {
+        "command": words,
+        "directory": os.getcwd(),
+        "model": task.row.name,
+        "options": {name: value for name, value in task.options.items() if value is not None},
+        "seed": seed,
+        "data": {"name": task.data.name, "sha256": data_sha256(task.args)},
+        "code": [{"path": str(function.path), "sha256": function.sha256} for function in own_code(words)],
+        "versions": versions(),
+        "threads": num_threads(task.args),
+        "results": {name: draws_sha256(posterior) for name, posterior in results.items()},
+    }
+
+
+def own_code(words: Iterable[str]) -> list[OwnFunction]:
+    """Return the functions in users' own files that the words of a command name."""
+    names = (part.rpartition("=")[2].removeprefix("svi:") for word in words for part in word.split(","))
+    return [find_function(name) for name in dict.fromkeys(names) if is_own(name)]
+
+
+def data_sha256(args: Iterable[Any]) -> str:
+    """Return the SHA-256 of a model's arguments as they are fitted: bytes of tensors, and other values."""
+    total = hashlib.sha256()
+    for value in args:
+        _add(total, value)
+    return total.hexdigest()
+
+
+def draws_sha256(posterior: Posterior) -> str:
+    """Return the SHA-256 of the draws and the parameters of a posterior, by name."""
+    total = hashlib.sha256()
+    for group in (posterior.draws, posterior.params):
+        for name, value in sorted(group.items()):
+            _add(total, name)
+            _add(total, value)
+    return total.hexdigest()
+
+
+def _add(total: Any, value: Any) -> None:
+    if isinstance(value, Tensor):
+        array = value.detach().cpu().contiguous()
+        total.update(repr((tuple(array.shape), str(array.dtype))).encode())
+        total.update(array.reshape(-1).view(torch.uint8).numpy().data)
+    else:
+        total.update(repr(value).encode())
