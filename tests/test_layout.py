@@ -89,6 +89,7 @@ def test_the_top_of_inference_has_methods_and_what_one_does_with_posteriors() ->
         "fit",
         "quantities",
         "verdict",
+        "words",
         "judge",
         "advice",
         "apply_guide",
@@ -100,6 +101,7 @@ def test_the_top_of_inference_has_methods_and_what_one_does_with_posteriors() ->
         "info",
         "diagnostics",
         "exchangeable",
+        "headline",
         "options",
         "progress",
     }

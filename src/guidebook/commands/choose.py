@@ -66,6 +66,7 @@ def choose(
     from guidebook.report import write_choice
     from guidebook.workflow import choice_output
     from guidebook.workflow import choose as choosing
+    from guidebook.workflow.command_line import command_line
     from guidebook.workflow.files import drafted
 
     counts = {"steps": steps, "draws": draws, "warmup": warmup, "chains": chains}
@@ -81,8 +82,9 @@ def choose(
     if out:
         with drafted(out) as draft:
             write_json(record, draft / "choice.json")
+            about = {"seed": seed, "command": command_line()}
             title = f"Choosing {choice.option} of the {plan.task.row.title} on {plan.task.data.name}"
-            write_choice(choice, draft / "choice.html", title=title, facts=choice_output.facts(plan))
+            write_choice(choice, draft / "choice.html", title=title, facts=choice_output.facts(plan), **about)
             plot_choice(choice).savefig(draft / "choice.png", dpi=200)
     write_json(record, json_file)
     if str(json_file) != "-":

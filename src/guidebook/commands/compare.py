@@ -58,6 +58,7 @@ def compare(
     from guidebook.inference import compare as compare_posteriors
     from guidebook.report import write_html
     from guidebook.workflow import output
+    from guidebook.workflow.command_line import command_line
     from guidebook.workflow.files import drafted, file_name
     from guidebook.workflow.fit import fit, load_task
     from guidebook.workflow.ladder import judged_alone
@@ -81,10 +82,11 @@ def compare(
             for name, posterior in posteriors.items():
                 posterior.save(draft / f"{file_name(name)}.safetensors")
             write_json(record, draft / "comparison.json")
-            page = {"columns": task.data.columns or None, "title": f"{row.title} on {task.data.name}"}
+            page: dict[str, Any] = {"columns": task.data.columns or None, "title": f"{row.title} on {task.data.name}"}
+            page["command"] = command_line()
             write_html(comparison, draft / "report.html", model=task.model, data=task.args, **page)
     write_json(record, json_file)
     if str(json_file) != "-":
-        print(comparison)
+        print(comparison, comparison.headline, sep="\n\n")
         if out:
             print(f"\nreport: {out / 'report.html'}")

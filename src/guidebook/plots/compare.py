@@ -15,6 +15,8 @@ from ..inference.compare import Comparison
 from ..inference.verdict import USABLE_RATIO, USABLE_SHIFT
 from .style import GREY, REFERENCE_LINE, ellipse, looks, panel, short, style, thin
 
+_LEAST_DENSITY = 0.01  # of the peak: what is below on both sides is left out
+
 
 class ComparisonFigure(Figure):
     """A figure that notebooks display although it is not pyplot's."""
@@ -121,6 +123,7 @@ def _overlay(ax: Axes, comparison: Comparison, label: str) -> None:
     low, high = _range(draws, comparison.reference)
     grid = np.linspace(low, high, 160)
     peaks: list[float] = []
+    shown: list[np.ndarray] = []  # places that a curve or a line marks
     beyond = {"left": 0, "right": 0}
     for name, look in looks(comparison).items():
         values = draws[name]
@@ -136,16 +139,20 @@ def _overlay(ax: Axes, comparison: Comparison, label: str) -> None:
         if len(values) < 3 or values.std() < 1e-9 * (1 + abs(centre)):
             colour = REFERENCE_LINE if name == comparison.reference else look.colour
             ax.axvline(centre, color=colour, linestyle=look.dash)
+            shown.append(np.array([centre]) if low <= centre <= high else np.array([]))
             continue
         density = gaussian_kde(values[thin(len(values), 4000)])(grid)
         peaks.append(density.max())
+        shown.append(grid[density > _LEAST_DENSITY * density.max()])
         if name == comparison.reference:
             ax.fill_between(grid, density, color=look.colour, alpha=0.55, linewidth=0)
         else:
             ax.plot(grid, density, color=look.colour, linestyle=look.dash, linewidth=1.5)
     if peaks:
         ax.set_ylim(0, 1.06 * min(max(peaks), 4 * peaks[0]))
-    ax.set(xlim=(low, high), yticks=[])
+    seen = np.concatenate([*shown, [low, high] if not peaks else []])
+    pad = 0.05 * (seen.max() - seen.min())
+    ax.set(xlim=(max(low, seen.min() - pad), min(high, seen.max() + pad)), yticks=[])
     ax.spines["left"].set_visible(False)
     ax.xaxis.set_major_locator(MaxNLocator(4))
 

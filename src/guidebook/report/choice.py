@@ -2,15 +2,15 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from .. import plots
 from ..inference.choice import RULE, Choice
+from ..inference.words import nats, number
 from ..workflow.files import atomic_write
+from .made import made
 from .render import render
-from .words import nats, number
 
 COLUMNS = {
     "elpd": (
@@ -56,7 +56,13 @@ COLUMNS = {
 
 
 def write_choice(
-    choice: Choice, path: str | Path, *, title: str | None = None, facts: Sequence[tuple[str, str]] = ()
+    choice: Choice,
+    path: str | Path,
+    *,
+    title: str | None = None,
+    facts: Sequence[tuple[str, str]] = (),
+    seed: int | None = None,
+    command: str | None = None,
 ) -> Path:
     """Write a choice as one HTML file that needs no other file, script or network; return its path.
 
@@ -68,6 +74,10 @@ def write_choice(
     title : str, optional
     facts : sequence of (str, str)
         Terms and words for the head of the page.
+    seed : int, optional
+        Of the fits.
+    command : str, optional
+        What made the choice, for the foot of the page.
 
     Raises
     ------
@@ -84,7 +94,9 @@ def write_choice(
     page = render(
         "choice.html.j2",
         title=title or f"{choice.option}: {values}",
+        headline=_headline(choice),
         facts=facts,
+        contents=["What it rests on"],
         sentence=choice.sentence,
         notes=choice.notes,
         rule=RULE,
@@ -96,9 +108,17 @@ def write_choice(
             for value, row in zip(choice.table.index, choice.table.to_dict("records"), strict=True)
         ],
         figure=plots.to_svg(figure, f"Criteria at {choice.option} of {values}", "choice"),
-        versions=[(package, version(package)) for package in ("guidebook", "pyro-ppl", "torch")],
+        made=made(() if seed is None else (seed,), command),
     )
     return atomic_write(path, page)
+
+
+def _headline(choice: Choice) -> str:
+    """Say which value is chosen, and whether another one predicts better by a little."""
+    value = f"{choice.option}={choice.chosen}"
+    if choice.chosen == choice.best:
+        return f"{value} predicts new rows best."
+    return f"{value} predicts new rows as well as any, and is the simplest that does."
 
 
 def _cell(name: str, row: Mapping[Any, Any]) -> str:

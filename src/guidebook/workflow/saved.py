@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 
 from guidebook.inference import Posterior
+from guidebook.workflow.command_line import command_line
 from guidebook.workflow.files import as_json, drafted
 from guidebook.workflow.fit import Task, load_task
 from guidebook.workflow.output import told
@@ -31,7 +32,7 @@ def save_fit(folder: Path, task: Task, posterior: Posterior, record: dict[str, A
         (draft / "result.json").write_text(as_json(record), encoding="utf-8")
         for name, table in tables.items():
             (draft / name).write_text(as_csv(table), encoding="utf-8")
-        about = {"model": task.model, "data": task.args}
+        about: dict[str, Any] = {"model": task.model, "data": task.args, "command": command_line()}
         write_fit(posterior, draft / "report.html", told(task, record), tables["parameters.csv"], **about)
 
 

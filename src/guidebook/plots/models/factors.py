@@ -9,7 +9,7 @@ from ...inference.compare import Comparison
 from ...inference.posterior import Posterior
 from ..section import Section
 from ..style import REFERENCE_LINE, looks, to_svg
-from .bands import MOST_COLUMNS, Band, band, column_names, identified, plot_bands
+from .bands import MOST_COLUMNS, WIDTH, Band, band, column_names, identified, plot_bands
 
 
 def sections(comparison: Comparison, x: Tensor | None, columns: Sequence[str] | None) -> list[Section]:
@@ -26,9 +26,9 @@ def sections(comparison: Comparison, x: Tensor | None, columns: Sequence[str] | 
         joined,
         [str(names[i]) for i in order.tolist()],
         [(name, colours[name]) for name in found],
-        "share of the column's variance explained by the factors",
+        "share of variance explained",
         (-0.02, 1.02),
-        5.2,
+        WIDTH,
     )
     text = (
         "Share of each column's variance that the factors explain; the rest is noise. Dots are posterior means, bars "

@@ -8,8 +8,8 @@ from torch import Tensor
 from ...inference.compare import Comparison
 from ...inference.posterior import Posterior
 from ..section import Section
-from ..style import REFERENCE_LINE, looks, to_svg
-from .bands import MOST_COLUMNS, Band, band, column_names, identified, plot_bands
+from ..style import AXIS, REFERENCE_LINE, looks, to_svg
+from .bands import MOST_COLUMNS, WIDTH, Band, band, column_names, identified, plot_bands
 
 
 def sections(comparison: Comparison, x: Tensor | None, columns: Sequence[str] | None) -> list[Section]:
@@ -30,9 +30,9 @@ def sections(comparison: Comparison, x: Tensor | None, columns: Sequence[str] | 
         [(name, colours[name]) for name in found],
         "weight",
         (min(low, 0.0) - margin, max(high, 0.0) + margin),
-        5.2,
+        WIDTH,
     )
-    figure.axes[0].axvline(0, color="#9aa5b1", linewidth=0.8, zorder=0)
+    figure.axes[0].axvline(0, color=AXIS, linewidth=0.8, zorder=0)
     text = (
         "What one unit of each column, as fitted (one standard deviation of it, if columns were standardised), adds to "
         "the linear score, the others held. Dots are posterior means, bars hold 90 % of the posterior; point estimates "
