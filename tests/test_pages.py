@@ -172,6 +172,18 @@ def test_chains_that_agree_where_it_matters_are_not_called_unmixed(apart: float,
     assert (f"drew all; {IDENTIFIED}" in text) != bool(apart)
 
 
+def test_draws_without_bounds_are_drawn_as_far_as_they_can_be(tmp_path: Path) -> None:
+    """A fifth of the fast posterior's draws is near the reference's; others overflow if squared, or are infinite."""
+    draws = torch.randn(1, 1000, 2, dtype=torch.float64)
+    draws[:, 200:600], draws[:, 600:, 0], draws[:, 600:, 1] = 1e300, float("inf"), float("nan")
+    comparison = compare(by_nuts({"w": torch.randn(4, 1000, 2).double()}), by_svi({"w": draws}), names=["nuts", "svi"])
+    assert "svi is bad" in write_html(comparison, tmp_path / "p.html").read_text()
+    (ax,) = plot_quantity(comparison, "w[0]", "w[0]").axes
+    assert max(np.abs(ax.get_xlim())) < 5
+    (curve,) = ax.lines
+    assert np.trapezoid(curve.get_ydata(), curve.get_xdata()) == pytest.approx(0.2, abs=0.02)
+
+
 def test_no_panel_is_mostly_empty() -> None:
     """A scale with a long tail to the right, of which the reference has rare draws far out."""
     heavy = torch.distributions.HalfCauchy(1.0).sample((4, 1000)).double().clamp(max=300)

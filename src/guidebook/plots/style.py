@@ -58,10 +58,18 @@ class Look(NamedTuple):
 
 
 def looks(comparison: Comparison) -> dict[str, Look]:
-    """Return the look of every posterior: grey for the reference."""
+    """Return the look of every posterior: grey for the reference, if it is one of others."""
     reference, *others = comparison.posteriors
+    if not others:
+        return {reference: Look(COLOURS[0], "-")}
     cycle = map(Look, itertools.cycle(COLOURS), itertools.cycle(_DASHES))
     return {reference: Look(GREY, "-")} | dict(zip(others, cycle, strict=False))
+
+
+def line_colour(comparison: Comparison, name: str) -> str:
+    """Return the colour of a posterior that is drawn as lines, for which a reference's grey would be too faint."""
+    colour = looks(comparison)[name].colour
+    return REFERENCE_LINE if colour == GREY else colour
 
 
 def style() -> AbstractContextManager[None]:

@@ -17,7 +17,7 @@ from .choice import write_choice
 from .fit import Told, write_fit
 from .ladder import write_ladder
 from .made import made
-from .render import render
+from .render import render, slug
 from .words import COLUMNS, legend, table_rows, titles
 
 __all__ = ["Told", "plot_comparison", "write_choice", "write_fit", "write_html", "write_index", "write_ladder"]
@@ -133,6 +133,12 @@ def write_index(reports: Sequence[Mapping[str, Any]], path: str | Path, *, comma
         | {"headline": report.get("headline", ""), "rows": table_rows(report.get("rows", ()))}
         for report in reports
     ]
+    titles_so_far: list[str] = []
+    for entry in entries:
+        again = titles_so_far.count(entry["title"])
+        entry["id"] = slug(entry["title"]) + (f"-{again + 1}" if again else "")
+        titles_so_far.append(entry["title"])
     about_page = {"title": "Posteriors compared", "made": made(command=command)}
-    page = render("index.html.j2", **about_page, reports=entries, columns=COLUMNS)
+    contents = list(dict.fromkeys(titles_so_far))
+    page = render("index.html.j2", **about_page, contents=contents, reports=entries, columns=COLUMNS)
     return atomic_write(path, page)

@@ -127,4 +127,5 @@ def _quantities(frame: pd.DataFrame) -> Section:
     text = "Posterior mean, standard deviation and central 90 % of each quantity; a point has a mean alone."
     if len(frame) > len(shown):
         text += f" The first {len(shown)} of {len(frame):,}; parameters.csv has all."
-    return Section("Quantities", text, tables=[figures_table([*heads.values()], rows, "The figures")])
+    table = figures_table([*heads.values()], rows, f"The figures of {len(rows):,} quantities")
+    return Section("Quantities", text, tables=[table])

@@ -66,8 +66,8 @@ def objectives(comparison: Comparison) -> Section | None:
         rows = []
         for basin in info.optima:
             kind = f"set aside: {basin['degenerate']}" if basin["degenerate"] else "an optimum"
-            rows.append([nats(basin["objective"]), str(basin["restarts"]), kind])
-        tables.append(Table([f"{name}: objective, nats", "restarts", "kind"], rows))
+            rows.append([kind, nats(basin["objective"]), str(basin["restarts"])])
+        tables.append(Table([f"{name} ended in", "objective, nats", "restarts"], rows))
     if not figures:
         return None
     return Section(
@@ -130,7 +130,7 @@ def endings(comparison: Comparison, messages: Mapping[str, str]) -> Section:
         for name, p in comparison.posteriors.items()
     ]
     return Section(
-        "How each run went",
+        "How each run went" if len(rows) > 1 else "How the run went",
         "The same seed on the same machine with the same versions reproduces these figures.",
         tables=[Table(["method", "kind", "engine", "seed", "seconds", "how it ended"], rows)],
     )

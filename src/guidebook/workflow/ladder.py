@@ -42,6 +42,7 @@ def fit_best(
 
 
 MOST_SECONDS = 60.0  # that a verdict which was not asked for may take
+MOST_VALUES = 2**23  # draws times quantities: those of 2,000 quantities
 
 
 def judge(task: Task, posterior: Posterior, seed: int = 0, max_seconds: float | None = None) -> Check:
@@ -56,8 +57,13 @@ def judge(task: Task, posterior: Posterior, seed: int = 0, max_seconds: float | 
 
 
 def judge_alone(task: Task, posterior: Posterior, seed: int = 0) -> Verdict | None:
-    """Say how good a posterior of a task is by itself: a sampler's by its own chains, a fast one's by `judge_fast`."""
+    """Say how good a posterior of a task is by itself: a sampler's by its own chains, a fast one's by `judge_fast`.
+
+    None where `judge_fast` has no answer, and of chains with more numbers than can be judged in seconds.
+    """
     if is_sampler(posterior):
+        if sum(draws.numel() for draws in task.quantities(posterior.draws).values()) > MOST_VALUES:
+            return None
         return judge_chains(posterior.info.method, posterior, task.identify, task.coords)
     found = judge_fast(task, posterior, seed)
     return Verdict(found.judgement, found.sentence) if found else None

@@ -20,6 +20,7 @@ from guidebook.inference.info import Info
 from guidebook.inference.mcmc.chains import without_raw_disagreement
 from guidebook.inference.quantities import Coords, label
 from guidebook.inference.verdict import Verdict
+from guidebook.inference.words import nats, number
 from guidebook.workflow.fit import Task
 from guidebook.workflow.own.file import OwnFunction
 from guidebook.workflow.own.inputs import inputs_of
@@ -221,9 +222,12 @@ def told(task: Task, record: dict[str, Any]) -> Any:
     is_point = all(figures["sd"] is None for figures in record["parameters"].values())
     facts = {
         "Model": f"{task.row.title} ({', '.join(f'{name}={task.options[name]}' for name in task.row.options)})",
-        "Method": ":".join(filter(None, (record["method"], record["guide"]))),
+        "Method": record.get("chosen") or ":".join(filter(None, (record["method"], record["guide"]))),
         "Data": _size(data) + _reading(task),
-        "Seconds": f"{record['seconds']:.1f}",
+        "Log likelihood": _in_nats(record["log_likelihood"]),
+        "Log evidence": _in_nats(record["log_evidence"]),
+        "ELBO": _in_nats(record["elbo"]),
+        "k̂": "" if record["k_hat"] is None else number(record["k_hat"]),
         "Identifiers": ", ".join(data.ids),
         "Labels": " and ".join(data.classes or ()),
     }
@@ -239,6 +243,10 @@ def told(task: Task, record: dict[str, Any]) -> Any:
         facts=[(term, words) for term, words in facts.items() if words],
         ended=record["stopped_because"],
     )
+
+
+def _in_nats(value: float | None) -> str:
+    return "" if value is None else f"{nats(value)} nats"
 
 
 def _size(data: Dataset) -> str:

@@ -71,5 +71,6 @@ def plot_bands(
         ax.grid(axis="y", color=FAINT, linewidth=0.6)
         ax.set_axisbelow(True)
         ax.set_xlabel(quantity)
-        figure.legend(loc="outside lower center", ncols=int(width / 1.3))
+        if len(series) > 1:
+            figure.legend(loc="outside lower center", ncols=int(width / 1.3))
     return figure

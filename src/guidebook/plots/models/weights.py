@@ -8,7 +8,7 @@ from torch import Tensor
 from ...inference.compare import Comparison
 from ...inference.posterior import Posterior
 from ..section import Section
-from ..style import AXIS, REFERENCE_LINE, looks, to_svg
+from ..style import AXIS, line_colour, to_svg
 from .bands import MOST_COLUMNS, WIDTH, Band, band, column_names, identified, plot_bands
 
 
@@ -21,13 +21,12 @@ def sections(comparison: Comparison, x: Tensor | None, columns: Sequence[str] | 
     order = np.argsort(-np.abs(first), kind="stable")[:MOST_COLUMNS]
     names = column_names(len(first), columns)
     joined = Band(*(np.stack([getattr(values, part)[order] for values in found.values()]) for part in Band._fields))
-    colours = {name: look.colour for name, look in looks(comparison).items()} | {comparison.reference: REFERENCE_LINE}
     low, high = float(np.min(joined.low)), float(np.max(joined.high))
     margin = 0.05 * (high - low) or 1.0
     figure = plot_bands(
         joined,
         [str(names[i]) for i in order.tolist()],
-        [(name, colours[name]) for name in found],
+        [(name, line_colour(comparison, name)) for name in found],
         "weight",
         (min(low, 0.0) - margin, max(high, 0.0) + margin),
         WIDTH,
