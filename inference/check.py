@@ -14,6 +14,7 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from html import escape
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
@@ -35,6 +36,7 @@ from .traces.sites import is_local, nodes
 from .traces.supports import UNCONSTRAINED
 from .traces.target import VectorTarget
 from .traces.trained import draws_of_trained, prepare_at
+from .words import aligned, table_in_words
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -88,13 +90,13 @@ class Check:
 
     def __str__(self) -> str:
         cost = f"{self.gradients:,} gradients, {self.seconds:.1f} s"
-        table = self.table.to_string(float_format=lambda v: f"{v:.3g}", na_rep="–") if len(self.table) else ""
+        table = aligned(table_in_words(self.table)) if len(self.table) else ""
         return "\n".join(filter(None, [self.sentence, f"({cost})", table]))
 
     __repr__ = __str__
 
     def _repr_html_(self) -> str:
-        return f"<p>{self.sentence}</p>{self.table.to_html(float_format=lambda v: f'{v:.3g}', na_rep='–')}"
+        return f"<p>{escape(self.sentence)}</p>{table_in_words(self.table).to_html()}"
 
 
 @options_by_name

@@ -5,16 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from html import escape
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from .exchangeable import identification, match_components, swapping_dims
+from .headline import headline
 from .judge import judge, judge_reference
 from .posterior import Posterior
 from .quantities import Coords, SiteChoice, beside, check_coords, informative, labels, moments, scalars
 from .verdict import Verdict, distance, is_apart, reference_problems
+from .words import aligned, table_in_words
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -65,17 +68,24 @@ class Comparison:
         """Return the quantity at which a posterior is farthest from the reference, relative to what is usable."""
         return _worst(self.quantities[name])
 
+    @property
+    def headline(self) -> str:
+        """The quickest answer that is as good as the reference's, or that there is none, in one sentence."""
+        return headline(self)
+
+    def _sentences(self) -> list[str]:
+        return [*(verdict.sentence for verdict in self.verdicts.values()), *filter(None, [self.left_out])]
+
     def __str__(self) -> str:
-        table = self.table.drop(columns="judgement").to_string(float_format=lambda v: f"{v:.3g}", na_rep="–")
-        sentences = [*(verdict.sentence for verdict in self.verdicts.values()), *filter(None, [self.left_out])]
-        return "\n".join([*sentences, "", table])
+        return "\n".join([*self._sentences(), "", aligned(table_in_words(self.table.drop(columns="judgement")))])
 
     __repr__ = __str__
 
     def _repr_html_(self) -> str:
-        said = [*(verdict.sentence for verdict in self.verdicts.values()), *filter(None, [self.left_out])]
-        sentences = "".join(f"<li>{sentence}</li>" for sentence in said)
-        return f"<ul>{sentences}</ul>{self.table.to_html(float_format=lambda v: f'{v:.3g}', na_rep='–')}"
+        sentences = "".join(f"<li>{escape(sentence)}</li>" for sentence in self._sentences())
+        return (
+            f"<p><strong>{escape(self.headline)}</strong></p><ul>{sentences}</ul>{table_in_words(self.table).to_html()}"
+        )
 
 
 def compare(

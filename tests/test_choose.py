@@ -166,7 +166,7 @@ def test_the_command_writes_page_picture_and_json(call, clusters: str, tmp_path:
     assert {"elpd", "error", "difference", "difference_error", "num_parameters", "bic", "icl"} <= set(
         record["values"][0]
     )
-    page = (tmp_path / "out" / "choice.html").read_text()
+    page = (tmp_path / "out" / "choice.html").read_text().replace("\u00a0", " ")
     assert record["sentence"] in page
     assert "<svg" in page
     assert (tmp_path / "out" / "choice.png").stat().st_size > 10_000

@@ -8,8 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from zoo.posteriors import by_nuts
 
 from guidebook.inference import FitInfo, Posterior
+from guidebook.workflow import ladder
 from guidebook.workflow.fit import load_task
 from guidebook.workflow.output import fit_json
 
@@ -44,7 +46,7 @@ def test_fit_finds_the_cheapest_good_posterior(call, file: Path, tmp_path: Path)
     assert saved.info.chosen == record["chosen"]
     assert saved.info.rungs == record["rungs"]
     assert json.loads((tmp_path / "r" / "result.json").read_text()) == record
-    page = (tmp_path / "r" / "report.html").read_text()
+    page = (tmp_path / "r" / "report.html").read_text().replace("\u00a0", " ")
     assert record["sentence"] in unescape(page)
     assert "w[dose]" in page
     assert "Worst error and seconds" in page
@@ -101,6 +103,30 @@ def test_check_judges_a_saved_fit_and_a_model(call, file: Path, tmp_path: Path) 
     assert "dadvi is good" in out
 
 
+def test_a_samplers_run_is_judged_by_its_own_chains(call, file: Path, tmp_path: Path) -> None:
+    options = ["--data", file, "--set", "target=ill", "--method", "gibbs"]
+    status, out, err = call("run", "logistic", *options, "--draws", "1000", "--out", tmp_path / "a")
+    assert status == 0, err
+    assert "gibbs is good: R̂ at most 1.00" in out
+    page = (tmp_path / "a" / "report.html").read_text()
+    assert '<span class="badge good">good</span>' in page
+    assert f"<code>guidebook run logistic --data {file}" in page
+    record = json.loads((tmp_path / "a" / "result.json").read_text())
+    assert (record["judgement"], record["sentence"] in out) == ("good", True)
+    status, out, err = call("run", "logistic", *options, "--draws", "20", "--chains", "2", "--json", "-")
+    assert status == 0, err
+    assert json.loads(out)["judgement"] == "cannot say"
+    assert json.loads(out)["sentence"].startswith("gibbs is not to be believed: ")
+
+
+@pytest.mark.parametrize("room", [0, -1])
+def test_chains_with_too_many_numbers_are_not_judged(room: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    draws = {"w": torch.randn(4, 500, 3, dtype=torch.float64)}
+    monkeypatch.setattr(ladder, "MOST_VALUES", draws["w"].numel() + room)
+    found = ladder.judge_alone(load_task("logistic"), by_nuts(draws))
+    assert (found.judgement if found else None) == (None if room else "good")
+
+
 def test_a_models_name_is_that_of_the_model_beside_a_folder_of_that_name(
     call, file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -128,7 +154,9 @@ def test_without_a_reference_each_fast_posterior_is_judged_alone(call, file: Pat
     options = ["--data", file, "--set", "target=ill", "--json", "-"]
     status, out, err = call("compare", "logistic", "--methods", "svi:full_rank,dadvi", "--steps", "300", *options)
     assert status == 0, err
-    methods = {method["name"]: method for method in json.loads(out)["methods"]}
+    record = json.loads(out)
+    methods = {method["name"]: method for method in record["methods"]}
     assert methods["dadvi"]["judgement"] == "good"
+    assert record["headline"].endswith(" s, by short chains from its own draws.")
     assert methods["dadvi"]["verdict"].startswith("dadvi is good")
     assert methods["svi:full_rank"]["verdict"].startswith("svi:full_rank is ")

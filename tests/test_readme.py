@@ -15,7 +15,7 @@ def test_a_model_of_ones_own(capsys: pytest.CaptureFixture[str]) -> None:
     scope: dict = {"__name__": "readme"}
     for snippet in SNIPPETS[:2]:
         exec(compile(snippet, "README", "exec"), scope)
-    compared, checked = capsys.readouterr().out.split("wasserstein_in_sd", 1)
+    compared, checked = capsys.readouterr().out.split("worst quantity", 1)
     assert "nuts is the reference" in compared
     assert "svi:mean_field is bad" in compared
     assert "svi:mean_field is bad" in checked

@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 from ..diagnostics import MAX_R_HAT
+from ..words import listed
 from .score import Score, error_of_sum
 
 NO_DIFFERENCE = 4.0  # nats: the predictions of two models are as good (Sivula et al. 2020)
@@ -191,7 +192,7 @@ def _sentence(
         for value in (value for value in table.index if value not in candidates):
             words.append(behind(value))
         if ties:
-            words.append(f"{_listed(ties)} {'is' if len(ties) == 1 else 'are'} as good within the error")
+            words.append(f"{listed(ties)} {'is' if len(ties) == 1 else 'are'} as good within the error")
     return f"{option}={chosen} is chosen by {how}: {'; '.join(words)}."
 
 
@@ -206,12 +207,12 @@ def _notes(scores: Mapping[Any, Score], table: pd.DataFrame, option: str, chosen
         counts = [_share(scores[value], count, value) for value, count in unreliable.items()]
         notes.append(
             f"LOO is not to be relied on for rows with k̂ > {limit:.2g}, without which the posterior would be another: "
-            f"{_listed(counts)}. Where it matters, hold rows out (folds)."
+            f"{listed(counts)}. Where it matters, hold rows out (folds)."
         )
     apart = [value for value, score in scores.items() if score.chains_disagree]
     if apart:
         largest = max(scores[value].r_hat or 0.0 for value in apart)
-        where = f"{option}={_listed(apart)}"
+        where = f"{option}={listed(apart)}"
         notes.append(
             f"At {where} chains disagree about the log likelihood (R̂ up to {largest:.2f}, at most "
             f"{MAX_R_HAT} allowed): there the figures are those of several modes; draw more."
@@ -233,8 +234,3 @@ def _nats(value: float, *, sign: bool = False) -> str:
         return "–" if math.isnan(value) else ("∞" if value > 0 else "−∞")
     text = f"{value:{'+' if sign else ''},.{0 if abs(value) >= 9.95 else 1}f}"
     return text.replace("-", "−")
-
-
-def _listed(values: Sequence[Any]) -> str:
-    texts = [str(value) for value in values]
-    return texts[0] if len(texts) == 1 else f"{', '.join(texts[:-1])} and {texts[-1]}"

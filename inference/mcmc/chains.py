@@ -19,6 +19,7 @@ from ..diagnostics import MAX_R_HAT, disagrees, of_sites, r_hat
 from ..exchangeable import match_components, swapping_dims
 from ..info import Info
 from ..options import at_least_one, device_of
+from ..posterior import Posterior
 from ..progress import Progress
 from ..traces.draws import all_sites
 from ..traces.held import prepare_held
@@ -48,6 +49,7 @@ Sampler = Callable[..., tuple[Sites, dict[str, Any]]]
 Starts = Sequence[Sites] | Sequence[ChainState]
 
 SWAPS = "components merely swap labels"  # what is said of chains that differ in nothing else
+IDENTIFIED = "chains differ in labels, signs or rotations alone, and agree in quantities free of them"
 
 
 class ChainOptions(NamedTuple):
@@ -97,22 +99,7 @@ class Chains(NamedTuple):
         moved = [(value[:, 1:] != value[:, :-1]).flatten(1).any(1) for value in several]
         if moved and (stuck := int((~torch.stack(moved).any(0)).sum())):
             return f"{stuck} of {len(moved[0])} chains never moved"
-        largest, site = _largest(self.draws, self.r_hat)
-        if not site:
-            return ""
-        if dims := swapping_dims(self.draws):
-            matched = match_components(self.draws, dims=dims)
-            r_hats = self.r_hat | {name: r_hat(matched[name]) for name in dims}
-            if not _largest(matched, r_hats)[1]:
-                return (
-                    f"{SWAPS} (in {', '.join(dims)}; R̂ {largest:.3f} at {site!r} as drawn): "
-                    "means of raw draws say nothing; compare with identify='exchangeable', or by quantities free of "
-                    "labels"
-                )
-        return (
-            f"the chains have not mixed (R̂ {largest:.3f} at {site!r}, at most {MAX_R_HAT} allowed): draw more, or, if "
-            "signs or rotations are arbitrary, judge by quantities free of them"
-        )
+        return _raw_disagreement(self.draws, self.r_hat)
 
     def record(self, options: ChainOptions, *problems: str) -> dict[str, Any]:
         """Return the fields of `Info` that all samplers share; ``problems`` are sentences, or empty."""
@@ -131,6 +118,31 @@ class Chains(NamedTuple):
             "converged": not found,
             "message": "; ".join([words, *self.notes, *found]),
         }
+
+
+def _raw_disagreement(draws: Sites, r_hats: Sites) -> str:
+    """Return in which site chains disagree, and whether in labels alone; empty if in none."""
+    largest, site = _largest(draws, r_hats)
+    if not site:
+        return ""
+    if dims := swapping_dims(draws):
+        matched = match_components(draws, dims=dims)
+        if not _largest(matched, r_hats | {name: r_hat(matched[name]) for name in dims})[1]:
+            return (
+                f"{SWAPS} (in {', '.join(dims)}; R̂ {largest:.3f} at {site!r} as drawn): means of raw draws say "
+                "nothing; compare with identify='exchangeable', or by quantities free of labels"
+            )
+    return (
+        f"the chains have not mixed (R̂ {largest:.3f} at {site!r}, at most {MAX_R_HAT} allowed): draw more, or, if "
+        "signs or rotations are arbitrary, judge by quantities free of them"
+    )
+
+
+def without_raw_disagreement(posterior: Posterior) -> str:
+    """Return the message of a run whose chains agree in identified quantities, if not in raw sites."""
+    info = posterior.info
+    raw = _raw_disagreement(posterior.draws, info.r_hat or {})
+    return info.message.replace(raw, IDENTIFIED) if raw else info.message
 
 
 def _largest(draws: Sites, r_hats: Sites) -> tuple[float, str]:

@@ -83,10 +83,11 @@ def compare(
             for name, posterior in posteriors.items():
                 posterior.save(draft / f"{file_name(name)}.safetensors", about=run)
             write_json(record, draft / "comparison.json")
-            page = {"columns": task.data.columns or None, "title": f"{row.title} on {task.data.name}", "run": run}
+            page: dict[str, Any] = {"columns": task.data.columns or None, "title": f"{row.title} on {task.data.name}"}
+            page["run"] = run
             write_html(comparison, draft / "report.html", model=task.model, data=task.args, **page)
     write_json(record, json_file)
     if str(json_file) != "-":
-        print(comparison)
+        print(comparison, comparison.headline, sep="\n\n")
         if out:
             print(f"\nreport: {out / 'report.html'}")

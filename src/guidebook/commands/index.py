@@ -12,7 +12,8 @@ def index_reports(
 ) -> None:
     """Write one page with the verdicts of several comparisons and links to their reports."""
     from guidebook.report import write_index
+    from guidebook.workflow.command_line import command_line
     from guidebook.workflow.output import read_reports
 
-    write_index(read_reports(folders, out.parent), out)
+    write_index(read_reports(folders, out.parent), out, command=command_line())
     print(out)

@@ -52,7 +52,7 @@ def run(
 
     from guidebook.workflow import output
     from guidebook.workflow.fit import fit, load_task
-    from guidebook.workflow.ladder import judge_fast
+    from guidebook.workflow.ladder import judge_alone
     from guidebook.workflow.resolve import find_row
     from guidebook.workflow.saved import save_fit
 
@@ -60,7 +60,7 @@ def run(
     task = load_task(model, data, settings, (method, guide))
     counts: dict[str, Any] = {"steps": steps, "draws": draws, "warmup": warmup, "chains": chains}
     posterior = fit(task, method, guide, **counts, seed=seed, device=device, progress=sys.stderr.isatty())
-    record = output.run_json(task, posterior, judge_fast(task, posterior, seed))
+    record = output.run_json(task, posterior, judge_alone(task, posterior, seed))
     if out:
         save_fit(out, task, posterior, record)
     write_json(record, json_file)

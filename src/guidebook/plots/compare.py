@@ -13,7 +13,10 @@ from scipy.stats import gaussian_kde
 
 from ..inference.compare import Comparison
 from ..inference.verdict import USABLE_RATIO, USABLE_SHIFT
-from .style import GREY, REFERENCE_LINE, ellipse, looks, panel, short, style, thin
+from .style import GREY, ellipse, line_colour, looks, panel, short, style, thin
+
+_LARGEST = 1e100  # value that is drawn: squares of larger ones overflow
+_LEAST_DENSITY = 0.01  # of the peak: what is below on both sides is left out
 
 
 class ComparisonFigure(Figure):
@@ -99,28 +102,32 @@ def plot_pair(comparison: Comparison, first: str, second: str) -> Figure:
     with panel(4.6, 3.7) as (figure, ax):
         for name, look in looks(comparison).items():
             points = np.stack([comparison.draws[name][label].flatten().numpy() for label in (first, second)], -1)
-            colour = look.colour
+            colour = line_colour(comparison, name)
             if name == comparison.reference:
-                dots, colour = points[thin(len(points), 500)], REFERENCE_LINE
+                dots = points[thin(len(points), 500)]
                 ax.plot(*dots.T, linestyle="none", marker="o", markersize=2, markeredgewidth=0, color=GREY, alpha=0.6)
+            points = points[(np.abs(points) < _LARGEST).all(1)]
+            if not len(points):
+                continue
             centre = points.mean(0)
             if len(points) > 2:
                 ax.add_patch(ellipse(centre, np.cov(points.T), edgecolor=colour, linestyle=look.dash, linewidth=1.6))
                 ax.plot(*centre, marker="+", color=colour, markersize=7)
             else:
                 ax.plot(*centre, marker="X", color=colour, markersize=7, markeredgewidth=0)
-        ax.autoscale_view()
+        limits = [_range(_drawable(comparison, label), comparison.reference) for label in (first, second)]
+        ax.set(xlim=limits[0], ylim=limits[1])
         ax.set(xlabel=short(first, 50), ylabel=short(second, 40))
     return figure
 
 
 def _overlay(ax: Axes, comparison: Comparison, label: str) -> None:
     """Draw the densities of one quantity; posteriors beyond the frame are named at its edge."""
-    draws = {name: sites[label].flatten().numpy() for name, sites in comparison.draws.items()}
-    draws = {name: values[np.isfinite(values)] for name, values in draws.items()}
+    draws = _drawable(comparison, label)
     low, high = _range(draws, comparison.reference)
     grid = np.linspace(low, high, 160)
     peaks: list[float] = []
+    shown: list[np.ndarray] = []  # places that a curve or a line marks
     beyond = {"left": 0, "right": 0}
     for name, look in looks(comparison).items():
         values = draws[name]
@@ -134,20 +141,34 @@ def _overlay(ax: Axes, comparison: Comparison, label: str) -> None:
             ax.text(x, y, text, fontsize=7, color=look.colour, ha=side, va="top", transform=ax.transAxes)
             beyond[side] += 1
         if len(values) < 3 or values.std() < 1e-9 * (1 + abs(centre)):
-            colour = REFERENCE_LINE if name == comparison.reference else look.colour
+            colour = line_colour(comparison, name)
             ax.axvline(centre, color=colour, linestyle=look.dash)
+            shown.append(np.array([centre]) if low <= centre <= high else np.array([]))
             continue
-        density = gaussian_kde(values[thin(len(values), 4000)])(grid)
+        near = values[np.abs(values - (low + high) / 2) < 1.5 * (high - low)]  # what is far out would blur the curve
+        if len(near) < 3 or not near.std():
+            continue
+        density = gaussian_kde(near[thin(len(near), 4000)])(grid) * len(near) / comparison.draws[name][label].numel()
         peaks.append(density.max())
+        shown.append(grid[density > _LEAST_DENSITY * density.max()])
         if name == comparison.reference:
             ax.fill_between(grid, density, color=look.colour, alpha=0.55, linewidth=0)
         else:
             ax.plot(grid, density, color=look.colour, linestyle=look.dash, linewidth=1.5)
     if peaks:
         ax.set_ylim(0, 1.06 * min(max(peaks), 4 * peaks[0]))
-    ax.set(xlim=(low, high), yticks=[])
+    seen = np.concatenate([*shown, [low, high] if not peaks else []])
+    pad = 0.05 * (seen.max() - seen.min())
+    ax.set(xlim=(max(low, seen.min() - pad), min(high, seen.max() + pad)), yticks=[])
     ax.spines["left"].set_visible(False)
     ax.xaxis.set_major_locator(MaxNLocator(4))
+    ax.ticklabel_format(axis="x", useOffset=False)
+
+
+def _drawable(comparison: Comparison, label: str) -> dict[str, np.ndarray]:
+    """Return each posterior's draws of a quantity, without those that no axis can hold."""
+    draws = {name: sites[label].flatten().numpy() for name, sites in comparison.draws.items()}
+    return {name: values[np.abs(values) < _LARGEST] for name, values in draws.items()}
 
 
 def _range(draws: Mapping[str, np.ndarray], reference: str) -> tuple[float, float]:
@@ -157,5 +178,5 @@ def _range(draws: Mapping[str, np.ndarray], reference: str) -> tuple[float, floa
     base = draws[reference]
     if len(base) > 2 and base.std() > 0:
         low, high = max(low, base.mean() - 7 * base.std()), min(high, base.mean() + 7 * base.std())
-    pad = 0.05 * (high - low) or 0.05 * (1 + abs(low))
+    pad = max(0.05 * (high - low) or 0.05 * (1 + abs(low)), 1e-6 * max(abs(low), abs(high)))
     return float(low - pad), float(high + pad)

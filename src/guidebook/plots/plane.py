@@ -13,7 +13,7 @@ from matplotlib.transforms import Bbox
 
 from ..inference.verdict import GOOD_SHIFT, USABLE_SHIFT
 from .compare import ComparisonFigure
-from .style import JUDGEMENTS, REFERENCE_LINE, SOFT, style
+from .style import JUDGEMENTS, PAPER, REFERENCE_LINE, SOFT, style
 
 _BANDS = {"good": GOOD_SHIFT, "usable": USABLE_SHIFT, "bad": math.inf}  # and their upper limits
 _LEAST, _MOST = 0.01, 1000.0  # errors beyond are drawn at the edge
@@ -55,7 +55,7 @@ def plot_plane(dots: Sequence[Dot], lines: Sequence[Line], path: bool = False) -
         for dot in dots:
             marker = "X" if dot.judgement == "point" else "o"
             colour = JUDGEMENTS.get(dot.judgement, SOFT)
-            ax.plot(dot.seconds, dot.error, marker=marker, color=colour, markersize=8, markeredgecolor="white")
+            ax.plot(dot.seconds, dot.error, marker=marker, color=colour, markersize=8, markeredgecolor=PAPER)
         figure.draw_without_rendering()  # lays out the axes, in which labels are then placed
         figure.set_layout_engine("none")
         _label(figure, ax, dots, lines, path)
@@ -101,7 +101,7 @@ def _label(figure: Figure, ax: Axes, dots: Sequence[Dot], lines: Sequence[Line],
         steps = np.linspace(one, other, _STEPS)
         taken += [Bbox.from_bounds(x - unit, y - unit, 2 * unit, 2 * unit) for x, y in steps]
     at_lines = [float(ax.transData.transform((line.seconds, 1.0))[0]) for line in lines]
-    taken += [Bbox.from_extents(at - unit, frame.y0, at + unit, frame.y1) for at in at_lines]
+    taken += [Bbox.from_extents(at - 3 * unit, frame.y0, at + 3 * unit, frame.y1) for at in at_lines]
 
     for line, at in zip(lines, at_lines, strict=True):
         width, height = _size(ax, line.name)

@@ -7,11 +7,12 @@ from markupsafe import Markup
 
 
 class Table(NamedTuple):
-    """A table of text, whose first column holds row headings. With a ``summary`` it is folded away under it."""
+    """A table of text, whose first column holds row headings. Under a ``summary`` it can be folded away, or is."""
 
     columns: Sequence[str]
     rows: Sequence[Sequence[str]]
     summary: str = ""
+    open: bool = False
 
 
 class Section(NamedTuple):

@@ -18,21 +18,18 @@ from matplotlib.patches import Ellipse
 from matplotlib.ticker import MaxNLocator
 
 from ..inference.compare import Comparison
+from .colours import PALETTE, css
 
-INK, SOFT, GREY = "#27313c", "#52606d", "#aab4c0"
-REFERENCE_LINE = "#616e7c"  # for a reference drawn as a line, for which GREY is too faint
-COLOURS = ("#0072b2", "#d55e00", "#009e73", "#b0568c", "#c48a00", "#3d9bd1")  # Okabe and Ito's, darkened for lines
-JUDGEMENTS = {  # colours of badges and points; what is not here is SOFT
-    "good": "#1a7f37",
-    "usable": "#8a6100",
-    "bad": "#b3261e",
-    "refused": "#b3261e",
-    "reference": "#33506e",
-    "point": "#6b4e9b",
-}
+PAPER, INK, SOFT, AXIS, FAINT, SHADED, GREY = (
+    PALETTE[name].light for name in ("paper", "ink", "soft", "axis", "faint", "shaded", "grey")
+)
+REFERENCE_LINE = PALETTE["reference-line"].light  # for a reference drawn as a line, for which GREY is too faint
+COLOURS = tuple(PALETTE[f"line-{number}"].light for number in range(1, 7))
+JUDGEMENTS = {name: PALETTE[name].light for name in ("good", "usable", "bad", "reference", "point")}
+JUDGEMENTS["refused"] = JUDGEMENTS["bad"]  # what is not here is SOFT
 _DASHES: tuple[Any, ...] = ("-", (0, (5, 2)), (0, (6, 2, 1.5, 2)), (0, (1.5, 1.5)), (0, (9, 2)), (0, (3, 1)))
 _SETTINGS: Any = {
-    "axes.edgecolor": "#7b8794",
+    "axes.edgecolor": AXIS,
     "axes.labelcolor": INK,
     "axes.labelsize": 8,
     "axes.spines.right": False,
@@ -61,10 +58,18 @@ class Look(NamedTuple):
 
 
 def looks(comparison: Comparison) -> dict[str, Look]:
-    """Return the look of every posterior: grey for the reference."""
+    """Return the look of every posterior: grey for the reference, if it is one of others."""
     reference, *others = comparison.posteriors
+    if not others:
+        return {reference: Look(COLOURS[0], "-")}
     cycle = map(Look, itertools.cycle(COLOURS), itertools.cycle(_DASHES))
     return {reference: Look(GREY, "-")} | dict(zip(others, cycle, strict=False))
+
+
+def line_colour(comparison: Comparison, name: str) -> str:
+    """Return the colour of a posterior that is drawn as lines, for which a reference's grey would be too faint."""
+    colour = looks(comparison)[name].colour
+    return REFERENCE_LINE if colour == GREY else colour
 
 
 def style() -> AbstractContextManager[None]:
@@ -102,14 +107,20 @@ def ellipse(centre: np.ndarray, covariance: np.ndarray, **look: Any) -> Ellipse:
 
 
 def to_svg(figure: Figure, description: str, key: str) -> Markup:
-    """Return a figure as an ``<svg>`` element for a page: described in words, with ids that start with ``key``."""
+    """Return a figure as an ``<svg>`` element for a page: described in words, with ids that start with ``key``.
+
+    The page's CSS variables give it its colours; paper is left out.
+    """
     text = io.StringIO()
     with style(), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing")  # the browser has its own fonts
-        figure.savefig(text, format="svg", metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")))
+        figure.savefig(
+            text, format="svg", transparent=True, metadata=dict.fromkeys(("Date", "Creator", "Format", "Type"))
+        )
     svg = text.getvalue()
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r'( id="|url\(#|xlink:href="#)', rf"\g<1>{key}-", svg)
+    svg = re.sub(r"(fill|stroke): (#[0-9a-f]{6})", lambda found: f"{found[1]}: {css(found[2])}", svg)
     svg = svg.replace("'DejaVu Sans'", "'DejaVu Sans', Verdana, sans-serif")
     opening = f'<svg role="img" aria-label="{escape(description)}" '
     return Markup(svg.replace("<svg ", opening, 1))  # matplotlib has escaped what it wrote

@@ -1,7 +1,6 @@
 """A comparison as one self-contained page of HTML: verdicts, figures, the runs behind them, and the model's graph."""
 
 from collections.abc import Callable, Mapping, Sequence
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -9,14 +8,17 @@ from torch import Tensor
 
 from ..catalog import coords_of, row_of
 from ..inference.compare import Comparison
+from ..inference.mcmc.chains import without_raw_disagreement
+from ..inference.verdict import is_sampler
 from ..plots import plot_comparison
 from ..workflow.files import atomic_write
-from . import about, repeat, runs, sections
+from . import about, runs, sections
 from .choice import write_choice
 from .fit import Told, write_fit
 from .ladder import write_ladder
-from .render import render
-from .words import COLUMNS, legend, table_row, titles
+from .made import made
+from .render import render, slug
+from .words import COLUMNS, legend, table_rows, titles
 
 __all__ = ["Told", "plot_comparison", "write_choice", "write_fit", "write_html", "write_index", "write_ladder"]
 
@@ -75,35 +77,49 @@ def write_html(
         runs.objectives(comparison),
         runs.chains(comparison),
         about.graph(model, data),
-        runs.endings(comparison),
+        runs.endings(comparison, {name: _ended(comparison, name) for name in comparison.posteriors}),
     ]
     name, _ = about.name_and_options(model)
+    picture, shown = runs.errors(comparison), [part for part in parts if part is not None]
     page = render(
-        "report.html.j2",
+        "comparison.html.j2",
         title=title or f"{name + ': p' if name else 'P'}osteriors compared with {comparison.reference}",
-        facts=[*about.facts(comparison, model, data), *repeat.facts(run, data)],
+        headline=comparison.headline,
+        facts=about.facts(comparison, model, data),
+        contents=[picture.title, "Verdicts", "The numbers behind the verdicts", *(part.title for part in shown)],
         run=run,
-        picture=runs.errors(comparison),
+        picture=picture,
         verdicts=comparison.verdicts.values(),
         columns=COLUMNS,
-        rows=[table_row(row) for row in comparison.table.reset_index().to_dict("records")],
-        sections=[part for part in parts if part is not None],
+        rows=table_rows(comparison.table.reset_index().to_dict("records")),
+        sections=shown,
         legend=legend(comparison),
-        versions=[(package, version(package)) for package in ("guidebook", "pyro-ppl", "torch")],
+        made=made((posterior.info.seed for posterior in comparison.posteriors.values()), run, data),
     )
     return atomic_write(path, page)
 
 
-def write_index(reports: Sequence[Mapping[str, Any]], path: str | Path) -> Path:
+def _ended(comparison: Comparison, name: str) -> str:
+    """Return how a run ended; that raw sites disagree says nothing if what is compared agrees."""
+    posterior = comparison.posteriors[name]
+    if is_sampler(posterior) and not comparison.quantities[name]["disagrees"].any():
+        return without_raw_disagreement(posterior)
+    return posterior.info.message
+
+
+def write_index(reports: Sequence[Mapping[str, Any]], path: str | Path, *, command: str | None = None) -> Path:
     """Write a page that links to several reports and repeats their verdicts; return its path.
 
     Parameters
     ----------
     reports : sequence of mapping
         For each report ``title``; ``href``, a link relative to this page; ``verdicts``, pairs of judgement and
-        sentence (``comparison.verdicts.values()``); and, optionally, ``rows``: mappings with ``method`` and the
-        columns of ``comparison.table`` (``comparison.table.reset_index().to_dict("records")``).
+        sentence (``comparison.verdicts.values()``); and, optionally, ``headline`` (``comparison.headline``) and
+        ``rows``: mappings with ``method`` and the columns of ``comparison.table``
+        (``comparison.table.reset_index().to_dict("records")``).
     path : str or Path
+        As for `write_html`.
+    command : str, optional
         As for `write_html`.
 
     Raises
@@ -115,8 +131,15 @@ def write_index(reports: Sequence[Mapping[str, Any]], path: str | Path) -> Path:
     """
     entries = [
         {key: report[key] for key in ("title", "href", "verdicts")}
-        | {"rows": [table_row(row) for row in report.get("rows", ())]}
+        | {"headline": report.get("headline", ""), "rows": table_rows(report.get("rows", ()))}
         for report in reports
     ]
-    page = render("index.html.j2", title="Posteriors compared", reports=entries, columns=COLUMNS)
+    titles_so_far: list[str] = []
+    for entry in entries:
+        again = titles_so_far.count(entry["title"])
+        entry["id"] = slug(entry["title"]) + (f"-{again + 1}" if again else "")
+        titles_so_far.append(entry["title"])
+    about_page = {"title": "Posteriors compared", "made": made(command=command)}
+    contents = list(dict.fromkeys(titles_so_far))
+    page = render("index.html.j2", **about_page, contents=contents, reports=entries, columns=COLUMNS)
     return atomic_write(path, page)

@@ -15,13 +15,10 @@ from ..plots.graphs.figure import MOST_NODES
 
 def facts(comparison: Comparison, model: Callable[..., Any] | None, data: tuple | None) -> list[tuple[str, str]]:
     """Return terms and their values for the head of the page."""
-    reference, *others = comparison.posteriors
     found = {
         "Model": " ".join(name_and_options(model)).strip(),
         "Data": _shapes(model, data or ()),
-        "Reference": reference,
-        "Compared with it": ", ".join(others),
-        "Quantities": str(len(comparison.quantities[reference])),
+        "Quantities": f"{len(comparison.numbered):,}",
     }
     return [(term, words) for term, words in found.items() if words]
 

@@ -2,16 +2,15 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from .. import plots
 from ..inference.choice import RULE, Choice
+from ..inference.words import nats, number
 from ..workflow.files import atomic_write
-from . import repeat
+from .made import made
 from .render import render
-from .words import nats, number
 
 COLUMNS = {
     "elpd": (
@@ -92,7 +91,9 @@ def write_choice(
     page = render(
         "choice.html.j2",
         title=title or f"{choice.option}: {values}",
-        facts=[*facts, *repeat.facts(run, None)],
+        headline=_headline(choice),
+        facts=facts,
+        contents=["What it rests on"],
         run=run,
         sentence=choice.sentence,
         notes=choice.notes,
@@ -105,9 +106,17 @@ def write_choice(
             for value, row in zip(choice.table.index, choice.table.to_dict("records"), strict=True)
         ],
         figure=plots.to_svg(figure, f"Criteria at {choice.option} of {values}", "choice"),
-        versions=[(package, version(package)) for package in ("guidebook", "pyro-ppl", "torch")],
+        made=made(run=run),
     )
     return atomic_write(path, page)
+
+
+def _headline(choice: Choice) -> str:
+    """Say which value is chosen, and whether another one predicts better by a little."""
+    value = f"{choice.option}={choice.chosen}"
+    if choice.chosen == choice.best:
+        return f"{value} predicts new rows best."
+    return f"{value} predicts new rows as well as any, and is the simplest that does."
 
 
 def _cell(name: str, row: Mapping[Any, Any]) -> str:

@@ -1,7 +1,6 @@
 """One fit as one self-contained page of HTML: what it came to, its quantities, and figures of the model's own."""
 
 from collections.abc import Callable, Mapping, Sequence
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,12 +10,13 @@ from ..catalog import row_of
 from ..inference import FitInfo
 from ..inference.compare import Comparison
 from ..inference.posterior import Posterior
-from ..plots import Section, Table
+from ..inference.words import number
+from ..plots import Section
 from ..workflow.files import atomic_write
-from . import about, repeat, runs
-from .ladder import rungs_of
+from . import about, runs
+from .ladder import NOTHING_TRIED, contents, figures_table, headline_of, rungs_of
+from .made import made
 from .render import render
-from .words import number
 
 MOST_QUANTITIES = 60  # shown
 
@@ -36,6 +36,8 @@ class Told(NamedTuple):
         Names of the data's columns.
     facts : sequence of (str, str)
         Terms and words about the data and how they were read.
+    ended : str
+        How the run ended; default: its own message.
     """
 
     title: str
@@ -44,6 +46,7 @@ class Told(NamedTuple):
     findings: Sequence[str]
     columns: Sequence[str]
     facts: Sequence[tuple[str, str]] = ()
+    ended: str = ""
 
 
 def write_fit(
@@ -87,19 +90,24 @@ def write_fit(
         runs.losses(alone),
         runs.objectives(alone),
         about.graph(model, data),
-        runs.endings(alone),
     ]
+    if not isinstance(posterior.info, FitInfo):  # whose message stands at the top
+        parts.append(runs.endings(alone, {name: told.ended or posterior.info.message}))
+    shown = [part for part in parts if part is not None]
+    tried = rungs_of(posterior.info) if isinstance(posterior.info, FitInfo) else NOTHING_TRIED
     page = render(
         "fit.html.j2",
         title=told.title,
+        headline=headline_of(posterior.info, name, told.judgement),
+        facts=told.facts,
+        contents=contents(tried, shown),
         judgement=told.judgement,
         sentence=told.sentence,
         findings=told.findings,
-        **(rungs_of(posterior.info) if isinstance(posterior.info, FitInfo) else {"picture": None, "rungs": []}),
-        facts=[*told.facts, *repeat.facts(run, data or None)],
+        **tried,
         run=run,
-        sections=[part for part in parts if part is not None],
-        versions=[(package, version(package)) for package in ("guidebook", "pyro-ppl", "torch")],
+        sections=shown,
+        made=made([posterior.info.seed], run, data or None),
     )
     return atomic_write(path, page)
 
@@ -120,4 +128,5 @@ def _quantities(frame: pd.DataFrame) -> Section:
     text = "Posterior mean, standard deviation and central 90 % of each quantity; a point has a mean alone."
     if len(frame) > len(shown):
         text += f" The first {len(shown)} of {len(frame):,}; parameters.csv has all."
-    return Section("Quantities", text, tables=[Table([*heads.values()], rows, "The figures")])
+    table = figures_table([*heads.values()], rows, f"The figures of {len(rows):,} quantities")
+    return Section("Quantities", text, tables=[table])

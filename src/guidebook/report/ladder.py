@@ -1,7 +1,6 @@
 """What `fit` has tried and chosen as one self-contained page of HTML."""
 
 from collections.abc import Callable, Mapping, Sequence
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -10,14 +9,18 @@ from torch import Tensor
 
 from .. import plots
 from ..inference import FitInfo, Posterior
+from ..inference.climb import MOVED
+from ..inference.headline import in_seconds
+from ..inference.info import Info
 from ..inference.quantities import Coords, informative, scalars
+from ..inference.words import number
 from ..plots import Section, Table
 from ..workflow.files import atomic_write
 from . import about
+from .made import made
 from .render import render
-from .words import number
 
-_MOST_ROWS = 200
+_MOST_ROWS, _MOST_UNFOLDED = 200, 20
 _QUANTILES = (0.05, 0.5, 0.95)
 
 
@@ -63,18 +66,46 @@ def write_ladder(
     if not isinstance(info, FitInfo):
         raise ValueError(f"write_ladder: give what fit returned; this posterior is by {info.method}")
     quantities = posterior.draws if identify is None else identify(posterior.draws)
-    sections = [_figures(scalars(quantities, coords)), about.graph(model, data)]
+    parts = [_figures(scalars(quantities, coords)), about.graph(model, data)]
+    shown, tried = [part for part in parts if part is not None], rungs_of(info)
     page = render(
-        "ladder.html.j2",
+        "fit.html.j2",
         title=title or "The cheapest good posterior",
-        facts=[*facts, ("Chosen", info.chosen), ("Seconds", f"{number(info.seconds)}, of all that was tried")],
+        headline=headline_of(info, info.chosen, info.judgement),
+        facts=facts,
+        contents=contents(tried, shown),
         judgement=info.judgement,
         sentence=info.message,
-        **rungs_of(info),
-        sections=[section for section in sections if section is not None],
-        versions=[(package, version(package)) for package in ("guidebook", "pyro-ppl", "torch")],
+        findings=[],
+        **tried,
+        sections=shown,
+        made=made([info.seed]),
     )
     return atomic_write(path, page)
+
+
+NOTHING_TRIED: dict[str, Any] = {"picture": None, "rungs": []}  # where one method was asked for
+
+
+def contents(tried: Mapping[str, Any], shown: Sequence[Section]) -> list[str]:
+    """Return the headings of a page of a fit."""
+    first = [tried["picture"].title, "What was tried"] if tried["rungs"] else []
+    return [*first, *(section.title for section in shown)]
+
+
+def headline_of(info: Info, name: str, judgement: str) -> str:
+    """Return what a fit came to, in one sentence."""
+    after = in_seconds(info.seconds)
+    if isinstance(info, FitInfo):
+        chosen = info.chosen.removesuffix(MOVED) + (" and short chains" if info.chosen.endswith(MOVED) else "")
+        if info.judgement == "good":
+            return f"A good posterior in {after}, by {chosen}."
+        return f"No posterior is known to be good after {after}: {chosen} comes nearest."
+    if judgement == "point":
+        return f"{name} found a point in {after}."
+    if judgement in ("good", "usable", "bad"):
+        return f"{name} is {judgement}, after {after}."
+    return f"{name} took {after}."
 
 
 def rungs_of(info: FitInfo) -> dict[str, Any]:
@@ -112,6 +143,11 @@ def _words(place: int, rung: Mapping[str, Any], chosen: str) -> dict[str, Any]:
     return words | {"place": place, "cost": ", ".join(cost), "chosen": rung["method"] == chosen}
 
 
+def figures_table(columns: Sequence[str], rows: Sequence[Sequence[str]], summary: str) -> Table:
+    """Return a table of quantities that can be folded away, and is if it is long."""
+    return Table(columns, rows, summary, open=len(rows) <= _MOST_UNFOLDED)
+
+
 def _figures(draws: Mapping[str, Tensor]) -> Section:
     """List mean, sd and quantiles of every quantity that varies, or of all if none does."""
     kept = informative(dict(draws)) or list(draws)
@@ -126,4 +162,4 @@ def _figures(draws: Mapping[str, Tensor]) -> Section:
     text = (
         "Mean, standard deviation and quantiles of the draws, free of labels, signs and rotations where the model has"
     )
-    return Section("The posterior", f"{text} them.", tables=[Table(columns, rows, f"The figures of {count}")])
+    return Section("The posterior", f"{text} them.", tables=[figures_table(columns, rows, f"The figures of {count}")])

@@ -1,12 +1,15 @@
 """The sections on how each method ran."""
 
+from collections.abc import Iterable, Mapping
+from typing import Any
+
 from .. import plots
 from ..inference.compare import Comparison
 from ..inference.diagnostics import MAX_R_HAT, MIN_ESS
 from ..inference.info import CaviInfo, EmInfo, McemInfo, SviInfo
 from ..inference.verdict import is_sampler
+from ..inference.words import nats, number
 from ..plots import Section, Table
-from .words import nats, number
 
 
 def errors(comparison: Comparison) -> Section:
@@ -63,8 +66,8 @@ def objectives(comparison: Comparison) -> Section | None:
         rows = []
         for basin in info.optima:
             kind = f"set aside: {basin['degenerate']}" if basin["degenerate"] else "an optimum"
-            rows.append([nats(basin["objective"]), str(basin["restarts"]), kind])
-        tables.append(Table([f"{name}: objective, nats", "restarts", "kind"], rows))
+            rows.append([kind, nats(basin["objective"]), str(basin["restarts"])])
+        tables.append(Table([f"{name} ended in", "objective, nats", "restarts"], rows))
     if not figures:
         return None
     return Section(
@@ -96,7 +99,7 @@ def chains(comparison: Comparison) -> Section | None:
             "least ESS per second": number(frame["ess"].min() / info.seconds),
             "divergences": "–" if divergences is None else str(int(divergences.sum())),
             "share moved": "–" if accepted is None else number(float(accepted.mean())),
-            "step sizes": ", ".join(number(float(size)) for size in getattr(info, "step_size", ())) or "–",
+            "step sizes": _range(getattr(info, "step_size", ())),
         }
         rows.append(row)
     if not rows:
@@ -112,14 +115,22 @@ def chains(comparison: Comparison) -> Section | None:
     )
 
 
-def endings(comparison: Comparison) -> Section:
-    """List engine, seed, time and message of every run."""
+def _range(values: Iterable[Any]) -> str:
+    """Return the least and the largest of what chains have, or the one that all share."""
+    found = [number(value) for value in sorted(map(float, values))]
+    if not found:
+        return "–"
+    return found[0] if found[0] == found[-1] else f"{found[0]} to {found[-1]}"
+
+
+def endings(comparison: Comparison, messages: Mapping[str, str]) -> Section:
+    """List engine, seed and time of every run, and how it ended, by its name."""
     rows = [
-        [name, p.info.method, p.info.engine, str(p.info.seed), number(p.info.seconds), p.info.message]
+        [name, p.info.method, p.info.engine, str(p.info.seed), number(p.info.seconds), messages[name]]
         for name, p in comparison.posteriors.items()
     ]
     return Section(
-        "How each run went",
+        "How each run went" if len(rows) > 1 else "How the run went",
         "The same seed on the same machine with the same versions reproduces these figures.",
         tables=[Table(["method", "kind", "engine", "seed", "seconds", "how it ended"], rows)],
     )

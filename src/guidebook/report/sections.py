@@ -6,8 +6,8 @@ import pandas as pd
 
 from .. import plots
 from ..inference.compare import Comparison
+from ..inference.words import number
 from ..plots import Section, Table
-from .words import number
 
 _MOST_PANELS, _MOST_ROWS = 12, 200
 _FIGURES = {

@@ -8,7 +8,7 @@ from typing import Any
 
 from guidebook.inference import Check, Comparison, Posterior, Verdict, check
 from guidebook.inference import fit as fit_any
-from guidebook.inference.climb import Rung, climb
+from guidebook.inference.climb import Rung, climb, judge_chains
 from guidebook.inference.quantities import labels
 from guidebook.inference.verdict import is_sampler
 from guidebook.workflow.fit import Task, fit
@@ -43,6 +43,7 @@ def fit_best(
 
 
 MOST_SECONDS = 60.0  # that a verdict which was not asked for may take
+MOST_VALUES = 2**23  # draws times quantities: those of 2,000 quantities
 
 
 def judge(task: Task, posterior: Posterior, seed: int = 0, max_seconds: float | None = None) -> Check:
@@ -56,10 +57,23 @@ def judge(task: Task, posterior: Posterior, seed: int = 0, max_seconds: float | 
     return replace(found, sentence=_named(found.sentence, task, posterior))
 
 
+def judge_alone(task: Task, posterior: Posterior, seed: int = 0) -> Verdict | None:
+    """Say how good a posterior of a task is by itself: a sampler's by its own chains, a fast one's by `judge_fast`.
+
+    None where `judge_fast` has no answer, and of chains with more numbers than can be judged in seconds.
+    """
+    if is_sampler(posterior):
+        if sum(draws.numel() for draws in task.quantities(posterior.draws).values()) > MOST_VALUES:
+            return None
+        return judge_chains(posterior.info.method, posterior, task.identify, task.coords)
+    found = judge_fast(task, posterior, seed)
+    return Verdict(found.judgement, found.sentence) if found else None
+
+
 def judge_fast(task: Task, posterior: Posterior, seed: int = 0) -> Check | None:
     """Say how good a fast posterior of a task is.
 
-    None for points, for samplers, which say so themselves, and for draws of other sites than the model's.
+    None for points, for samplers, and for draws of other sites than the model's.
     """
     if posterior.info.is_point or is_sampler(posterior):
         return None

@@ -12,11 +12,15 @@ import numpy as np
 import pandas as pd
 from torch import Tensor
 
+from guidebook.datasets import Dataset
 from guidebook.inference import Check, Comparison, FitInfo, Posterior
 from guidebook.inference.climb import MOVED
 from guidebook.inference.diagnostics import disagrees, ess, of_sites, r_hat
 from guidebook.inference.info import Info
+from guidebook.inference.mcmc.chains import without_raw_disagreement
 from guidebook.inference.quantities import Coords, label
+from guidebook.inference.verdict import Verdict
+from guidebook.inference.words import nats, number
 from guidebook.workflow.fit import Task
 from guidebook.workflow.own.file import OwnFunction
 from guidebook.workflow.own.inputs import inputs_of
@@ -24,13 +28,16 @@ from guidebook.workflow.own.inputs import inputs_of
 MOST_ROWS = 100  # printed per site
 
 
-def run_json(task: Task, posterior: Posterior, found: Check | None = None) -> dict[str, Any]:
+def run_json(task: Task, posterior: Posterior, found: Verdict | None = None) -> dict[str, Any]:
     """Return what ``guidebook run --json`` prints; likelihoods in nats, in the units fitted.
 
-    ``found`` is what a check without reference says of the posterior.
+    ``found`` is what is said of the posterior without a reference.
     """
     info = posterior.info
     quantities = task.quantities(posterior.draws)
+    converged, ended = has_converged(info, quantities), info.message
+    if converged and not info.converged:
+        ended = without_raw_disagreement(posterior)
     return {
         "model": task.row.name,
         "method": info.method,
@@ -43,8 +50,8 @@ def run_json(task: Task, posterior: Posterior, found: Check | None = None) -> di
         "seed": info.seed,
         "seconds": info.seconds,
         "engine": info.engine,
-        "converged": has_converged(info, quantities),
-        "stopped_because": info.message,
+        "converged": converged,
+        "stopped_because": ended,
         "log_likelihood": plain(_log_likelihood(task, quantities, posterior)),
         "log_evidence": plain(info.log_evidence),
         "elbo": plain(info.elbo),
@@ -154,6 +161,7 @@ def comparison_json(task: Task, comparison: Comparison) -> dict[str, Any]:
         "data": task.data.name,
         "standardized": task.data.standardized,
         "reference": comparison.reference,
+        "headline": comparison.headline,
         "methods": methods,
     }
 
@@ -214,9 +222,12 @@ def told(task: Task, record: dict[str, Any]) -> Any:
     is_point = all(figures["sd"] is None for figures in record["parameters"].values())
     facts = {
         "Model": f"{task.row.title} ({', '.join(f'{name}={task.options[name]}' for name in task.row.options)})",
-        "Method": ":".join(filter(None, (record["method"], record["guide"]))),
-        "Data": f"{data.name}: {len(data.x):,} rows, {len(data.columns):,} columns" + _reading(task),
-        "Seconds": f"{record['seconds']:.1f}",
+        "Method": record.get("chosen") or ":".join(filter(None, (record["method"], record["guide"]))),
+        "Data": _size(data) + _reading(task),
+        "Log likelihood": _in_nats(record["log_likelihood"]),
+        "Log evidence": _in_nats(record["log_evidence"]),
+        "ELBO": _in_nats(record["elbo"]),
+        "k̂": "" if record["k_hat"] is None else number(record["k_hat"]),
         "Identifiers": ", ".join(data.ids),
         "Labels": " and ".join(data.classes or ()),
     }
@@ -230,7 +241,17 @@ def told(task: Task, record: dict[str, Any]) -> Any:
         findings=record["findings"],
         columns=data.columns,
         facts=[(term, words) for term, words in facts.items() if words],
+        ended=record["stopped_because"],
     )
+
+
+def _in_nats(value: float | None) -> str:
+    return "" if value is None else f"{nats(value)} nats"
+
+
+def _size(data: Dataset) -> str:
+    columns = f", {len(data.columns):,} columns" if data.columns else ""  # arguments of a user's own model have none
+    return f"{data.name}: {len(data.x):,} rows{columns}"
 
 
 def _reading(task: Task) -> str:
@@ -284,6 +305,7 @@ def read_reports(folders: Sequence[Path], beside: Path) -> list[dict[str, Any]]:
         reports.append(
             {
                 "title": f"{record['model']} on {record['data']}",
+                "headline": record.get("headline", ""),  # earlier versions wrote none
                 "href": Path(os.path.relpath(folder / "report.html", beside)).as_posix(),
                 "verdicts": [(m["judgement"], m["verdict"]) for m in record["methods"]],
                 "rows": rows,

@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.patches import Ellipse, FancyArrowPatch, FancyBboxPatch
 
-from ..style import GREY, INK, SOFT, style
+from ..style import GREY, INK, PAPER, SHADED, SOFT, style
 from .graph import Graph
 from .layout import Box, around, lay_out
 
@@ -32,7 +32,7 @@ def plot_graph(graph: Graph) -> Figure:
         for name, (kind, distribution) in graph.nodes.items():
             x0, y0, x1, y1 = layout.nodes[name]
             x, y = (x0 + x1) / 2, (y0 + y1) / 2
-            look: dict[str, Any] = {"facecolor": "#d3dbe4" if kind == "observed" else "white"}
+            look: dict[str, Any] = {"facecolor": SHADED if kind == "observed" else PAPER}
             look |= {"edgecolor": "none" if kind == "parameter" else INK}
             look |= {"linestyle": (0, (4, 2)) if kind == "deterministic" else "-"}
             height = 0.24 if kind == "parameter" else y1 - y0

@@ -8,9 +8,10 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from ...inference.posterior import Posterior
-from ..style import INK, style
+from ..style import FAINT, INK, style
 
 MOST_COLUMNS = 40  # drawn as lines of text
+WIDTH = 4.4  # inches of a figure with all methods: its text can be read on a telephone
 
 
 def identified(
@@ -66,9 +67,10 @@ def plot_bands(
         ax.set_yticks(places, [name if len(name) <= 28 else name[:27] + "…" for name in columns])
         ax.set_ylim(len(columns) - 0.4, -0.6)
         ax.set_xlim(*limits)
-        ax.tick_params(axis="y", length=0, labelcolor=INK)
-        ax.grid(axis="y", color="#e6eaee", linewidth=0.6)
+        ax.tick_params(axis="y", length=0, labelcolor=INK, labelsize=8.5)
+        ax.grid(axis="y", color=FAINT, linewidth=0.6)
         ax.set_axisbelow(True)
         ax.set_xlabel(quantity)
-        figure.legend(loc="outside lower center", ncols=int(width / 1.3))
+        if len(series) > 1:
+            figure.legend(loc="outside lower center", ncols=int(width / 1.3))
     return figure

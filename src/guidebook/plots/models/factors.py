@@ -8,8 +8,8 @@ from torch import Tensor
 from ...inference.compare import Comparison
 from ...inference.posterior import Posterior
 from ..section import Section
-from ..style import REFERENCE_LINE, looks, to_svg
-from .bands import MOST_COLUMNS, Band, band, column_names, identified, plot_bands
+from ..style import line_colour, to_svg
+from .bands import MOST_COLUMNS, WIDTH, Band, band, column_names, identified, plot_bands
 
 
 def sections(comparison: Comparison, x: Tensor | None, columns: Sequence[str] | None) -> list[Section]:
@@ -21,14 +21,13 @@ def sections(comparison: Comparison, x: Tensor | None, columns: Sequence[str] | 
     order = np.argsort(-first, kind="stable")[:MOST_COLUMNS]
     names = column_names(len(first), columns)
     joined = Band(*(np.stack([getattr(values, part)[order] for values in found.values()]) for part in Band._fields))
-    colours = {name: look.colour for name, look in looks(comparison).items()} | {comparison.reference: REFERENCE_LINE}
     figure = plot_bands(
         joined,
         [str(names[i]) for i in order.tolist()],
-        [(name, colours[name]) for name in found],
-        "share of the column's variance explained by the factors",
-        (-0.02, 1.02),
-        5.2,
+        [(name, line_colour(comparison, name)) for name in found],
+        "share of variance explained",
+        (0.0, min(1.02, 1.1 * float(joined.high.max()))),
+        WIDTH,
     )
     text = (
         "Share of each column's variance that the factors explain; the rest is noise. Dots are posterior means, bars "

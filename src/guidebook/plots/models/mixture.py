@@ -53,7 +53,7 @@ def plot_profiles(found: Mapping[str, Band], columns: Sequence[str], quantity: s
     for name, values in found.items():
         series = [(f"component {k}", COLOURS[k % len(COLOURS)]) for k in range(len(values.mean))]
         figures[name] = plot_bands(values, columns, series, quantity, (-0.02 * right, 1.04 * right), 3.9)
-        figures[name].axes[0].set_title(name)
+        figures[name].axes[0].set_title(name, fontsize=8.5)
     return figures
 
 

@@ -8,8 +8,8 @@ from torch import Tensor
 from ...inference.compare import Comparison
 from ...inference.posterior import Posterior
 from ..section import Section
-from ..style import REFERENCE_LINE, looks, to_svg
-from .bands import MOST_COLUMNS, Band, band, column_names, identified, plot_bands
+from ..style import AXIS, line_colour, to_svg
+from .bands import MOST_COLUMNS, WIDTH, Band, band, column_names, identified, plot_bands
 
 
 def sections(comparison: Comparison, x: Tensor | None, columns: Sequence[str] | None) -> list[Section]:
@@ -21,18 +21,17 @@ def sections(comparison: Comparison, x: Tensor | None, columns: Sequence[str] | 
     order = np.argsort(-np.abs(first), kind="stable")[:MOST_COLUMNS]
     names = column_names(len(first), columns)
     joined = Band(*(np.stack([getattr(values, part)[order] for values in found.values()]) for part in Band._fields))
-    colours = {name: look.colour for name, look in looks(comparison).items()} | {comparison.reference: REFERENCE_LINE}
     low, high = float(np.min(joined.low)), float(np.max(joined.high))
     margin = 0.05 * (high - low) or 1.0
     figure = plot_bands(
         joined,
         [str(names[i]) for i in order.tolist()],
-        [(name, colours[name]) for name in found],
+        [(name, line_colour(comparison, name)) for name in found],
         "weight",
         (min(low, 0.0) - margin, max(high, 0.0) + margin),
-        5.2,
+        WIDTH,
     )
-    figure.axes[0].axvline(0, color="#9aa5b1", linewidth=0.8, zorder=0)
+    figure.axes[0].axvline(0, color=AXIS, linewidth=0.8, zorder=0)
     text = (
         "What one unit of each column, as fitted (one standard deviation of it, if columns were standardised), adds to "
         "the linear score, the others held. Dots are posterior means, bars hold 90 % of the posterior; point estimates "

@@ -1,0 +1,49 @@
+"""A comparison in one sentence: which method gives the reference's answer, and in how many seconds."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from .words import listed
+
+if TYPE_CHECKING:
+    from .compare import Comparison
+
+
+def headline(comparison: Comparison) -> str:
+    """Return the quickest answer that is as good as the reference's, or that there is none, as a sentence."""
+    reference = comparison.reference
+    seconds = {name: posterior.info.seconds for name, posterior in comparison.posteriors.items()}
+    found: dict[str, list[str]] = {}  # names by judgement, the quickest first
+    for name in sorted(seconds, key=lambda name: seconds[name]):
+        found.setdefault(comparison.verdicts[name].judgement, []).append(name)
+    if comparison.refused is not None:
+        if "good" not in found:
+            return f"{reference} is not fit to judge the others."
+        best = found["good"][0]
+        return f"{best} is good after {in_seconds(seconds[best])}, by short chains from its own draws."
+    for judgement, verb, but in (("good", "gives", ""), ("usable", "comes near", ": it is usable, not good")):
+        if judgement in found:
+            best = found[judgement][0]
+            cost = f"{in_seconds(seconds[best])}, where {reference} takes {in_seconds(seconds[reference])}"
+            if seconds[best] < seconds[reference]:
+                cost = f"{in_seconds(seconds[best])} instead of {in_seconds(seconds[reference])}"
+            return f"{best} {verb} {reference}'s answer in {cost}{but}."
+    if "bad" in found:
+        return f"{listed(found['bad'])} {'does' if len(found['bad']) == 1 else 'do'} not give {reference}'s answer."
+    if "point" in found:
+        return f"{listed(found['point'])} {_are(found['point'], 'a point', 'points')}: only {reference} has a spread."
+    others = [name for name in seconds if name != reference]
+    return f"{listed(others)} {_are(others, 'not judged')} beside {reference}."
+
+
+def in_seconds(value: float) -> str:
+    """Format a duration to two digits, or to whole seconds: "8.2 s"."""
+    if value < 0.01:
+        return "less than 0.01 s"
+    return f"{value:.2g} s" if value < 99.5 else f"{value:,.0f} s"
+
+
+def _are(names: Sequence[str], one: str, several: str | None = None) -> str:
+    return f"is {one}" if len(names) == 1 else f"are {several or one}"
