@@ -229,7 +229,13 @@ def _cannot_check(subject: _Subject, prepared: Prepared) -> str | None:
     count = next((value.shape[0] * value.shape[1] for value in subject.draws.values()), 0)
     if count < MIN_DRAWS and not missing:
         return f"has only {count} draws, and at least {MIN_DRAWS} are needed"
+    if not missing and latent and all(_is_constant(subject.draws[name]) for name in latent):
+        return "has draws that are all the same, without a spread to judge"
     return None
+
+
+def _is_constant(draws: Tensor) -> bool:
+    return bool((draws == draws[:1, :1]).all())
 
 
 def _dtype(data: tuple) -> torch.dtype:

@@ -75,7 +75,7 @@ def move_draws(
 
     None if the density is finite at none of those that chains would start from. No window begins that would end after
     ``max_seconds``, by the pace so far: `TooSlow` is raised if that is the first. A ValueError, in the method's name,
-    says if the draws are not those of the model.
+    says if the draws are not those of the model, or if no quantity varies.
     """
     begin = time.perf_counter()
     vectors = target.vectors(draws).flatten(0, 1)
@@ -112,6 +112,8 @@ def move_draws(
         vectors = states.vectors.transpose(0, 1)
         after = quantities(vectors)
         names = _judged(before, after)
+        if not names:
+            raise ValueError(f"{target.method}: {', '.join(anchor)} does not vary, so that there is nothing to judge")
         scale = states.vectors.flatten(0, 1).std(0).cpu().double().clamp(min=1e-300)
         found = moments(
             torch.stack([after[name].T for name in names], -1),

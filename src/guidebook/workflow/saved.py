@@ -38,7 +38,8 @@ def save_fit(folder: Path, task: Task, posterior: Posterior, record: dict[str, A
 def _rows(task: Task, posterior: Posterior, record: dict[str, Any]) -> pd.DataFrame | None:
     if task.own is None:
         return row_table(task.row, posterior, task.data, task.options)
-    data = NewData(task.model, dict(zip(task.own.arguments, task.args, strict=True)))
+    tensors = dict(zip(task.own.arguments, task.args, strict=True))
+    data = NewData(task.model, tensors, task.data.rows, task.data.ids)
     return fitted_rows(data, read_inputs(record["inputs"]), posterior)
 
 

@@ -68,7 +68,7 @@ def _table(data: NewData, inputs: Inputs, posterior: Posterior, *, are_new: bool
     drawn = posterior_predictive(
         data.model, posterior, *data.args, num_draws=_affordable(posterior, sites), redraw=redraw
     )
-    columns: dict[str, Any] = {"row": range(num_rows)}
+    columns: dict[str, Any] = {"row": data.rows or range(num_rows)} | dict(data.ids)
     for name in wanted:
         draws = drawn[name].movedim(1 + along[name], 1)[:, :num_rows].double()
         figures = {"mean": draws.mean(0), "sd": draws.std(0)}
