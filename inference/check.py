@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from .advice import for_chains_that_move
+from .coords import by_site
 from .exchangeable import identification
 from .info import CheckInfo
 from .mcmc.beside_chains import COLUMNS, info_of, judge_moved, sentence
@@ -27,7 +28,7 @@ from .mcmc.moved import TRAJECTORIES, TooSlow, move_draws, seconds_per_chain
 from .options import options_by_name
 from .posterior import Posterior
 from .progress import Progress
-from .quantities import SiteChoice
+from .quantities import Coords, SiteChoice
 from .traces.guides import display_name
 from .traces.isolate import check_seed, isolated
 from .traces.prepare import Prepared
@@ -106,6 +107,7 @@ def check(
     num_chains: int = 128,
     identify: Identify = None,
     quantities: Sequence[str] | None = None,
+    coords: Coords | None = None,
     max_seconds: float | None = None,
     seed: int = 0,
     device: str | torch.device | None = None,
@@ -134,6 +136,9 @@ def check(
         As in `compare`: judge quantities that do not depend on the order of components, on signs or rotations.
     quantities : sequence of str, optional
         As in `compare`: sites to judge. Default: all but deterministic ones with a value per row.
+    coords : dict of sequences of str, optional
+        As in `compare`: names of entries by site, or by plate. Default: those that come with data frames and series,
+        as `guidebook.inference.coords` finds them.
     max_seconds : float, optional
         Take fewer chains if that many would take longer, by the time of the first gradients, and "cannot say" if the
         fewest do. Default: no limit.
@@ -150,7 +155,8 @@ def check(
     Raises
     ------
     ValueError
-        If the draws are not those of this model, a guide is not trained, or an option is out of range.
+        If the draws are not those of this model, a guide is not trained, an option is out of range, or ``coords`` do
+        not fit.
     """
     check_seed(seed)
     if num_chains < MIN_CHAINS:
@@ -171,7 +177,9 @@ def check(
                 num_chains = max(MIN_CHAINS, min(num_chains, int(max_seconds / each)))
                 if num_chains * each > max_seconds:
                     raise TooSlow(num_chains * each)
-            moved = move_draws(target, subject.draws, identified, num_chains, bar, max_seconds or math.inf)
+            limit = max_seconds or math.inf
+            names = by_site("check", coords or {}, prepared.trace)
+            moved = move_draws(target, subject.draws, identified, num_chains, bar, limit, names)
         except TooSlow as slow:
             words = (
                 f"{subject.name} is not judged: {num_chains} short chains would take about {slow.seconds:.0f} s. Next: "

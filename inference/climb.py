@@ -16,6 +16,7 @@ from .info import CheckInfo, FitInfo
 from .mcmc.beside_chains import COLUMNS
 from .options import positive
 from .posterior import Posterior
+from .quantities import Coords
 from .verdict import GOOD_SHIFT, USABLE_SHIFT, Certain, distance, grade, is_sampler
 
 ORDER = ("good", "usable", "sampled", "cannot say", "bad")  # of judgements, the best first
@@ -44,6 +45,7 @@ def climb(
     judge: Callable[..., Check],
     *,
     identify: Any = None,
+    coords: Coords | None = None,
     tolerance: float = GOOD_SHIFT,
     max_seconds: float | None = None,
     seed: int = 0,
@@ -75,7 +77,7 @@ def climb(
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # what they say is in the records
-                found = _judged(rung.name, rung.run(best), started, judge_one, identify, tolerance)
+                found = _judged(rung.name, rung.run(best), started, judge_one, identify, coords, tolerance)
         except FAILURES as error:
             failures.append(error)
             rows.append(_row(rung.name, time.perf_counter() - started, "failed", str(error)))
@@ -95,11 +97,12 @@ def _judged(
     started: float,
     judge: Callable[[Posterior], Check],
     identify: Any,
+    coords: Coords | None,
     tolerance: float,
 ) -> list[_Tried]:
     """Return a posterior, begun at a time, with its judgement; and its moved draws, if these are good."""
     if is_sampler(posterior):
-        beside_itself = compare(posterior, posterior, identify=identify, names=[name, "itself"])
+        beside_itself = compare(posterior, posterior, identify=identify, names=[name, "itself"], coords=coords)
         judgement, words = "good", beside_itself.verdicts[name].sentence.replace("the reference", "good", 1)
         if beside_itself.refused:
             judgement, words = "cannot say", words.replace("fit to judge", "to be believed", 1)

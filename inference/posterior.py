@@ -100,7 +100,7 @@ class Posterior(Generic[InfoT]):
             "observed_data", "constant_data", "prior" and "prior_predictive" (1,000 draws); or "all". Default: all but
             the last two, and without a model the first two.
         coords : dict of sequences of str, optional
-            Names of entries, by site, along its last dimensions, as in `compare`.
+            Names of entries, by site, along its last dimensions, as in `compare`; or by plate.
         seed : int
             For predictions.
 

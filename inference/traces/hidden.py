@@ -26,7 +26,7 @@ class ObservedRows(NamedTuple):
     shape: tuple[int, ...]  # of each site's log density
 
     @property
-    def count(self) -> int:
+    def number(self) -> int:
         """Number of rows."""
         return math.prod(self.shape) if self.shape else len(self.sites)
 
@@ -74,6 +74,6 @@ def observed_rows(method: str, model: Callable, data: tuple) -> ObservedRows:
     if rows.shared and any(tuple(site["fn"].batch_shape) != shape for site in sites.values()):
         raise ValueError(f"{method}: rows of {', '.join(sites)} share a discrete site: none can be left out alone")
     observed = ObservedRows(tuple(sites), shape)
-    if observed.count < 2:
+    if observed.number < 2:
         raise ValueError(f"{method}: {', '.join(found)} has one density for all rows, so that none can be left out")
     return observed

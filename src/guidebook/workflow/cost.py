@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 import pyro
 import torch
 from pyro import poutine
+from pyro.poutine import Trace
 
 from guidebook.inference.traces.sites import is_deterministic, is_latent, is_local, nodes
 
@@ -21,6 +22,11 @@ def numbers_per_draw(model: Callable, args: tuple, *, with_local: bool = True) -
     """
     with torch.no_grad(), torch.random.fork_rng(), pyro.get_param_store().scope():
         trace = poutine.trace(model).get_trace(*args)
+    return numbers_in(trace, args, with_local=with_local)
+
+
+def numbers_in(trace: Trace, args: tuple, *, with_local: bool = True) -> dict[str, int]:
+    """Return what `numbers_per_draw` does, of a model that has been run."""
     sizes = {
         name: int(site["value"].numel())
         for name, site in nodes(trace).items()

@@ -37,7 +37,7 @@ def is_point(row: Row, method: str, guide: str | None) -> bool:
 
 def num_rows(task: Task) -> int:
     """Return how many rows there are to deal; of a user's own model, ValueError if that is not clear."""
-    return observed_rows("choose", task.model, task.args).count if task.own else len(task.data.x)
+    return observed_rows("choose", task.model, task.args).number if task.own else len(task.data.x)
 
 
 def without_rows(task: Task, out: np.ndarray) -> Task:

@@ -33,7 +33,7 @@ def fit_best(
     if not task.row.ladder:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "fit: nothing was found good")  # which is printed
-            return fit_any(task.model, *task.args, **limits, **options)
+            return fit_any(task.model, *task.args, coords=task.coords, **limits, **options)
     limits["otherwise"] = task.row.otherwise
     rungs = [Rung(name, partial(_climbed, task, name, options)) for name in task.row.ladder]
     return climb(

@@ -119,7 +119,8 @@ def own_task(row: Row, source: str | None, options: Mapping[str, Any], given: It
     dataset = Dataset(
         source or "no data", x, None, (), None, False, ids=found.ids, rows=found.rows, left_out=found.left_out
     )
-    coords = entry_names(model, args, tuple(tensors), found.names)
+    rows = [" ".join(words) for words in zip(*found.ids.values(), strict=True)]
+    coords = entry_names(model, args, tuple(tensors), found.names, rows)
     return OwnTask(model, args, tuple(tensors), keywords, dataset, coords, found.names)
 
 
