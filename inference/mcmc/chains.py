@@ -193,7 +193,8 @@ def run_chains(
     processes = min(options.num_chains, joblib.cpu_count()) if device_of(prepared.data).type == "cpu" else 1
 
     begin, total = time.perf_counter(), options.num_chains * options.iterations
-    with tempfile.TemporaryDirectory(prefix="guidebook-") as folder, Progress(method, total, options.progress) as bar:
+    bar = Progress(method, total, options.progress, is_fixed=True)
+    with tempfile.TemporaryDirectory(prefix="guidebook-") as folder, bar:
         counters = [Path(folder) / str(chain) for chain in range(options.num_chains)]
         jobs = (
             joblib.delayed(_run_chain)(method, sampler, prepared, *chain)

@@ -16,7 +16,7 @@ from guidebook.inference.optim.losses import named_loss
 from guidebook.inference.traces.guides import preferred_options
 from guidebook.inference.traces.keywords import with_keywords
 from guidebook.inference.traces.prepare import prepare
-from guidebook.workflow.cost import affordable_draws, check_memory, numbers_in, numbers_per_draw
+from guidebook.workflow.cost import affordable_draws, check_memory, numbers_in, numbers_per_draw, time_said
 from guidebook.workflow.own.model import OwnTask, own_task
 from guidebook.workflow.resolve import bind, find_row, guide_of, parse_options
 
@@ -158,7 +158,7 @@ def fit(
         settings = {k: v for k, v in settings.items() if k not in signature(row.steps[method]).parameters}
     subject = _subject(task, method, guide or row.default_guide)
     args = task.args if "device" in accepted or not device else tuple(value.to(device) for value in task.args)
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), time_said():
         warnings.filterwarnings(
             "ignore", r"[a-z]+: drew (?!.*diverge).*; components merely swap labels"
         )  # see identify

@@ -11,6 +11,7 @@ from guidebook.inference import fit as fit_any
 from guidebook.inference.climb import Rung, climb
 from guidebook.inference.quantities import labels
 from guidebook.inference.verdict import is_sampler
+from guidebook.workflow.cost import time_said
 from guidebook.workflow.fit import Task, fit
 from guidebook.workflow.resolve import split_method
 
@@ -31,7 +32,7 @@ def fit_best(
     options: dict[str, Any] = {"seed": seed, "device": device, "progress": progress}
     limits: dict[str, Any] = {"tolerance": tolerance, "max_seconds": max_seconds}
     if not task.row.ladder:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), time_said():
             warnings.filterwarnings("ignore", "fit: nothing was found good")  # which is printed
             return fit_any(task.model, *task.args, coords=task.coords, **limits, **options)
     limits["otherwise"] = task.row.otherwise
