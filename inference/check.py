@@ -22,7 +22,7 @@ from torch import Tensor
 from .advice import for_chains_that_move
 from .coords import by_site
 from .exchangeable import identification
-from .info import CheckInfo
+from .info import CheckInfo, FitInfo
 from .mcmc.beside_chains import COLUMNS, info_of, judge_moved, sentence
 from .mcmc.moved import TRAJECTORIES, TooSlow, move_draws, seconds_per_chain
 from .options import options_by_name
@@ -213,7 +213,8 @@ class _Subject(NamedTuple):
 
 def _subject(given: Any, model: Callable, data: tuple, device: Any, seed: int) -> _Subject:
     if isinstance(given, Posterior):
-        name = ":".join(filter(None, (given.info.method, given.info.guide)))
+        made_by = (given.info.method, given.info.guide)
+        name = given.info.chosen if isinstance(given.info, FitInfo) else ":".join(filter(None, made_by))
         return _Subject(name, given.draws, given.params, given.info.is_point)
     if not callable(given):
         raise ValueError(f"check: give a Posterior or a trained guide, and then the model; got {type(given).__name__}")

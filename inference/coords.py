@@ -1,7 +1,7 @@
 """Names of the entries of a model's sites: which dimensions run over a matrix's columns, over categories or rows.
 
 That is not guessed from sizes: the model is run without the last column, category or row, and a dimension that is then
-one shorter runs over them.
+one shorter runs over them; where none is, by which entries the data's density depends on which columns or categories.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -13,6 +13,7 @@ from torch import Tensor
 
 from .datatree.names import event_dim, plates_of
 from .traces.arguments import as_arguments, index_of, names_of
+from .traces.belonging import belonging
 from .traces.dtypes import in_one_dtype
 from .traces.isolate import isolated
 from .traces.keywords import check_names, split, with_keywords
@@ -47,8 +48,8 @@ def coords(
     Returns
     -------
     dict
-        By site, names along its dimensions, as `compare` takes them for its ``coords``. Sites that do not become
-        shorter with a column or a category less are left out, as those whose size is an option.
+        By site, names along its dimensions, as `compare` takes them for its ``coords``. Sites of which it cannot be
+        told are left out.
 
     Raises
     ------
@@ -122,24 +123,48 @@ def entry_names(
     rows : sequence of str
         Names of the rows, if they have any.
     """
-    changed = []
-    for argument, known in names.items():
-        place = arguments.index(argument)
-        changed.append((known, (*args[:place], _shortened(args[place], len(known)), *args[place + 1 :])))
-    changed.append((rows, tuple(_without_last(value, len(rows)) for value in args)))
-    changed = [(known, shorter) for known, shorter in changed if len(set(known)) == len(known) > 1]
-    if not changed or (whole := _shapes(model, args)) is None:
+    names = {argument: known for argument, known in names.items() if len(set(known)) == len(known) > 1}
+    has_rows = len(set(rows)) == len(rows) > 1
+    if not (names or has_rows) or (trace := _trace(model, args)) is None:
         return {}
-    found: dict[str, list[list[str]]] = {}
-    for known, shorter in changed:
-        for site, shape in (_shapes(model, shorter) or {}).items():
-            before = whole.get(site, ())
-            if len(before) != len(shape):
-                continue
-            for dim, (size, less) in enumerate(zip(before, shape, strict=True)):
-                if size == len(known) and less == size - 1:
-                    found.setdefault(site, _numbers(before))[dim] = list(known)
+    whole, found = _shapes_in(trace), dict[str, list[list[str]]]()
+    for argument, known in names.items():
+        place, count = arguments.index(argument), len(known)
+        shorter = (*args[:place], _shortened(args[place], count), *args[place + 1 :])
+        along = _shorter_dims(whole, _shapes(model, shorter) or {}, count)
+        if not along:
+            along = _with_plates(trace, belonging(model, args, place, count, found))
+        for site, dim in along:
+            found.setdefault(site, _numbers(whole[site]))[dim] = list(known)
+    if has_rows:
+        shorter = tuple(_without_last(value, len(rows)) for value in args)
+        for site, dim in _shorter_dims(whole, _shapes(model, shorter) or {}, len(rows)):
+            found.setdefault(site, _numbers(whole[site]))[dim] = list(rows)
     return found
+
+
+def _shorter_dims(whole: Shapes, part: Shapes, count: int) -> list[tuple[str, int]]:
+    """Return the dimensions of sites that have ``count`` entries, and one less in part."""
+    both = {site: (shape, part[site]) for site, shape in whole.items() if len(part.get(site, ())) == len(shape)}
+    return [
+        (site, dim)
+        for site, (shape, shorter) in both.items()
+        for dim, (size, less) in enumerate(zip(shape, shorter, strict=True))
+        if size == count and less == size - 1
+    ]
+
+
+def _with_plates(trace: Trace, dims: Mapping[str, int]) -> list[tuple[str, int]]:
+    """Return the dimensions of sites, and those of the others that lie in the same plates along them."""
+    found = set(dims.items())
+    shapes, plates = _shapes_in(trace), plates_of(trace, ())
+    for site, dim in dims.items():
+        own = [p for p in plates.get(site, ()) if p.dim - event_dim(nodes(trace)[site]) == dim - len(shapes[site])]
+        for other, shape in shapes.items():
+            for plate in (plate for plate in plates.get(other, ()) if plate in own):
+                at = len(shape) + plate.dim - event_dim(nodes(trace)[other])
+                found |= {(other, at)} if at >= 0 and shape[at] == plate.size else set()
+    return sorted(found)
 
 
 def _numbers(shape: Sequence[int]) -> list[list[str]]:
@@ -158,8 +183,11 @@ def _shortened(value: Tensor, count: int) -> Tensor:
 
 def _shapes(model: Callable, args: tuple) -> Shapes | None:
     """Return the shapes of latent and deterministic sites; None if the model does not run on these arguments."""
-    if (trace := _trace(model, args)) is None:
-        return None
+    trace = _trace(model, args)
+    return None if trace is None else _shapes_in(trace)
+
+
+def _shapes_in(trace: Trace) -> Shapes:
     return {n: s["value"].shape for n, s in nodes(trace).items() if is_latent(s) or is_deterministic(s)}
 
 

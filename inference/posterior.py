@@ -93,7 +93,8 @@ class Posterior(Generic[InfoT]):
         model : callable, optional
             The model that was fitted, for the groups that need it.
         data : tuple
-            The arguments with which it was fitted.
+            The arguments with which it was fitted; also arrays and data frames, whose names are then those of the
+            entries unless ``coords`` are given.
         groups : collection of str, or str, optional
             Of "posterior", "sample_stats" (of each draw: divergence, energy in nats and tree depth; log weights of a
             guide's draws), "posterior_predictive", "log_likelihood" and "log_prior" (nats, as `log_likelihood`),

@@ -110,3 +110,29 @@ def test_a_plate_that_is_not_there_is_refused() -> None:
     error, effect = torch.tensor([1.0, 2, 1, 2]), torch.tensor([1.0, 5, -2, 3])
     with pytest.raises(ValueError, match="coords: the model has no plate 'school'"):
         coords(schools, error, effect, plates={"school": SCHOOLS})
+
+
+def test_sites_whose_size_is_an_option_are_named_by_what_the_data_depend_on() -> None:
+    """Effects of two kinds of group of one size, and weights of columns that constants centre."""
+
+    def model(x, clinic, ward, t, y=None, *, num_clinics=2, num_wards=2):
+        w = pyro.sample("w", dist.Normal(0.0, 1.0).expand([2]).to_event(1))
+        cut = pyro.sample("cut", dist.Normal(0.0, 1.0).expand([2]).to_event(1))
+        with pyro.plate("clinics", num_clinics):
+            a = pyro.sample("a", dist.Normal(0.0, 1.0))
+            level = pyro.deterministic("level", 2.0 * a)
+        slope = pyro.sample("slope", dist.Normal(0.0, 1.0).expand([2, num_wards]).to_event(2))
+        mean = ((x - torch.tensor([50.0, 1.0])) * w).sum(-1) + level[clinic] + slope[0, ward] + slope[1, ward] * t
+        with pyro.plate("rows", len(x)):
+            pyro.sample("y", dist.Normal(mean + cut.sum(), 1.0), obs=y)
+
+    frame = _frame()
+    frame["t"] = np.linspace(0, 1, 30)
+    ward = pd.Series(pd.Categorical(np.array(["u", "v"])[np.arange(30) // 3 % 2]))
+    named = coords(model, frame[["age", "dose"]], frame["clinic"], ward, frame["t"], frame["y"])
+    clinics = ["Bonn", "Ulm"]
+    assert named == {"w": [["age", "dose"]], "a": [clinics], "level": [clinics], "slope": [["0", "1"], ["u", "v"]]}
+    tree = dadvi(model, frame[["age", "dose"]], frame["clinic"], ward, frame["y"], progress=False).to_datatree(
+        model, (frame[["age", "dose"]], frame["clinic"], ward, frame["t"], frame["y"]), groups="posterior"
+    )
+    assert list(tree["posterior"]["a"].coords["clinics"].to_numpy()) == clinics

@@ -18,6 +18,7 @@ from ..log_likelihood import densities
 from ..posterior import Posterior
 from ..predictive import posterior_predictive, prior_predictive
 from ..quantities import Coords
+from ..traces.arguments import as_arguments
 from ..traces.generate import Generative, generative
 from ..traces.sites import nodes
 from .names import Plates, dimensions, entries, event_dim, plates_of, safe_names
@@ -53,6 +54,10 @@ def write(
         filled["sample_stats"] = _sample_stats(posterior)
     run = None
     if model is not None:
+        from ..coords import coords as names_in  # which imports this package
+
+        coords = names_in(model, *data) if coords is None else coords
+        data = as_arguments("to_datatree", data, [f"argument {place} of the data" for place in range(1, len(data) + 1)])
         run = generative("to_datatree", model, data, posterior.params)
         filled |= _by_model(posterior, model, data, run, wanted, seed)
     filled = {group: filled[group] for group in wanted if filled.get(group)}

@@ -86,10 +86,15 @@ def judged_alone(comparison: Comparison, task: Task, seed: int = 0) -> Compariso
 
 def _named(sentence: str, task: Task, posterior: Posterior) -> str:
     """Return a sentence with the quantity that it points at named by the data's columns."""
-    shapes = {site: draws.shape[2:] for site, draws in task.quantities(posterior.draws).items() if site in task.coords}
-    for number, name in zip(labels(shapes), labels(shapes, task.coords), strict=True):
+    for number, name in names_of_quantities(task, posterior).items():
         sentence = sentence.replace(number, name)
     return sentence
+
+
+def names_of_quantities(task: Task, posterior: Posterior) -> dict[str, str]:
+    """Return the names of quantities by the data's columns, by what they are called with numbers, such as "w[3]"."""
+    shapes = {site: draws.shape[2:] for site, draws in task.quantities(posterior.draws).items() if site in task.coords}
+    return dict(zip(labels(shapes), labels(shapes, task.coords), strict=True))
 
 
 def _climbed(task: Task, name: str, options: dict[str, Any], best: Posterior | None) -> Posterior:
