@@ -21,14 +21,15 @@ import torch
 from torch import Tensor
 
 from .advice import for_chains_that_move
+from .coords import by_site
 from .exchangeable import identification
-from .info import CheckInfo
+from .info import CheckInfo, FitInfo
 from .mcmc.beside_chains import COLUMNS, info_of, judge_moved, sentence
 from .mcmc.moved import TRAJECTORIES, TooSlow, move_draws, seconds_per_chain
 from .options import options_by_name
 from .posterior import Posterior
 from .progress import Progress
-from .quantities import SiteChoice
+from .quantities import Coords, SiteChoice
 from .traces.guides import display_name
 from .traces.isolate import check_seed, isolated
 from .traces.prepare import Prepared
@@ -108,6 +109,7 @@ def check(
     num_chains: int = 128,
     identify: Identify = None,
     quantities: Sequence[str] | None = None,
+    coords: Coords | None = None,
     max_seconds: float | None = None,
     seed: int = 0,
     device: str | torch.device | None = None,
@@ -136,6 +138,9 @@ def check(
         As in `compare`: judge quantities that do not depend on the order of components, on signs or rotations.
     quantities : sequence of str, optional
         As in `compare`: sites to judge. Default: all but deterministic ones with a value per row.
+    coords : dict of sequences of str, optional
+        As in `compare`: names of entries by site, or by plate. Default: those that come with data frames and series,
+        as `guidebook.inference.coords` finds them.
     max_seconds : float, optional
         Take fewer chains if that many would take longer, by the time of the first gradients, and "cannot say" if the
         fewest do. Default: no limit.
@@ -152,7 +157,8 @@ def check(
     Raises
     ------
     ValueError
-        If the draws are not those of this model, a guide is not trained, or an option is out of range.
+        If the draws are not those of this model, a guide is not trained, an option is out of range, or ``coords`` do
+        not fit.
     """
     check_seed(seed)
     if num_chains < MIN_CHAINS:
@@ -173,7 +179,9 @@ def check(
                 num_chains = max(MIN_CHAINS, min(num_chains, int(max_seconds / each)))
                 if num_chains * each > max_seconds:
                     raise TooSlow(num_chains * each)
-            moved = move_draws(target, subject.draws, identified, num_chains, bar, max_seconds or math.inf)
+            limit = max_seconds or math.inf
+            names = by_site("check", coords or {}, prepared.trace)
+            moved = move_draws(target, subject.draws, identified, num_chains, bar, limit, names)
         except TooSlow as slow:
             words = (
                 f"{subject.name} is not judged: {num_chains} short chains would take about {slow.seconds:.0f} s. Next: "
@@ -207,7 +215,8 @@ class _Subject(NamedTuple):
 
 def _subject(given: Any, model: Callable, data: tuple, device: Any, seed: int) -> _Subject:
     if isinstance(given, Posterior):
-        name = ":".join(filter(None, (given.info.method, given.info.guide)))
+        made_by = (given.info.method, given.info.guide)
+        name = given.info.chosen if isinstance(given.info, FitInfo) else ":".join(filter(None, made_by))
         return _Subject(name, given.draws, given.params, given.info.is_point)
     if not callable(given):
         raise ValueError(f"check: give a Posterior or a trained guide, and then the model; got {type(given).__name__}")
@@ -231,7 +240,13 @@ def _cannot_check(subject: _Subject, prepared: Prepared) -> str | None:
     count = next((value.shape[0] * value.shape[1] for value in subject.draws.values()), 0)
     if count < MIN_DRAWS and not missing:
         return f"has only {count} draws, and at least {MIN_DRAWS} are needed"
+    if not missing and latent and all(_is_constant(subject.draws[name]) for name in latent):
+        return "has draws that are all the same, without a spread to judge"
     return None
+
+
+def _is_constant(draws: Tensor) -> bool:
+    return bool((draws == draws[:1, :1]).all())
 
 
 def _dtype(data: tuple) -> torch.dtype:

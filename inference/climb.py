@@ -45,6 +45,7 @@ def climb(
     judge: Callable[..., Check],
     *,
     identify: Any = None,
+    coords: Coords | None = None,
     tolerance: float = GOOD_SHIFT,
     max_seconds: float | None = None,
     seed: int = 0,
@@ -76,7 +77,7 @@ def climb(
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # what they say is in the records
-                found = _judged(rung.name, rung.run(best), started, judge_one, identify, tolerance)
+                found = _judged(rung.name, rung.run(best), started, judge_one, identify, coords, tolerance)
         except FAILURES as error:
             failures.append(error)
             rows.append(_row(rung.name, time.perf_counter() - started, "failed", str(error)))
@@ -96,11 +97,12 @@ def _judged(
     started: float,
     judge: Callable[[Posterior], Check],
     identify: Any,
+    coords: Coords | None,
     tolerance: float,
 ) -> list[_Tried]:
     """Return a posterior, begun at a time, with its judgement; and its moved draws, if these are good."""
     if is_sampler(posterior):
-        return [_tried(posterior, name, started, *judge_chains(name, posterior, identify))]
+        return [_tried(posterior, name, started, *judge_chains(name, posterior, identify, coords))]
     found = judge(posterior)
     tried = [_by_check(name, posterior, started, found, tolerance)]
     if tried[0].row["judgement"] != "good" and found.improved is not None and found.improved.info.converged:

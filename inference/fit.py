@@ -15,11 +15,13 @@ from torch import Tensor
 
 from .check import check
 from .climb import Rung, check_limits, climb
+from .coords import by_site
 from .dadvi import dadvi
 from .info import FitInfo
 from .nuts import nuts
 from .options import options_by_name
 from .posterior import Posterior
+from .quantities import Coords
 from .traces.prepare import prepare
 from .verdict import GOOD_SHIFT
 
@@ -38,6 +40,7 @@ def fit(
     tolerance: float = GOOD_SHIFT,
     max_seconds: float | None = None,
     identify: Callable[..., dict[str, Tensor]] | str | Mapping[str, int] | None = None,
+    coords: Coords | None = None,
     params: Mapping[str, Tensor] | None = None,
     seed: int = 0,
     device: str | torch.device | None = None,
@@ -59,6 +62,9 @@ def fit(
         After this time no other method is begun, and the best so far is returned.
     identify : callable, "exchangeable" or dict of int, optional
         As in `compare`: which quantities to judge by, where labels, signs or rotations are arbitrary.
+    coords : dict of sequences of str, optional
+        As in `compare`: names of entries by site, or by plate. Default: those that come with data frames and series,
+        as `guidebook.inference.coords` finds them.
     params : dict of Tensor, optional
         Values of the model's ``pyro.param`` statements, as in `nuts`.
     seed : int
@@ -83,15 +89,17 @@ def fit(
         If nothing was found good.
     """
     check_limits(tolerance, max_seconds)
-    prepare("fit", model, data, device=device, params=params)
+    prepared = prepare("fit", model, data, device=device, params=params)
+    names = by_site("fit", coords or {}, prepared.trace)
     shared: dict[str, Any] = {"seed": seed, "device": device, "progress": progress}
     given: dict[str, Any] = shared | {"params": params}
     rungs = [Rung("dadvi", lambda _: dadvi(model, *data, **given))]
     for careful in CAREFUL:
         name = ", ".join(["nuts", *(f"{option}={value}" for option, value in careful.items())])
         rungs.append(Rung(name, lambda best, careful=careful: nuts(model, *data, init=best, **careful, **given)))
-    judge = partial(check, identify=identify, **shared)
-    found = climb(rungs, model, data, judge, identify=identify, tolerance=tolerance, max_seconds=max_seconds, seed=seed)
+    judge = partial(check, identify=identify, coords=names, **shared)
+    options: dict[str, Any] = {"identify": identify, "coords": names, "tolerance": tolerance, "seed": seed}
+    found = climb(rungs, model, data, judge, max_seconds=max_seconds, **options)
     if not found.info.converged:
         warnings.warn(f"fit: {found.info.message}", stacklevel=3)
     return found

@@ -79,7 +79,7 @@ def gibbs(
     begin = time.perf_counter()
     kept: dict[str, list[Tensor]] = {name: [] for name in steps.sites}
     own_seed = seed if init is None else continued_seed(seed, init)
-    with isolated(own_seed), torch.no_grad(), Progress("gibbs", total, progress) as bar:
+    with isolated(own_seed), torch.no_grad(), Progress("gibbs", total, progress, is_fixed=True) as bar:
         data = steps.prepare(*as_double(data))
         state = steps.init(num_chains, *data) if start is None else start
         for sweep in range(1, total + 1):

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from .traces.alone import alone
-from .traces.arguments import as_arguments
+from .traces.arguments import as_arguments, index_of, names_of
 from .traces.keywords import check_names, split, with_keywords
 
 P = ParamSpec("P")
@@ -45,10 +45,21 @@ def options_by_name(method: Callable[P, T]) -> Callable[P, T]:
 
 
 def _take_data(method: str, call: BoundArguments) -> None:
-    """Turn the data of a call into tensors, and arguments of the model by name into such by position."""
+    """Turn the data of a call into tensors, and arguments of the model by name into such by position.
+
+    Where ``coords`` are taken and not given, they are the names that come with frames and series.
+    """
     given = call.arguments
     data = tuple(given.get("data", ()))
     named: Mapping[str, Any] = given.pop("model_kwargs", None) or {}
+    names = (
+        "coords" in call.signature.parameters and given.get("coords") is None and not callable(given.get("identify"))
+    )
+    if names and any(names_of(value) or index_of(value) for value in (*data, *named.values())):
+        from .coords import coords  # which needs what imports this file
+
+        as_arguments(method, data, [f"argument {place} of the data" for place in range(1, len(data) + 1)])
+        given["coords"] = coords(given["model"], *data, model_kwargs=named)
     given["data"] = as_arguments(method, data, [f"argument {place} of the data" for place in range(1, len(data) + 1)])
     if not named:
         return

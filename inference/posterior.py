@@ -97,14 +97,15 @@ class Posterior(Generic[InfoT]):
         model : callable, optional
             The model that was fitted, for the groups that need it.
         data : tuple
-            The arguments with which it was fitted.
+            The arguments with which it was fitted; also arrays and data frames, whose names are then those of the
+            entries unless ``coords`` are given.
         groups : collection of str, or str, optional
             Of "posterior", "sample_stats" (of each draw: divergence, energy in nats and tree depth; log weights of a
             guide's draws), "posterior_predictive", "log_likelihood" and "log_prior" (nats, as `log_likelihood`),
             "observed_data", "constant_data", "prior" and "prior_predictive" (1,000 draws); or "all". Default: all but
             the last two, and without a model the first two.
         coords : dict of sequences of str, optional
-            Names of entries, by site, along its last dimensions, as in `compare`.
+            Names of entries, by site, along its last dimensions, as in `compare`; or by plate.
         seed : int
             For predictions.
 

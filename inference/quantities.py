@@ -76,17 +76,17 @@ def label(site: str, index: Sequence[int], coords: Coords | None = None) -> str:
     return f"{site}[{','.join(names)}]" if names else site
 
 
-def check_coords(coords: Coords, shapes: Mapping[str, Sequence[int]]) -> None:
+def check_coords(coords: Coords, shapes: Mapping[str, Sequence[int]], method: str = "compare") -> None:
     """Raise ValueError unless the names fit the sites' shapes, and tell the entries of a dimension apart."""
     for site in coords.keys() & shapes.keys():
         shape, names = tuple(shapes[site]), coords[site]
         if len(names) > len(shape) or tuple(map(len, names)) != shape[len(shape) - len(names) :]:
             given = " × ".join(str(len(known)) for known in names)
-            raise ValueError(f"compare: coords has {given} names for {site!r}, which has shape {shape}")
+            raise ValueError(f"{method}: coords has {given} names for {site!r}, which has shape {shape}")
         for known in names:
             if len(set(known)) < len(known):
                 twice = next(name for name in known if list(known).count(name) > 1)
-                raise ValueError(f"compare: coords gives the name {twice!r} to two entries of {site!r}")
+                raise ValueError(f"{method}: coords gives the name {twice!r} to two entries of {site!r}")
 
 
 def labels(shapes: Mapping[str, Sequence[int]], coords: Coords | None = None) -> list[str]:

@@ -260,7 +260,9 @@ MISTAKES = [
     ("run mine.py:line --data gaps.csv", "gaps.csv: column 't', line 3: the value is missing"),
     ("run mine.py:line --data bare.csv", "bare.csv: line 1 has numbers: name the columns there"),
     ("check mine.py:line --model mine.py:line", "--model names the model of a saved fit"),
-    ("choose mine.py:line --data line.csv --set scale=1,2 --folds 3", "--folds is for the models of the collection"),
+    ("choose mine.py:line --data line.csv --set scale=1,2 --folds 41", "between 2 and the number of rows, 40; got 41"),
+    ("run mine.py:line --data gaps.csv --missing impute", "mine.py:line: cannot impute missing values: --missing drop"),
+    ("run mine.py:line --data line.npz --missing drop", "line.npz: columns are chosen, and rows with gaps dropped, in"),
 ]
 
 

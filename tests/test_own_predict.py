@@ -8,6 +8,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from guidebook.inference import Posterior
+
 SOURCE = """
 import pyro
 import pyro.distributions as dist
@@ -71,6 +73,47 @@ def two(x, z, y=None):
     b = pyro.sample("b", dist.Normal(0.0, 5.0))
     with pyro.plate("rows", len(x)):
         pyro.sample("y", dist.Normal(b * (x + z), 1.0), obs=y)
+
+
+def grades(x, grade=None):
+    b = pyro.sample("b", dist.Normal(0.0, 2.0))
+    cut = pyro.sample("cut", dist.Normal(torch.tensor([-1.0, 1.0]), 0.1).to_event(1))
+    with pyro.plate("rows", len(x)):
+        pyro.sample("grade", dist.OrderedLogistic(b * x, cut.unsqueeze(-2)), obs=grade)
+
+
+def yes(x, bought=None):
+    b = pyro.sample("b", dist.Normal(0.0, 2.0))
+    with pyro.plate("rows", len(x)):
+        pyro.sample("bought", dist.Bernoulli(logits=b * x), obs=bought)
+
+
+def smooth(t, y=None):
+    covariance = (-0.5 * (t[:, None] - t) ** 2).exp() + 0.01 * torch.eye(len(t))
+    f = pyro.sample("f", dist.MultivariateNormal(torch.zeros(len(t)), covariance))
+    with pyro.plate("rows", len(t)):
+        pyro.sample("y", dist.Normal(f, 0.5), obs=y)
+
+
+def whitened(t, y=None):
+    covariance = (-0.5 * (t[:, None] - t) ** 2).exp() + 0.01 * torch.eye(len(t))
+    with pyro.plate("rows", len(t)):
+        z = pyro.sample("z", dist.Normal(0.0, 1.0))
+    f = pyro.deterministic("f", (torch.linalg.cholesky(covariance) @ z.unsqueeze(-1)).squeeze(-1))
+    with pyro.plate("data", len(t)):
+        pyro.sample("y", dist.Normal(f, 0.5), obs=y)
+
+
+def walk(t, y=None):
+    step = pyro.sample("step", dist.Normal(0.0, 1.0).expand([len(t)]).to_event(1))
+    with pyro.plate("rows", len(t)):
+        pyro.sample("y", dist.Normal(step.cumsum(-1), 0.5), obs=y)
+
+
+def apart(t, y=None):
+    effect = pyro.sample("effect", dist.Normal(0.0, 2.0).expand([len(t)]).to_event(1))
+    with pyro.plate("rows", len(t)):
+        pyro.sample("y", dist.Normal(effect, 0.5), obs=y)
 
 
 def total(y, *, sd=1.0):
@@ -331,3 +374,56 @@ def test_model_is_for_fits_of_own_models(call, here: Path) -> None:
     status, _, err = call("predict", "g", "--data", "line.csv", "--model", "mine.py:line")
     assert (status, err.count("\n")) == (2, 1)
     assert "predict: --model FILE.py:FUNCTION is for fits of such a model, and g is of gmm" in err
+
+
+def test_categories_have_probabilities_each(call, here: Path) -> None:
+    """Of an ordered outcome, against quadrature over the draws; of a binary one, by the names in the data."""
+    rng = np.random.default_rng(3)
+    x = rng.normal(size=N)
+    grade = (1.5 * x + rng.logistic(size=N) > np.array([[-1.0], [1.0]])).sum(0)
+    _write("grades.csv", x=x, grade=np.array(["a low", "b middle", "c high"])[grade])
+    _fit(call, "grades", "grades.csv")
+    new = np.array([-2.0, 0.0, 3.0])
+    _write("new.csv", x=new)
+    table = _predict(call, "new.csv")
+    names = ["a low", "b middle", "c high"]
+    assert list(table) == ["row", "grade", *(f"grade_probability_of_{name}" for name in names)]
+    draws = Posterior.load(here / "r" / "posterior.safetensors").samples
+    below = 1 / (1 + np.exp(draws["b"].numpy()[:, None, None] * new[:, None] - draws["cut"].numpy()[:, None]))
+    expected = np.diff(np.pad(below, ((0, 0), (0, 0), (1, 1)), constant_values=((0, 0), (0, 0), (0, 1)))).mean(0)
+    found = table[[f"grade_probability_of_{name}" for name in names]].to_numpy()
+    np.testing.assert_allclose(found, expected, atol=2.5 / np.sqrt(DRAWS))
+    assert table["grade"].tolist() == [names[k] for k in expected.argmax(1)]
+
+    _write("yes.csv", x=x, bought=np.where(rng.uniform(size=N) < 1 / (1 + np.exp(-2 * x)), "yes", "no"))
+    _fit(call, "yes", "yes.csv")
+    table = _predict(call, "new.csv")
+    assert list(table) == ["row", "bought", "bought_probability_of_no", "bought_probability_of_yes"]
+    assert table["bought"].tolist()[::2] == ["no", "yes"]
+    assert pd.read_csv("r/rows.csv").columns.tolist() == list(table)
+
+
+@pytest.mark.parametrize(
+    ("model", "sentence"),
+    [
+        ("smooth", "site 'f' draws its values for all rows at once, as in a Gaussian process"),
+        ("whitened", "site 'z' has values that other rows depend on"),
+        ("walk", "site 'step' has values that other rows depend on"),
+    ],
+)
+def test_rows_that_depend_on_one_another_are_not_drawn_anew(call, here: Path, model: str, sentence: str) -> None:
+    t = np.linspace(0, 5, 12)
+    _write("t.csv", t=t, y=np.sin(t))
+    _fit(call, model, "t.csv")
+    assert Path("r/rows.csv").exists()  # those fitted have values of their own
+    _write("new.csv", t=[0.5, 6.0])
+    status, _, err = call("predict", "r", "--data", "new.csv")
+    assert status == 2
+    assert f"predict: {sentence}" in err
+
+
+def test_effects_that_rows_have_by_themselves_need_no_plate(call, here: Path) -> None:
+    _write("t.csv", t=np.arange(8) + 0.5, y=np.linspace(-3, 3, 8))
+    _fit(call, "apart", "t.csv")
+    _write("new.csv", t=[0.5, 6.0])
+    _close(_predict(call, "new.csv"), "y", np.zeros(2), np.full(2, np.sqrt(4.25)))

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..info import CheckInfo
 from ..log_likelihood import log_likelihood
 from ..options import options_by_name
 from ..posterior import Posterior
@@ -24,7 +25,8 @@ def loo(
     """Return how well a fitted model predicts each row from all others, by PSIS-LOO.
 
     Draws of `svi` and `dadvi` are weighted by the posterior's density over the guide's, so that the score is that of
-    the posterior, as far as k̂ allows (Magnusson et al. 2019).
+    the posterior, as far as k̂ allows (Magnusson et al. 2019). Those that `check` has moved (`Check.improved`, or what
+    `fit` chose of them) are draws of the posterior once their chains have settled, and have no weights.
 
     Parameters
     ----------
@@ -54,20 +56,27 @@ def loo(
     Warns
     -----
     UserWarning
-        If the draws are of an approximation without weights, which are taken as the posterior's own.
+        If the draws are of an approximation without weights, or of chains that have not settled, and are taken as the
+        posterior's own.
     """
     found = log_likelihood(model, posterior, *data)
     if site is not None:
         if site not in found:
             raise ValueError(f"loo: the model observes no site {site!r}: it has {', '.join(found)}")
         found = {site: found[site]}
-    rows = _rows(found)
+    rows = rows_of("loo", found)
     is_hidden = (rows == 0).flatten(0, 1).all(0)
     rows = rows[:, :, ~is_hidden]
     if rows.shape[2] < 2:
         raise ValueError(f"loo: {', '.join(found)} has one density for all rows, so that none can be left out")
     info, weights = posterior.info, posterior.log_weights
-    if weights is None and (info.guide is not None or info.elbo is not None):
+    if isinstance(info, CheckInfo) and not info.converged:
+        warnings.warn(
+            f"loo: draws that check has moved are taken as the posterior's own, and have not settled there: "
+            f"{info.message}",
+            stacklevel=3,
+        )
+    elif weights is None and (info.guide is not None or info.elbo is not None):
         warnings.warn(
             f"loo: draws of {info.method} are taken as the posterior's own, since their weights are not known",
             stacklevel=3,
@@ -75,12 +84,12 @@ def loo(
     return psis_loo(rows, weights)
 
 
-def _rows(found: dict[str, Tensor]) -> Tensor:
-    """Return the log likelihoods of all sites as rows, (chain, draw, row)."""
+def rows_of(method: str, found: Mapping[str, Tensor]) -> Tensor:
+    """Return the log likelihoods of all sites as rows, (chain, draw, row); ValueError if sites have different rows."""
     shapes = {name: tuple(value.shape[2:]) for name, value in found.items()}
     if len(set(shapes.values())) > 1:
         words = ", ".join(f"{name} {shape}" for name, shape in shapes.items())
-        raise ValueError(f"loo: observed sites have different rows ({words}): say by site= which are left out")
+        raise ValueError(f"{method}: observed sites have different rows ({words}): say by site= which are left out")
     if () in shapes.values():
         return torch.stack(list(found.values()), 2)  # one site per row
     return torch.stack(list(found.values())).sum(0).flatten(2)

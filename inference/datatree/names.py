@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 from pyro.poutine import Trace
 
 from ..quantities import Coords
-from ..traces.sites import is_plate, nodes
+from ..traces.sites import is_deterministic, is_plate, nodes
 
 
 class Plate(NamedTuple):
@@ -44,6 +44,12 @@ def plates_of(trace: Trace, taken: Collection[str]) -> dict[str, list[Plate]]:
     return {site: [plate for plate in plates if plate.name in good] for site, plates in found.items()}
 
 
+def event_dim(site: Mapping[str, Any]) -> int:
+    """Return how many dimensions of a site's value are no plates'; Pyro calls all of a deterministic one's so."""
+    event = site["fn"].event_dim
+    return 0 if is_deterministic(site) and event == site["value"].dim() else event
+
+
 def dimensions(name: str, shape: tuple[int, ...], event: int, plates: Collection[Plate]) -> list[str]:
     """Return the names of a variable's dimensions: those of plates, else "w_dim_0"; the last ``event`` have none."""
     by_dim = {plate.dim - event: plate for plate in plates}
@@ -55,8 +61,12 @@ def dimensions(name: str, shape: tuple[int, ...], event: int, plates: Collection
 
 
 def entries(dims: Mapping[str, list[str]], coords: Coords) -> dict[str, Any]:
-    """Return the names of the entries along dimensions, from ``coords``: those along the last ones of each variable."""
-    found: dict[str, Any] = {}
+    """Return the names of the entries along dimensions, from ``coords``.
+
+    These are by dimension, or by variable, along its last ones.
+    """
+    known = {dim for of in dims.values() for dim in of}
+    found: dict[str, Any] = {name: list(given) for name, given in coords.items() if name in known}
     for name, given in coords.items():
         for dim, labels in zip(reversed(dims.get(name, [])), reversed(given), strict=False):
             found[dim] = list(labels)

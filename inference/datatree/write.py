@@ -18,9 +18,10 @@ from ..log_likelihood import densities
 from ..posterior import Posterior
 from ..predictive import posterior_predictive, prior_predictive
 from ..quantities import Coords
+from ..traces.arguments import as_arguments
 from ..traces.generate import Generative, generative
-from ..traces.sites import is_deterministic, nodes
-from .names import Plates, dimensions, entries, plates_of, safe_names
+from ..traces.sites import nodes
+from .names import Plates, dimensions, entries, event_dim, plates_of, safe_names
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -53,6 +54,10 @@ def write(
         filled["sample_stats"] = _sample_stats(posterior)
     run = None
     if model is not None:
+        from ..coords import coords as names_in  # which imports this package
+
+        coords = names_in(model, *data) if coords is None else coords
+        data = as_arguments("to_datatree", data, [f"argument {place} of the data" for place in range(1, len(data) + 1)])
         run = generative("to_datatree", model, data, posterior.params)
         filled |= _by_model(posterior, model, data, run, wanted, seed)
     filled = {group: filled[group] for group in wanted if filled.get(group)}
@@ -78,7 +83,7 @@ def _dataset(
     sampled = [] if group.endswith("_data") else ["chain", "draw"]
     dims = {}
     for site, value in sites.items():
-        event = _event_dim(nodes(run.trace)[site]) if run and site in plates and group != "log_likelihood" else 0
+        event = event_dim(nodes(run.trace)[site]) if run and site in plates and group != "log_likelihood" else 0
         shape = tuple(value.shape[len(sampled) :])
         dims[names[site]] = dimensions(names[site], shape, event, plates.get(site, []) if len(shape) else [])
     found = dict_to_dataset(
@@ -92,12 +97,6 @@ def _dataset(
         if site != name and site in sites:
             found[name].attrs["site"] = site
     return found
-
-
-def _event_dim(site: Mapping[str, Any]) -> int:
-    """Return how many dimensions of a site's value are no plates'; Pyro calls all of a deterministic one's so."""
-    event = site["fn"].event_dim
-    return 0 if is_deterministic(site) and event == site["value"].dim() else event
 
 
 def _attrs(posterior: Posterior) -> dict[str, Any]:

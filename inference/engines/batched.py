@@ -18,7 +18,8 @@ from .record import count_operations
 
 ROWS = 64  # points at once
 LONG_LOOP = 300  # operations of one call from which compiling (a second) pays
-MAX_NUMBERS = 20_000_000  # entries of the data, times the points, that are worked on at once
+MAX_NUMBERS = 2_000_000  # entries of the data, times the points, that are worked on at once: arrays beyond 32 MB are
+# mapped and unmapped by the C library, operation after operation, which takes several times as long as the arithmetic
 
 Function = Callable[..., tuple[Tensor, ...]]
 

@@ -206,7 +206,7 @@ def run_chains(
     processes = min(options.num_chains, joblib.cpu_count()) if device_of(prepared.data).type == "cpu" else 1
 
     begin, total = time.perf_counter(), options.num_chains * options.iterations
-    with scratch() as folder, Progress(method, total, options.progress) as bar:
+    with scratch() as folder, Progress(method, total, options.progress, is_fixed=True) as bar:
         counters = [folder / str(chain) for chain in range(options.num_chains)]
         jobs = (
             joblib.delayed(_run_chain)(method, sampler, prepared, *chain)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ..progress import Progress
-from ..quantities import informative, scalars
+from ..quantities import Coords, check_coords, informative, scalars
 from ..traces.target import VectorTarget
 from .moments import Moments, moments
 from .short_chains import LENGTH, MAX_LEAPFROGS, ShortChains, States, first_step, metric_of_draws, metric_of_states
@@ -70,12 +70,13 @@ def move_draws(
     num_chains: int,
     bar: Progress,
     max_seconds: float = math.inf,
+    coords: Coords | None = None,
 ) -> Moved | None:
     """Move draws (chain, draw, *site) by short chains; to be called in the fit's `isolated` context.
 
     None if the density is finite at none of those that chains would start from. No window begins that would end after
     ``max_seconds``, by the pace so far: `TooSlow` is raised if that is the first. A ValueError, in the method's name,
-    says if the draws are not those of the model.
+    says if the draws are not those of the model, no quantity varies, or ``coords``, names as in `compare`, do not fit.
     """
     begin = time.perf_counter()
     vectors = target.vectors(draws).flatten(0, 1)
@@ -92,9 +93,10 @@ def move_draws(
     def quantities(at: Tensor) -> dict[str, Tensor]:
         """Return quantities by name, shape (chain, draw), at vectors (chain, draw, d)."""
         found = identify(target.draws(at), anchor)
-        return scalars({site: value for site, value in found.items() if site in anchor})
+        return scalars({site: value for site, value in found.items() if site in anchor}, coords)
 
-    before = scalars(anchor)
+    check_coords(coords or {}, {site: value.shape[2:] for site, value in anchor.items()}, target.method)
+    before = scalars(anchor, coords)
     begun = quantities(starts[:, None])
     chains.metric = metric_of_states(starts, chains.gradients)
     states = chains.run(WARM_UP, adapt=True)
@@ -112,6 +114,8 @@ def move_draws(
         vectors = states.vectors.transpose(0, 1)
         after = quantities(vectors)
         names = _judged(before, after)
+        if not names:
+            raise ValueError(f"{target.method}: {', '.join(anchor)} does not vary, so that there is nothing to judge")
         scale = states.vectors.flatten(0, 1).std(0).cpu().double().clamp(min=1e-300)
         found = moments(
             torch.stack([after[name].T for name in names], -1),

@@ -62,6 +62,14 @@ def names_of(value: Any) -> tuple[str, ...]:
     return ()
 
 
+def index_of(value: Any) -> tuple[str, ...]:
+    """Return the words or dates of a frame's or series' index, if it has any; none for numbers, which say nothing."""
+    pandas: Any = sys.modules.get("pandas")
+    if not pandas or not isinstance(value, pandas.DataFrame | pandas.Series):
+        return ()
+    return () if value.index.dtype.kind in "iufb" else tuple(map(str, value.index))
+
+
 def as_tensor(what: str, values: np.ndarray) -> Tensor:
     """Return an array of numbers as a tensor: floats as they are, whole numbers in int64, truth values as such."""
     kind = values.dtype.kind

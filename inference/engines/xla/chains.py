@@ -52,7 +52,7 @@ def xla_chains(
     seeds = options.seeds()
     platform = _platform(device_of(prepared.data).type)
     begin, total = time.perf_counter(), options.num_chains * options.iterations
-    with Progress("nuts", total, options.progress) as bar, warnings.catch_warnings():
+    with Progress("nuts", total, options.progress, is_fixed=True) as bar, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         known = [each.at for each in states] if states else init.starts if init else [None] * len(seeds)
         found = [_target(prepared, *each) for each in zip(seeds, known, strict=True)]

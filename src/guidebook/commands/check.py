@@ -1,6 +1,7 @@
 """``guidebook check``."""
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -53,7 +54,7 @@ def check(
     from guidebook.workflow import output
     from guidebook.workflow.files import drafted
     from guidebook.workflow.fit import fit, load_task
-    from guidebook.workflow.ladder import judge
+    from guidebook.workflow.ladder import judge, names_of_quantities
     from guidebook.workflow.resolve import find_row
     from guidebook.workflow.saved import load_fit
 
@@ -72,4 +73,4 @@ def check(
                 found.improved.save(draft / "improved.safetensors")
     write_json(record, json_file)
     if str(json_file) != "-":
-        print(found)
+        print(replace(found, table=found.table.rename(names_of_quantities(task, posterior))))

@@ -11,7 +11,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from guidebook.datasets import Dataset
 from guidebook.inference import Posterior
 from guidebook.inference.choice import Choice, Score, held_out, psis_loo
 from guidebook.inference.choice import choose as choose_value
@@ -20,7 +19,7 @@ from guidebook.inference.progress import Progress
 from guidebook.inference.traces.isolate import isolated
 from guidebook.inference.traces.prepare import prepare
 from guidebook.workflow.fit import Task, fit, load_task, make_own_task, make_task
-from guidebook.workflow.folds import fold_of_row, is_point, pointwise
+from guidebook.workflow.folds import densities, fold_of_row, is_point, num_rows, pointwise, without_rows
 from guidebook.workflow.ranges import Range, split_range
 from guidebook.workflow.resolve import find_row, split_method, with_options
 
@@ -112,11 +111,9 @@ def plan(
             f"choose: fits of {model} by {label} give no density of a row: take {' or '.join(how.methods)}"
         )
     task = load_task(model, data or row.data.name or None, [*fixed, f"{span.option}={_text(span.values[0])}"])
-    if task.own and folds:
-        raise ValueError("choose: --folds is for the models of the collection; your own is judged by PSIS-LOO")
     number = folds or how.folds or (DEFAULT_FOLDS if is_point(row, name, guide) else None)
     labels = None if row.data.continuous else task.data.y
-    dealt = None if number is None else fold_of_row(number, len(task.data.x), labels, seed)
+    dealt = None if number is None else fold_of_row(number, num_rows(task), labels, seed)
     made = Plan(task, span, name, guide, counts, seed, device, dealt)
     for value in span.values:
         _check_value(made, made.at(value))
@@ -127,7 +124,9 @@ def _check_value(made: Plan, task: Task) -> None:
     """Refuse a value that the model does not take with these data, or with the rows that a fold leaves."""
     split_method(with_options(task.row, task.options), made.method, made.guide)
     if made.folds is not None:
-        task = _part(task, made.folds != np.bincount(made.folds).argmax())
+        if task.own and num_rows(task) != len(made.folds):
+            raise ValueError(f"choose: {made.range.option} changes how many rows {task.row.name} observes")
+        task = without_rows(task, made.folds == np.bincount(made.folds).argmax())
     if task.own:
         prepare("choose", task.model, task.args, exact=False)
         return
@@ -229,21 +228,15 @@ def _fit(made: Plan, task: Task) -> Posterior:
 
 def _cross(made: Plan, task: Task, out: np.ndarray, begin: float) -> Result:
     """Fit to the rows outside a fold, and score all."""
-    posterior = _fit(made, _part(task, ~out))
+    posterior = _fit(made, without_rows(task, out))
     seconds, own = time.perf_counter() - begin, made.task.row.choosing.held_out
-    inside, outside = (_part(task, chosen) for chosen in (~out, out))
     if own is not None:
-        density, sizes = own(posterior, outside.data.x, task.options, made.seed)
-        seen = None if sizes is not None else own(posterior, inside.data.x, task.options, made.seed)[0]
+        inside, outside = (without_rows(task, left).data.x for left in (out, ~out))
+        density, sizes = own(posterior, outside, task.options, made.seed)
+        seen = None if sizes is not None else own(posterior, inside, task.options, made.seed)[0]
         return Result(seconds, out=density, seen=seen, sizes=sizes)
-    density, seen = (_mean_density(pointwise(task, posterior, part.args)) for part in (outside, inside))
+    density, seen = densities(task, posterior, out)
     return Result(seconds, out=density, seen=seen, problem=_problem(posterior))
-
-
-def _mean_density(log_likelihood: Tensor) -> Tensor:
-    """Log of the mean over draws, (n,), of (chain, draw, n)."""
-    flat = log_likelihood.flatten(0, 1)
-    return flat.logsumexp(0) - np.log(len(flat))
 
 
 def _score_of_folds(made: Plan, found: list[Result]) -> Score:
@@ -264,14 +257,6 @@ def _score_of_folds(made: Plan, found: list[Result]) -> Score:
         seen=None if found[0].seen is None else seen,
         sizes=None if found[0].sizes is None else sizes,
     )
-
-
-def _part(task: Task, chosen: np.ndarray) -> Task:
-    """Return a task with some of the rows."""
-    rows = torch.from_numpy(np.flatnonzero(chosen))
-    data: Dataset = task.data
-    part = data._replace(x=data.x[rows], y=None if data.y is None else data.y[rows])
-    return make_task(task.row, part, task.options)
 
 
 def _problem(posterior: Posterior) -> str:

@@ -1,12 +1,16 @@
-"""What the draws of a fit take in memory, estimated before it begins."""
+"""What a fit takes: memory of its draws, estimated before it begins, and time, as soon as its pace is known."""
 
 import os
+import sys
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 
 import pyro
 import torch
 from pyro import poutine
+from pyro.poutine import Trace
 
+from guidebook.inference.progress import announced
 from guidebook.inference.traces.sites import is_deterministic, is_latent, is_local, nodes
 
 COPIES = 4  # of the draws at once, while figures are computed from them
@@ -21,6 +25,11 @@ def numbers_per_draw(model: Callable, args: tuple, *, with_local: bool = True) -
     """
     with torch.no_grad(), torch.random.fork_rng(), pyro.get_param_store().scope():
         trace = poutine.trace(model).get_trace(*args)
+    return numbers_in(trace, args, with_local=with_local)
+
+
+def numbers_in(trace: Trace, args: tuple, *, with_local: bool = True) -> dict[str, int]:
+    """Return what `numbers_per_draw` does, of a model that has been run."""
     sizes = {
         name: int(site["value"].numel())
         for name, site in nodes(trace).items()
@@ -57,6 +66,11 @@ def check_memory(name: str, num_draws: int, sizes: Mapping[str, int], available:
             f"{name}: {num_draws:,} draws of {total:,} numbers each, {numbers:,} of them in {largest}, take about "
             f"{needed / 1e9:.1f} GB, and {free / 1e9:.1f} GB are free: use fewer columns or draws, or a smaller model"
         )
+
+
+def time_said() -> AbstractContextManager[None]:
+    """Have chains that take more than half a minute say so on standard error, once, where no bar shows it."""
+    return announced(lambda sentence: print(f"guidebook: {sentence}", file=sys.stderr, flush=True))
 
 
 def _free() -> int:

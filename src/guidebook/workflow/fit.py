@@ -16,7 +16,7 @@ from guidebook.inference.optim.losses import named_loss
 from guidebook.inference.traces.guides import preferred_options
 from guidebook.inference.traces.keywords import with_keywords
 from guidebook.inference.traces.prepare import prepare
-from guidebook.workflow.cost import affordable_draws, check_memory, numbers_per_draw
+from guidebook.workflow.cost import affordable_draws, check_memory, numbers_in, numbers_per_draw, time_said
 from guidebook.workflow.own.model import OwnTask, own_task
 from guidebook.workflow.resolve import bind, find_row, guide_of, parse_options
 from guidebook.workflow.threads import threads_for
@@ -159,7 +159,7 @@ def fit(
         settings = {k: v for k, v in settings.items() if k not in signature(row.steps[method]).parameters}
     subject = _subject(task, method, guide or row.default_guide)
     args = task.args if "device" in accepted or not device else tuple(value.to(device) for value in task.args)
-    with warnings.catch_warnings(), threads_for(task.args):
+    with warnings.catch_warnings(), threads_for(task.args), time_said():
         warnings.filterwarnings(
             "ignore", r"[a-z]+: drew (?!.*diverge).*; components merely swap labels"
         )  # see identify
@@ -206,11 +206,12 @@ def _svi_settings(settings: dict[str, Any], guide: Guide, num_rows: int, *, is_o
 
 def _with_memory(task: Task, settings: dict[str, Any], draws: int | None) -> dict[str, Any]:
     """Make fewer draws of many numbers, unless their number was given; ValueError if memory cannot hold them."""
-    wanted, model, args = settings.get("num_draws") or 1000, task.model, task.args
+    wanted, with_local = settings.get("num_draws") or 1000, settings.get("local_draws", True)
     if task.own:  # its dtypes may need to be brought together first
-        prepared = prepare("guidebook", model, args, exact=False)
-        model, args = prepared.model, prepared.data
-    sizes = numbers_per_draw(model, args, with_local=settings.get("local_draws", True))
+        prepared = prepare("guidebook", task.model, task.args, exact=False)
+        sizes = numbers_in(prepared.trace, prepared.rows, with_local=with_local)
+    else:
+        sizes = numbers_per_draw(task.model, task.args, with_local=with_local)
     if draws is None and "num_draws" in settings:
         settings = settings | {"num_draws": affordable_draws(wanted, sizes)}
         wanted = settings["num_draws"]

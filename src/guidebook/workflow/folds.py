@@ -6,8 +6,10 @@ from torch import Tensor
 
 from guidebook.catalog import Row
 from guidebook.inference import Posterior, log_likelihood
+from guidebook.inference.choice.loo import rows_of
 from guidebook.inference.info import INFO_TYPES
-from guidebook.workflow.fit import Task
+from guidebook.inference.traces.hidden import observed_rows
+from guidebook.workflow.fit import Task, make_task
 
 _AT_ONCE = 2**16  # log likelihoods of one row at one draw
 
@@ -31,6 +33,37 @@ def is_point(row: Row, method: str, guide: str | None) -> bool:
     if method == "closed_form":
         return not row.is_exact
     return INFO_TYPES[method].is_point or guide == "map_point"
+
+
+def num_rows(task: Task) -> int:
+    """Return how many rows there are to deal; of a user's own model, ValueError if that is not clear."""
+    return observed_rows("choose", task.model, task.args).number if task.own else len(task.data.x)
+
+
+def without_rows(task: Task, out: np.ndarray) -> Task:
+    """Return a task without some of the rows: without their density, if the model is a user's own."""
+    if task.own:
+        hidden = observed_rows("choose", task.model, task.args).hidden(task.model, torch.from_numpy(out))
+        return task._replace(model=hidden, latent_model=hidden)
+    rows, data = torch.from_numpy(np.flatnonzero(~out)), task.data
+    part = data._replace(x=data.x[rows], y=None if data.y is None else data.y[rows])
+    return make_task(task.row, part, task.options)
+
+
+def densities(task: Task, posterior: Posterior, out: np.ndarray) -> tuple[Tensor, Tensor]:
+    """Return log densities in nats, averaged over a fit's draws: of the rows held out, and of those fitted."""
+    if task.own:
+        rows = _mean(rows_of("choose", log_likelihood(task.model, posterior, *task.args)))
+        return rows[out], rows[~out]
+    parts = (without_rows(task, left) for left in (~out, out))
+    held_out, fitted = (_mean(pointwise(part, posterior, part.args)) for part in parts)
+    return held_out, fitted
+
+
+def _mean(log_likelihood: Tensor) -> Tensor:
+    """Log of the mean over draws, (n,), of (chain, draw, n)."""
+    flat = log_likelihood.flatten(0, 1)
+    return flat.logsumexp(0) - np.log(len(flat))
 
 
 def pointwise(task: Task, posterior: Posterior, args: tuple[Tensor, ...]) -> Tensor:

@@ -11,6 +11,7 @@ from guidebook.inference import fit as fit_any
 from guidebook.inference.climb import Rung, climb, judge_chains
 from guidebook.inference.quantities import labels
 from guidebook.inference.verdict import is_sampler
+from guidebook.workflow.cost import time_said
 from guidebook.workflow.fit import Task, fit
 from guidebook.workflow.resolve import split_method
 from guidebook.workflow.threads import threads_for
@@ -32,9 +33,9 @@ def fit_best(
     options: dict[str, Any] = {"seed": seed, "device": device, "progress": progress}
     limits: dict[str, Any] = {"tolerance": tolerance, "max_seconds": max_seconds}
     if not task.row.ladder:
-        with warnings.catch_warnings(), threads_for(task.args):
+        with warnings.catch_warnings(), threads_for(task.args), time_said():
             warnings.filterwarnings("ignore", "fit: nothing was found good")  # which is printed
-            return fit_any(task.model, *task.args, **limits, **options)
+            return fit_any(task.model, *task.args, coords=task.coords, **limits, **options)
     limits["otherwise"] = task.row.otherwise
     rungs = [Rung(name, partial(_climbed, task, name, options)) for name in task.row.ladder]
     return climb(
@@ -100,10 +101,15 @@ def judged_alone(comparison: Comparison, task: Task, seed: int = 0) -> Compariso
 
 def _named(sentence: str, task: Task, posterior: Posterior) -> str:
     """Return a sentence with the quantity that it points at named by the data's columns."""
-    shapes = {site: draws.shape[2:] for site, draws in task.quantities(posterior.draws).items() if site in task.coords}
-    for number, name in zip(labels(shapes), labels(shapes, task.coords), strict=True):
+    for number, name in names_of_quantities(task, posterior).items():
         sentence = sentence.replace(number, name)
     return sentence
+
+
+def names_of_quantities(task: Task, posterior: Posterior) -> dict[str, str]:
+    """Return the names of quantities by the data's columns, by what they are called with numbers, such as "w[3]"."""
+    shapes = {site: draws.shape[2:] for site, draws in task.quantities(posterior.draws).items() if site in task.coords}
+    return dict(zip(labels(shapes), labels(shapes, task.coords), strict=True))
 
 
 def _climbed(task: Task, name: str, options: dict[str, Any], best: Posterior | None) -> Posterior:

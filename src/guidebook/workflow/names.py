@@ -13,7 +13,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from guidebook.workflow.options import DATA_OPTIONS, Option, parse, unknown
+from guidebook.workflow.options import DATA_OPTIONS, OWN_DATA_OPTIONS, Option, parse, unknown
 from guidebook.workflow.own.file import OwnFunction, find_function, is_own, options_in
 
 if TYPE_CHECKING:
@@ -185,7 +185,7 @@ def parse_options(
 
     ``defaults`` take precedence over the options' own.
     """
-    known = options_of(row) | ({} if row.own else DATA_OPTIONS)
+    known = OWN_DATA_OPTIONS | options_of(row) if row.own else options_of(row) | DATA_OPTIONS
     known |= {name: known[name]._replace(default=value) for name, value in defaults.items()}
     values = parse(settings, known, row.name)
     if values.get("standardize", False) is None:

@@ -29,6 +29,8 @@ DATA_OPTIONS = {
     "missing": Option(str, "refuse", "what to do about missing values", choices=("refuse", "drop", "impute")),
 }
 
+OWN_DATA_OPTIONS = {name: DATA_OPTIONS[name] for name in ("columns", "drop", "id", "categories", "missing")}
+
 
 def parse(settings: Iterable[str], known: dict[str, Option], of: str) -> dict[str, Any]:
     """Read ``option=value`` texts into values, defaults for the rest; ``of``: the model's name, for error messages."""

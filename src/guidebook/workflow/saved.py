@@ -1,6 +1,7 @@
 """Fits in folders: written by ``guidebook run --out`` or ``fit --out``, and read with their model and data again."""
 
 import json
+import math
 import warnings
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,8 @@ def save_fit(folder: Path, task: Task, posterior: Posterior, record: dict[str, A
 
     identified = task.identify(posterior.draws) if task.identify else posterior.draws
     tables = {"parameters.csv": parameter_table(identified, task.coords)}
+    if all(figures["r_hat"] is None for figures in record["parameters"].values()):  # of chains that need not agree
+        tables["parameters.csv"]["r_hat"] = math.nan
     rows = _rows(task, posterior, record)
     if rows is not None:
         tables["rows.csv"] = rows
@@ -40,7 +43,8 @@ def save_fit(folder: Path, task: Task, posterior: Posterior, record: dict[str, A
 def _rows(task: Task, posterior: Posterior, record: dict[str, Any]) -> pd.DataFrame | None:
     if task.own is None:
         return row_table(task.row, posterior, task.data, task.options)
-    data = NewData(task.model, dict(zip(task.own.arguments, task.args, strict=True)))
+    tensors = dict(zip(task.own.arguments, task.args, strict=True))
+    data = NewData(task.model, tensors, task.data.rows, task.data.ids)
     return fitted_rows(data, read_inputs(record["inputs"]), posterior)
 
 

@@ -5,7 +5,7 @@ import io
 import itertools
 from array import array
 from collections.abc import Iterator, Mapping, Sequence
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 import numpy as np
 
@@ -166,10 +166,20 @@ def _named(where: str, line: int, names: list[str]) -> list[str]:
     return names
 
 
-def read_cells(where: str, file: BinaryIO) -> tuple[list[str], list[int], list[list[str]]]:
-    """Read a .csv with a header as text: names of the columns, the line of each row, and its cells."""
+class Cells(NamedTuple):
+    """A .csv with a header as text."""
+
+    columns: list[str]
+    lines: list[int]  # on which each row begins
+    rows: list[list[str]]
+    delimiter: str
+
+
+def read_cells(where: str, file: BinaryIO) -> Cells:
+    """Read a .csv with a header as text; ``where``: name used in error messages."""
     text = _decoded(where, file.read())
-    records = list(_records(where, text, _delimiter(text)))
+    delimiter = _delimiter(text)
+    records = list(_records(where, text, delimiter))
     if not records:
         raise ValueError(f"{where}: the file is empty")
     (line, first), *rows = records
@@ -185,7 +195,7 @@ def read_cells(where: str, file: BinaryIO) -> tuple[list[str], list[int], list[l
     for line, cells in rows:
         if len(cells) != len(columns):
             raise ValueError(f"{where}: line {line} has {len(cells)} cells, and there are {len(columns)} columns")
-    return columns, [line for line, _ in rows], [cells for _, cells in rows]
+    return Cells(columns, [line for line, _ in rows], [cells for _, cells in rows], delimiter)
 
 
 def _decoded(where: str, raw: bytes) -> str:

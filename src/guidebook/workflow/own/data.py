@@ -1,36 +1,29 @@
 """Data by argument name: keys of a .npz or a .json, columns of a .csv."""
 
 import json
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
-import torch
-from torch import Tensor
 
-from guidebook.datasets.cells import number
-from guidebook.datasets.readers.csv import read_cells
-from guidebook.datasets.table import listed, quoted, shown
+from guidebook.datasets.selection import Selection
+from guidebook.datasets.table import shown
 from guidebook.inference.traces.arguments import as_tensor
+from guidebook.workflow.own.table import read_table
+from guidebook.workflow.own.values import NONE, Names, OwnData, coded
 
-Names = Mapping[str, Sequence[str]]  # of the columns of a matrix, or of the categories behind codes, by argument
-NONE: Names = MappingProxyType({})
-MATRIX = ("x", "X")  # arguments that get the numeric columns of a .csv that no other argument names
 KINDS = "a .csv, .npz or .json"
 
 
-class OwnData(NamedTuple):
-    """What a file gives a model's arguments."""
-
-    values: dict[str, Any]  # tensors, and plain numbers, truth values and words of a .json
-    names: dict[str, tuple[str, ...]]  # see `Names`
-    unused: tuple[str, ...]  # keys or columns that are no argument's
-
-
-def read_arguments(source: str, arguments: Sequence[str], known: Names = NONE) -> OwnData:
+def read_arguments(
+    source: str,
+    arguments: Sequence[str],
+    known: Names = NONE,
+    selection: Selection = Selection(),  # noqa: B008 (immutable)
+    *,
+    is_new: bool = False,
+) -> OwnData:
     """Read the data of a model's arguments from a file.
 
     Parameters
@@ -43,6 +36,11 @@ def read_arguments(source: str, arguments: Sequence[str], known: Names = NONE) -
     known : mapping, optional
         Names that an earlier file gave: a matrix gets these columns in this order, and text the codes of these
         categories.
+    selection : Selection
+        Which columns of a .csv identify the rows, are left out, belong to the matrix or are categories, and what is
+        done about gaps.
+    is_new : bool
+        Whether the file is another than the one fitted: columns that the fit left out need not be there.
 
     Returns
     -------
@@ -57,12 +55,16 @@ def read_arguments(source: str, arguments: Sequence[str], known: Names = NONE) -
         If the file is of another kind, holds what no argument can be, lacks a known column or has another category.
     """
     where, path = shown(source), Path(source)
-    readers = {".csv": _csv, ".npz": _npz, ".json": _json}
-    if path.suffix.lower() not in readers:
+    kind = path.suffix.lower()
+    if kind not in (".csv", ".npz", ".json"):
         raise ValueError(f"{where}: a model in a file of its own takes its data from {KINDS} file, by argument name")
     if not path.is_file():
         raise FileNotFoundError(f"no such file: {where}")
-    return readers[path.suffix.lower()](where, path, arguments, known)
+    if kind == ".csv":
+        return read_table(where, path, arguments, known, selection, is_new=is_new)
+    if not is_new and (selection.names() or selection.needs_file()):
+        raise ValueError(f"{where}: columns are chosen, and rows with gaps dropped, in a .csv")
+    return (_npz if kind == ".npz" else _json)(where, path, arguments, known)
 
 
 def _json(where: str, path: Path, arguments: Sequence[str], known: Names) -> OwnData:
@@ -82,6 +84,8 @@ def _array(what: str, value: Any) -> Any:
         raise ValueError(f"{what} is an object, and numbers are needed")
     if not isinstance(value, list):
         return value
+    if None in value:
+        raise ValueError(f"{what} has a missing value, null, at place {value.index(None)}: leave that row out")
     try:
         return np.array(value)
     except ValueError:
@@ -106,66 +110,8 @@ def _by_key(where: str, found: dict[str, Any], arguments: Sequence[str], known: 
     for key in (key for key in found if key in arguments):
         value = found[key]
         if isinstance(value, np.ndarray) and value.dtype.kind == "U":
-            codes, names[key] = _coded(f"{where}: {key!r}", value.ravel().tolist(), known.get(key))
+            codes, names[key] = coded(f"{where}: {key!r}", value.ravel().tolist(), known.get(key))
             values[key] = codes.reshape(value.shape)
         else:
             values[key] = as_tensor(f"{where}: {key!r}", value) if isinstance(value, np.ndarray) else value
     return OwnData(values, names, tuple(key for key in found if key not in arguments))
-
-
-def _csv(where: str, path: Path, arguments: Sequence[str], known: Names) -> OwnData:
-    with path.open("rb") as file:
-        columns, lines, rows = read_cells(where, file)
-    cells = {name: [row[place].strip() for row in rows] for place, name in enumerate(columns)}
-    values: dict[str, Any] = {}
-    names: dict[str, tuple[str, ...]] = {}
-    for name in (name for name in columns if name in arguments):
-        values[name], found = _column(f"{where}: column {quoted(name)}", cells[name], lines, known.get(name))
-        names |= {name: found} if found else {}
-    left = [name for name in columns if name not in arguments]
-    matrix = next((name for name in MATRIX if name in arguments and name not in columns), None)
-    if matrix is not None:
-        numeric = [name for name in left if any(number(cell) is not None for cell in cells[name])]
-        if matrix in known:
-            if missing := [quoted(name) for name in known[matrix] if name not in numeric]:
-                raise ValueError(f"{where}: no column {listed(missing)} of numbers, which the fit used for {matrix}")
-            numeric = list(known[matrix])
-        if numeric:
-            parts = [_column(f"{where}: column {quoted(name)}", cells[name], lines)[0] for name in numeric]
-            values[matrix] = torch.stack([part.double() for part in parts], 1)
-            names[matrix] = tuple(numeric)
-        left = [name for name in left if name not in numeric]
-    return OwnData(values, names, tuple(left))
-
-
-def _column(
-    what: str, cells: list[str], lines: list[int], categories: Sequence[str] | None = None
-) -> tuple[Tensor, tuple[str, ...]]:
-    """Return a column as numbers, or as codes with their names; ValueError for a cell of another kind than the rest."""
-    numbers = [number(cell) for cell in cells]
-    for line, cell, value in zip(lines, cells, numbers, strict=True):
-        if not cell:
-            raise ValueError(f"{what}, line {line}: the value is missing")
-        if value is not None and not np.isfinite(value):
-            raise ValueError(f"{what}, line {line}: {quoted(cell)} is not finite")
-    if categories is not None:
-        return _coded(what, cells, categories)
-    words = [place for place, value in enumerate(numbers) if value is None]
-    if {cell.lower() for cell in cells} <= {"true", "false"}:
-        return torch.tensor([cell.lower() == "true" for cell in cells]), ()
-    if len(words) == len(cells):
-        return _coded(what, cells, None)
-    if words:
-        raise ValueError(f"{what}, line {lines[words[0]]}: {quoted(cells[words[0]])} is not a number, as others are")
-    if all(re.fullmatch(r"[+-]?\d{1,18}", cell) for cell in cells):
-        return torch.tensor([int(cell) for cell in cells]), ()
-    return torch.tensor(numbers, dtype=torch.float64), ()
-
-
-def _coded(what: str, texts: list[str], categories: Sequence[str] | None) -> tuple[Tensor, tuple[str, ...]]:
-    """Return the place of each text among the categories, and these; ValueError for another one."""
-    categories = tuple(sorted(set(texts)) if categories is None else categories)
-    places = {category: place for place, category in enumerate(categories)}
-    if new := [text for text in texts if text not in places]:
-        raise ValueError(f"{what}: {quoted(new[0])} is none of the categories of the fit, {listed(categories)}")
-    return torch.tensor([places[text] for text in texts]), categories

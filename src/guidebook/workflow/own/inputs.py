@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import torch
@@ -13,6 +14,7 @@ from guidebook.inference.traces.generate import generative, is_data
 from guidebook.inference.traces.keywords import parameters_of, with_keywords
 from guidebook.inference.traces.sites import nodes
 from guidebook.workflow.own.data import read_arguments
+from guidebook.workflow.own.model import own_selection
 
 METHOD = "predict"
 
@@ -63,10 +65,15 @@ class Inputs(NamedTuple):
 
 
 class NewData(NamedTuple):
-    """A model as a function of tensors by position, and these by name, in order."""
+    """A model as a function of tensors by position, and these by name, in order.
+
+    ``rows`` are their places in the file and ``ids`` what identifies them, as in `OwnData`.
+    """
 
     model: Callable
     tensors: dict[str, Tensor]
+    rows: Sequence[int] = ()
+    ids: Mapping[str, Sequence[str]] = MappingProxyType({})
 
     @property
     def args(self) -> tuple[Tensor, ...]:
@@ -155,7 +162,8 @@ def _read(row: Row, options: Mapping[str, Any], inputs: Inputs, source: str, hid
     taken = parameters_of(row.model)
     names = [name for name, p in taken.items() if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
     known = {name: value.names for name, value in inputs.arguments.items() if value.names is not None}
-    read = read_arguments(source, [name for name in names if name not in hidden], known)
+    wanted = [name for name in names if name not in hidden]
+    read = read_arguments(source, wanted, known, own_selection(row, options), is_new=True)
     found, where = read.values, f"{METHOD}: {shown(source)}"
     for name in names:
         if taken[name].default is taken[name].empty and name not in found and name not in hidden:
@@ -174,7 +182,7 @@ def _read(row: Row, options: Mapping[str, Any], inputs: Inputs, source: str, hid
     if 0 in lengths.values():
         raise ValueError(f"{where} has no rows")
     keywords = {name: value for name, value in values.items() if name not in tensors}
-    return NewData(with_keywords(row.model, list(tensors), keywords), tensors)
+    return NewData(with_keywords(row.model, list(tensors), keywords), tensors, read.rows, read.ids)
 
 
 def _like(what: str, value: Any, known: Argument, names: Sequence[str] | None) -> Tensor:

@@ -10,12 +10,14 @@ from torch import Tensor
 
 from guidebook.catalog.entry import Choosing, Data, Guide, Row, Unavailable
 from guidebook.catalog.methods import FAMILIES
-from guidebook.datasets import Dataset
+from guidebook.datasets import Dataset, Selection
 from guidebook.datasets.table import listed
 from guidebook.inference.coords import entry_names
 from guidebook.inference.traces.keywords import parameters_of, with_keywords
-from guidebook.workflow.own.data import OwnData, read_arguments
+from guidebook.workflow.options import OWN_DATA_OPTIONS
+from guidebook.workflow.own.data import read_arguments
 from guidebook.workflow.own.file import OwnFunction, find_function, load_function, options_of
+from guidebook.workflow.own.values import OwnData
 from guidebook.workflow.own.whole import with_indices
 
 NO_STEPS = "its steps are mathematics, which is written by hand for each model of the collection"
@@ -31,6 +33,17 @@ class OwnTask(NamedTuple):
     data: Dataset
     coords: dict[str, list[list[str]]]
     names: dict[str, tuple[str, ...]]  # as in `OwnData`
+
+
+def own_selection(row: Row, options: Mapping[str, Any]) -> Selection:
+    """Return what is asked of a file's columns; the model's own options of these names are its own.
+
+    ValueError if gaps are to be imputed, which nothing is known of in a user's model.
+    """
+    selection = Selection.of({name: options[name] for name in OWN_DATA_OPTIONS if name not in row.options})
+    if selection.missing == "impute":
+        raise ValueError(f"{row.name}: cannot impute missing values: --missing drop leaves their rows out")
+    return selection
 
 
 def own_row(given: str) -> Row:
@@ -94,7 +107,8 @@ def own_task(row: Row, source: str | None, options: Mapping[str, Any], given: It
     taken, chosen = parameters_of(row.model), set(given)
     takes_all = any(p.kind is p.VAR_KEYWORD for p in taken.values())
     names = [name for name, p in taken.items() if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
-    found = OwnData({}, {}, ()) if source is None else read_arguments(source, names)
+    selection = own_selection(row, options)
+    found = OwnData({}, {}, ()) if source is None else read_arguments(source, names, selection=selection)
     _check(row, source, taken, found, chosen, takes_all)
     values = {name: options[name] for name in row.options} | found.values
     tensors = {name: values[name] for name in taken if isinstance(values.get(name), Tensor)}
@@ -102,8 +116,11 @@ def own_task(row: Row, source: str | None, options: Mapping[str, Any], given: It
     model = with_keywords(row.model, list(tensors), keywords)
     args = with_indices(model, tuple(tensors.values()))
     x = next((value for value in args if value.dim()), torch.zeros(0))
-    dataset = Dataset(source or "no data", x, None, (), None, False)
-    coords = entry_names(model, args, tuple(tensors), found.names)
+    dataset = Dataset(
+        source or "no data", x, None, (), None, False, ids=found.ids, rows=found.rows, left_out=found.left_out
+    )
+    rows = [" ".join(words) for words in zip(*found.ids.values(), strict=True)]
+    coords = entry_names(model, args, tuple(tensors), found.names, rows)
     return OwnTask(model, args, tuple(tensors), keywords, dataset, coords, found.names)
 
 

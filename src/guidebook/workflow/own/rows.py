@@ -8,11 +8,13 @@ import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
+from torch.distributions import Bernoulli, Categorical
 
 from guidebook.catalog import Row
 from guidebook.inference import Posterior, posterior_predictive
 from guidebook.inference.quantities import label
-from guidebook.inference.traces.generate import generative, is_data
+from guidebook.inference.traces.generate import Generative, generative, is_data
+from guidebook.inference.traces.rows_apart import check_rows_apart
 from guidebook.inference.traces.sites import is_deterministic, is_latent, nodes
 from guidebook.workflow.own.inputs import METHOD, Inputs, NewData, new_data
 
@@ -53,31 +55,63 @@ def predicted_rows(
 
 
 def _table(data: NewData, inputs: Inputs, posterior: Posterior, *, are_new: bool = False) -> pd.DataFrame | None:
-    """Return mean, sd and the central 90 % of each site of data, or deterministic one, that runs over rows."""
+    """Return figures of each site of data, or deterministic one, that runs over rows.
+
+    These are the probability of each category and the likeliest one, or mean, sd and the central 90 %.
+    """
     by_row = [name for name in data.tensors if inputs.has_rows(name)]
     if not by_row:
         return None
     num_rows = len(data.tensors[by_row[0]])
     data = _with_all_indices(data, inputs, by_row)
-    sites = _sites(data, posterior)
-    along = _row_dims(sites, _sites(_longer(data, by_row), posterior), len(data.tensors[by_row[0]]))
+    sites, longer = _sites(data, posterior), _run(_longer(data, by_row), posterior)
+    along = _row_dims(sites, nodes(longer.trace), len(data.tensors[by_row[0]]))
     wanted = [name for name in along if name in inputs.sites or is_deterministic(sites[name])]
     if not wanted:
         return None
-    redraw = _own_of_new_rows(sites, along, inputs, posterior) if are_new else []
+    redraw = []
+    if are_new:
+        redraw = _own_of_new_rows(sites, along, inputs, posterior)
+        check_rows_apart(METHOD, longer, along, redraw)
     drawn = posterior_predictive(
         data.model, posterior, *data.args, num_draws=_affordable(posterior, sites), redraw=redraw
     )
-    columns: dict[str, Any] = {"row": range(num_rows)}
+    columns: dict[str, Any] = {"row": data.rows or range(num_rows)} | dict(data.ids)
     for name in wanted:
         draws = drawn[name].movedim(1 + along[name], 1)[:, :num_rows].double()
-        figures = {"mean": draws.mean(0), "sd": draws.std(0)}
-        low, high = np.quantile(draws.numpy(), [0.05, 0.95], axis=0)
-        figures |= {"low": torch.from_numpy(low), "high": torch.from_numpy(high)}
+        categories = _categories(name, sites[name], inputs)
         for index in np.ndindex(*draws.shape[2:]):
-            for figure, values in figures.items():
-                columns[f"{label(name, index)}_{figure}"] = values[(slice(None), *index)].numpy()
+            of_entry = draws[(..., *index)]
+            figures = _figures(of_entry) if categories is None else _shares(of_entry, categories)
+            columns |= {label(name, index) + figure: values for figure, values in figures.items()}
     return pd.DataFrame(columns)
+
+
+def _figures(draws: Tensor) -> dict[str, Any]:
+    """Return mean, sd and the central 90 % of numbers, (draw, row)."""
+    low, high = np.quantile(draws.numpy(), [0.05, 0.95], axis=0)
+    return {"_mean": draws.mean(0).numpy(), "_sd": draws.std(0).numpy(), "_low": low, "_high": high}
+
+
+def _shares(draws: Tensor, categories: Sequence[str]) -> dict[str, Any]:
+    """Return the share of each category among codes, (draw, row), and the largest one's name."""
+    shares = torch.stack([(draws == code).double().mean(0) for code in range(len(categories))])
+    found: dict[str, Any] = {"": [categories[code] for code in shares.argmax(0).tolist()]}
+    return found | {f"_probability_of_{name}": share.numpy() for name, share in zip(categories, shares, strict=True)}
+
+
+def _categories(name: str, site: Mapping[str, Any], inputs: Inputs) -> list[str] | None:
+    """Return the names of the categories that a site is one of, numbers where the data have none; None for numbers."""
+    fn = site["fn"]
+    while inner := getattr(fn, "base_dist", None):
+        fn = inner
+    if not isinstance(fn, Categorical | Bernoulli):
+        return None
+    count = len(fn.enumerate_support(expand=False))
+    observed = [known.names for known in inputs.arguments.values() if known.observed and known.names]
+    of_site = inputs.arguments[name].names if name in inputs.arguments else None
+    names = of_site or (observed[0] if len(observed) == len(inputs.sites) == 1 else []) or []
+    return [names[code] if code < len(names) else str(code) for code in range(count)]
 
 
 def _own_of_new_rows(
@@ -118,9 +152,13 @@ def _with_rows(data: NewData, more: Mapping[str, Tensor]) -> NewData:
     return data._replace(tensors=data.tensors | {name: torch.cat([data.tensors[name], more[name]]) for name in more})
 
 
+def _run(data: NewData, posterior: Posterior) -> Generative:
+    return generative(METHOD, data.model, data.args, posterior.params)
+
+
 def _sites(data: NewData, posterior: Posterior) -> dict[str, Any]:
     """Return the model's sites of data, latent ones and deterministic ones."""
-    found = nodes(generative(METHOD, data.model, data.args, posterior.params).trace)
+    found = nodes(_run(data, posterior).trace)
     return {name: site for name, site in found.items() if is_data(site) or is_latent(site) or is_deterministic(site)}
 
 
