@@ -13,6 +13,7 @@ from guidebook.commands.fit import fit
 from guidebook.commands.index import index_reports
 from guidebook.commands.list_models import list_models
 from guidebook.commands.predict import predict
+from guidebook.commands.resume import resume
 from guidebook.commands.run import run
 from guidebook.commands.tables import reads_tables
 
@@ -30,6 +31,7 @@ for name, command in {
     "predict": predict,
     "compare": reads_tables(compare),
     "choose": reads_tables(choose),
+    "resume": resume,
     "index": index_reports,
 }.items():
     app.command(name)(command)

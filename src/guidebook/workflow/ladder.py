@@ -4,6 +4,7 @@ import warnings
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from guidebook.inference import Check, Comparison, Posterior, Verdict, check
@@ -11,6 +12,7 @@ from guidebook.inference import fit as fit_any
 from guidebook.inference.climb import Rung, climb
 from guidebook.inference.quantities import labels
 from guidebook.inference.verdict import is_sampler
+from guidebook.workflow.files import file_name
 from guidebook.workflow.fit import Task, fit
 from guidebook.workflow.resolve import split_method
 
@@ -23,19 +25,24 @@ def fit_best(
     seed: int = 0,
     device: str | None = None,
     progress: bool = False,
+    checkpoint: Path | None = None,
+    every: float = 30.0,
 ) -> Posterior:
     """Return the cheapest posterior of a task that is found good; options are those of `guidebook.inference.fit`.
 
     What is tried is the ladder in the model's row.
     """
-    options: dict[str, Any] = {"seed": seed, "device": device, "progress": progress}
+    options: dict[str, Any] = {"seed": seed, "device": device, "progress": progress, "every": every}
     limits: dict[str, Any] = {"tolerance": tolerance, "max_seconds": max_seconds}
     if not task.row.ladder:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "fit: nothing was found good")  # which is printed
-            return fit_any(task.model, *task.args, **limits, **options)
+            return fit_any(task.model, *task.args, **limits, **options, checkpoint=checkpoint)
     limits["otherwise"] = task.row.otherwise
-    rungs = [Rung(name, partial(_climbed, task, name, options)) for name in task.row.ladder]
+    rungs = []
+    for name in task.row.ladder:
+        kept = {"checkpoint": checkpoint and checkpoint / file_name(name)}
+        rungs.append(Rung(name, partial(_climbed, task, name, options | kept)))
     return climb(
         rungs, task.model, task.args, partial(_judged, task, seed), identify=task.identify, seed=seed, **limits
     )
