@@ -5,7 +5,7 @@ export OMP_NUM_THREADS ?= 1
 # Files side by side, on two cores unless told otherwise: make test PARALLEL="-n 8 --dist loadfile"
 PARALLEL ?= -n 2 --dist loadfile
 
-.PHONY: demo tables test quick lint compat docs bench clean
+.PHONY: demo tables test quick lint reliability compat docs bench clean
 
 .venv/demo: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -49,6 +49,10 @@ lint: .venv/test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
+
+# Fits by every method killed at random moments: make reliability KILLS=5
+reliability: .venv/test
+	$(BIN)/python -m reliability.kills --kills $(or $(KILLS),50)
 
 # The tables that README.md and docs/grid.md draw from the catalogue.
 tables: .venv/test

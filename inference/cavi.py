@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from .checkpoints import Place, states_of
 from .em import ascend
 from .info import CaviInfo
 from .options import at_least_one, options_by_name
@@ -28,6 +29,8 @@ def cavi(
     num_restarts: int = 10,
     num_draws: int = 1000,
     seed: int = 0,
+    checkpoint: Place = None,
+    every: float = 30.0,
 ) -> Posterior[CaviInfo]:
     """Raise a bound on the log evidence by coordinate ascent, from several starts.
 
@@ -35,7 +38,7 @@ def cavi(
     ----------
     steps : Steps
         As a model's ``cavi_steps(**options)`` returns them; see `guidebook.models.Steps`.
-    *data, num_steps, tol, num_restarts, seed
+    *data, num_steps, tol, num_restarts, seed, checkpoint, every
         As in `em`, the bound being the objective and a sweep the iteration.
     num_draws : int
         Number of draws from the best q.
@@ -55,7 +58,8 @@ def cavi(
     at_least_one("cavi", num_draws=num_draws)
     if steps.draw is None:
         raise ValueError("cavi: these steps cannot draw from q: take a model's cavi_steps, not its em_steps")
-    best, run = ascend("cavi", steps, data, num_steps, tol, num_restarts, seed, both_halves=True)
+    limits = num_steps, tol, num_restarts
+    best, run = ascend("cavi", steps, data, *limits, seed, states_of(checkpoint), both_halves=True)
     with isolated(seed), torch.no_grad():
         draws = steps.draw(best.params, num_draws)
     return Posterior(

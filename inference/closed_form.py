@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from .checkpoints import Place
 from .info import ClosedFormInfo
-from .options import as_double, at_least_one
+from .options import as_double, at_least_one, options_by_name
 from .posterior import Posterior, point_draws
 from .traces.isolate import isolated
 
@@ -16,8 +17,14 @@ if TYPE_CHECKING:
     from ..models import ExactPosterior
 
 
+@options_by_name
 def closed_form(
-    solve: "Callable[..., dict[str, Tensor] | ExactPosterior]", *data: Tensor, num_draws: int = 1000, seed: int = 0
+    solve: "Callable[..., dict[str, Tensor] | ExactPosterior]",
+    *data: Tensor,
+    num_draws: int = 1000,
+    seed: int = 0,
+    checkpoint: Place = None,
+    every: float = 30.0,
 ) -> Posterior[ClosedFormInfo]:
     """Solve for a model's maximum-likelihood parameters, or for its posterior.
 
@@ -32,6 +39,8 @@ def closed_form(
     num_draws : int
         Number of independent draws from an exact posterior.
     seed : int
+    checkpoint, every
+        As in `svi`, but that the solution is kept when it is there.
 
     Returns
     -------

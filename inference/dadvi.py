@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from .checkpoints import Checkpoint, Place, states_of
 from .diagnostics import k_hat
 from .engines.batched import Batched
 from .info import DadviInfo
@@ -24,7 +25,7 @@ from .optim.balanced import BalancedDraws, balanced_normals
 from .optim.coordinates import Coordinates
 from .optim.guide_rounds import fit_guide
 from .optim.losses import loss_for
-from .optim.rounds import fit_rounds, found_optima
+from .optim.rounds import fit_rounds, found_optima, rounds_of
 from .optim.unit_scale import into_unit_scale
 from .options import at_least_one, options_by_name
 from .posterior import Posterior
@@ -57,6 +58,8 @@ def dadvi(
     seed: int = 0,
     device: str | torch.device | None = None,
     progress: bool = True,
+    checkpoint: Place = None,
+    every: float = 30.0,
 ) -> Posterior[DadviInfo]:
     """Fit a normal, or another guide, to a model's posterior by the ELBO at fixed draws.
 
@@ -94,6 +97,8 @@ def dadvi(
         Where the model runs, such as "cuda". Default: where the data are. Draws come back to the CPU.
     progress : bool
         Whether to show a bar.
+    checkpoint, every
+        As in `svi`, but that a restart is kept when it has ended, and begins anew if it was stopped before.
 
     Returns
     -------
@@ -117,7 +122,14 @@ def dadvi(
         prepared = prepare_held("dadvi", model, data, device, params, least_dtype=torch.float64)
         with isolated(seed, prepared.dtype), Progress("dadvi", num_restarts, progress) as bar:
             fit = _fit_normal(
-                VectorTarget("dadvi", prepared), num_draws, linear_response, num_restarts, seed, dtype, bar
+                VectorTarget("dadvi", prepared),
+                num_draws,
+                linear_response,
+                num_restarts,
+                seed,
+                dtype,
+                bar,
+                states_of(checkpoint),
             )
     else:
         if num_restarts != 1:
@@ -159,11 +171,19 @@ def _fit_normal(
     seed: int,
     dtype: torch.dtype,
     bar: Progress,
+    states: Checkpoint,
 ) -> _Fit:
     batched, fits = target.batched, []
     for restart in range(num_restarts):
         start = target.new_start() if restart else batched.start
-        fits.append(fit_rounds(batched, start, num_draws, response=linear_response, seed=seed + 1000 * restart))
+        kept = states.part(f"restart-{restart}")
+        if (ended := kept.result) is not None:
+            fits.append(rounds_of(ended["fit"], start.device))
+            batched.gradients, batched.is_recorded = ended["gradients"], ended["is_recorded"]
+        else:
+            fits.append(fit_rounds(batched, start, num_draws, response=linear_response, seed=seed + 1000 * restart))
+            used = {"gradients": batched.gradients, "is_recorded": batched.is_recorded}
+            kept.finish({"fit": fits[-1], **used})
         bar.update(restart + 1, f"ELBO {-min(fit.loss for fit in fits):.2f}")
     best = min(fits, key=lambda fit: fit.loss)
     z = balanced_normals(RETURNED_DRAWS, batched.dim, seed).to(batched.start)

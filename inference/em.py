@@ -5,15 +5,17 @@ Dempster, Laird and Rubin (1977), Maximum likelihood from incomplete data via th
 
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from .checkpoints import Checkpoint, Place, states_of
 from .info import EmInfo
 from .optim.acceleration import squarem
-from .optim.restarts import Params, Restarts, Run, State, optima
+from .optim.restarts import Params, Restarts, Run, State, kept_path, on_device, optima, restored_path, runs_of
 from .options import as_double, at_least_one, options_by_name, positive
 from .posterior import Posterior, point_draws
 from .traces.isolate import isolated
@@ -31,6 +33,8 @@ def em(
     num_restarts: int = 10,
     accelerate: bool | None = None,
     seed: int = 0,
+    checkpoint: Place = None,
+    every: float = 30.0,
 ) -> Posterior[EmInfo]:
     """Maximise the objective of ``steps`` by expectation maximisation, from several starts.
 
@@ -50,6 +54,8 @@ def em(
         Whether to extrapolate after every second iteration where that raises the objective (SQUAREM, Varadhan and
         Roland 2008), which pays if EM converges slowly. Default: what the steps recommend.
     seed : int
+    checkpoint, every
+        As in `svi`: restarts that have ended, and where the others stand between iterations.
 
     Returns
     -------
@@ -64,14 +70,22 @@ def em(
         If the objective falls, so that the steps are wrong; or if every restart ends degenerate.
     """
     accelerate = steps.accelerate if accelerate is None else accelerate
-    best, run = ascend("em", steps, data, num_steps, tol, num_restarts, seed, accelerate=accelerate)
+    limits = num_steps, tol, num_restarts
+    best, run = ascend("em", steps, data, *limits, seed, states_of(checkpoint), accelerate=accelerate)
     params = {name: value.cpu() for name, value in best.params.items()}
     info = EmInfo(log_likelihood=best.objective[-1], **run)
     return Posterior(draws=point_draws(params), params=params, info=info)
 
 
 def iterate(
-    steps: "Steps", data: tuple, params: Params, restarts: Restarts, num_steps: int, accelerate: bool, both_halves: bool
+    steps: "Steps",
+    data: tuple,
+    params: Params,
+    restarts: Restarts,
+    num_steps: int,
+    accelerate: bool,
+    both_halves: bool,
+    states: Checkpoint,
 ) -> list[Run]:
     """Alternate E-steps and M-steps from a batch of starts; restarts leave the batch as they end."""
 
@@ -80,7 +94,11 @@ def iterate(
         return State(params, expectations, steps.objective(params, expectations))
 
     path: list[State] = []  # since the last extrapolation
-    for iteration in range(num_steps + 1):
+    first = 0
+    if (saved := states.take("iterations")) is not None:
+        first, params = saved["iteration"] + 1, on_device(saved["params"], params)
+        path = restored_path(saved["path"], params, e_step)
+    for iteration in range(first, num_steps + 1):
         state = e_step(params)  # and the objective there
         may_stop = not accelerate or iteration % 2 == 0
         going = restarts.record(state, path[-1] if path else None, may_stop=may_stop, must_stop=iteration == num_steps)
@@ -98,7 +116,12 @@ def iterate(
             restarts.check_m_step(steps.objective(params, state.expectations))
             path = []  # a state can be as large as the data: hold one
         del state
+        states.offer("iterations", partial(_stand, iteration, params, path))
     return [run for _, run in sorted(restarts.runs.items())]
+
+
+def _stand(iteration: int, params: Params, path: list[State]) -> dict[str, Any]:
+    return {"iteration": iteration, "params": params, "path": kept_path(path)}
 
 
 def ascend(
@@ -109,6 +132,7 @@ def ascend(
     tol: float,
     num_restarts: int,
     seed: int,
+    states: Checkpoint,
     *,
     accelerate: bool = False,
     both_halves: bool = False,
@@ -128,9 +152,17 @@ def ascend(
         seeded = torch.default_generator.manual_seed if on_cpu else torch.manual_seed  # the latter takes a millisecond
         data = steps.prepare(*(data if steps.batched else as_double(data)))
         for first in range(0, num_restarts, size):
-            starts = _starts(steps, data, seed, seeded, range(first, first + size))
             restarts = Restarts(size, steps, data, method, tol)
-            runs += iterate(steps, data, starts, restarts, num_steps, accelerate, both_halves)
+            batch = states.part(f"restart-{first}") if size < num_restarts else states
+            if (ended := batch.result) is not None:
+                runs += runs_of(ended)
+                continue
+            batch.add(restarts=restarts)
+            starts = _starts(steps, data, seed, seeded, range(first, first + size))
+            found = iterate(steps, data, starts, restarts, num_steps, accelerate, both_halves, batch)
+            if batch is not states:
+                batch.finish([tuple(run) for run in found])
+            runs += found
     seconds = time.perf_counter() - begin
 
     valid = [run for run in runs if run.degenerate is None]

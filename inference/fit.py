@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from .check import check
+from .checkpoints import Place, states_of
 from .climb import Rung, check_limits, climb
 from .coords import by_site
 from .dadvi import dadvi
@@ -45,6 +46,8 @@ def fit(
     seed: int = 0,
     device: str | torch.device | None = None,
     progress: bool = True,
+    checkpoint: Place = None,
+    every: float = 30.0,
 ) -> Posterior[FitInfo]:
     """Return the cheapest posterior that is found good without a reference.
 
@@ -72,6 +75,8 @@ def fit(
         Where to fit, such as "cuda"; default: where the data are.
     progress : bool
         Whether to show progress bars.
+    checkpoint, every
+        As in `svi`, for each method that is tried. What was judged is judged again, and ``max_seconds`` count anew.
 
     Returns
     -------
@@ -93,13 +98,15 @@ def fit(
     names = by_site("fit", coords or {}, prepared.trace)
     shared: dict[str, Any] = {"seed": seed, "device": device, "progress": progress}
     given: dict[str, Any] = shared | {"params": params}
-    rungs = [Rung("dadvi", lambda _: dadvi(model, *data, **given))]
+    states = states_of(checkpoint)
+    rungs = [Rung("dadvi", lambda _: dadvi(model, *data, **given, **states.inside("dadvi")))]
     for careful in CAREFUL:
         name = ", ".join(["nuts", *(f"{option}={value}" for option, value in careful.items())])
-        rungs.append(Rung(name, lambda best, careful=careful: nuts(model, *data, init=best, **careful, **given)))
+        options = careful | given | states.inside(name)
+        rungs.append(Rung(name, lambda best, options=options: nuts(model, *data, init=best, **options)))
     judge = partial(check, identify=identify, coords=names, **shared)
-    options: dict[str, Any] = {"identify": identify, "coords": names, "tolerance": tolerance, "seed": seed}
-    found = climb(rungs, model, data, judge, max_seconds=max_seconds, **options)
+    limits: dict[str, Any] = {"identify": identify, "coords": names, "tolerance": tolerance, "seed": seed}
+    found = climb(rungs, model, data, judge, max_seconds=max_seconds, **limits)
     if not found.info.converged:
         warnings.warn(f"fit: {found.info.message}", stacklevel=3)
     return found

@@ -5,11 +5,12 @@ Gelfand and Smith (1990), Sampling-based approaches to calculating marginal dens
 """
 
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
+from .checkpoints import Place, states_of
 from .diagnostics import of_sites
 from .info import GibbsInfo
 from .mcmc.chains import SWAPS, Chains, warn_unless_converged
@@ -34,6 +35,8 @@ def gibbs(
     init: Posterior | None = None,
     seed: int = 0,
     progress: bool = True,
+    checkpoint: Place = None,
+    every: float = 30.0,
 ) -> Posterior[GibbsInfo]:
     """Draw from a posterior by Gibbs sampling.
 
@@ -54,6 +57,8 @@ def gibbs(
         joins the draws.
     seed, progress
         As in `nuts`.
+    checkpoint, every
+        As in `svi`: the draws so far and the state of the chains are kept between sweeps.
 
     Returns
     -------
@@ -81,13 +86,19 @@ def gibbs(
     own_seed = seed if init is None else continued_seed(seed, init)
     with isolated(own_seed), torch.no_grad(), Progress("gibbs", total, progress, is_fixed=True) as bar:
         data = steps.prepare(*as_double(data))
-        state = steps.init(num_chains, *data) if start is None else start
-        for sweep in range(1, total + 1):
+        state, first = steps.init(num_chains, *data) if start is None else start, 1
+        states = states_of(checkpoint)
+        if (saved := states.take("gibbs")) is not None:
+            first = saved["sweep"] + 1
+            kept = {name: [] if values is None else list(values.unbind(1)) for name, values in saved["kept"].items()}
+            state = {name: value.to(state[name].device) for name, value in saved["state"].items()}
+        for sweep in range(first, total + 1):
             for conditional in steps.conditionals:
                 state = state | conditional(state, *data)
             if sweep > num_warmup and (sweep - num_warmup) % thin == 0:
                 for name, values in kept.items():
                     values.append(state[name].cpu())
+            states.offer("gibbs", lambda sweep=sweep, state=state: _stand(sweep, state, kept))
             if sweep % 50 == 0 or sweep == total:
                 bar.update(sweep)
                 for name, value in state.items():
@@ -111,6 +122,12 @@ def gibbs(
     if not problem.startswith(SWAPS):  # which those who wrote the conditionals expect
         warn_unless_converged(info)
     return Posterior(draws=draws, info=info)
+
+
+def _stand(sweep: int, state: dict[str, Tensor], kept: dict[str, list[Tensor]]) -> dict[str, Any]:
+    """Return what a checkpoint keeps after a sweep."""
+    draws = {name: torch.stack(values, 1) for name, values in kept.items() if values}
+    return {"sweep": sweep, "state": state, "kept": {name: draws.get(name) for name in kept}}
 
 
 def _state_of(init: Posterior, num_chains: int) -> dict[str, Tensor]:

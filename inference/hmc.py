@@ -13,6 +13,7 @@ import torch
 from pyro.infer import HMC
 from torch import Tensor
 
+from .checkpoints import Place, states_of
 from .info import HmcInfo
 from .mcmc.chains import ChainOptions, divergence, prepare_chains, run_chains, warn_unless_converged
 from .mcmc.hamiltonian import check_target_accept, hamiltonian_chain
@@ -40,6 +41,8 @@ def hmc(
     seed: int = 0,
     device: str | torch.device | None = None,
     progress: bool = True,
+    checkpoint: Place = None,
+    every: float = 30.0,
 ) -> Posterior[HmcInfo]:
     """Draw from a model's posterior by Hamiltonian Monte Carlo.
 
@@ -47,7 +50,7 @@ def hmc(
     ----------
     model, *data, model_kwargs, num_draws, num_warmup, num_chains, target_accept, dense_mass, init, params, seed
         As in `nuts`; ``num_warmup=0`` goes on with the chains of a posterior by `hmc`.
-    device, progress
+    device, progress, checkpoint, every
         As in `nuts`.
     trajectory_length : float, optional
         Mean length of a trajectory: step size times number of steps. Each length is drawn uniformly from half to one
@@ -82,7 +85,8 @@ def hmc(
     prepared = prepare_chains("hmc", model, data, options, params)
     options, start, states = begin("hmc", init, prepared, options)
     sampler = partial(hamiltonian_chain, kernel, options, target_accept, dense_mass, start)
-    chains = run_chains("hmc", sampler, prepared, options, states or (start and start.starts))
+    begins = states or (start and start.starts)
+    chains = run_chains("hmc", sampler, prepared, options, states_of(checkpoint), begins)
     info = HmcInfo(
         **chains.record(options._replace(seed=seed), divergence(chains)),
         divergences=chains.sample_stats["divergences"],

@@ -19,6 +19,7 @@ import torch
 from pyro import poutine
 from torch import Tensor
 
+from .checkpoints import Place, states_of
 from .info import McemInfo
 from .mcmc.kernels import KERNELS, Kernel
 from .mcmc.latent_vector import LatentVector, latent_vector
@@ -49,6 +50,8 @@ def mcem(
     seed: int = 0,
     device: str | torch.device | None = None,
     progress: bool = True,
+    checkpoint: Place = None,
+    every: float = 30.0,
 ) -> Posterior[McemInfo]:
     """Maximise a model's marginal likelihood in its parameters, the E-step by Markov chain Monte Carlo.
 
@@ -71,8 +74,9 @@ def mcem(
         As in `svi`: the step size decays, and the answer is an average of the last iterates.
     num_draws : int
         Draws of the latent sites at the final parameters; none are kept if they have more than ten million entries.
-    seed, device, progress
-        As in `svi`.
+    seed, device, progress, checkpoint, every
+        As in `svi`. A kernel of your own is taken up as it was only if it has methods ``state`` and ``restore``, or
+        adapts nothing.
 
     Returns
     -------
@@ -115,7 +119,9 @@ def mcem(
         with Progress("mcem", num_steps, progress) as bar:
             try:
                 plan = Plan(lr, num_steps, moments_at(None, (), params, params), spacing=10 * SHORTEST)
-                how = {"optim": optim or torch.optim.Adam, "lr": lr, "plan": plan, "bar": bar}
+                states = states_of(checkpoint)
+                states.add(chain=chain, kernel=chain.transition if hasattr(chain.transition, "restore") else None)
+                how = {"optim": optim or torch.optim.Adam, "lr": lr, "plan": plan, "bar": bar, "states": states}
                 losses = fit_eagerly(loss_and_grads, params, repeat(()), **how)
             except FloatingPointError as error:
                 raise FloatingPointError(f"mcem: {error}; try a smaller lr") from None
@@ -146,19 +152,28 @@ class _Chain:
     """A Markov chain over a model's latent variables, whose parameters may change between transitions."""
 
     def __init__(self, transition: Kernel, latents: LatentVector) -> None:
-        self.transition, self.latents, self.state = transition, latents, latents.start
+        self.transition: Any = transition
+        self.latents, self.at = latents, latents.start
         self.rates: list[float] = []  # of acceptance, per transition
+
+    def state(self) -> dict[str, Any]:
+        """Return where the chain stands."""
+        return {"at": self.at, "rates": torch.tensor(self.rates, dtype=torch.float64)}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go back there."""
+        self.at, self.rates = state["at"].to(self.at.device), state["rates"].tolist()
 
     def move(self, num_transitions: int) -> Tensor:
         for _ in range(num_transitions):
-            state, rate = self.transition(self.state, self.latents.log_density, len(self.rates))
-            self.state = state.detach()
+            at, rate = self.transition(self.at, self.latents.log_density, len(self.rates))
+            self.at = at.detach()
             self.rates.append(rate)
-        return self.state
+        return self.at
 
     def draw(self, num_draws: int) -> dict[str, Tensor]:
         """Return draws by site, shape (1, num_draws, *site), one per transition; none if they are too large."""
-        if self.state.numel() * num_draws > MAX_LOCAL:
+        if self.at.numel() * num_draws > MAX_LOCAL:
             return {}
         draws = [self.latents.sites(self.move(1)) for _ in range(num_draws)]
         return {name: torch.stack([draw[name].detach().cpu() for draw in draws])[None] for name in draws[0]}

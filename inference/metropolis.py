@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from .checkpoints import Checkpoint, Place, states_of
 from .engines.graph import traced
 from .info import MetropolisInfo
 from .mcmc.chains import ChainOptions, ChainState, Target, prepare_chains, run_chains, warn_unless_converged
@@ -43,6 +44,8 @@ def metropolis(
     seed: int = 0,
     device: str | torch.device | None = None,
     progress: bool = True,
+    checkpoint: Place = None,
+    every: float = 30.0,
 ) -> Posterior[MetropolisInfo]:
     """Draw from a model's posterior by random-walk Metropolis, in unconstrained coordinates.
 
@@ -61,6 +64,8 @@ def metropolis(
         Iterations per draw.
     init : Posterior, optional
         A posterior of this model, by any method that gives draws, at which chains start.
+    checkpoint, every
+        As in `svi`, but that a chain is kept when it has ended, and begins anew if it was stopped before.
 
     Returns
     -------
@@ -82,7 +87,8 @@ def metropolis(
     prepared = prepare_chains("metropolis", model, data, options, params)
     options, start, states = begin("metropolis", init, prepared, options)
     sampler = partial(_sample, options)
-    chains = run_chains("metropolis", sampler, prepared, options, states or (start and start.starts))
+    begins = states or (start and start.starts)
+    chains = run_chains("metropolis", sampler, prepared, options, states_of(checkpoint), begins)
     engine = "traced" if bool(chains.sample_stats["traced"].all()) else "eager"
     record, proposal = chains.record(options._replace(seed=seed)), chains.sample_stats["proposal"]
     info = MetropolisInfo(**record, thin=thin, engine=engine, proposal=proposal)
@@ -101,7 +107,11 @@ class _State(NamedTuple):
 
 
 def _sample(
-    options: ChainOptions, target: Target, report: Callable[[int], object], before: ChainState | None = None
+    options: ChainOptions,
+    target: Target,
+    report: Callable[[int], object],
+    before: ChainState | None,
+    states: Checkpoint,
 ) -> tuple[Sites, dict[str, Any]]:
     shapes = {name: value.shape for name, value in target.start.items()}
     start = as_vector(target.start)

@@ -13,6 +13,7 @@ import torch
 from pyro.infer import NUTS
 from torch import Tensor
 
+from .checkpoints import Checkpoint, Place, states_of
 from .engines import xla
 from .engines.graph import CannotCompile
 from .info import NutsInfo
@@ -44,6 +45,8 @@ def nuts(
     seed: int = 0,
     device: str | torch.device | None = None,
     progress: bool = True,
+    checkpoint: Place = None,
+    every: float = 30.0,
 ) -> Posterior[NutsInfo]:
     """Draw from a model's posterior by the No-U-Turn sampler.
 
@@ -89,6 +92,9 @@ def nuts(
         Where the model runs, such as "cuda" (where chains run one after another). Default: the device of the data.
     progress : bool
         Whether to show a progress bar over all chains.
+    checkpoint, every
+        As in `svi`: where the chains stand, and their draws so far; of chains that have ended, the draws. The state is
+        written between iterations, and by NumPyro after blocks of 50.
 
     Returns
     -------
@@ -119,13 +125,15 @@ def nuts(
     compiled = None
     if engine == "xla" or (engine == "auto" and num_chains * options.iterations >= WORTH_COMPILING):
         try:
-            compiled = _compiled(prepared, options, target_accept, dense_mass, start, states, engine == "xla")
+            how = target_accept, dense_mass, start, states, engine == "xla"
+            compiled = _compiled(prepared, states_of(checkpoint), options, *how)
         except CannotCompile as why:
             if engine == "xla":
                 raise ValueError(f"nuts: engine='xla' is not available: {why}") from why
             warnings.warn(f"nuts: Pyro samples, more slowly than compiled code would: {why}", stacklevel=3)
     sampler = partial(hamiltonian_chain, NUTS, options, target_accept, dense_mass, start)
-    chains = compiled or run_chains("nuts", sampler, prepared, options, states or (start and start.starts))
+    begins = states or (start and start.starts)
+    chains = compiled or run_chains("nuts", sampler, prepared, options, states_of(checkpoint), begins)
     info = NutsInfo(
         **chains.record(options._replace(seed=seed), divergence(chains)),
         divergences=chains.sample_stats["divergences"],
@@ -140,11 +148,11 @@ def nuts(
     return Posterior(draws=chains.draws, params=prepared.params, info=info)
 
 
-def _compiled(prepared: Prepared, *options: Any) -> Chains:
+def _compiled(prepared: Prepared, states: Checkpoint, *options: Any) -> Chains:
     if not xla.installed():
         raise CannotCompile(f"it needs JAX and NumPyro: {xla.INSTALL}")
     try:
         from .engines.xla.chains import xla_chains  # imports JAX
     except (ImportError, AttributeError) as error:  # not there, or a release that moved a name
         raise CannotCompile(f"JAX and NumPyro cannot be imported: {error}") from error
-    return xla_chains(prepared, *options)
+    return xla_chains(prepared, states, *options)

@@ -20,7 +20,7 @@ def options_by_name(method: Callable[P, T]) -> Callable[P, T]:
     """Have a method take arrays, frames and lists as data, and ``model_kwargs`` as the model's arguments by name.
 
     Of a keyword that it does not take, it says where data and a model's own options go. Calls by several threads wait
-    for one another.
+    for one another. A folder given as ``checkpoint`` is opened, and a fit that has ended there is returned.
     """
     made = signature(method)
 
@@ -39,7 +39,12 @@ def options_by_name(method: Callable[P, T]) -> Callable[P, T]:
             return method(*args, **kwargs)  # which says what is missing
         _take_data(method.__name__, call)
         with alone():
-            return method(*call.args, **call.kwargs)
+            if call.arguments.get("checkpoint") is None:
+                return method(*call.args, **call.kwargs)
+            from .checkpoints import opened  # which needs posteriors
+
+            with opened(method.__name__, call) as kept:
+                return kept.result or kept.keep(method(*call.args, **call.kwargs))
 
     return checked
 

@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from .checkpoints import Place
 from .diagnostics import MAX_K_HAT, pareto_smoothed
 from .engines.batched import Batched
 from .info import PathfinderInfo
@@ -50,6 +51,8 @@ def pathfinder(
     seed: int = 0,
     device: str | torch.device | None = None,
     progress: bool = True,
+    checkpoint: Place = None,
+    every: float = 30.0,
 ) -> Posterior[PathfinderInfo]:
     """Approximate a model's posterior by Pathfinder: normals along quasi-Newton paths, reweighted.
 
@@ -78,6 +81,8 @@ def pathfinder(
         Where the model runs. Default: the device of the data.
     progress : bool
         Whether to show a progress bar.
+    checkpoint, every
+        As in `svi`, but that the fit is kept when it has ended, and begins anew if it was stopped before.
 
     Returns
     -------

@@ -23,6 +23,7 @@ from pyro.infer import Trace_ELBO, TraceEnum_ELBO, TraceMeanField_ELBO
 from pyro.infer.autoguide import AutoGuide, AutoLaplaceApproximation
 from torch import Tensor
 
+from .checkpoints import NOT_KEPT, Checkpoint, Place, states_of
 from .info import SviInfo
 from .optim.alternating import alternating_gradients
 from .optim.balanced import BalancedDraws
@@ -30,6 +31,7 @@ from .optim.bound import bound_by_losses, bound_by_weights
 from .optim.callback import Callback, WatchedPlan
 from .optim.checks import check_options, check_unwatched
 from .optim.compiled_steps import steps_compiled, why_eager
+from .optim.kept import Calls, Leaves, Memory, Untrained
 from .optim.landing import StickingElbo
 from .optim.laplace import laplace_normal
 from .optim.losses import check_loss, loss_and_grads, loss_for
@@ -91,6 +93,8 @@ def svi(
     seed: int = 0,
     device: str | torch.device | None = None,
     progress: bool = True,
+    checkpoint: Place = None,
+    every: float = 30.0,
 ) -> Posterior[SviInfo]:
     """Fit a guide to a model's posterior by stochastic gradients of the ELBO.
 
@@ -164,6 +168,12 @@ def svi(
         Where to fit, such as "cuda"; default: where the data are. Draws come back to the CPU.
     progress : bool
         Whether to show a bar with the running ELBO.
+    checkpoint : str or Path, optional
+        Folder in which to keep where the fit stands. The same call goes on from there, and returns a fit that has ended
+        as it was; its numbers are those of a run that was never stopped. Points fitted by Newton's method or L-BFGS
+        begin anew. A loss of your own must not change from call to call.
+    every : float
+        Seconds between two states in ``checkpoint``; they are written after blocks of 200 steps or fewer.
 
     Returns
     -------
@@ -174,7 +184,7 @@ def svi(
     Raises
     ------
     ValueError
-        If an option is out of range.
+        If an option is out of range, or ``checkpoint`` is of another fit, of other data or versions.
     FloatingPointError
         If the loss stops being a finite number; the message names the site where it began.
     ArithmeticError
@@ -212,6 +222,7 @@ def svi(
         unit_scale = into_unit_scale(fitted, joint, batch_size is None, seed) if whole else None
         with Progress("svi", counted or CEILING, progress) as bar:
             how = {"optim": optim, "lr": lr, "num_steps": num_steps, "bar": bar, "init": init, "callback": callback}
+            how["states"] = states_of(checkpoint)
             how["natural"] = unit_scale.natural if unit_scale else nullcontext
             fit = _fit(loss, trained, fitted, model, joint, data, example, batch_size, alternate, engine, how)
         if unit_scale is not None:
@@ -264,14 +275,18 @@ def fit_eagerly(
     lr: float,
     plan: AnyPlan | WatchedPlan,
     bar: Progress,
+    states: Checkpoint = NOT_KEPT,
 ) -> Tensor:
     """Take the steps of a plan; return the losses, shape (step,); ``params`` become the average of the last iterates.
 
     ``estimate`` takes one of the endless ``batches``, returns the loss and adds its gradient to the ``.grad`` of
-    ``params``, which are unconstrained leaves. A loss that is not finite raises FloatingPointError.
+    ``params``, which are unconstrained leaves. A loss that is not finite raises FloatingPointError. ``states`` keep
+    where the steps stand.
     """
     optimiser, average = make_optimiser(optim, params, lr), Average(params)
-    losses: list[float] = []
+    states.add(params=Leaves(params), optimiser=Memory(optimiser), average=average, plan=plan, step=Calls(estimate))
+    saved = states.take("eager")
+    losses: list[float] = [] if saved is None else saved.tolist()
     while (block := plan.next(MAX_BLOCK)) is not None:
         for rate, weight, batch in zip(block.rates.tolist(), block.weights.tolist(), batches, strict=False):
             for group in optimiser.param_groups:
@@ -283,6 +298,7 @@ def fit_eagerly(
             optimiser.step()
             average.update(weight)
         plan.note(flat(params), torch.tensor(losses[-len(block.rates) :]))
+        states.offer("eager", lambda: torch.tensor(losses, dtype=torch.float64))
         bar.update(len(losses), f"ELBO {-sum(losses[-100:]) / len(losses[-100:]):.2f}")
     average.write()
     return torch.tensor(losses, dtype=torch.float64)
@@ -327,6 +343,8 @@ def _fit(
         if how["init"] is not None:
             warm_start(how["init"], guide, joint, *traces)
         optim, lr, num_steps, bar, callback = (how[key] for key in ("optim", "lr", "num_steps", "bar", "callback"))
+        states: Checkpoint = how["states"]
+        states.add(batches=stream, loss=Calls(loss), others=Untrained(params, owner, guide))
         automatic = isinstance(num_steps, str)
         limits: dict[str, Any] = {"num_steps": MAX_ITERATIONS if automatic else num_steps, "bar": bar}
         newton = None
@@ -343,7 +361,7 @@ def _fit(
             if callback is not None:
                 plan = WatchedPlan(plan, callback, leaves_by_name(*traces), params, how["natural"])
             draws = getattr(loss, "num_particles", 1)
-            steps = {"optim": optim or torch.optim.Adam, "plan": plan, "bar": bar}
+            steps = {"optim": optim or torch.optim.Adam, "plan": plan, "bar": bar, "states": states}
             losses, used, long = None, "compiled", automatic or num_steps * draws >= COMPILED_FROM
             try:
                 if engine == "compiled" or (engine == "auto" and alternate is None and long):

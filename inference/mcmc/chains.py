@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..checkpoints import Checkpoint
 from ..diagnostics import MAX_R_HAT, disagrees, of_sites, r_hat
 from ..exchangeable import match_components, swapping_dims
 from ..info import Info
@@ -191,15 +192,16 @@ def make_target(method: str, prepared: Prepared, start: Sites | None = None) -> 
 
 
 def run_chains(
-    method: str, sampler: Sampler, prepared: Prepared, options: ChainOptions, starts: Starts | None = None
+    method: str, sampler: Sampler, prepared: Prepared, options: ChainOptions, states: Checkpoint, starts: Starts | None
 ) -> Chains:
     """Run a kernel on a model from several starts, on as many cores as there are (one after another on an accelerator).
 
     ``starts`` are unconstrained values, or the states of chains that go on, one per chain; default: random values.
 
-    ``sampler(target, report)`` runs one chain with torch's generator; one that goes on gets its state as a third
-    argument. It returns unconstrained draws, shape (draw, *site), and statistics by name, each a number or a list of
-    one per draw, and calls ``report`` with the number of iterations done.
+    ``sampler(target, report, state, states)`` runs one chain with torch's generator; one that goes on from an earlier
+    posterior gets its ``state``, others None. It returns unconstrained draws, shape (draw, *site), and statistics by
+    name, each a number or a list of one per draw, and calls ``report`` with the number of iterations done. Each chain
+    keeps ``states`` of its own, and its draws when it has ended.
     """
     import joblib  # slow to import
 
@@ -209,7 +211,7 @@ def run_chains(
     with scratch() as folder, Progress(method, total, options.progress, is_fixed=True) as bar:
         counters = [folder / str(chain) for chain in range(options.num_chains)]
         jobs = (
-            joblib.delayed(_run_chain)(method, sampler, prepared, *chain)
+            joblib.delayed(_run_chain)(method, sampler, prepared, states, *chain)
             for chain in zip(starts or [None] * options.num_chains, options.seeds(), counters, strict=True)
         )
         finished = threading.Event()
@@ -242,15 +244,26 @@ def _watch(counters: list[Path], bar: Progress, finished: threading.Event) -> No
 
 
 def _run_chain(
-    method: str, sampler: Sampler, prepared: Prepared, start: Sites | ChainState | None, seed: int, counter: Path
+    method: str,
+    sampler: Sampler,
+    prepared: Prepared,
+    states: Checkpoint,
+    start: Sites | ChainState | None,
+    seed: int,
+    counter: Path,
 ) -> tuple[Sites, dict[str, Any]]:
-    """Run one chain; write the number of iterations done to the file ``counter``."""
+    """Run one chain; write the number of iterations done to the file ``counter``, named by the chain's number."""
+    own = states.part(f"chain-{counter.name}")
+    if own.result is not None:
+        return own.result
     with isolated(seed, prepared.dtype), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         goes_on = isinstance(start, ChainState)
         target = make_target(method, prepared, start.at if goes_on else start)
-        state = [start] if goes_on else []
-        unconstrained, stats = sampler(target, lambda done: counter.write_text(str(done)), *state)
+        state = start if goes_on else None
+        unconstrained, stats = sampler(target, lambda done: counter.write_text(str(done)), state, own)
         with torch.no_grad():
             draws = all_sites(target.potential.joint, target.potential.constrained(unconstrained))
-        return {name: value.cpu() for name, value in draws.items()}, stats
+        draws = {name: value.cpu() for name, value in draws.items()}
+        own.finish((draws, stats))
+        return draws, stats

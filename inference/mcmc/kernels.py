@@ -15,11 +15,15 @@ References
 
 import math
 from collections.abc import Callable
+from contextlib import nullcontext
+from typing import Any
 
 import pyro
 import torch
 from pyro.infer import NUTS
 from torch import Tensor
+
+from .kernel_state import KernelState
 
 LogDensity = Callable[[Tensor], Tensor]
 Kernel = Callable[[Tensor, LogDensity, int], tuple[Tensor, float]]
@@ -31,23 +35,20 @@ def metropolis(moves: int = 10, target: float = 0.35) -> Kernel:
 
     ``target`` is the acceptance rate to adapt to.
     """
-    log_step = 0.0
 
-    def transition(state: Tensor, log_density: LogDensity, count: int) -> tuple[Tensor, float]:
-        nonlocal log_step
+    def move(state: Tensor, log_density: LogDensity, step: float) -> tuple[Tensor, float]:
         with torch.no_grad():
             current, accepted = log_density(state), 0.0
             for _ in range(moves):
-                proposed = state + math.exp(log_step) * torch.randn_like(state)
+                proposed = state + step * torch.randn_like(state)
                 value = log_density(proposed)
                 taken = _is_below(value - current)
                 state = torch.where(taken[:, None], proposed, state)
                 current = torch.where(taken, value, current)
                 accepted += float(taken.double().mean()) / moves
-            log_step += _gain(count) * (accepted - target)
         return state, accepted
 
-    return transition
+    return _Adapted("metropolis", move, 1.0, target)
 
 
 def hmc(leapfrogs: int = 5, target: float = 0.8) -> Kernel:
@@ -55,22 +56,37 @@ def hmc(leapfrogs: int = 5, target: float = 0.8) -> Kernel:
 
     ``target`` is the acceptance rate to adapt to.
     """
-    log_step = math.log(0.3)
 
-    def transition(state: Tensor, log_density: LogDensity, count: int) -> tuple[Tensor, float]:
-        nonlocal log_step
-
+    def move(state: Tensor, log_density: LogDensity, step: float) -> tuple[Tensor, float]:
         def value_and_grad(at: Tensor) -> tuple[Tensor, Tensor]:
             at = at.detach().requires_grad_()
             value = log_density(at)
             return value.detach(), torch.autograd.grad(value.sum(), at)[0]
 
-        step = math.exp(log_step) * float(torch.empty(()).uniform_(0.8, 1.2))
-        moved, accepted = hamiltonian_move(value_and_grad, state, *value_and_grad(state), step, leapfrogs)
-        log_step += _gain(count) * (accepted - target)
+        step = step * float(torch.empty(()).uniform_(0.8, 1.2))
+        return hamiltonian_move(value_and_grad, state, *value_and_grad(state), step, leapfrogs)
+
+    return _Adapted("hmc", move, 0.3, target)
+
+
+class _Adapted:
+    """A kernel whose step size follows the acceptance rate; ``move`` maps (state, density, step) to (state, rate)."""
+
+    def __init__(self, name: str, move: Callable[..., tuple[Tensor, float]], step: float, target: float) -> None:
+        self.__name__, self._move, self._log_step, self._target = name, move, math.log(step), target
+
+    def __call__(self, state: Tensor, log_density: LogDensity, count: int) -> tuple[Tensor, float]:
+        moved, accepted = self._move(state, log_density, math.exp(self._log_step))
+        self._log_step += _gain(count) * (accepted - self._target)
         return moved, accepted
 
-    return transition
+    def state(self) -> float:
+        """Return the logarithm of the step size."""
+        return self._log_step
+
+    def restore(self, state: float) -> None:
+        """Go back to a step size."""
+        self._log_step = state
 
 
 def hamiltonian_move(
@@ -149,22 +165,40 @@ def _slice(state: Tensor, column: int, log_density: LogDensity, width: float) ->
 
 def nuts(warmup: int = 200) -> Kernel:
     """Pyro's No-U-Turn sampler, with all blocks as one; ``warmup`` transitions adapt the step size."""
-    kernel: NUTS | None = None
-    density: LogDensity
+    return _NoUTurn(warmup)
 
-    def transition(state: Tensor, log_density: LogDensity, count: int) -> tuple[Tensor, float]:
-        nonlocal kernel, density
-        density = log_density
-        if kernel is None:
-            kernel = NUTS(potential_fn=lambda values: -density(values["state"]).sum(), adapt_mass_matrix=False)
-            kernel.initial_params = {"state": state}
-            kernel.setup(warmup)
+
+class _NoUTurn:
+    __name__ = "nuts"
+
+    def __init__(self, warmup: int) -> None:
+        self._warmup, self._kernel, self._saved = warmup, None, None
+        self._density: LogDensity
+
+    def __call__(self, state: Tensor, log_density: LogDensity, count: int) -> tuple[Tensor, float]:
+        self._density = log_density
+        kernel = self._kernel = self._kernel or self._made(state)
         kernel.clear_cache()  # the density may have changed since
         with pyro.validation_enabled(False):
             moved = kernel.sample({"state": state})["state"].detach()
         return moved, float(kernel._mean_accept_prob)
 
-    return transition
+    def _made(self, state: Tensor) -> NUTS:
+        kernel = NUTS(potential_fn=lambda values: -self._density(values["state"]).sum(), adapt_mass_matrix=False)
+        kernel.initial_params = {"state": state}
+        with torch.random.fork_rng() if self._saved else nullcontext():
+            kernel.setup(self._warmup)
+        if self._saved:
+            KernelState(kernel).restore(self._saved)
+        return kernel
+
+    def state(self) -> dict[str, Any] | None:
+        """Return where Pyro's kernel stands; None before the first transition."""
+        return None if self._kernel is None else KernelState(self._kernel).state()
+
+    def restore(self, state: dict[str, Any] | None) -> None:
+        """Go back there at the next transition, which says how large a state is."""
+        self._kernel, self._saved = None, state
 
 
 KERNELS: dict[str, Callable[[], Kernel]] = {"hmc": hmc, "nuts": nuts, "metropolis": metropolis, "gibbs": gibbs}

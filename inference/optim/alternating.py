@@ -1,7 +1,6 @@
 """Gradient steps on the parameters of the guide and of the model in turn: E-steps and M-steps by gradient."""
 
 from collections.abc import Callable
-from itertools import count
 from typing import Any
 
 from pyro.poutine import Trace
@@ -20,12 +19,17 @@ def alternating_gradients(
     if not of_model or not of_guide:
         owner = "guide" if of_model else "model"
         raise ValueError(f"svi: alternate needs parameters of the guide and of the model, and the {owner} has none")
-    calls = count()
+    return _HalfGradients(loss_and_grads, every, of_model, of_guide)
 
-    def half_of_the_gradients(*data: Any) -> Any:
-        loss = loss_and_grads(*data)
-        for p in of_guide if next(calls) // every % 2 else of_model:
+
+class _HalfGradients:
+    def __init__(self, estimate: Callable[..., Any], every: int, *halves: list[Tensor]) -> None:
+        self._estimate, self._every, (self._of_model, self._of_guide) = estimate, every, halves
+        self.calls = 0  # so far, which a checkpoint keeps
+
+    def __call__(self, *data: Any) -> Any:
+        loss = self._estimate(*data)
+        for p in self._of_guide if self.calls // self._every % 2 else self._of_model:
             p.grad = None  # the optimiser skips it
+        self.calls += 1
         return loss
-
-    return half_of_the_gradients

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -48,6 +49,15 @@ class WatchedPlan:
         with torch.no_grad(), self._natural():
             values = {name: transform(leaf).detach().cpu().clone() for name, (leaf, transform) in self._leaves.items()}
         self.ended = bool(self._callback(self.done, float(losses.mean()), values))
+
+    def state(self) -> Any:
+        """Return how far it is."""
+        return {"plan": self._plan.state(), "ended": self.ended}
+
+    def restore(self, state: Any) -> None:
+        """Go back to where it was; the callback hears nothing of the steps before."""
+        self._plan.restore(state["plan"])
+        self.ended = state["ended"]
 
     def result(self) -> tuple[bool, str]:
         """Return whether the answer had settled, and a message."""

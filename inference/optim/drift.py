@@ -11,6 +11,7 @@ and Huggins (2022), A framework for improving the reliability of black-box varia
 """
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -97,6 +98,15 @@ class Trail:
         if len(self._positions) > 2 * LONGEST:
             self._positions, self._times = self._positions[::2], self._times[::2]
             self.every *= 2
+
+    def state(self) -> Any:
+        """Return all that it holds."""
+        return vars(self) | {"_positions": torch.stack(self._positions) if self._positions else None}
+
+    def restore(self, state: Any) -> None:
+        """Hold what it held."""
+        vars(self).update(state)
+        self._positions = [] if state["_positions"] is None else list(state["_positions"])
 
     def last(self, count: int) -> tuple[Tensor, Tensor]:
         """Return the last positions, (position, parameter) in float64, and their times."""

@@ -161,15 +161,19 @@ def kl_warm_up(num_steps: int, *, start: float = 0.0, num_particles: int = 1) ->
     at_least_one("kl_warm_up", num_steps=num_steps, num_particles=num_particles)
     if not 0 <= start <= 1:
         raise ValueError(f"kl_warm_up: start must lie between 0 and 1, got {start}")
-    loss = Trace_ELBO(num_particles=num_particles)
-    calls = 0
+    return _KlWarmUp(num_steps, start, num_particles)
 
-    def kl_warm_up(model: Callable, guide: Callable, *data: Any) -> Tensor:
-        nonlocal calls
-        beta = start + (1 - start) * min(1.0, calls / num_steps)
+
+class _KlWarmUp:
+    __name__ = "kl_warm_up"
+
+    def __init__(self, num_steps: int, start: float, num_particles: int) -> None:
+        self._start, self._loss = start, Trace_ELBO(num_particles=num_particles)
+        self.changes = num_steps  # calls: never compiled
+        self.calls = 0  # so far, which a checkpoint keeps
+
+    def __call__(self, model: Callable, guide: Callable, *data: Any) -> Tensor:
+        beta = self._start + (1 - self._start) * min(1.0, self.calls / self.changes)
         scaled = Scale(lambda site: is_latent(site) and is_local(site, data), beta)
-        calls += 1
-        return loss.differentiable_loss(scaled(model), scaled(guide), *data)
-
-    kl_warm_up.changes = num_steps  # pyright: ignore[reportFunctionMemberAccess] (calls: never compiled)
-    return kl_warm_up
+        self.calls += 1
+        return self._loss.differentiable_loss(scaled(model), scaled(guide), *data)

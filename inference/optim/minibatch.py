@@ -1,7 +1,6 @@
 """Minibatches for any model with a plate over its rows: batches of rows, and the scale that makes up for the rest."""
 
 from collections.abc import Callable, Iterator, Mapping
-from itertools import islice
 from typing import Any, NamedTuple
 
 import torch
@@ -100,7 +99,7 @@ class Batches:
     def __init__(self, data: tuple, batch_size: int) -> None:
         self._data, self._batch_size, self._rows = data, batch_size, len(data[0])
         self.positions = [position for position, value in enumerate(data) if is_row_data(value, self._rows)]
-        self._epochs = self._shuffled()
+        self._order, self._at = torch.empty(0, dtype=torch.long), 0
 
     def __iter__(self) -> Iterator[tuple]:
         return self
@@ -116,13 +115,22 @@ class Batches:
         if self._rows > MAX_ROWS:
             index = torch.randint(self._rows, (count, self._batch_size), device=self._data[0].device)
         else:
-            index = torch.stack(list(islice(self._epochs, count)))
+            index = torch.stack([self._next_rows() for _ in range(count)])
         return [RowIndex(self._data[position], index) for position in self.positions]
 
-    def _shuffled(self) -> Iterator[Tensor]:
-        while True:
-            order = torch.randperm(self._rows, device=self._data[0].device)
-            yield from order[: len(order) - len(order) % self._batch_size].split(self._batch_size)
+    def state(self) -> Any:
+        """Return the order of the rows in this epoch, and how many have been taken."""
+        return {"order": self._order, "at": self._at}
+
+    def restore(self, state: Any) -> None:
+        """Go back to a place in an epoch."""
+        self._order, self._at = state["order"].to(self._data[0].device), state["at"]
+
+    def _next_rows(self) -> Tensor:
+        if self._at + self._batch_size > len(self._order):
+            self._order, self._at = torch.randperm(self._rows, device=self._data[0].device), 0
+        self._at += self._batch_size
+        return self._order[self._at - self._batch_size : self._at]
 
 
 def _first(data: tuple, size: int) -> tuple:

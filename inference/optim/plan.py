@@ -54,6 +54,15 @@ class Plan:
         if self.done > self._start:
             self._trail.add(position, self._block.rates)
 
+    def state(self) -> Any:
+        """Return how far it is."""
+        return {"done": self.done, "trail": self._trail.state()}
+
+    def restore(self, state: Any) -> None:
+        """Go back to where it was."""
+        self.done = state["done"]
+        self._trail.restore(state["trail"])
+
     def way_to_go(self) -> float:
         """Return how far the answer was still drifting at the end, in the guide's sds; 0 if it had settled."""
         return way_to_go(self._trail, self._measure)

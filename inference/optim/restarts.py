@@ -4,7 +4,7 @@ McLachlan and Krishnan (2008), The EM Algorithm and Extensions, section 4.9: sto
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
@@ -103,6 +103,18 @@ class Restarts:
             if value > self.curves[restart][-1]:
                 self.curves[restart].append(value)
 
+    def state(self) -> dict[str, Any]:
+        """Return the curves and the runs that have ended."""
+        runs = {restart: tuple(run) for restart, run in self.runs.items()}
+        return {"curves": self.curves, "runs": runs, "running": self.running, "values": self.values}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go back to these curves and runs."""
+        self.curves, self.running, self.values = state["curves"], state["running"], state["values"]
+        self.runs = dict(zip(state["runs"], runs_of(state["runs"].values()), strict=True))
+        for restart, run in self.runs.items():  # a run's curve is the batch's
+            self.curves[restart] = run.objective
+
     def _end(self, restart: int, state: State, *, converged: bool = False, because: str | None = None) -> Run:
         degenerate = self.steps.degenerate(state.params, state.expectations, *self.data) or because
         self.runs[restart] = Run(state.params, self.curves[restart] or [math.nan], converged, degenerate)
@@ -113,6 +125,34 @@ class Restarts:
             f"{self.method}: the objective fell from {before:.9g} to {after:.9g} in {where}: "
             "the M-step does not maximise what the E-step expects"
         )
+
+
+def runs_of(kept: Iterable[tuple]) -> list[Run]:
+    """Return the runs that a checkpoint kept as tuples."""
+    return [Run(*run) for run in kept]
+
+
+def on_device(values: Params, like: Params) -> Params:
+    """Return the values that a checkpoint kept where others are."""
+    return {name: value.to(like[name].device) for name, value in values.items()}
+
+
+def kept_path(path: list[State]) -> list[tuple]:
+    """Return states as a checkpoint keeps them; of the expectations, the tensors."""
+    return [(s.params, [v if isinstance(v, Tensor) else None for v in s.expectations], s.objective) for s in path]
+
+
+def restored_path(kept: list[tuple], params: Params, e_step: Callable[[Params], State]) -> list[State]:
+    """Return the states of `kept_path`; an E-step says what else there is in their expectations."""
+    if not kept:
+        return []
+    like = e_step(params)
+    found = []
+    for at, tensors, objective in kept:
+        each = zip(tensors, like.expectations, strict=True)
+        expectations = type(like.expectations)(*(old if new is None else new.to(old.device) for new, old in each))
+        found.append(State(on_device(at, params), expectations, objective.to(like.objective.device)))
+    return found
 
 
 def fell(before: float, after: float) -> bool:

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from ..checkpoints.trees import moved_to
 from ..engines.batched import Batched
 from .balanced import balanced_normals
 from .coordinates import Coordinates
@@ -78,6 +79,12 @@ def fit_rounds(batched: Batched, start: Tensor, num_draws: int | None, *, respon
         )
     message = "; ".join([words, f"{len(history)} rounds, the last with {len(noise)} fixed draws", *problems])
     return Rounds(fit.coordinates, found, fit.loss, len(noise), history, not problems, message)
+
+
+def rounds_of(kept: tuple, device: torch.device) -> Rounds:
+    """Return the rounds that a checkpoint kept as a tuple."""
+    normal, response, *rest = moved_to(device, kept)
+    return Rounds(Coordinates(*normal), None if response is None else Coordinates(*response), *rest)
 
 
 def start_at_mode(batched: Batched, start: Tensor) -> tuple[Coordinates, str]:

@@ -95,6 +95,15 @@ class Optimiser:
         self._memory = [[torch.zeros_like(p) for _ in range(rule.states)] for p in params]
         self._steps = [0] * len(params)
 
+    def state_dict(self) -> dict[str, Any]:
+        """Return what it remembers of the steps so far."""
+        return {"memory": self._memory, "steps": self._steps}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Remember other steps."""
+        self._memory = [[v.to(p) for v in memory] for p, memory in zip(self._params, state["memory"], strict=True)]
+        self._steps = state["steps"]
+
     def zero_grad(self) -> None:
         """Drop the gradients."""
         for p in self._params:

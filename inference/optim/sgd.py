@@ -5,6 +5,7 @@ variational inference, NeurIPS; Polyak and Juditsky (1992), Acceleration of stoc
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -41,6 +42,17 @@ class Average:
         if weight:
             for mean, p in zip(self._means, self._params, strict=True):
                 mean.lerp_(p, weight)
+
+    def state(self) -> Any:
+        """Return the average, and whether the parameters are part of it."""
+        return self._means, self._is_current
+
+    @torch.no_grad()
+    def restore(self, state: Any) -> None:
+        """Go back to an average."""
+        means, self._is_current = state
+        for mean, saved in zip(self._means, means, strict=True):
+            mean.copy_(saved)
 
     @torch.no_grad()
     def write(self) -> None:

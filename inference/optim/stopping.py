@@ -21,6 +21,8 @@ inference, sections 3 and 4: stationarity of the iterates at a fixed step size, 
 then smaller steps; Dhaka et al. (2020), Robust, accurate stochastic optimization for variational inference, NeurIPS.
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -106,6 +108,23 @@ class AutoPlan:
         self._settled, self._last_steps = False, None
         self._trail, self._losses = Trail(self._trail.every), []
         self._begin, self._check = self.done, self.done + again // 2
+
+    def state(self) -> Any:
+        """Return how far it is."""
+        last = self._last_steps and {"total": self._last_steps.total, "plan": self._last_steps.state()}
+        own = {name: value for name, value in vars(self).items() if name not in ("_measure", "_block")}
+        losses = torch.cat(self._losses) if self._losses else None
+        return own | {"_trail": self._trail.state(), "_losses": losses, "_last_steps": last}
+
+    def restore(self, state: Any) -> None:
+        """Go back to where it was."""
+        vars(self).update({name: value for name, value in state.items() if name not in ("_trail", "_last_steps")})
+        self._trail.restore(state["_trail"])
+        self._losses = [] if state["_losses"] is None else [state["_losses"]]
+        self._last_steps = None
+        if (last := state["_last_steps"]) is not None:
+            self._last_steps = Plan(self._lr, last["total"], self._measure, constant=0.0)
+            self._last_steps.restore(last["plan"])
 
     def result(self) -> tuple[bool, str]:
         """Return whether the answer has settled, and a message."""

@@ -17,6 +17,7 @@ from guidebook.commands.interrupts import Interrupts, interruptible
 from guidebook.commands.list_models import list_models
 from guidebook.commands.predict import predict
 from guidebook.commands.rerun import rerun
+from guidebook.commands.resume import resume
 from guidebook.commands.run import run
 from guidebook.commands.tables import reads_tables
 from guidebook.workflow.drafts import release_all
@@ -37,6 +38,7 @@ for name, command in {
     "predict": predict,
     "compare": reads_tables(compare),
     "choose": reads_tables(choose),
+    "resume": resume,
     "index": index_reports,
     "rerun": rerun,
 }.items():

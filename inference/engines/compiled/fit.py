@@ -1,11 +1,13 @@
 """Fit the parameters of guide and model by compiled steps."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from ...checkpoints import NOT_KEPT, Checkpoint
 from ...optim.callback import WatchedPlan
 from ...optim.minibatch import Batches
 from ...optim.rules import not_compiled, rule_of
@@ -34,6 +36,7 @@ def fit_compiled(
     optim: Callable[..., torch.optim.Optimizer],
     plan: AnyPlan | WatchedPlan,
     bar: Progress,
+    states: Checkpoint = NOT_KEPT,
 ) -> Tensor:
     """Take the steps of a plan as the eager loop of `svi` does; return the losses (step,), in nats.
 
@@ -64,6 +67,11 @@ def fit_compiled(
     read = 1 + fresh + sum(value.numel() for value in step.constants)
     most = max(1, min(MAX_BLOCK, MAX_PREPARED // (1 + fresh), MAX_READ // read))
     losses, done, averaged = [], 0, False
+    states.add(plan=plan)
+    if (saved := states.take("compiled")) is not None:
+        losses, done, averaged = [saved["losses"]], len(saved["losses"]), saved["averaged"]
+        for value, kept in zip(loop.state, saved["state"], strict=True):
+            value.copy_(kept)
     while (block := plan.next(most)) is not None:
         count, before = len(block.rates), loop.state[0].clone()
         counted = torch.arange(done + 1, done + count + 1)
@@ -80,6 +88,12 @@ def fit_compiled(
         done += count
         averaged = bool(block.weights[-1])
         plan.note(loop.state[0], losses[-1])
+        states.offer("compiled", partial(_stand, loop.state, losses, averaged))
         bar.update(done, f"ELBO {-float(losses[-1].mean()):.2f}")
     put(loop.state[1 if averaged else 0], leaves)
     return torch.cat(losses)
+
+
+def _stand(state: list[Tensor], losses: list[Tensor], averaged: bool) -> dict[str, Any]:
+    """Return what a checkpoint keeps after a block of steps."""
+    return {"state": state, "losses": torch.cat(losses), "averaged": averaged}

@@ -11,6 +11,7 @@ import torch
 from torch import Size, Tensor
 from torch.fx import Node
 
+from ...checkpoints import Checkpoint
 from ...diagnostics import of_sites
 from ...mcmc.chains import ChainOptions, Chains, ChainState, Target, make_target
 from ...mcmc.fast_start import FastStart
@@ -37,6 +38,7 @@ MAX_OPERATIONS = 3_000  # that are compiled unasked: up to half a minute, and 2 
 
 def xla_chains(
     prepared: Prepared,
+    states_kept: Checkpoint,
     options: ChainOptions,
     target_accept: float,
     dense_mass: bool | None,
@@ -45,6 +47,8 @@ def xla_chains(
     patient: bool,
 ) -> Chains:
     """Run NUTS as `hamiltonian_chain` does; ``sample_stats`` also have ``energy`` (nats) and ``tree_depth``.
+
+    ``states_kept`` keep where the chains stand between their blocks.
 
     `CannotCompile` if the model cannot be translated, the translation disagrees with it, or, unless ``patient``, it has
     so many operations that compiling takes minutes.
@@ -68,7 +72,7 @@ def xla_chains(
         moves = [(each.metric.numpy(), each.step_size) for each in states or ()] or [(metric, first[0])] * len(seeds)
         with isolated(seeds[0], prepared.dtype):
             starts, program = _prepared(target.potential, shapes, places, moves, seeds, chain, platform, patient)
-        runs, dense = run(program, starts, chain, platform, _counter(bar))
+        runs, dense = run(program, starts, chain, platform, _counter(bar), states_kept)
         with isolated(seeds[0], prepared.dtype):
             draws = _constrained(prepared, target, shapes, torch.as_tensor(np.stack([r.draws for r in runs])))
     draws |= prepared.held_draws(draws)

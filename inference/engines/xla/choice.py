@@ -6,7 +6,7 @@ import numpy as np
 
 from ...mcmc.metric import LEAST_GAIN, SLOW, Window, conditioning_gain, diagonal_metric, effective_share, metric
 from .adapt import AdaptState, window_ends
-from .numpyro_private import matrix, roots_of, with_matrix, with_step
+from .numpyro_private import leaves_of, matrix, roots_of, with_leaves, with_matrix, with_step
 
 WORTH_A_TRIAL = 160  # draws of all chains in a window from which speed is judged: fewer tell little of it
 Carried = tuple[Any, AdaptState]
@@ -65,6 +65,23 @@ class Choice:
         self._share = effective_share(window)
         self._trying = self._share < SLOW
         return self._trying
+
+
+class ChoiceState:
+    """A choice as part of a checkpoint; ``template`` is of what a chain carries."""
+
+    def __init__(self, choice: Choice, template: Any) -> None:
+        self._choice, self._template = choice, template
+
+    def state(self) -> dict[str, Any]:
+        """Return what has been decided, and by what."""
+        own = {name: value for name, value in vars(self._choice).items() if name != "ends"}
+        return own | {"_before": [leaves_of(each) for each in self._choice._before]}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go back to that."""
+        vars(self._choice).update(state)
+        self._choice._before = [with_leaves(self._template, each) for each in state["_before"]]
 
 
 def _diagonal(carried: Carried, window: Window) -> Carried:

@@ -99,6 +99,25 @@ def random_key(seed: int) -> Array:
     return jax.random.wrap_key_data(jnp.array([0, seed], jnp.uint32), impl="threefry2x32")
 
 
+def leaves_of(carried: Any) -> list[np.ndarray]:
+    """Return the arrays in what a chain carries; of a random key, its data."""
+    return [np.asarray(jax.random.key_data(leaf) if _is_key(leaf) else leaf) for leaf in jax.tree.leaves(carried)]
+
+
+def with_leaves(template: Any, arrays: list[np.ndarray]) -> Any:
+    """Return what a chain carries with these arrays in it, as `leaves_of` returned them."""
+    like, form = jax.tree.flatten(template)
+    leaves = [
+        jax.random.wrap_key_data(jnp.asarray(array), impl="threefry2x32") if _is_key(leaf) else array
+        for leaf, array in zip(like, arrays, strict=True)
+    ]
+    return jax.tree.unflatten(form, leaves)
+
+
+def _is_key(leaf: Any) -> bool:
+    return hasattr(leaf, "dtype") and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+
+
 def compile_fast(lowered: Any) -> Callable:
     """Compile without fusion emitters, in six tenths of the time; the code is as fast."""
     try:

@@ -7,8 +7,8 @@ since compiled code releases the interpreter's lock.
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from threading import Event
+from contextlib import AbstractContextManager, contextmanager
+from threading import Event, Lock
 from typing import Any, NamedTuple
 
 import jax
@@ -17,11 +17,21 @@ import joblib
 import numpy as np
 from jax import Array, lax
 
+from ...checkpoints import Checkpoint
 from ...mcmc.metric import Window
 from .adapt import adaptation, init
-from .choice import Choice
-from .numpyro_private import compile_fast, matrix, nuts_kernel, state_at, state_template
+from .choice import Choice, ChoiceState
+from .numpyro_private import (
+    compile_fast,
+    leaves_of,
+    matrix,
+    nuts_kernel,
+    state_at,
+    state_template,
+    with_leaves,
+)
 
+Between = Callable[[], AbstractContextManager[None]]
 BLOCK = 50  # iterations per call
 PROBES = (2, 3, 5)  # iterations between the points where a program is checked
 
@@ -96,20 +106,34 @@ class _Chain:
         self.carried: Any = None
         self.blocks: list[list[np.ndarray]] = []
 
-    def advance(self, end: int, platform: str, report: Callable[[int], None], stopped: Event) -> None:
-        """Run up to iteration ``end``."""
+    def state(self) -> dict[str, Any]:
+        """Return where it stands."""
+        carried = None if self.carried is None else leaves_of(self.carried)
+        return {"done": self.done, "kept_from": self.kept_from, "carried": carried, "blocks": self.blocks[:]}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go back to where it stood."""
+        self.done, self.kept_from, self.blocks = state["done"], state["kept_from"], state["blocks"]
+        if state["carried"] is not None:
+            with setting(self.start.at.dtype, "cpu"):
+                self.carried = with_leaves(self.program.template, state["carried"])
+
+    def advance(self, end: int, platform: str, report: Callable[[int], None], stopped: Event, between: Between) -> None:
+        """Run up to iteration ``end``; a block ends within ``between``."""
         with setting(self.start.at.dtype, platform):
             if self.carried is None:
                 self.carried = _init_state(self.program.template, self.start)
             while self.done < end and not stopped.is_set():
                 edge = self.kept_from if self.done < self.kept_from else end
                 count = min(BLOCK, edge - self.done)
-                self.carried, kept = self.program.advance(
+                carried, kept = self.program.advance(
                     self.carried, np.int32(self.done), np.int32(count), *self.program.constants
                 )
-                if self.done >= self.kept_from:
-                    self.blocks.append([np.asarray(values)[:count] for values in kept])
-                self.done += count
+                with between():
+                    self.carried = carried
+                    if self.done >= self.kept_from:
+                        self.blocks.append([np.asarray(values)[:count] for values in kept])
+                    self.done += count
                 report(count)
 
     def taken(self, kept_from: int) -> list[np.ndarray]:
@@ -120,7 +144,12 @@ class _Chain:
 
 
 def run(
-    program: Program, starts: list[Start], options: Options, platform: str, report: Callable[[int], None]
+    program: Program,
+    starts: list[Start],
+    options: Options,
+    platform: str,
+    report: Callable[[int], None],
+    states: Checkpoint,
 ) -> tuple[list[Run], bool]:
     """Run all chains, each on whichever thread is free; each thread reports the iterations of its blocks.
 
@@ -131,19 +160,29 @@ def run(
     times = choice.times if choice else []
     kept_from = choice.ends.first if choice and choice.ends else options.num_warmup
     chains = [_Chain(program, start, kept_from) for start in starts]
+    by_name = {f"chain {number}": chain for number, chain in enumerate(chains)}
+    states.add(choice=choice and ChoiceState(choice, program.template), **by_name)
+    passed, lock = states.take("xla", with_generators=False) or 0, Lock()  # decisions
+
+    @contextmanager
+    def between() -> Iterator[None]:
+        with lock:  # what is kept of all chains is of one moment
+            yield
+            states.offer("xla", lambda: passed)
 
     def all_to(end: int) -> None:
-        list(pool.map(lambda chain: chain.advance(end, platform, report, stopped), chains))
+        list(pool.map(lambda chain: chain.advance(end, platform, report, stopped, between), chains))
 
     with ThreadPoolExecutor(min(len(starts), joblib.cpu_count())) as pool:
         try:
-            for time in times:
+            for time in times[passed:]:
                 all_to(time)
                 parts = [chain.taken(options.num_warmup if time == times[-1] else time) for chain in chains]
                 window = Window(*(np.stack([part[index] for part in parts]) for index in (0, 1)))
                 decided = choice.decide([chain.carried for chain in chains], window) if choice else []
                 for chain, carried in zip(chains, decided, strict=True):
                     chain.carried = carried
+                passed += 1
             all_to(options.num_warmup + options.num_draws)
         finally:
             stopped.set()  # if one chain fails, the others end with their block

@@ -8,9 +8,11 @@ import typer
 
 from guidebook.commands.options import (
     Chains,
+    Checkpoint,
     Data,
     Device,
     Draws,
+    Every,
     Json,
     Model,
     Out,
@@ -46,14 +48,21 @@ def compare(
     device: Device = None,
     out: Out = None,
     json_file: Json = None,
+    checkpoint: Checkpoint = None,
+    every: Every = 30.0,
 ) -> None:
     """Fit one model by several methods and say which answers are good enough."""
+    given = dict(locals())
     from guidebook.workflow.names import check_data, check_settings, find_names, split_methods
 
     split_methods(find_names(model), methods, reference)
     check_settings(find_names(model), settings)
     check_data(model, data)
     check_targets(device, out, json_file)
+    if checkpoint:
+        from guidebook.workflow.resume import note_command
+
+        note_command(checkpoint, "compare", given)
 
     from guidebook.inference import compare as compare_posteriors
     from guidebook.report import write_html
@@ -71,7 +80,9 @@ def compare(
     posteriors = {}
     for name, (method, guide) in names.items():
         print(f"fitting {model} by {name} …", file=sys.stderr, flush=True)
-        posteriors[name] = fit(task, method, guide, **counts, seed=seed, device=device, progress=sys.stderr.isatty())
+        kept: dict[str, Any] = {"checkpoint": checkpoint and checkpoint / file_name(name), "every": every}
+        shared = counts | kept | {"seed": seed, "device": device, "progress": sys.stderr.isatty()}
+        posteriors[name] = fit(task, method, guide, **shared)
     order = [reference, *(name for name in posteriors if name != reference)]
     fits, coords = (posteriors[name] for name in order), task.coords
     comparison = compare_posteriors(*fits, identify=task.identify, names=order, coords=coords)

@@ -1,11 +1,23 @@
 """``guidebook fit``."""
 
 import sys
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from guidebook.commands.options import Data, Device, Json, Model, Out, Seed, Set, check_targets, write_json
+from guidebook.commands.options import (
+    Checkpoint,
+    Data,
+    Device,
+    Every,
+    Json,
+    Model,
+    Out,
+    Seed,
+    Set,
+    check_targets,
+    write_json,
+)
 
 
 def fit(
@@ -22,13 +34,20 @@ def fit(
     device: Device = None,
     out: Out = None,
     json_file: Json = None,
+    checkpoint: Checkpoint = None,
+    every: Every = 30.0,
 ) -> None:
     """Find the cheapest posterior that is good, and say how that is known."""
+    given = dict(locals())
     from guidebook.workflow.names import check_data, check_settings, find_names
 
     check_settings(find_names(model), settings)
     check_data(model, data)
     check_targets(device, out, json_file)
+    if checkpoint:
+        from guidebook.workflow.resume import note_command
+
+        note_command(checkpoint, "fit", given)
 
     from guidebook.workflow import output
     from guidebook.workflow.fit import load_task
@@ -39,7 +58,8 @@ def fit(
     row = find_row(model, settings)
     task = load_task(model, data, settings, row.ladder)
     limits = {"tolerance": tolerance, "max_seconds": max_seconds}
-    posterior = fit_best(task, **limits, seed=seed, device=device, progress=sys.stderr.isatty())
+    kept: dict[str, Any] = {"checkpoint": checkpoint, "every": every}
+    posterior = fit_best(task, **limits, **kept, seed=seed, device=device, progress=sys.stderr.isatty())
     record = output.fit_json(task, posterior)
     if out:
         save_fit(out, task, posterior, record)

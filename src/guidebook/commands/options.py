@@ -47,6 +47,13 @@ Out = Annotated[Path | None, typer.Option(metavar="DIR", help="Folder to write t
 Json = Annotated[
     Path | None, typer.Option("--json", metavar="FILE|-", help="File to write JSON to; - for standard output.")
 ]
+Checkpoint = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="DIR", help="Folder to keep where the fit stands; `resume DIR` goes on from there.", show_default=False
+    ),
+]
+Every = Annotated[float, typer.Option(min=0, metavar="SECONDS", help="Time between two states in --checkpoint.")]
 
 
 def check_targets(device: str | None, out: Path | None, json_file: Path | None) -> None:

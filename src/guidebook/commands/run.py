@@ -6,9 +6,11 @@ from typing import Any
 from guidebook.commands.fit import fit as fit_command
 from guidebook.commands.options import (
     Chains,
+    Checkpoint,
     Data,
     Device,
     Draws,
+    Every,
     Guide,
     Json,
     Method,
@@ -37,8 +39,11 @@ def run(
     device: Device = None,
     out: Out = None,
     json_file: Json = None,
+    checkpoint: Checkpoint = None,
+    every: Every = 30.0,
 ) -> None:
     """Fit one model by one method, and say how good the answer is; your own model by what `fit` finds, by default."""
+    given = dict(locals())
     from guidebook.workflow.names import check_data, check_settings, find_names, split_method
 
     row = find_names(model)
@@ -47,8 +52,13 @@ def run(
     check_data(model, data)
     check_targets(device, out, json_file)
     if row.own and method is None and guide is None:
-        fit_command(model, data=data, settings=settings, seed=seed, device=device, out=out, json_file=json_file)
+        shared: dict[str, Any] = {"data": data, "settings": settings, "seed": seed, "device": device}
+        fit_command(model, **shared, out=out, json_file=json_file, checkpoint=checkpoint, every=every)
         return
+    if checkpoint:
+        from guidebook.workflow.resume import note_command
+
+        note_command(checkpoint, "run", given)
 
     from guidebook.workflow import output
     from guidebook.workflow.fit import fit, load_task
@@ -59,7 +69,8 @@ def run(
     method, guide = split_method(find_row(model, settings), method, guide)
     task = load_task(model, data, settings, (method, guide))
     counts: dict[str, Any] = {"steps": steps, "draws": draws, "warmup": warmup, "chains": chains}
-    posterior = fit(task, method, guide, **counts, seed=seed, device=device, progress=sys.stderr.isatty())
+    how: dict[str, Any] = {"seed": seed, "device": device, "checkpoint": checkpoint, "every": every}
+    posterior = fit(task, method, guide, **counts, **how, progress=sys.stderr.isatty())
     record = output.run_json(task, posterior, judge_alone(task, posterior, seed))
     if out:
         save_fit(out, task, posterior, record)

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from functools import partial
 from inspect import signature
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from torch import Tensor
@@ -134,10 +135,12 @@ def fit(
     seed: int = 0,
     device: str | None = None,
     progress: bool = False,
+    checkpoint: Path | None = None,
+    every: float = 30.0,
 ) -> Posterior:
     """Fit a task by a method and, for svi, a guide; what is None takes the row's default, or else the method's.
 
-    ``init`` is a posterior to start from, for methods that take one.
+    ``init`` is a posterior to start from, for methods that take one; ``checkpoint`` and ``every`` are those of `svi`.
     """
     row, how = task.row, METHODS[method]
     accepted = signature(how.function).parameters
@@ -150,6 +153,7 @@ def fit(
         **_given(**{name: task.options[name] for name in how.options if name not in row.options}),
         **{k: v for k, v in dict(init=init, seed=seed, device=device, progress=progress).items() if k in accepted},
     }
+    settings |= {} if checkpoint is None else {"checkpoint": checkpoint, "every": every}
     if "num_draws" in accepted and (method != "closed_form" or row.is_exact):
         settings = _with_memory(task, settings, draws)
     if method == "svi":

@@ -4,6 +4,7 @@ import warnings
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from guidebook.inference import Check, Comparison, Posterior, Verdict, check
@@ -12,6 +13,7 @@ from guidebook.inference.climb import Rung, climb, judge_chains
 from guidebook.inference.quantities import labels
 from guidebook.inference.verdict import is_sampler
 from guidebook.workflow.cost import time_said
+from guidebook.workflow.files import file_name
 from guidebook.workflow.fit import Task, fit
 from guidebook.workflow.resolve import split_method
 from guidebook.workflow.threads import threads_for
@@ -25,19 +27,25 @@ def fit_best(
     seed: int = 0,
     device: str | None = None,
     progress: bool = False,
+    checkpoint: Path | None = None,
+    every: float = 30.0,
 ) -> Posterior:
     """Return the cheapest posterior of a task that is found good; options are those of `guidebook.inference.fit`.
 
     What is tried is the ladder in the model's row.
     """
-    options: dict[str, Any] = {"seed": seed, "device": device, "progress": progress}
+    options: dict[str, Any] = {"seed": seed, "device": device, "progress": progress, "every": every}
     limits: dict[str, Any] = {"tolerance": tolerance, "max_seconds": max_seconds}
     if not task.row.ladder:
         with warnings.catch_warnings(), threads_for(task.args), time_said():
             warnings.filterwarnings("ignore", "fit: nothing was found good")  # which is printed
-            return fit_any(task.model, *task.args, coords=task.coords, **limits, **options)
+            how = limits | options | {"coords": task.coords, "checkpoint": checkpoint}
+            return fit_any(task.model, *task.args, **how)
     limits["otherwise"] = task.row.otherwise
-    rungs = [Rung(name, partial(_climbed, task, name, options)) for name in task.row.ladder]
+    rungs = []
+    for name in task.row.ladder:
+        kept = {"checkpoint": checkpoint and checkpoint / file_name(name)}
+        rungs.append(Rung(name, partial(_climbed, task, name, options | kept)))
     return climb(
         rungs, task.model, task.args, partial(_judged, task, seed), identify=task.identify, seed=seed, **limits
     )
