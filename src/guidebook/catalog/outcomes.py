@@ -32,17 +32,28 @@ def segments(module: ModuleType) -> Callable[[Posterior, Dataset, Mapping[str, A
 
     def per_row(posterior: Posterior, data: Dataset, options: Mapping[str, Any]) -> Columns:
         draws = thinned(module.identify(dict(posterior.draws)))
-        weights, x = draws["weights"], data.x.double()
-        size = max(1, _AT_ONCE // (len(weights) * weights.shape[1] * x.shape[1]))
-        log_joint = [module.log_joint(draws, part) for part in x.split(size)]  # each (draw, rows, k)
-        probability = torch.cat([part.softmax(-1).mean(0) for part in log_joint])
-        density = torch.cat([part.logsumexp((0, 2)) for part in log_joint]) - torch.tensor(len(weights)).log()
+        probability, density = memberships(module.log_joint, draws, data.x.double())
         best = probability.max(-1)
         found: Columns = {"segment": best.indices, "probability": best.values}
         found |= {f"probability_{k}": column for k, column in enumerate(probability.unbind(-1))}
         return found | {"log_density": density}
 
     return per_row
+
+
+def memberships(
+    log_joint: Callable[[dict[str, Tensor], Tensor], Tensor], draws: dict[str, Tensor], x: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Return p(component | row), (n, k), and log p(row) in nats, (n,), averaged over a mixture's draws.
+
+    ``log_joint`` is that of the mixture's module: ``(draws, rows) -> (draw, rows, k)``.
+    """
+    weights = draws["weights"]
+    size = max(1, _AT_ONCE // (len(weights) * weights.shape[1] * x.shape[1]))
+    joints = [log_joint(draws, part) for part in x.split(size)]
+    probability = torch.cat([part.softmax(-1).mean(0) for part in joints])
+    density = torch.cat([part.logsumexp((0, 2)) for part in joints]) - torch.tensor(len(weights)).log()
+    return probability, density
 
 
 def factors(posterior: Posterior, data: Dataset, options: Mapping[str, Any]) -> Columns:
