@@ -13,15 +13,15 @@ from torch import Tensor
 
 from guidebook.catalog.outcomes import along_axes
 from guidebook.inference import Posterior
-from guidebook.models import factor_analysis, linear_gaussian
+from guidebook.models import factor_analysis, linear_gaussian, ppca
 
-from .fitting import as_tensor, at_each, check_counts, mean_over_draws, method_of, run
+from .fitting import as_tensor, at_each, check_counts, finite_or_gaps, mean_over_draws, method_of, run, weights_of
 
 
 class _Factors(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
     """What both factor models do with rows once they are fitted."""
 
-    _model: ClassVar[str]
+    _weighing: ClassVar[tuple[str, ...]] = ("em",)  # methods that take weights
 
     def __init__(
         self,
@@ -42,8 +42,11 @@ class _Factors(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator)
         self.options = options
         self.random_state = random_state
 
-    def fit(self, X: Any, y: Any = None) -> Self:
+    def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Self:
         """Fit to rows ``X``, (n_samples, n_features); ``y`` is not used.
+
+        Maximum likelihood takes weights, (n_samples,), of which w says that a row counts as w rows like it; EM takes
+        NaN for missing values.
 
         Raises
         ------
@@ -51,13 +54,17 @@ class _Factors(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator)
             For an option out of range, or rows that the model cannot have.
         """
         x = as_tensor(self._validated(X, reset=True))
-        self._fit(x)
+        self._fit(x, sample_weight)
         return self
 
     def transform(self, X: Any) -> np.ndarray:
         """Return the expected factors of each row, shape (n_samples, n_components)."""
         x = self._checked(X)
-        return torch.stack([linear_gaussian.transform(at, x) for at in at_each(self._sites)]).mean(0).numpy()
+        if x.isnan().any():
+            means = [linear_gaussian.given_seen(at, x)[0] for at in at_each(self._sites)]
+        else:
+            means = [linear_gaussian.transform(at, x) for at in at_each(self._sites)]
+        return torch.stack(means).mean(0).numpy()
 
     def inverse_transform(self, X: Any) -> np.ndarray:
         """Return the expected rows of given factors, (n_samples, n_components); shape (n_samples, n_features)."""
@@ -67,7 +74,10 @@ class _Factors(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator)
     def score_samples(self, X: Any) -> np.ndarray:
         """Return the log density of each row, in nats, shape (n_samples,)."""
         x = self._checked(X)
-        density = torch.stack([linear_gaussian.log_likelihood(at, x) for at in at_each(self._sites)])
+        if x.isnan().any():
+            density = torch.stack([linear_gaussian.given_seen(at, x)[2] for at in at_each(self._sites)])
+        else:
+            density = torch.stack([linear_gaussian.log_likelihood(at, x) for at in at_each(self._sites)])
         return (density.logsumexp(0) - np.log(len(density))).numpy()
 
     def score(self, X: Any, y: Any = None) -> float:
@@ -87,27 +97,36 @@ class _Factors(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator)
     def _n_features_out(self) -> int:
         return len(self.components_)
 
-    def _fit(self, x: Tensor) -> None:
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.allow_nan = method_of(self) == "em"
+        return tags
+
+    def _fit(self, x: Tensor, sample_weight: Any) -> None:
         what, columns = type(self).__name__, x.shape[1]
         check_counts(what, n_components=self.n_components, max_iter=self.max_iter, n_init=self.n_init)
         if columns < 2:
             raise ValueError(f"{what}: X has 1 feature(s), and factors need two or more columns to share")
         latent_dim = min(2, columns - 1) if self.n_components is None else int(self.n_components)
-        posterior = self._run({"latent_dim": latent_dim}, x)
+        posterior = self._run({"latent_dim": latent_dim}, x, weights_of(self, sample_weight, len(x), self._weighing))
         self._sites = along_axes(posterior)
         self.components_ = self._sites["W"].mean(0).mT.numpy()
         self.mean_ = mean_over_draws(posterior.draws, "loc")
         self.noise_variance_ = mean_over_draws(posterior.draws, "noise_variance")
 
-    def _run(self, options: dict[str, Any], x: Tensor) -> Posterior:
-        return run(self, self._model, options, x, defaults={"num_restarts": 1})
+    def _run(self, options: dict[str, Any], x: Tensor, weights: Tensor | None) -> Posterior:
+        raise NotImplementedError
 
     def _checked(self, X: Any) -> Tensor:
         check_is_fitted(self)
         return as_tensor(self._validated(X, reset=False))
 
     def _validated(self, X: Any, *, reset: bool) -> np.ndarray:
-        return validate_data(self, X, reset=reset, dtype=np.float64, ensure_min_samples=2 if reset else 1)
+        x = validate_data(
+            self, X, reset=reset, dtype=np.float64, ensure_all_finite="allow-nan", ensure_min_samples=2 if reset else 1
+        )
+        finite_or_gaps(self, x)
+        return x
 
 
 class PPCA(_Factors):
@@ -138,7 +157,13 @@ class PPCA(_Factors):
     `transform` returns E[z | x], as `FactorAnalysis` does: PCA's scores in units of their own spread, and shrunk.
     """
 
-    _model = "ppca"
+    _weighing = ("em", "closed_form")
+
+    def _run(self, options: dict[str, Any], x: Tensor, weights: Tensor | None) -> Posterior:
+        steps: dict[str, Any] = {"em": partial(ppca.em_steps, missing=True)} if x.isnan().any() else {}
+        if method_of(self) == "closed_form":
+            steps["closed_form"], weights = partial(ppca.maximum_likelihood, row_weights=weights), None
+        return run(self, "ppca", options, x, steps=steps, weights=weights, defaults={"num_restarts": 1})
 
 
 class FactorAnalysis(_Factors):
@@ -160,18 +185,15 @@ class FactorAnalysis(_Factors):
         As for `GaussianMixture`.
     """
 
-    _model = "factor_analysis"
-
-    def _run(self, options: dict[str, Any], x: Tensor) -> Posterior:
-        em = partial(factor_analysis.em_steps, floor=0.0)  # a Heywood case is no failure here, and is said below
-        posterior = run(self, self._model, options, x, steps={"em": em})
-        if method_of(self) == "em":
-            map = bool((self.options or {}).get("map"))
-            heywood = factor_analysis.em_steps(map=map).degenerate(dict(posterior.params), None, x)
-            if heywood:
-                warnings.warn(
-                    f"FactorAnalysis: {heywood}; take fewer factors or options={{'map': True}}",
-                    ConvergenceWarning,
-                    stacklevel=4,
-                )
+    def _run(self, options: dict[str, Any], x: Tensor, weights: Tensor | None) -> Posterior:
+        gaps = bool(x.isnan().any())
+        # A Heywood case is not refused here, as a fit in a pipeline had better not fail, but said.
+        em = partial(factor_analysis.em_steps, missing=True) if gaps else partial(factor_analysis.em_steps, floor=0.0)
+        posterior = run(self, "factor_analysis", options, x, steps={"em": em}, weights=weights)
+        if method_of(self) == "em" and not gaps:
+            steps = factor_analysis.em_steps(map=bool((self.options or {}).get("map")))
+            data = (x,) if weights is None else (x, weights)
+            if heywood := steps.degenerate(dict(posterior.params), None, *data):
+                advice = "take fewer factors or options={'map': True}"
+                warnings.warn(f"FactorAnalysis: {heywood}; {advice}", ConvergenceWarning, stacklevel=4)
         return posterior

@@ -4,14 +4,14 @@ import math
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from numbers import Integral
+from numbers import Integral, Real
 from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 import torch
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.utils import check_random_state
+from sklearn.utils import check_array, check_random_state
 from torch import Tensor
 
 from guidebook.catalog import METHODS, ROWS, Row
@@ -92,7 +92,23 @@ def only_by(estimator: Any, methods: tuple[str, ...], what: str) -> None:
     """Raise ValueError unless the method is one of those that can take ``what``."""
     if method_of(estimator) not in methods:
         able = " or ".join(f"method={name!r}" for name in methods)
-        raise ValueError(f"{type(estimator).__name__}: {what} need {able}, and method is {estimator.method!r}")
+        raise ValueError(f"{type(estimator).__name__}: {what} {able}, and method is {estimator.method!r}")
+
+
+def weights_of(estimator: Any, sample_weight: Any, num_rows: int, methods: tuple[str, ...]) -> Tensor | None:
+    """Return the rows' weights, one number for all or one for each; ValueError unless one of ``methods`` takes them."""
+    if sample_weight is None:
+        return None
+    only_by(estimator, methods, "sample_weight needs")
+    if isinstance(sample_weight, Real):
+        return torch.full((num_rows,), float(sample_weight), dtype=torch.float64)
+    return as_tensor(check_array(sample_weight, ensure_2d=False, dtype=np.float64, input_name="sample_weight"))
+
+
+def finite_or_gaps(estimator: Any, x: np.ndarray) -> None:
+    """Raise ValueError for missing values unless the method is EM."""
+    if np.isnan(x).any():
+        only_by(estimator, ("em",), "missing values (NaN) need")
 
 
 @contextmanager

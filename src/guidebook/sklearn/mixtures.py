@@ -1,5 +1,6 @@
 """Mixtures: clusters of rows, soft or hard, and their density."""
 
+from functools import partial
 from types import ModuleType
 from typing import Any, ClassVar, Self
 
@@ -13,7 +14,17 @@ from torch import Tensor
 from guidebook.catalog.outcomes import memberships, thinned
 from guidebook.models import gmm, mixture
 
-from .fitting import as_tensor, at_each, check_counts, mean_over_draws, named, run
+from .fitting import (
+    as_tensor,
+    at_each,
+    check_counts,
+    finite_or_gaps,
+    mean_over_draws,
+    method_of,
+    named,
+    run,
+    weights_of,
+)
 
 COVARIANCES = {"full": "full", "tied": "tied", "diag": "diagonal", "spherical": "isotropic"}
 
@@ -73,12 +84,20 @@ class _Mixture(DensityMixin, BaseEstimator):
         x, sites = self._checked(X), self._point("aic")
         return 2 * self._module.exact.num_parameters(sites) - 2 * float(self._module.log_likelihood(sites, x).sum())
 
-    def _fit(self, model: str, options: dict[str, Any], x: Tensor) -> None:
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.allow_nan = method_of(self) == "em"
+        return tags
+
+    def _fit(self, model: str, options: dict[str, Any], x: Tensor, sample_weight: Any) -> None:
         what = type(self).__name__
+        weights = weights_of(self, sample_weight, len(x), ("em",))
         check_counts(what, n_components=self.n_components, max_iter=self.max_iter, n_init=self.n_init)
         if self.n_components > len(x):
             raise ValueError(f"{what}: n_components={self.n_components} is more than the {len(x)} rows")
-        posterior = run(self, model, {"num_components": int(self.n_components), **options}, x)
+        steps = {"em": partial(self._module.em_steps, missing=True)} if x.isnan().any() else {}
+        options = {"num_components": int(self.n_components), **options}
+        posterior = run(self, model, options, x, steps=steps, weights=weights)
         draws = self._module.identify(dict(posterior.draws))
         self._sites = thinned(draws)
         self.weights_ = mean_over_draws(draws, "weights")
@@ -86,11 +105,21 @@ class _Mixture(DensityMixin, BaseEstimator):
 
     def _memberships(self, X: Any) -> tuple[Tensor, Tensor]:
         x = self._checked(X)
-        return memberships(self._module.log_joint, self._sites, x)
+        return memberships(self._observed if x.isnan().any() else self._module.log_joint, self._sites, x)
+
+    def _observed(self, draws: dict[str, Tensor], x: Tensor) -> Tensor:
+        return torch.stack([self._module.observed_log_joint(at, x) for at in at_each(draws)])
 
     def _checked(self, X: Any) -> Tensor:
         check_is_fitted(self)
         return as_tensor(self._validated(X, reset=False))
+
+    def _rows(self, X: Any, *, reset: bool) -> np.ndarray:
+        x = validate_data(
+            self, X, reset=reset, dtype=np.float64, ensure_all_finite="allow-nan", ensure_min_samples=2 if reset else 1
+        )
+        finite_or_gaps(self, x)
+        return x
 
     def _point(self, criterion: str) -> dict[str, Tensor]:
         if not self.posterior_.info.is_point:
@@ -157,8 +186,10 @@ class GaussianMixture(_Mixture):
         self.options = options
         self.random_state = random_state
 
-    def fit(self, X: Any, y: Any = None) -> Self:
+    def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Self:
         """Fit to rows ``X``, (n_samples, n_features); ``y`` is not used.
+
+        EM takes weights, (n_samples,), of which w says that a row counts as w rows like it, and NaN for missing values.
 
         Raises
         ------
@@ -169,7 +200,7 @@ class GaussianMixture(_Mixture):
             there = ", ".join(COVARIANCES)
             raise ValueError(f"GaussianMixture: covariance_type must be one of {there}, got {self.covariance_type!r}")
         x = as_tensor(self._validated(X, reset=True))
-        self._fit("gmm", {"covariance": COVARIANCES[self.covariance_type]}, x)
+        self._fit("gmm", {"covariance": COVARIANCES[self.covariance_type]}, x, sample_weight)
         return self
 
     def _means(self, draws: dict[str, Tensor]) -> None:
@@ -178,7 +209,7 @@ class GaussianMixture(_Mixture):
         self.covariances_ = covariances[0] if self.covariance_type == "tied" else covariances
 
     def _validated(self, X: Any, *, reset: bool) -> np.ndarray:
-        return validate_data(self, X, reset=reset, dtype=np.float64, ensure_min_samples=2 if reset else 1)
+        return self._rows(X, reset=reset)
 
 
 class PoissonMixture(_Mixture):
@@ -219,8 +250,10 @@ class PoissonMixture(_Mixture):
         self.options = options
         self.random_state = random_state
 
-    def fit(self, X: Any, y: Any = None) -> Self:
+    def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Self:
         """Fit to rows of whole numbers ``X``, (n_samples, n_features); ``y`` is not used.
+
+        EM takes weights and missing values, as `GaussianMixture.fit` says.
 
         Raises
         ------
@@ -228,7 +261,7 @@ class PoissonMixture(_Mixture):
             For an option out of range, or what is no count.
         """
         x = as_tensor(self._validated(X, reset=True))
-        self._fit("mixture", {"family": "poisson"}, x)
+        self._fit("mixture", {"family": "poisson"}, x, sample_weight)
         return self
 
     def __sklearn_tags__(self) -> Any:
@@ -241,8 +274,8 @@ class PoissonMixture(_Mixture):
         self.means_ = mean_over_draws(draws, "rate")
 
     def _validated(self, X: Any, *, reset: bool) -> np.ndarray:
-        x = validate_data(self, X, reset=reset, dtype=np.float64)
-        check_non_negative(x, "PoissonMixture")
+        x = self._rows(X, reset=reset)
+        check_non_negative(np.nan_to_num(x), "PoissonMixture")
         with named("PoissonMixture"):
-            mixture.check_counts(as_tensor(x))
+            mixture.check_counts(as_tensor(np.nan_to_num(x)))
         return x

@@ -120,7 +120,7 @@ class BayesianLogisticRegression(ClassifierMixin, BaseEstimator):
 
 
 class BayesianLinearRegression(RegressorMixin, BaseEstimator):
-    """Bayesian linear regression with an unknown noise variance, with the methods of `sklearn.linear_model.BayesianRidge`.
+    """Bayesian linear regression with an unknown noise variance, in place of `sklearn.linear_model.BayesianRidge`.
 
     The prior stands in the target's own units; weights share one scale, so standardise the features.
 
