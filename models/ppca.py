@@ -131,7 +131,7 @@ def latent_model(
 
 
 def maximum_likelihood(
-    x: Float[Tensor, "n d"], latent_dim: int = 2, *, row_weights: Float[Tensor, " n"] | None = None
+    x: Float[Tensor, "n d"], latent_dim: int = 2, *, row_weights: Tensor | None = None
 ) -> dict[str, Tensor]:
     """Return the maximum likelihood estimates in closed form: Tipping and Bishop (1999), section 3.2.
 

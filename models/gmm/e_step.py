@@ -119,6 +119,8 @@ def prepare(
     check(num_components, len(x) if row_weights is None else int((row_weights > 0).sum()))
     gaps = None
     if missing and x.isnan().any():
+        if (column := x.isnan().all(0).nonzero()).numel():
+            raise ValueError(f"gmm: column {int(column[0])} has no value")
         gaps = gaps_of(x)
         x = torch.where(x.isnan(), x.nanmean(0), x)
     prior = default_prior(x, num_components, torch.float64, row_weights)

@@ -1,7 +1,7 @@
 """Expectation maximisation of a Gaussian mixture's likelihood, or of its joint density with the prior."""
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -73,7 +73,7 @@ def em_steps(
     """
     form = form_of(covariance)
 
-    def rows_of(x: Tensor | Rows, row_weights: Tensor | None = None) -> Rows:
+    def rows_of(x: Tensor | Rows, row_weights: Any = None) -> Rows:
         return prepare(x, num_components, covariance, row_weights, missing=missing)
 
     def init(restart: int, *data: Tensor | Rows) -> Params:

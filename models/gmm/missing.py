@@ -21,6 +21,7 @@ from .conjugate import Statistics
 from .covariance import Covariance, Form, align, as_matrices, cholesky, form_of
 
 FLOOR = 1e-6  # of a variance, as a share of its column's
+_AT_ONCE = 2**24  # numbers: rows by components by columns, of as many restarts as fit
 
 
 class Gaps(NamedTuple):
@@ -42,11 +43,11 @@ class Expected(NamedTuple):
 
     Attributes
     ----------
-    log_joint : Tensor, shape (n, k)
+    log_joint : Tensor, shape (..., n, k)
         log p(observed entries, component), in nats.
-    mean : Tensor, shape (n, k, d)
+    mean : Tensor, shape (..., k, d, n)
         Of the rows given the component; an observed entry is itself.
-    covariance : Tensor, shape (k, d, d)
+    covariance : Tensor, shape (..., k, d, d)
         Σ over rows of weight × responsibility × covariance.
     """
 
@@ -71,7 +72,7 @@ def complete(sites: Params, x: Float[Tensor, "n d"]) -> Float[Tensor, "n d"]:
     x : Tensor, shape (n, d)
     """
     found = _expected(sites, gaps_of(x))
-    filled = (found.log_joint.softmax(-1).unsqueeze(-1) * found.mean).sum(1)
+    filled = torch.einsum("nk,kdn->nd", found.log_joint.softmax(-1), found.mean)
     return torch.where(x.isnan(), filled, x)
 
 
@@ -87,20 +88,20 @@ def expect_with_gaps(sites: Params, gaps: Gaps, row_weights: Tensor | None, form
     """
     lead = sites["weights"].shape[:-1]
     flat = {name: value.reshape(-1, *value.shape[len(lead) :]) for name, value in sites.items()}
+    size = max(1, _AT_ONCE // (len(gaps.x) * sites["loc"].shape[-2:].numel()))
     found = []
-    for point in range(lead.numel()):
-        expected = _expected({name: value[point] for name, value in flat.items()}, gaps, row_weights)
+    for at in range(0, lead.numel(), size):
+        expected = _expected({name: value[at : at + size] for name, value in flat.items()}, gaps, row_weights)
         r, log_density = expected.log_joint.softmax(-1), expected.log_joint.logsumexp(-1)
         if row_weights is not None:
             r, log_density = row_weights.unsqueeze(-1) * r, row_weights * log_density
-        counts = r.sum(0)
-        mean = torch.einsum("nk,nkd->kd", r, expected.mean) / counts.unsqueeze(-1)
-        gap = (expected.mean - mean.nan_to_num()).movedim(1, 0).mT
-        scatter = form.scatter(r.mT, gap) + form.sums(expected.covariance)
-        found.append((counts, mean, scatter, log_density.sum()))
-    counts, mean, scatter, total = (
-        torch.stack(parts).reshape(*lead, *parts[0].shape) for parts in zip(*found, strict=True)
-    )
+        counts = r.sum(-2)
+        mean = torch.einsum("snk,skdn->skd", r, expected.mean) / counts.unsqueeze(-1)
+        scatter = form.scatter(r.mT, expected.mean - mean.nan_to_num().unsqueeze(-1)) + form.sums(expected.covariance)
+        found.append((counts, mean, scatter, log_density.sum(-1)))
+    counts, mean, scatter, total = (torch.cat(parts).unflatten(0, lead or (1,)) for parts in zip(*found, strict=True))
+    if not lead:
+        counts, mean, scatter, total = counts[0], mean[0], scatter[0], total[0]
     return Statistics(counts, mean, scatter), total
 
 
@@ -136,24 +137,25 @@ def impute(
 def _expected(sites: Params, gaps: Gaps, row_weights: Tensor | None = None) -> Expected:
     x, loc = gaps.x, sites["loc"]
     sigma = as_matrices(sites["covariance"], loc)
-    sigma = sigma.expand(len(loc), *sigma.shape[-2:])
-    log_joint = sites["weights"].log().expand(len(x), -1).clone()
-    mean = x.unsqueeze(1).repeat(1, len(loc), 1)
+    sigma = sigma.expand(*loc.shape, loc.shape[-1])
+    log_joint = sites["weights"].log().unsqueeze(-2).repeat(*[1] * (loc.dim() - 2), len(x), 1)
+    mean = x.mT.expand(*loc.shape, len(x)).clone()
     parts = []
     for rows, seen in gaps.patterns:
-        gone = ~seen
-        centred = x[rows][:, seen] - loc[:, None, seen]  # (k, rows, o)
-        root = cholesky(sigma[:, seen][:, :, seen])
-        whitened = torch.linalg.solve_triangular(root, centred.mT, upper=False)  # (k, o, rows)
+        here, gone = seen.nonzero().squeeze(1), (~seen).nonzero().squeeze(1)
+        centred = x[rows][:, here].mT - loc[..., here, None]  # (..., k, o, rows)
+        observed = sigma[..., here, :]
+        root = cholesky(observed[..., here])
+        whitened = torch.linalg.solve_triangular(root, centred, upper=False)
         log_det = root.diagonal(dim1=-2, dim2=-1).log().sum(-1, keepdim=True)
-        log_joint[rows] += (-0.5 * (whitened.square().sum(1) + int(seen.sum()) * math.log(2 * math.pi)) - log_det).mT
-        across = torch.linalg.solve_triangular(root, sigma[:, seen][:, :, gone], upper=False)  # (k, o, m)
-        if gone.any():
-            mean[rows[:, None], :, gone.nonzero().T] = (loc[:, gone, None] + across.mT @ whitened).permute(2, 1, 0)
-            parts.append((rows, gone, sigma[:, gone][:, :, gone] - across.mT @ across))
+        density = -0.5 * (whitened.square().sum(-2) + len(here) * math.log(2 * math.pi)) - log_det
+        log_joint[..., rows, :] += density.mT
+        if len(gone):
+            across = torch.linalg.solve_triangular(root, observed[..., gone], upper=False)  # (..., k, o, m)
+            mean[..., gone[:, None], rows] = loc[..., gone, None] + across.mT @ whitened
+            parts.append((rows, gone, sigma[..., gone, :][..., gone] - across.mT @ across))
     r, total = log_joint.softmax(-1), torch.zeros_like(sigma)
     r = r if row_weights is None else row_weights.unsqueeze(-1) * r
     for rows, gone, left in parts:
-        at = gone.nonzero().squeeze(1)
-        total[:, at[:, None], at] += r[rows].sum(0)[:, None, None] * left
+        total[..., gone[:, None], gone] += r[..., rows, :].sum(-2)[..., None, None] * left
     return Expected(log_joint, mean, total)

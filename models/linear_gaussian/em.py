@@ -49,7 +49,7 @@ class Expectations(NamedTuple):
     log_likelihood: Tensor  # log p(x), in nats; nan for parameters out of range
 
 
-def prepare(x: Float[Tensor, "n d"], row_weights: Float[Tensor, " n"] | None = None) -> CompressedRows:
+def prepare(x: Float[Tensor, "n d"], row_weights: Tensor | None = None) -> CompressedRows:
     """Rotate the rows of the data so that few of them are not zero.
 
     ``row_weights`` say how many times each row counts; default: once.

@@ -35,6 +35,10 @@ class Rows(NamedTuple):
     seen: Tensor  # (n, d): 1 for an entry that is there, 0 for a missing one
     variance: Tensor  # (d,): of each column's entries
 
+    def floor(self, shared_noise: bool) -> Tensor:
+        """Least noise variance, () or (d,)."""
+        return FLOOR * (self.variance.mean() if shared_noise else self.variance)
+
 
 class Expectations(NamedTuple):
     """Factors given what is observed of the rows."""
@@ -64,7 +68,8 @@ def em_steps_with_gaps(name: str, latent_dim: int, *, shared_noise: bool) -> Ste
     def e_step(params: Params, *data: Tensor) -> Expectations:
         rows = prepare_gaps(name, *data)
         mean, covariance, density = given_seen(params, rows.x)
-        return Expectations(mean, covariance, rows.row_weights @ density)
+        below = (params["noise_variance"] < 0.999 * rows.floor(shared_noise)).any()  # only an extrapolation gets there
+        return Expectations(mean, covariance, torch.where(below, torch.nan, rows.row_weights @ density))
 
     def objective(params: Params, expectations: Expectations) -> Tensor:
         return expectations.log_likelihood
@@ -163,8 +168,5 @@ def _m_step(expectations: Expectations, rows: Rows, *, shared_noise: bool) -> Pa
     W, loc = coefficients[:, :-1], coefficients[:, -1]
     residual = (seen * (values - features @ coefficients.mT).square()).sum(0)
     residual = residual + torch.einsum("nd,nij,di,dj->d", seen, covariance, W, W)
-    if shared_noise:
-        noise = (residual.sum() / seen.sum()).maximum(FLOOR * rows.variance.mean())
-    else:
-        noise = (residual / seen.sum(0)).maximum(FLOOR * rows.variance)
-    return {"W": W, "loc": loc, "noise_variance": noise}
+    noise = residual.sum() / seen.sum() if shared_noise else residual / seen.sum(0)
+    return {"W": W, "loc": loc, "noise_variance": noise.maximum(rows.floor(shared_noise))}

@@ -68,9 +68,10 @@ def prepare(
     row_weights = checked_weights("mixture", row_weights, len(x))
     check(num_components, family, len(x) if row_weights is None else int((row_weights > 0).sum()))
     seen = ~x.isnan() if missing and x.isnan().any() else None
+    filled = x if seen is None else with_means(x)
+    check_counts(filled)
+    prior = prior or default_prior(filled, num_components, family, torch.float64, row_weights)
     x = x if seen is None else torch.where(seen, x, 0.0)
-    check_counts(x)
-    prior = prior or default_prior(x, num_components, family, torch.float64, row_weights)
     check_prior(prior, family)
     total, start = torch.zeros((), dtype=torch.float64, device=x.device), 0
     for part in chunks(x, x.shape[1]):
@@ -78,6 +79,13 @@ def prepare(
         total += logs.sum() if row_weights is None else logs @ row_weights[start : start + len(part)]
         start += len(part)
     return Rows(x, prior, total, row_weights, seen)
+
+
+def with_means(x: Float[Tensor, "n d"]) -> Float[Tensor, "n d"]:
+    """Return rows with each NaN replaced by its column's mean, rounded to a count; ValueError if a column has none."""
+    if (column := x.isnan().all(0).nonzero()).numel():
+        raise ValueError(f"mixture: column {int(column[0])} has no value")
+    return torch.where(x.isnan(), x.nanmean(0).round(), x)
 
 
 def posterior(prior: Prior, counts: Float[Tensor, "*batch k"], sums: Float[Tensor, "*batch k d"]) -> Params:

@@ -1,14 +1,14 @@
 """Expectation maximisation of a mixture of counts: of its likelihood, or of its joint density with the prior."""
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from .._shared.responsibilities import weighted_sums
 from .._shared.steps import Params, Steps
-from .conjugate import Rows, factors, posterior, prepare, prior_factors, sum_over_sites
+from .conjugate import Rows, factors, posterior, prepare, prior_factors, sum_over_sites, with_means
 from .distributions import IMPOSSIBLE, finite_log
 from .prior import Family, Prior
 from .start import cluster, pick
@@ -67,17 +67,18 @@ def em_steps(
     """
     site = "rate" if family == "poisson" else "probs"
 
-    def rows_of(x: Tensor | Rows, row_weights: Tensor | None = None) -> Rows:
+    def rows_of(x: Tensor | Rows, row_weights: Any = None) -> Rows:
         return prepare(x, num_components, family, prior, row_weights, missing=missing and family == "poisson")
 
     def init(restart: int, *data: Tensor | Rows) -> Params:
         rows = rows_of(*data)
         if map and (rows.prior.concentration < 1 or not (rows.prior.shape >= 1).all()):
             raise ValueError("mixture: with a shape or concentration below 1 the posterior has no mode: map needs more")
+        x = rows.x if rows.seen is None else with_means(torch.where(rows.seen, rows.x, torch.nan))
         if restart % 2 == 0:
-            start = cluster(rows.x, num_components, family, row_weights=rows.row_weights)
+            start = cluster(x, num_components, family, row_weights=rows.row_weights)
         else:
-            start = pick(rows.x, num_components, rows.row_weights)
+            start = pick(x, num_components, rows.row_weights)
         weights = start[0].new_full((num_components,), 1 / num_components)
         return {"weights": weights, site: factors(posterior(rows.prior, *start))[site].mean}
 

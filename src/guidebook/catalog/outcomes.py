@@ -1,5 +1,6 @@
 """What a fit says of each row: its segment, factors, topics or prediction, at the posterior's draws."""
 
+import math
 from collections.abc import Callable, Mapping
 from types import ModuleType
 from typing import Any
@@ -52,7 +53,7 @@ def memberships(
     size = max(1, _AT_ONCE // (len(weights) * weights.shape[1] * x.shape[1]))
     joints = [log_joint(draws, part) for part in x.split(size)]
     probability = torch.cat([part.softmax(-1).mean(0) for part in joints])
-    density = torch.cat([part.logsumexp((0, 2)) for part in joints]) - torch.tensor(len(weights)).log()
+    density = torch.cat([part.logsumexp((0, 2)) for part in joints]) - math.log(len(weights))
     return probability, density
 
 
@@ -66,7 +67,7 @@ def factors(posterior: Posterior, data: Dataset, options: Mapping[str, Any]) -> 
     columns = {f"factor_{k}": value for k, value in enumerate(means.mean(0).unbind(-1))}
     columns |= {f"factor_{k}_sd": value for k, value in enumerate(sd.unbind(-1))}
     density = torch.stack([linear_gaussian.log_likelihood(at, x) for at in _each(draws)])
-    return columns | {"log_density": density.logsumexp(0) - torch.tensor(len(density)).log()}
+    return columns | {"log_density": density.logsumexp(0) - math.log(len(density))}
 
 
 def along_axes(posterior: Posterior) -> dict[str, Tensor]:

@@ -8,14 +8,14 @@ import numpy as np
 import torch
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
 from guidebook.catalog.outcomes import along_axes
 from guidebook.inference import Posterior
 from guidebook.models import factor_analysis, linear_gaussian, ppca
 
-from .fitting import as_tensor, at_each, check_counts, finite_or_gaps, mean_over_draws, method_of, run, weights_of
+from .fitting import as_tensor, at_each, check_counts, mean_over_draws, method_of, run, validated_with_gaps, weights_of
 
 
 class _Factors(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
@@ -53,7 +53,7 @@ class _Factors(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator)
         ValueError
             For an option out of range, or rows that the model cannot have.
         """
-        x = as_tensor(self._validated(X, reset=True))
+        x = as_tensor(validated_with_gaps(self, X, reset=True))
         self._fit(x, sample_weight)
         return self
 
@@ -119,14 +119,7 @@ class _Factors(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator)
 
     def _checked(self, X: Any) -> Tensor:
         check_is_fitted(self)
-        return as_tensor(self._validated(X, reset=False))
-
-    def _validated(self, X: Any, *, reset: bool) -> np.ndarray:
-        x = validate_data(
-            self, X, reset=reset, dtype=np.float64, ensure_all_finite="allow-nan", ensure_min_samples=2 if reset else 1
-        )
-        finite_or_gaps(self, x)
-        return x
+        return as_tensor(validated_with_gaps(self, X, reset=False))
 
 
 class PPCA(_Factors):
@@ -140,7 +133,7 @@ class PPCA(_Factors):
         "em" or "closed_form" (maximum likelihood), "nuts", "dadvi", "svi:full_rank", …; see ``guidebook list``. Priors
         of all but the first two are meant for standardised columns.
     tol, max_iter, n_init, options, random_state
-        As for `GaussianMixture`. There is one maximum of the likelihood, so one start will do.
+        As for `GaussianMixture`, but ``n_init`` is 1 by default: the likelihood has one maximum.
 
     Attributes
     ----------
@@ -161,9 +154,13 @@ class PPCA(_Factors):
 
     def _run(self, options: dict[str, Any], x: Tensor, weights: Tensor | None) -> Posterior:
         steps: dict[str, Any] = {"em": partial(ppca.em_steps, missing=True)} if x.isnan().any() else {}
+        given = weights if method_of(self) == "em" else None
         if method_of(self) == "closed_form":
-            steps["closed_form"], weights = partial(ppca.maximum_likelihood, row_weights=weights), None
-        return run(self, "ppca", options, x, steps=steps, weights=weights, defaults={"num_restarts": 1})
+            steps["closed_form"] = partial(ppca.maximum_likelihood, row_weights=weights)
+        posterior = run(self, "ppca", options, x, steps=steps, weights=given, defaults={"num_restarts": 1})
+        if weights is not None and given is None:
+            self.lower_bound_ *= len(x) / float(weights.sum())
+        return posterior
 
 
 class FactorAnalysis(_Factors):
@@ -174,7 +171,7 @@ class FactorAnalysis(_Factors):
     n_components : int, optional
         Factors, fewer than columns. Default: two, or one of two columns.
     method, tol, max_iter, n_init, options, random_state
-        As for `PPCA`; there is no closed form.
+        As for `PPCA`; there is no closed form. The first start is at the principal axes of standardised columns.
 
     Attributes
     ----------
@@ -189,7 +186,8 @@ class FactorAnalysis(_Factors):
         gaps = bool(x.isnan().any())
         # A Heywood case is not refused here, as a fit in a pipeline had better not fail, but said.
         em = partial(factor_analysis.em_steps, missing=True) if gaps else partial(factor_analysis.em_steps, floor=0.0)
-        posterior = run(self, "factor_analysis", options, x, steps={"em": em}, weights=weights)
+        given: dict[str, Any] = {"steps": {"em": em}, "defaults": {"num_restarts": 1}}
+        posterior = run(self, "factor_analysis", options, x, weights=weights, **given)
         if method_of(self) == "em" and not gaps:
             steps = factor_analysis.em_steps(map=bool((self.options or {}).get("map")))
             data = (x,) if weights is None else (x, weights)

@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 import torch
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.utils import check_array, check_random_state
+from sklearn.utils import check_random_state
+from sklearn.utils.validation import validate_data
 from torch import Tensor
 
 from guidebook.catalog import METHODS, ROWS, Row
@@ -102,13 +103,20 @@ def weights_of(estimator: Any, sample_weight: Any, num_rows: int, methods: tuple
     only_by(estimator, methods, "sample_weight needs")
     if isinstance(sample_weight, Real):
         return torch.full((num_rows,), float(sample_weight), dtype=torch.float64)
-    return as_tensor(check_array(sample_weight, ensure_2d=False, dtype=np.float64, input_name="sample_weight"))
+    return torch.from_numpy(np.array(sample_weight, dtype=np.float64))
 
 
-def finite_or_gaps(estimator: Any, x: np.ndarray) -> None:
-    """Raise ValueError for missing values unless the method is EM."""
+def validated(estimator: Any, *data: Any, reset: bool = True, **options: Any) -> Any:
+    """Return data as float64 arrays, checked by scikit-learn; with ``reset`` their columns are noted for later."""
+    return validate_data(estimator, *data, reset=reset, dtype=np.float64, **options)
+
+
+def validated_with_gaps(estimator: Any, X: Any, *, reset: bool) -> np.ndarray:
+    """Do the same for rows that may have NaN if the method is EM."""
+    x = validated(estimator, X, reset=reset, ensure_all_finite="allow-nan", ensure_min_samples=2 if reset else 1)
     if np.isnan(x).any():
         only_by(estimator, ("em",), "missing values (NaN) need")
+    return x
 
 
 @contextmanager
@@ -117,7 +125,8 @@ def named(what: str) -> Iterator[None]:
     try:
         yield
     except (ValueError, ArithmeticError) as error:
-        raise ValueError(f"{what}: {error}") from error
+        sentence = str(error).partition("\n")[0]  # below it Pyro prints the shapes of the sites
+        raise ValueError(f"{what}: {sentence}") from error
 
 
 def check_counts(what: str, **counts: Any) -> None:

@@ -8,21 +8,22 @@ import numpy as np
 import torch
 from sklearn.base import BaseEstimator, DensityMixin
 from sklearn.utils import check_random_state
-from sklearn.utils.validation import check_is_fitted, check_non_negative, validate_data
+from sklearn.utils.validation import check_is_fitted, check_non_negative
 from torch import Tensor
 
 from guidebook.catalog.outcomes import memberships, thinned
+from guidebook.inference import Posterior
 from guidebook.models import gmm, mixture
 
 from .fitting import (
     as_tensor,
     at_each,
     check_counts,
-    finite_or_gaps,
     mean_over_draws,
     method_of,
     named,
     run,
+    validated_with_gaps,
     weights_of,
 )
 
@@ -33,10 +34,16 @@ class _Mixture(DensityMixin, BaseEstimator):
     """What both mixtures do with rows once they are fitted."""
 
     _module: ClassVar[ModuleType]
+    n_components: int
+    method: str
+    max_iter: int | None
+    n_init: int | None
+    random_state: Any
+    posterior_: Posterior
 
     def fit_predict(self, X: Any, y: Any = None, **params: Any) -> np.ndarray:
         """Fit, and return the most probable component of each row, shape (n_samples,)."""
-        return self.fit(X, y, **params).predict(X)
+        return self.fit(X, y, **params).predict(X)  # pyright: ignore[reportAttributeAccessIssue]
 
     def predict(self, X: Any) -> np.ndarray:
         """Return the most probable component of each row, shape (n_samples,)."""
@@ -50,7 +57,7 @@ class _Mixture(DensityMixin, BaseEstimator):
         """Return the log density of each row, in nats, shape (n_samples,)."""
         return self._memberships(X)[1].numpy()
 
-    def score(self, X: Any, y: Any = None) -> float:
+    def score(self, X: Any, y: Any = None) -> float:  # pyright: ignore[reportIncompatibleMethodOverride]
         """Return the mean log density of a row, in nats."""
         return float(self.score_samples(X).mean())
 
@@ -89,7 +96,8 @@ class _Mixture(DensityMixin, BaseEstimator):
         tags.input_tags.allow_nan = method_of(self) == "em"
         return tags
 
-    def _fit(self, model: str, options: dict[str, Any], x: Tensor, sample_weight: Any) -> None:
+    def _fit(self, model: str, options: dict[str, Any], x: Tensor, sample_weight: Any) -> dict[str, Tensor]:
+        """Fit, and return draws with their components matched."""
         what = type(self).__name__
         weights = weights_of(self, sample_weight, len(x), ("em",))
         check_counts(what, n_components=self.n_components, max_iter=self.max_iter, n_init=self.n_init)
@@ -101,7 +109,7 @@ class _Mixture(DensityMixin, BaseEstimator):
         draws = self._module.identify(dict(posterior.draws))
         self._sites = thinned(draws)
         self.weights_ = mean_over_draws(draws, "weights")
-        self._means(draws)
+        return draws
 
     def _memberships(self, X: Any) -> tuple[Tensor, Tensor]:
         x = self._checked(X)
@@ -114,12 +122,8 @@ class _Mixture(DensityMixin, BaseEstimator):
         check_is_fitted(self)
         return as_tensor(self._validated(X, reset=False))
 
-    def _rows(self, X: Any, *, reset: bool) -> np.ndarray:
-        x = validate_data(
-            self, X, reset=reset, dtype=np.float64, ensure_all_finite="allow-nan", ensure_min_samples=2 if reset else 1
-        )
-        finite_or_gaps(self, x)
-        return x
+    def _validated(self, X: Any, *, reset: bool) -> np.ndarray:
+        return validated_with_gaps(self, X, reset=reset)
 
     def _point(self, criterion: str) -> dict[str, Tensor]:
         if not self.posterior_.info.is_point:
@@ -200,16 +204,10 @@ class GaussianMixture(_Mixture):
             there = ", ".join(COVARIANCES)
             raise ValueError(f"GaussianMixture: covariance_type must be one of {there}, got {self.covariance_type!r}")
         x = as_tensor(self._validated(X, reset=True))
-        self._fit("gmm", {"covariance": COVARIANCES[self.covariance_type]}, x, sample_weight)
-        return self
-
-    def _means(self, draws: dict[str, Tensor]) -> None:
-        self.means_ = mean_over_draws(draws, "loc")
-        covariances = mean_over_draws(draws, "covariance")
+        draws = self._fit("gmm", {"covariance": COVARIANCES[self.covariance_type]}, x, sample_weight)
+        self.means_, covariances = mean_over_draws(draws, "loc"), mean_over_draws(draws, "covariance")
         self.covariances_ = covariances[0] if self.covariance_type == "tied" else covariances
-
-    def _validated(self, X: Any, *, reset: bool) -> np.ndarray:
-        return self._rows(X, reset=reset)
+        return self
 
 
 class PoissonMixture(_Mixture):
@@ -261,7 +259,7 @@ class PoissonMixture(_Mixture):
             For an option out of range, or what is no count.
         """
         x = as_tensor(self._validated(X, reset=True))
-        self._fit("mixture", {"family": "poisson"}, x, sample_weight)
+        self.means_ = mean_over_draws(self._fit("mixture", {"family": "poisson"}, x, sample_weight), "rate")
         return self
 
     def __sklearn_tags__(self) -> Any:
@@ -270,12 +268,10 @@ class PoissonMixture(_Mixture):
         tags.input_tags.categorical = True  # whole numbers; there is no tag for counts
         return tags
 
-    def _means(self, draws: dict[str, Tensor]) -> None:
-        self.means_ = mean_over_draws(draws, "rate")
-
     def _validated(self, X: Any, *, reset: bool) -> np.ndarray:
-        x = self._rows(X, reset=reset)
-        check_non_negative(np.nan_to_num(x), "PoissonMixture")
+        x = super()._validated(X, reset=reset)
+        counts = np.nan_to_num(x)
+        check_non_negative(counts, "PoissonMixture")
         with named("PoissonMixture"):
-            mixture.check_counts(as_tensor(np.nan_to_num(x)))
+            mixture.check_counts(as_tensor(counts))
         return x

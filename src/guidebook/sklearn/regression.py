@@ -6,13 +6,13 @@ import numpy as np
 import torch
 from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
 from sklearn.utils.multiclass import check_classification_targets, type_of_target
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
 from guidebook.catalog.outcomes import thinned
 from guidebook.models import logistic
 
-from .fitting import as_tensor, check_counts, mean_over_draws, method_of, run
+from .fitting import as_tensor, check_counts, mean_over_draws, method_of, run, validated
 
 MOST_DRAWS = 1000  # that probabilities are averaged over
 
@@ -69,7 +69,7 @@ class BayesianLogisticRegression(ClassifierMixin, BaseEstimator):
         ValueError
             For an option out of range, or if there are not two classes.
         """
-        X, y = validate_data(self, X, y, dtype=np.float64)
+        X, y = validated(self, X, y)
         check_classification_targets(y)
         kind = type_of_target(y, input_name="y", raise_unknown=True)
         if kind != "binary":
@@ -111,7 +111,7 @@ class BayesianLogisticRegression(ClassifierMixin, BaseEstimator):
 
     def _log_proba(self, X: Any) -> tuple[Tensor, Tensor]:
         check_is_fitted(self)
-        x = as_tensor(validate_data(self, X, reset=False, dtype=np.float64))
+        x = as_tensor(validated(self, X, reset=False))
         found = []
         for label in (0.0, 1.0):
             parts = [logistic.log_likelihood(self._sites, p, p.new_full((len(p),), label)) for p in x.split(4096)]
@@ -181,7 +181,7 @@ class BayesianLinearRegression(RegressorMixin, BaseEstimator):
         ValueError
             For an option out of range, or a target that does not vary.
         """
-        X, y = validate_data(self, X, y, dtype=np.float64, y_numeric=True, ensure_min_samples=2)
+        X, y = validated(self, X, y, y_numeric=True, ensure_min_samples=2)
         check_counts("BayesianLinearRegression", max_iter=self.max_iter, n_init=self.n_init)
         options = {"prior_scale": self.prior_scale, "noise": self.noise, "prior": self.prior}
         posterior = run(self, "linear", options, as_tensor(X), as_tensor(y.astype(np.float64)))
@@ -198,7 +198,7 @@ class BayesianLinearRegression(RegressorMixin, BaseEstimator):
         Of Student noise, the scale stands for the sd.
         """
         check_is_fitted(self)
-        x = validate_data(self, X, reset=False, dtype=np.float64)
+        x = validated(self, X, reset=False)
         mean = x @ self.coef_ + self.intercept_
         if not return_std:
             return mean

@@ -5,13 +5,13 @@ from typing import Any, Self
 import numpy as np
 from scipy import sparse
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
-from sklearn.utils.validation import check_is_fitted, check_non_negative, validate_data
+from sklearn.utils.validation import check_is_fitted, check_non_negative
 from torch import Tensor
 
 from guidebook.catalog.outcomes import thinned
 from guidebook.models import lda
 
-from .fitting import as_tensor, check_counts, named, run
+from .fitting import as_tensor, check_counts, named, run, validated
 
 TOLERANCE = 1e-3  # nats per document
 MOST_DRAWS = 20  # of the topics; documents' weights are inferred anew at each
@@ -131,7 +131,7 @@ class LDA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
             return lda.completion(self._topics, x, alpha=self.doc_topic_prior_)
 
     def _validated(self, X: Any, *, reset: bool) -> Tensor:
-        x = validate_data(self, X, reset=reset, accept_sparse="csr", dtype=np.float64)
+        x = validated(self, X, reset=reset, accept_sparse="csr")
         check_non_negative(x, "LDA")
         with named("LDA"):
             counts = lda.as_counts(x) if sparse.issparse(x) else as_tensor(x)
