@@ -45,11 +45,13 @@ from .linear_gaussian import (
     FactorPosterior,
     check,
     checked_size,
+    e_step,
     identify,
     log_likelihood,
     overview,
     posterior,
     posterior_predictive,
+    prepared,
     starting_sites,
     transform,
 )
@@ -104,7 +106,9 @@ def latent_model(
     return linear_gaussian.latent_model("factor_analysis", x, latent_dim, num_rows, num_features, shared_noise=False)
 
 
-def em_steps(latent_dim: int = 2, map: bool = False, prior_scale: float = 1.0, *, floor: float = 0.005) -> Steps:
+def em_steps(
+    latent_dim: int = 2, map: bool = False, prior_scale: float = 1.0, *, floor: float = 0.005, missing: bool = False
+) -> Steps:
     """Return steps of expectation maximisation: Rubin and Thayer (1982).
 
     An iteration takes d² q operations, or n d q if there are fewer rows than columns. EM is slow here, so the loop is
@@ -112,7 +116,7 @@ def em_steps(latent_dim: int = 2, map: bool = False, prior_scale: float = 1.0, *
 
     Parameters
     ----------
-    latent_dim, map, prior_scale
+    latent_dim, map, prior_scale, missing
         As for `ppca.em_steps`.
     floor : float
         A uniqueness below this share of its column's variance may be a Heywood case. The restart counts as degenerate
@@ -121,19 +125,24 @@ def em_steps(latent_dim: int = 2, map: bool = False, prior_scale: float = 1.0, *
     Returns
     -------
     Steps
-        The first restart begins at the principal axes of the standardised data, the others at random loadings.
+        For data ``(x,)`` or ``(x, row_weights)``; a row of weight w counts as w rows like it. The first restart begins
+        at the principal axes of the standardised data, the others at random loadings.
         Parameters are ``W``, ``loc`` and ``noise_variance``.
     """
+    if missing:
+        if map:
+            raise ValueError("factor_analysis: map needs rows without missing values")
+        return linear_gaussian.em_steps_with_gaps("factor_analysis", latent_dim, shared_noise=False)
 
-    def degenerate(params: Params, expectations: Any, x: Tensor, *_: Tensor) -> str | None:
-        noise = params["noise_variance"]
-        share = noise / x.var(0, correction=0)
+    def degenerate(params: Params, expectations: Any, *data: Tensor) -> str | None:
+        noise, rows = params["noise_variance"], prepared(*data)
+        share = noise / rows.variance
         small = [] if map else [column for column in share.argsort().tolist() if share[column] < floor]
         for column in small:
             tenth = noise.clone()
             tenth[column] /= 10
-            cost = log_likelihood(params, x).sum() - log_likelihood(params | {"noise_variance": tenth}, x).sum()
-            if cost < NO_COST:
+            found, other = (e_step(at, *rows) for at in (params, params | {"noise_variance": tenth}))
+            if found.log_likelihood - other.log_likelihood < NO_COST:
                 return (
                     f"the uniqueness of column {column} runs to zero, a Heywood case: it is down to "
                     f"{float(share[column]):.1e} of the column's variance, and a tenth of that would do as well"

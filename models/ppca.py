@@ -39,6 +39,7 @@ from torch import Tensor
 
 from . import linear_gaussian
 from ._shared.init import init
+from ._shared.row_weights import checked_weights
 from ._shared.steps import Params, Steps
 from .linear_gaussian import (
     FactorPosterior,
@@ -50,6 +51,7 @@ from .linear_gaussian import (
     overview,
     posterior,
     posterior_predictive,
+    prepared,
     principal_axes,
     starting_sites,
     transform,
@@ -128,7 +130,9 @@ def latent_model(
     return linear_gaussian.latent_model("ppca", x, latent_dim, num_rows, num_features, shared_noise=True)
 
 
-def maximum_likelihood(x: Float[Tensor, "n d"], latent_dim: int = 2) -> dict[str, Tensor]:
+def maximum_likelihood(
+    x: Float[Tensor, "n d"], latent_dim: int = 2, *, row_weights: Tensor | None = None
+) -> dict[str, Tensor]:
     """Return the maximum likelihood estimates in closed form: Tipping and Bishop (1999), section 3.2.
 
     σ² is the mean of the d - q smallest eigenvalues of the covariance (with 1/n), and W's columns are the eigenvectors
@@ -139,6 +143,8 @@ def maximum_likelihood(x: Float[Tensor, "n d"], latent_dim: int = 2) -> dict[str
     x : Tensor, shape (n, d)
     latent_dim : int
         q, less than d.
+    row_weights : Tensor, shape (n,), optional
+        A row of weight w counts as w rows like it. Default: 1.
 
     Returns
     -------
@@ -152,9 +158,10 @@ def maximum_likelihood(x: Float[Tensor, "n d"], latent_dim: int = 2) -> dict[str
         unbounded.
     """
     check("ppca", latent_dim, x.shape[1])
-    found = principal_axes(x, latent_dim)
+    row_weights = checked_weights("ppca", row_weights, len(x))
+    found = principal_axes(x, latent_dim, row_weights=row_weights)
     eigenvalues, noise = found.pop("eigenvalues"), found["noise_variance"]
-    rows, columns = x.shape
+    rows, columns = len(x) if row_weights is None else row_weights.sum(), x.shape[1]
     if not noise > torch.finfo(x.dtype).eps * eigenvalues[0]:
         raise ValueError(f"ppca: {FLAT}: take a smaller latent_dim")
     log_det = eigenvalues[:latent_dim].log().sum() + (columns - latent_dim) * noise.log()
@@ -162,7 +169,7 @@ def maximum_likelihood(x: Float[Tensor, "n d"], latent_dim: int = 2) -> dict[str
     return found | {"log_likelihood": log_likelihood}
 
 
-def em_steps(latent_dim: int = 2, map: bool = False, prior_scale: float = 1.0) -> Steps:
+def em_steps(latent_dim: int = 2, map: bool = False, prior_scale: float = 1.0, *, missing: bool = False) -> Steps:
     """Return steps of expectation maximisation: Tipping and Bishop (1999), appendix B.
 
     An iteration takes d² q operations, or n d q if there are fewer rows than columns.
@@ -176,16 +183,24 @@ def em_steps(latent_dim: int = 2, map: bool = False, prior_scale: float = 1.0) -
         rather than the likelihood.
     prior_scale : float
         s, as given to `model`; unused without ``map``.
+    missing : bool
+        Whether NaN in the data are missing values, missing at random: then the likelihood is that of the other entries
+        (Ilin and Raiko 2010, Journal of Machine Learning Research 11). Otherwise they are refused.
 
     Returns
     -------
     Steps
-        Restarts begin at random loadings. Parameters are ``W``, ``loc`` and ``noise_variance``. Rows in a plane of q
-        dimensions, where the likelihood is unbounded, count as degenerate.
+        For data ``(x,)`` or ``(x, row_weights)``; a row of weight w counts as w rows like it. Restarts begin at random
+        loadings. Parameters are ``W``, ``loc`` and ``noise_variance``. Rows in a plane of q dimensions, where the
+        likelihood is unbounded, count as degenerate.
     """
+    if missing:
+        if map:
+            raise ValueError("ppca: map needs rows without missing values")
+        return linear_gaussian.em_steps_with_gaps("ppca", latent_dim, shared_noise=True)
 
-    def degenerate(params: Params, expectations: Any, x: Tensor, *_: Tensor) -> str | None:
-        least = torch.finfo(x.dtype).eps * x.var(0, correction=0).sum()
+    def degenerate(params: Params, expectations: Any, *data: Tensor) -> str | None:
+        least = torch.finfo(data[0].dtype).eps * prepared(*data).variance.sum()
         return FLAT if not map and not params["noise_variance"] > least else None
 
     return linear_gaussian.em_steps("ppca", latent_dim, prior_scale if map else None, degenerate, shared_noise=True)

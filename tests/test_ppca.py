@@ -335,8 +335,8 @@ def test_principal_axes_are_found_once_per_fit(
     module: ModuleType, by_hand: bool, wine: torch.Tensor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calls = []
-    found = start.principal_axes
-    monkeypatch.setattr(start, "principal_axes", lambda *args: calls.append(args) or found(*args))
+    found = start._axes
+    monkeypatch.setattr(start, "_axes", lambda *args: calls.append(args) or found(*args))
     guide = {ppca: guides, factor_analysis: factor_analysis_guides}[module].mean_field if by_hand else mean_field
     fitted = svi(module.model, guide, wine, num_steps=2, lr=1e-9, num_draws=2, progress=False)
     assert len(calls) == 1

@@ -33,20 +33,28 @@ class WeightedSums(NamedTuple):
 
 
 def weighted_sums(
-    constant: Float[Tensor, "*batch k"], theta: Float[Tensor, "*batch k f"], blocks: Iterable[Shaped[Tensor, "f _"]]
+    constant: Float[Tensor, "*batch k"],
+    theta: Float[Tensor, "*batch k f"],
+    blocks: Iterable[Shaped[Tensor, "f _"]],
+    row_weights: Float[Tensor, " n"] | None = None,
 ) -> WeightedSums:
     """Return sums weighted by responsibilities, in one pass over the rows.
 
     ``constant`` (..., k) is c, in nats; ``theta`` (..., k, f) are natural parameters; ``blocks`` are φ, each of shape
     (f, rows of a chunk) and in the dtype of ``theta``. One may be overwritten when the next is asked for.
+    ``row_weights`` (n) say how many times each row counts; default: once.
     """
-    shape = constant.shape
+    shape, start = constant.shape, 0
     flat, offset = theta.reshape(-1, theta.shape[-1]), constant.reshape(-1, 1)
     total = None
     for features in blocks:
         joint = torch.addmm(offset, flat, features)
         r = joint.view(*shape, -1)
-        part = WeightedSums(normalise_(r).sum(-1), r.sum(-1), (joint @ features.mT).view(theta.shape))
+        log_norm = normalise_(r)
+        if row_weights is not None:
+            times = row_weights[start : (start := start + features.shape[1])]
+            log_norm, joint = log_norm * times, joint.mul_(times)
+        part = WeightedSums(log_norm.sum(-1), r.sum(-1), (joint @ features.mT).view(theta.shape))
         total = part if total is None else WeightedSums(*(old.add_(new) for old, new in zip(total, part, strict=True)))
     if total is None:
         raise ValueError("mixture: there are no rows")
@@ -79,11 +87,19 @@ def chunk_size(num_features: int) -> int:
     return max(1, min(_MAX_ROWS, _ELEMENTS // num_features))
 
 
-def moments(x: Shaped[Tensor, "n d"]) -> tuple[Float[Tensor, " d"], Float[Tensor, "d d"]]:
-    """Return mean and covariance (with 1/n) of the rows, in float64."""
-    mean = torch.stack([part.sum(0) for part in chunks(x, x.shape[1])]).sum(0) / len(x)
+def moments(
+    x: Shaped[Tensor, "n d"], row_weights: Float[Tensor, " n"] | None = None
+) -> tuple[Float[Tensor, " d"], Float[Tensor, "d d"]]:
+    """Return mean and covariance (with 1/n) of the rows, in float64; ``row_weights`` as for `weighted_sums`."""
+    size = chunk_size(x.shape[1])
+    if row_weights is None:
+        times, total = [None] * -(-len(x) // size), len(x)
+    else:
+        times, total = row_weights.unsqueeze(-1).split(size), row_weights.sum()
+    parts = zip(chunks(x, x.shape[1]), times, strict=True)
+    mean = torch.stack([(part if w is None else w * part).sum(0) for part, w in parts]).sum(0) / total
     square = mean.new_zeros(len(mean), len(mean))
-    for part in chunks(x, x.shape[1]):
+    for part, w in zip(chunks(x, x.shape[1]), times, strict=True):
         centred = part - mean
-        square.addmm_(centred.mT, centred)
-    return mean, square / len(x)
+        square.addmm_(centred.mT, centred if w is None else w * centred)
+    return mean, square / total

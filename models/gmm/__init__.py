@@ -36,7 +36,7 @@ from .em import em_steps
 from .exact import bic, icl, log_joint, log_joint_at, log_likelihood, posterior_predictive, responsibilities
 from .gibbs import gibbs_steps
 from .identify import identify
-from .missing import complete, impute
+from .missing import complete, impute, observed_log_joint
 from .model import latent_model, model, simulate
 from .prior import Prior, default_prior
 
@@ -57,6 +57,7 @@ __all__ = [
     "log_joint_at",
     "log_likelihood",
     "model",
+    "observed_log_joint",
     "posterior_predictive",
     "responsibilities",
     "simulate",

@@ -69,6 +69,13 @@ class Form(NamedTuple):
         scatter = (gap.square() @ r.unsqueeze(-1)).squeeze(-1)
         return scatter.sum(-1) if self.shared else scatter
 
+    def sums(self, matrices: Tensor) -> Tensor:
+        """Sums of squares and products per component, (k, d, d), as `scatter` has them."""
+        if self.matrices:
+            return matrices.sum(-3, keepdim=True) if self.shared else matrices
+        squares = matrices.diagonal(dim1=-2, dim2=-1)
+        return squares.sum(-1) if self.shared else squares
+
     def degrees(self, counts: Tensor, dim: int) -> Tensor:
         """Degrees of freedom, (…, k) or (…, 1), that N_k rows per component, (…, k), add to each Σ."""
         if not self.shared:

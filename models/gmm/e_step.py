@@ -13,8 +13,10 @@ import torch
 from torch import Tensor
 
 from .._shared.responsibilities import chunk_size, chunks, moments, normalise_, weighted_sums
+from .._shared.row_weights import checked_weights
 from .conjugate import Statistics
 from .covariance import Form, form_of
+from .missing import Gaps, gaps_of
 from .prior import Prior, check, default_prior
 
 _MAX_ROUNDING = 1e-10  # nats of rounding error allowed in a log density
@@ -77,35 +79,59 @@ class Rows(NamedTuple):
     whitening : Whitening
     features : Tensor, shape (f, n), or None
         φ of all rows if they fit one chunk.
+    row_weights : Tensor, shape (n,), or None
+        How many times each row counts; None for once.
+    gaps : Gaps or None
+        The rows with their missing values, in place of which ``x`` has the means of columns.
     """
 
     x: Tensor
     prior: Prior
     whitening: Whitening
     features: Tensor | None
+    row_weights: Tensor | None = None
+    gaps: Gaps | None = None
+
+    @property
+    def total(self) -> float:
+        """How many rows there are, each as many times as it counts."""
+        return float(len(self.x) if self.row_weights is None else self.row_weights.sum())
+
+    @property
+    def num_positive(self) -> int:
+        """How many rows there are that count."""
+        return len(self.x) if self.row_weights is None else int((self.row_weights > 0).sum())
 
 
-def prepare(x: Tensor | Rows, num_components: int, covariance: str) -> Rows:
-    """Return data with what they alone determine; unchanged if it is there already.
+def prepare(
+    x: Tensor | Rows, num_components: int, covariance: str, row_weights: Tensor | None = None, *, missing: bool = False
+) -> Rows:
+    """Return data with what they alone determine; unchanged if it is there already. ``missing`` says what NaN are.
 
     Raises
     ------
     ValueError
-        For an unknown covariance, more components than rows, or data without a `default_prior`.
+        For an unknown covariance, more components than rows, data without a `default_prior`, or weights that are none.
     """
     if isinstance(x, Rows):
         return x
-    form = form_of(covariance)
-    check(num_components, len(x))
-    prior = default_prior(x, num_components, torch.float64)
-    centre, matrix = moments(x)
+    form, row_weights = form_of(covariance), checked_weights("gmm", row_weights, len(x))
+    check(num_components, len(x) if row_weights is None else int((row_weights > 0).sum()))
+    gaps = None
+    if missing and x.isnan().any():
+        if (column := x.isnan().all(0).nonzero()).numel():
+            raise ValueError(f"gmm: column {int(column[0])} has no value")
+        gaps = gaps_of(x)
+        x = torch.where(x.isnan(), x.nanmean(0), x)
+    prior = default_prior(x, num_components, torch.float64, row_weights)
+    centre, matrix = moments(x, row_weights)
     root = form.root(form.project(matrix))
     inverse = form.inverse(root)
     furthest = torch.zeros_like(centre)
     for part in chunks(x, len(centre)):
         furthest = torch.maximum(furthest, form.times(inverse, (part - centre).mT).abs().amax(-1))
     max_abs = torch.cat([furthest.unsqueeze(-1), _products(furthest.unsqueeze(-1), form)]).squeeze(-1)
-    rows = Rows(x, prior, Whitening(centre, matrix, root, inverse, max_abs), None)
+    rows = Rows(x, prior, Whitening(centre, matrix, root, inverse, max_abs), None, row_weights, gaps)
     return rows._replace(features=next(_features(rows, form))) if len(x) <= _chunk_size(rows, form) else rows
 
 
@@ -116,10 +142,11 @@ def expect(components: Components, rows: Rows, form: Form) -> tuple[Statistics, 
         found = _by_products(components, rows, form)
         if found is not None:
             return found
-    found, accurate = _by_distances(components, rows.x, form, components.loc)
+    found, accurate = _by_distances(components, rows.x, form, components.loc, rows.row_weights)
     if not accurate:
         mean = found[0].mean
-        found, _ = _by_distances(components, rows.x, form, torch.where(mean.isfinite(), mean, components.loc))
+        about = torch.where(mean.isfinite(), mean, components.loc)
+        found, _ = _by_distances(components, rows.x, form, about, rows.row_weights)
     return found
 
 
@@ -137,7 +164,7 @@ def squared_distance(inverse: Tensor, gap: Tensor, form: Form) -> Tensor:
 
 def _by_products(components: Components, rows: Rows, form: Form) -> tuple[Statistics, Tensor] | None:
     """Two matrix products per chunk; None if rounding would cost too much."""
-    whitening, (num_rows, dim) = rows.whitening, rows.x.shape
+    whitening, dim = rows.whitening, rows.x.shape[1]
     root = whitening.root
     middle = form.times(whitening.inverse, (components.loc - whitening.centre).mT).mT
     if form.matrices:
@@ -154,12 +181,12 @@ def _by_products(components: Components, rows: Rows, form: Form) -> tuple[Statis
         return None
 
     blocks = _features(rows, form) if rows.features is None else [rows.features]
-    log_norm, counts, sums = weighted_sums(constant, linear if form.tied else theta, blocks)
+    log_norm, counts, sums = weighted_sums(constant, linear if form.tied else theta, blocks, rows.row_weights)
     mean, second = sums[..., :dim] / counts.unsqueeze(-1), sums[..., dim:]
     scatter = -form.scatter(counts.unsqueeze(-1), mean.nan_to_num().unsqueeze(-1))
     if form.tied:  # Σ z zᵀ = n I, whatever the responsibilities
-        log_norm = log_norm - 0.5 * num_rows * precision.diagonal(dim1=-2, dim2=-1).sum((-1, -2))
-        total = num_rows * torch.eye(dim, dtype=theta.dtype, device=theta.device)
+        log_norm = log_norm - 0.5 * rows.total * precision.diagonal(dim1=-2, dim2=-1).sum((-1, -2))
+        total = rows.total * torch.eye(dim, dtype=theta.dtype, device=theta.device)
     else:
         second = second.index_select(-1, _pairs(dim, root.device).place) if form.matrices else second
         total = second.reshape(scatter.shape)
@@ -171,17 +198,22 @@ def _by_products(components: Components, rows: Rows, form: Form) -> tuple[Statis
 
 
 def _by_distances(
-    components: Components, x: Tensor, form: Form, about: Tensor
+    components: Components, x: Tensor, form: Form, about: Tensor, row_weights: Tensor | None = None
 ) -> tuple[tuple[Statistics, Tensor], bool]:
     """Distances from each component's mean, sums about points ``about``; and whether the scatter is accurate."""
     constant, loc, inverse = components
     counts, log_norm = torch.zeros_like(constant), constant.new_zeros(constant.shape[:-1])
     first, second = torch.zeros_like(loc), loc.new_zeros(())
-    for part in x.split(max(128, chunk_size(16 * loc.numel()))):
+    size = max(128, chunk_size(16 * loc.numel()))
+    for start, part in zip(range(0, len(x), size), x.split(size), strict=True):
         rows = part.double().mT
         gap = rows - loc.unsqueeze(-1)  # (..., k, d, b)
         r = constant.unsqueeze(-1) - 0.5 * form.times(inverse, gap).square_().sum(-2)
-        log_norm += normalise_(r).sum(-1)
+        log_density = normalise_(r)
+        if row_weights is not None:
+            times = row_weights[start : start + size]
+            log_density, r = log_density * times, r * times
+        log_norm += log_density.sum(-1)
         counts += r.sum(-1)
         gap = gap if about is loc else rows - about.unsqueeze(-1)
         first += (gap @ r.unsqueeze(-1)).squeeze(-1)

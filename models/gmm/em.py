@@ -1,16 +1,18 @@
 """Expectation maximisation of a Gaussian mixture's likelihood, or of its joint density with the prior."""
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.distributions import Chi2, Dirichlet, Normal
 
+from .._shared.row_weights import random_rows
 from .._shared.steps import Params, Steps
 from .conjugate import Statistics, update
 from .covariance import Covariance, Form, align, as_matrices, form_of
 from .e_step import Components, Rows, expect, prepare, squared_distance
+from .missing import expect_with_gaps
 from .model import k_means
 from .prior import Prior
 
@@ -38,6 +40,7 @@ def em_steps(
     floor: float = 1e-6,
     map: bool = False,
     prior: Prior | None = None,
+    missing: bool = False,
 ) -> Steps:
     """Expectation maximisation, Bishop (2006), section 9.2.2.
 
@@ -57,56 +60,64 @@ def em_steps(
         Whether to maximise the log joint density of the model's own sites, rather than the likelihood.
     prior : Prior, optional
         For ``map``; default: `default_prior` of the data.
+    missing : bool
+        Whether NaN in the data are missing values, missing at random: then the likelihood is that of the other entries
+        (Ghahramani and Jordan 1994). Otherwise they are refused.
 
     Returns
     -------
     Steps
-        Even restarts begin at k-means (k-means++ seeds), odd ones at random rows with the data's covariance.
-        Parameters are ``weights``, ``loc`` and ``covariance``.
+        For data ``(x,)`` or ``(x, row_weights)``; a row of weight w counts as w rows like it. Even restarts begin at
+        k-means (k-means++ seeds), odd ones at random rows with the data's covariance. Parameters are ``weights``,
+        ``loc`` and ``covariance``.
     """
     form = form_of(covariance)
 
-    def rows_of(x: Tensor | Rows) -> Rows:
-        return prepare(x, num_components, covariance)
+    def rows_of(x: Tensor | Rows, row_weights: Any = None) -> Rows:
+        return prepare(x, num_components, covariance, row_weights, missing=missing)
 
-    def init(restart: int, x: Tensor | Rows) -> Params:
-        return start(restart, rows_of(x), num_components, form)
+    def init(restart: int, *data: Tensor | Rows) -> Params:
+        return start(restart, rows_of(*data), num_components, form)
 
-    def e_step(params: Params, x: Tensor | Rows) -> Expectations:
-        rows = rows_of(x)
+    def e_step(params: Params, *data: Tensor | Rows) -> Expectations:
+        rows = rows_of(*data)
         components = components_at(params, form)
-        found, log_density = expect(components, rows, form)
+        if rows.gaps is not None:
+            found, log_density = expect_with_gaps(params, rows.gaps, rows.row_weights, form)
+        else:
+            found, log_density = expect(components, rows, form)
         if map:
             log_density = log_density + log_prior(params["weights"], components, prior or rows.prior, form)
         return Expectations(*found, log_density)
 
-    def m_step(expectations: Expectations, x: Tensor | Rows) -> Params:
+    def m_step(expectations: Expectations, *data: Tensor | Rows) -> Params:
         counts, mean, scatter, _ = expectations
         if map:
-            return _mode(Statistics(counts, mean, scatter), prior or rows_of(x).prior, form)
+            return _mode(Statistics(counts, mean, scatter), prior or rows_of(*data).prior, form)
         sigma = scatter / align(form.degrees(counts, mean.shape[-1]), scatter)
         return {"weights": counts / counts.sum(-1, keepdim=True), "loc": mean, "covariance": sigma}
 
     def objective(params: Params, expectations: Expectations) -> Tensor:
         return expectations.objective
 
-    def degenerate(params: Params, expectations: Expectations, x: Tensor | Rows) -> str | None:
-        counts, dim = expectations.counts, params["loc"].shape[-1]
+    def degenerate(params: Params, expectations: Expectations, *data: Tensor | Rows) -> str | None:
         if map:
             return None
+        rows, dim = rows_of(*data), params["loc"].shape[-1]
+        counts = expectations.counts * (rows.num_positive / rows.total)
         if covariance == "full" and not (counts > dim).all():
             return f"a component holds {float(counts.min()):.1f} rows, and a full covariance needs more than {dim}"
         sigma = as_matrices(params["covariance"], params["loc"])
         if not torch.isfinite(sigma).all():
             return "a component holds no row"
-        root = torch.linalg.cholesky(rows_of(x).whitening.covariance)
+        root = torch.linalg.cholesky(rows.whitening.covariance)
         half = torch.linalg.solve_triangular(root, sigma, upper=False)
         relative = torch.linalg.eigvalsh(torch.linalg.solve_triangular(root, half.mT, upper=False)).min()
         if relative < floor:
             return f"a covariance has collapsed: relative eigenvalue {float(relative):.1e}, below the floor {floor:g}"
         return None
 
-    return Steps(init, e_step, m_step, objective, degenerate, prepare=lambda x: (rows_of(x),), batched=True)
+    return Steps(init, e_step, m_step, objective, degenerate, prepare=lambda *data: (rows_of(*data),), batched=True)
 
 
 def components_at(params: Params, form: Form) -> Components:
@@ -119,8 +130,10 @@ def components_at(params: Params, form: Form) -> Components:
 
 def start(restart: int, rows: Rows, num_components: int, form: Form) -> Params:
     """Starting values, float64: k-means' centres, or on odd restarts random rows; one wide covariance."""
-    x = rows.x
-    loc = k_means(x, num_components)[0] if restart % 2 == 0 else x[torch.randperm(len(x))[:num_components]]
+    if restart % 2 == 0:
+        loc = k_means(rows.x, num_components, rows.row_weights)[0]
+    else:
+        loc = random_rows(rows.x, num_components, rows.row_weights)
     scale = form.project(rows.prior.scale)
     weights = scale.new_full((num_components,), 1 / num_components)
     copies = 1 if form.tied else num_components

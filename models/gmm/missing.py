@@ -10,7 +10,6 @@ References
 """
 
 import math
-from collections.abc import Iterator
 from typing import NamedTuple
 
 import torch
@@ -18,9 +17,25 @@ from jaxtyping import Float
 from torch import Tensor
 
 from .._shared.steps import Params
-from .covariance import Covariance, as_matrices, form_of
+from .conjugate import Statistics
+from .covariance import Covariance, Form, align, as_matrices, cholesky, form_of
 
 FLOOR = 1e-6  # of a variance, as a share of its column's
+_AT_ONCE = 2**24  # numbers: rows by components by columns, of as many restarts as fit
+
+
+class Gaps(NamedTuple):
+    """Rows with NaN where a value is missing, by which entries they have.
+
+    Attributes
+    ----------
+    x : Tensor, shape (n, d)
+    patterns : list of (Tensor, Tensor)
+        Indices of the rows that have the same entries, and which entries those are, (d,) of bool.
+    """
+
+    x: Tensor
+    patterns: list[tuple[Tensor, Tensor]]
 
 
 class Expected(NamedTuple):
@@ -28,17 +43,23 @@ class Expected(NamedTuple):
 
     Attributes
     ----------
-    log_joint : Tensor, shape (n, k)
+    log_joint : Tensor, shape (..., n, k)
         log p(observed entries, component), in nats.
-    mean : Tensor, shape (n, k, d)
+    mean : Tensor, shape (..., k, d, n)
         Of the rows given the component; an observed entry is itself.
-    covariance : list of Tensor, shape (k, d, d)
-        Σ over rows of responsibility × covariance.
+    covariance : Tensor, shape (..., k, d, d)
+        Σ over rows of weight × responsibility × covariance.
     """
 
     log_joint: Tensor
     mean: Tensor
     covariance: Tensor
+
+
+def gaps_of(x: Tensor) -> Gaps:
+    """Return rows in float64, sorted by the entries that they have."""
+    patterns, place = torch.unique(~x.isnan(), dim=0, return_inverse=True)
+    return Gaps(x.double(), [((place == n).nonzero().squeeze(1), seen) for n, seen in enumerate(patterns)])
 
 
 def complete(sites: Params, x: Float[Tensor, "n d"]) -> Float[Tensor, "n d"]:
@@ -50,9 +71,38 @@ def complete(sites: Params, x: Float[Tensor, "n d"]) -> Float[Tensor, "n d"]:
         ``weights``, ``loc`` and ``covariance``, shaped as the sites of `model`: one point, no draws.
     x : Tensor, shape (n, d)
     """
-    found = _expected(_as_point(sites), x)
-    filled = (found.log_joint.softmax(-1).unsqueeze(-1) * found.mean).sum(1)
+    found = _expected(sites, gaps_of(x))
+    filled = torch.einsum("nk,kdn->nd", found.log_joint.softmax(-1), found.mean)
     return torch.where(x.isnan(), filled, x)
+
+
+def observed_log_joint(sites: Params, x: Float[Tensor, "n d"]) -> Float[Tensor, "n k"]:
+    """Return log p(observed entries of x[n], component k), in nats; arguments as for `complete`."""
+    return _expected(sites, gaps_of(x)).log_joint
+
+
+def expect_with_gaps(sites: Params, gaps: Gaps, row_weights: Tensor | None, form: Form) -> tuple[Statistics, Tensor]:
+    """Return expected statistics given what is observed, and the log likelihood of that in nats, (...).
+
+    ``sites`` as for `complete`, with any leading dimensions.
+    """
+    lead = sites["weights"].shape[:-1]
+    flat = {name: value.reshape(-1, *value.shape[len(lead) :]) for name, value in sites.items()}
+    size = max(1, _AT_ONCE // (len(gaps.x) * sites["loc"].shape[-2:].numel()))
+    found = []
+    for at in range(0, lead.numel(), size):
+        expected = _expected({name: value[at : at + size] for name, value in flat.items()}, gaps, row_weights)
+        r, log_density = expected.log_joint.softmax(-1), expected.log_joint.logsumexp(-1)
+        if row_weights is not None:
+            r, log_density = row_weights.unsqueeze(-1) * r, row_weights * log_density
+        counts = r.sum(-2)
+        mean = torch.einsum("snk,skdn->skd", r, expected.mean) / counts.unsqueeze(-1)
+        scatter = form.scatter(r.mT, expected.mean - mean.nan_to_num().unsqueeze(-1)) + form.sums(expected.covariance)
+        found.append((counts, mean, scatter, log_density.sum(-1)))
+    counts, mean, scatter, total = (torch.cat(parts).unflatten(0, lead or (1,)) for parts in zip(*found, strict=True))
+    if not lead:
+        counts, mean, scatter, total = counts[0], mean[0], scatter[0], total[0]
+    return Statistics(counts, mean, scatter), total
 
 
 def impute(
@@ -72,59 +122,40 @@ def impute(
     tol : float
         Gain per row, in nats, below which EM stops.
     """
-    form, point, last = form_of(covariance), _as_point(sites), -math.inf
+    form, point, last, gaps = form_of(covariance), sites, -math.inf, gaps_of(x)
     floor = FLOOR * torch.nan_to_num(x - x.nanmean(0)).square().mean(0)
     for _ in range(num_steps):
-        found = _expected(point, x)
-        total = float(found.log_joint.logsumexp(-1).sum())
-        if total - last < tol * len(x):
+        (counts, loc, scatter), total = expect_with_gaps(point, gaps, None, form)
+        if float(total) - last < tol * len(x):
             break
-        last = total
-        r = found.log_joint.softmax(-1)
-        counts = r.sum(0).clamp(min=1e-12)
-        loc = torch.einsum("nk,nkd->kd", r, found.mean) / counts[:, None]
-        gap = found.mean - loc
-        scatter = torch.einsum("nk,nkd,nke->kde", r, gap, gap) + found.covariance
-        if form.tied:
-            scatter, counts_of = scatter.sum(0).expand_as(scatter), counts.new_full((len(counts),), len(x))
-        else:
-            counts_of = counts
-        sigma = [form.project(part / n) for part, n in zip(scatter, counts_of, strict=True)]
-        point = {"weights": counts / counts.sum(), "loc": loc, "covariance": as_matrices(torch.stack(sigma), loc)}
-        point["covariance"] = point["covariance"] + torch.diag(floor)
+        last, counts = float(total), counts.clamp(min=1e-12)
+        sigma = as_matrices(scatter / align(form.degrees(counts, len(floor)), scatter), loc) + torch.diag(floor)
+        point = {"weights": counts / counts.sum(), "loc": loc, "covariance": sigma}
     return complete(point, x)
 
 
-def _as_point(sites: Params) -> Params:
-    sigma = as_matrices(sites["covariance"], sites["loc"])
-    return {**sites, "covariance": sigma.expand(len(sites["loc"]), *sigma.shape[-2:])}
-
-
-def _expected(sites: Params, x: Tensor) -> Expected:
-    loc, sigma = sites["loc"], sites["covariance"]
-    log_joint = sites["weights"].log().expand(len(x), -1).clone()
-    mean = x.unsqueeze(1).repeat(1, len(loc), 1)
+def _expected(sites: Params, gaps: Gaps, row_weights: Tensor | None = None) -> Expected:
+    x, loc = gaps.x, sites["loc"]
+    sigma = as_matrices(sites["covariance"], loc)
+    sigma = sigma.expand(*loc.shape, loc.shape[-1])
+    log_joint = sites["weights"].log().unsqueeze(-2).repeat(*[1] * (loc.dim() - 2), len(x), 1)
+    mean = x.mT.expand(*loc.shape, len(x)).clone()
     parts = []
-    for rows, seen in _patterns(x):
-        gone = ~seen
-        centred = x[rows][:, seen] - loc[:, None, seen]  # (k, rows, o)
-        root = torch.linalg.cholesky(sigma[:, seen][:, :, seen])
-        whitened = torch.linalg.solve_triangular(root, centred.mT, upper=False)  # (k, o, rows)
+    for rows, seen in gaps.patterns:
+        here, gone = seen.nonzero().squeeze(1), (~seen).nonzero().squeeze(1)
+        centred = x[rows][:, here].mT - loc[..., here, None]  # (..., k, o, rows)
+        observed = sigma[..., here, :]
+        root = cholesky(observed[..., here])
+        whitened = torch.linalg.solve_triangular(root, centred, upper=False)
         log_det = root.diagonal(dim1=-2, dim2=-1).log().sum(-1, keepdim=True)
-        log_joint[rows] += (-0.5 * (whitened.square().sum(1) + int(seen.sum()) * math.log(2 * math.pi)) - log_det).mT
-        across = torch.linalg.solve_triangular(root, sigma[:, seen][:, :, gone], upper=False)  # (k, o, m)
-        if gone.any():
-            mean[rows[:, None], :, gone.nonzero().T] = (loc[:, gone, None] + across.mT @ whitened).permute(2, 1, 0)
-            parts.append((rows, gone, sigma[:, gone][:, :, gone] - across.mT @ across))
+        density = -0.5 * (whitened.square().sum(-2) + len(here) * math.log(2 * math.pi)) - log_det
+        log_joint[..., rows, :] += density.mT
+        if len(gone):
+            across = torch.linalg.solve_triangular(root, observed[..., gone], upper=False)  # (..., k, o, m)
+            mean[..., gone[:, None], rows] = loc[..., gone, None] + across.mT @ whitened
+            parts.append((rows, gone, sigma[..., gone, :][..., gone] - across.mT @ across))
     r, total = log_joint.softmax(-1), torch.zeros_like(sigma)
+    r = r if row_weights is None else row_weights.unsqueeze(-1) * r
     for rows, gone, left in parts:
-        at = gone.nonzero().squeeze(1)
-        total[:, at[:, None], at] += r[rows].sum(0)[:, None, None] * left
+        total[..., gone[:, None], gone] += r[..., rows, :].sum(-2)[..., None, None] * left
     return Expected(log_joint, mean, total)
-
-
-def _patterns(x: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield the rows that have the same entries, and which entries those are."""
-    patterns, place = torch.unique(~x.isnan(), dim=0, return_inverse=True)
-    for number, seen in enumerate(patterns):
-        yield (place == number).nonzero().squeeze(1), seen

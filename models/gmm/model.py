@@ -144,8 +144,10 @@ def start_values(x: Tensor, num_components: int, prior: Prior, form: Form) -> Pa
     return values | {"bartlett_diagonal": factor.diagonal().square(), "bartlett_upper": factor[row, column]}
 
 
-def k_means(x: Tensor, num_components: int) -> tuple[Tensor, Tensor]:
+def k_means(x: Tensor, num_components: int, row_weights: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """Cluster at most 100,000 random rows by k-means from k-means++ seeds, with torch's random numbers.
+
+    ``row_weights``, (n,), say how many times each row counts; default: once.
 
     Returns
     -------
@@ -154,13 +156,17 @@ def k_means(x: Tensor, num_components: int) -> tuple[Tensor, Tensor]:
         Covariance within clusters, all clusters pooled.
     """
     if len(x) > MAX_ROWS:
-        x = x[torch.randint(len(x), (MAX_ROWS,), device=x.device)]
+        chosen = torch.randint(len(x), (MAX_ROWS,), device=x.device)
+        x, row_weights = x[chosen], None if row_weights is None else row_weights[chosen]
     seed = int(torch.randint(2**31 - 1, ()))
+    times = None if row_weights is None else row_weights.cpu().numpy()
     clustering = KMeans(num_components, n_init=1, random_state=seed)  # pyright: ignore[reportArgumentType]
-    fitted = clustering.fit(x.detach().cpu().numpy())
+    fitted = clustering.fit(x.detach().cpu().numpy(), sample_weight=times)
     centres = torch.as_tensor(fitted.cluster_centers_, dtype=x.dtype, device=x.device)
     residuals = x - centres[torch.as_tensor(fitted.labels_, device=x.device).long()]
-    return centres, residuals.mT @ residuals / len(x)
+    if row_weights is None:
+        return centres, residuals.mT @ residuals / len(x)
+    return centres, (row_weights * residuals.mT) @ residuals / row_weights.sum()
 
 
 def simulate(

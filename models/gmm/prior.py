@@ -35,7 +35,12 @@ class Prior(NamedTuple):
     scale: Tensor
 
 
-def default_prior(x: Float[Tensor, "n d"], num_components: int, dtype: torch.dtype | None = None) -> Prior:
+def default_prior(
+    x: Float[Tensor, "n d"],
+    num_components: int,
+    dtype: torch.dtype | None = None,
+    row_weights: Float[Tensor, " n"] | None = None,
+) -> Prior:
     """Return a weakly informative prior in the data's own units.
 
     κ = 0.01, ν = d + 2 and m, the data's mean, are those of Fraley and Raftery (2007, section 3). Their Λ is the data's
@@ -43,11 +48,11 @@ def default_prior(x: Float[Tensor, "n d"], num_components: int, dtype: torch.dty
     large Λ one wide component can replace two. The Dirichlet's concentration is 5,
     so that no component starves.
 
-    The prior's tensors have ``dtype``, default: that of ``x``. ValueError if a column is constant or has no finite
-    variance, or if the columns are linearly dependent.
+    The prior's tensors have ``dtype``, default: that of ``x``. ``row_weights`` say how many times each row counts.
+    ValueError if a column is constant or has no finite variance, or if the columns are linearly dependent.
     """
     dtype = dtype or x.dtype
-    mean, covariance = moments(x)
+    mean, covariance = moments(x, row_weights)
     variance, dim = covariance.diagonal(), len(mean)
     if not torch.isfinite(variance).all():
         column = int((~torch.isfinite(variance)).nonzero()[0])

@@ -14,11 +14,11 @@ the ECM algorithm, Biometrika 80.
 """
 
 from .data import check, checked_size, simulate
-from .em import em_steps
+from .em import e_step, em_steps, prepared
 from .evidence import laplace_evidence
 from .exact import FactorPosterior, identify, log_likelihood, overview, posterior, posterior_predictive, transform
 from .latent import latent_model
-from .missing import complete, impute
+from .missing import complete, em_steps_with_gaps, given_seen, impute
 from .start import principal_axes, starting_sites
 
 __all__ = [
@@ -26,7 +26,10 @@ __all__ = [
     "check",
     "checked_size",
     "complete",
+    "e_step",
     "em_steps",
+    "em_steps_with_gaps",
+    "given_seen",
     "identify",
     "impute",
     "laplace_evidence",
@@ -35,6 +38,7 @@ __all__ = [
     "overview",
     "posterior",
     "posterior_predictive",
+    "prepared",
     "principal_axes",
     "simulate",
     "starting_sites",

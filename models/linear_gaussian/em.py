@@ -16,9 +16,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from .._shared.row_weights import checked_weights
 from .._shared.steps import Params, Steps
 from .data import check, check_columns
-from .start import qr_compress, starting_sites
+from .start import qr_compress, starting_sites_of
 
 
 class CompressedRows(NamedTuple):
@@ -27,6 +28,16 @@ class CompressedRows(NamedTuple):
     x: Tensor  # (n, d): the data
     rows: Tensor  # (r, d): the rotated rows that are not zero; r ≤ d + 1, or n + 1
     ones: Tensor  # (r,): a column of ones, rotated likewise: √n in the last row, and zeros
+
+    @property
+    def total(self) -> Tensor:
+        """How many rows there are, each as many times as it counts."""
+        return self.ones[-1].square()
+
+    @property
+    def variance(self) -> Tensor:
+        """Variance of each column, with 1/n, shape (d,)."""
+        return self.rows[:-1].square().sum(0) / self.total
 
 
 class Expectations(NamedTuple):
@@ -38,10 +49,14 @@ class Expectations(NamedTuple):
     log_likelihood: Tensor  # log p(x), in nats; nan for parameters out of range
 
 
-def prepare(x: Float[Tensor, "n d"]) -> CompressedRows:
-    """Rotate the rows of the data so that few of them are not zero."""
-    mean, rest = qr_compress(x)
-    length = math.sqrt(len(x))
+def prepare(x: Float[Tensor, "n d"], row_weights: Tensor | None = None) -> CompressedRows:
+    """Rotate the rows of the data so that few of them are not zero.
+
+    ``row_weights`` say how many times each row counts; default: once.
+    """
+    row_weights = checked_weights("em", row_weights, len(x))
+    mean, rest = qr_compress(x, row_weights)
+    length = math.sqrt(len(x) if row_weights is None else float(row_weights.sum()))
     ones = x.new_zeros(len(rest) + 1)
     ones[-1] = length
     return CompressedRows(x, torch.cat([rest, length * mean.unsqueeze(0)]), ones)
@@ -58,25 +73,28 @@ def em_steps(
     Restarts begin at random loadings, except the first one with a noise variance per column: at principal axes.
     """
 
-    def init(restart: int, x: Tensor, *_: Tensor) -> Params:
-        check(name, latent_dim, x.shape[1], 1.0 if prior_scale is None else prior_scale)
+    def init(restart: int, *data: Tensor) -> Params:
+        found = prepared(*data)
+        columns, variance, loc = found.x.shape[1], found.variance, found.rows[-1] / found.ones[-1]
+        check(name, latent_dim, columns, 1.0 if prior_scale is None else prior_scale)
         if not shared_noise:
-            check_columns(x)
+            check_columns(found.x)
             if restart == 0:
-                return starting_sites(x, latent_dim, shared_noise=False)
-        variance = x.var(0, correction=0)
-        W = (variance / latent_dim).sqrt()[:, None] * x.new_empty(x.shape[1], latent_dim).normal_()
-        return {"W": W, "loc": x.mean(0), "noise_variance": variance.mean() if shared_noise else variance}
+                return starting_sites_of(loc, found.rows[:-1], float(found.total), latent_dim, shared_noise=False)
+        W = (variance / latent_dim).sqrt()[:, None] * variance.new_empty(columns, latent_dim).normal_()
+        return {"W": W, "loc": loc, "noise_variance": variance.mean() if shared_noise else variance}
 
     def objective(params: Params, expectations: Expectations) -> Tensor:
         return expectations.log_likelihood + (0 if prior_scale is None else _log_prior(params, prior_scale))
 
     m_step = partial(_m_step, prior_scale=prior_scale, shared_noise=shared_noise)
-    return Steps(init, _e_step, m_step, objective, degenerate, prepare, accelerate=True)
+    return Steps(init, e_step, m_step, objective, degenerate, prepare, accelerate=True)
 
 
-def _e_step(params: Params, *data: Tensor) -> Expectations:
-    x, rows, ones = _prepared(*data)
+def e_step(params: Params, *data: Tensor) -> Expectations:
+    """Return what the factors are expected to be, and log p(x); data as they are or as `prepare` returns them."""
+    found = prepared(*data)
+    x, rows, ones = found
     W, columns = params["W"], x.shape[1]
     noise = params["noise_variance"].expand(columns)
     weighted = W / noise[:, None]
@@ -87,20 +105,21 @@ def _e_step(params: Params, *data: Tensor) -> Expectations:
     mean = centred @ weighted @ covariance
     distance = ((centred - mean @ W.mT).square() / noise).sum() + mean.square().sum()
     log_det = noise.log().sum() + 2 * root.diagonal().log().sum()
-    log_likelihood = -0.5 * (distance + len(x) * (log_det + columns * math.log(2 * math.pi)))
+    log_likelihood = -0.5 * (distance + found.total * (log_det + columns * math.log(2 * math.pi)))
     return Expectations(mean, covariance, params["noise_variance"], log_likelihood)
 
 
 def _m_step(expectations: Expectations, *data: Tensor, prior_scale: float | None, shared_noise: bool) -> Params:
-    x, rows, ones = _prepared(*data)
+    found = prepared(*data)
+    x, rows, ones = found
     features = torch.cat([expectations.mean, ones[:, None]], 1)
     gram = features.mT @ features
-    gram[:-1, :-1] += len(x) * expectations.covariance
+    gram[:-1, :-1] += found.total * expectations.covariance
     coefficients = _regress(gram, features.mT @ rows, expectations.noise_variance, prior_scale)
     W, loc = coefficients[:-1].mT, coefficients[-1]
     squares = (rows - features @ coefficients).square().sum(0)
-    squares = squares + len(x) * ((W @ expectations.covariance) * W).sum(1)
-    count = len(x)
+    squares = squares + found.total * ((W @ expectations.covariance) * W).sum(1)
+    count = found.total
     if shared_noise:
         squares, count = squares.sum(), count * x.shape[1]
     if prior_scale is not None:  # InverseGamma(a, b) adds 2 b to the squares and 2 (a + 1) to the count
@@ -133,6 +152,6 @@ def _log_prior(params: Params, prior_scale: float) -> Tensor:
     return W.sum() + loc.sum() + noise.sum()
 
 
-def _prepared(*data: Tensor) -> CompressedRows:
-    """What `prepare` makes of the data, unless it has been done."""
+def prepared(*data: Tensor) -> CompressedRows:
+    """Return what `prepare` makes of the data, unless it has been done."""
     return CompressedRows(*data) if len(data) == 3 else prepare(*data)

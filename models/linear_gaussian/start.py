@@ -9,36 +9,42 @@ from .data import check_columns
 LEAST_NOISE = 0.01  # smallest initial noise variance, as a share of its column's variance
 
 
-def qr_compress(x: Float[Tensor, "n d"]) -> tuple[Float[Tensor, " d"], Float[Tensor, "r d"]]:
+def qr_compress(
+    x: Float[Tensor, "n d"], row_weights: Float[Tensor, " n"] | None = None
+) -> tuple[Float[Tensor, " d"], Float[Tensor, "r d"]]:
     """Return the mean row, and at most d rows with the same squares and products as the rows about their mean.
+
+    ``row_weights`` say how many times each row counts; default: once.
 
     The latter are the triangular factor of a QR decomposition, taken chunk by chunk; d rows or fewer are only centred.
     """
     rows, columns = x.shape
-    mean = x.mean(0)
+    mean = x.mean(0) if row_weights is None else row_weights @ x / row_weights.sum()
     if rows <= columns:
-        return mean, x - mean
-    factor = x.new_zeros(0, columns)
-    for part in x.split(32 * columns):
-        factor = torch.linalg.qr(torch.cat([factor, part - mean]), mode="r").R
+        return mean, x - mean if row_weights is None else row_weights.sqrt()[:, None] * (x - mean)
+    factor, times = x.new_zeros(0, columns), None if row_weights is None else row_weights.sqrt()[:, None]
+    for start in range(0, rows, 32 * columns):
+        part = slice(start, start + 32 * columns)
+        centred = x[part] - mean if times is None else times[part] * (x[part] - mean)
+        factor = torch.linalg.qr(torch.cat([factor, centred]), mode="r").R
     return mean, factor
 
 
-def principal_axes(x: Float[Tensor, "n d"], latent_dim: int, scale: Tensor | float = 1.0) -> dict[str, Tensor]:
+def principal_axes(
+    x: Float[Tensor, "n d"],
+    latent_dim: int,
+    scale: Tensor | float = 1.0,
+    row_weights: Float[Tensor, " n"] | None = None,
+) -> dict[str, Tensor]:
     """Return the maximum likelihood of probabilistic PCA on x / ``scale``: Tipping and Bishop (1999), section 3.2.
 
     ``W`` (d, q) has eigenvectors of the covariance (1/n), each times (λ[j] - σ²)^½; ``loc`` (d) is x's mean;
     ``noise_variance`` σ², the mean of the d - q smallest eigenvalues; and ``eigenvalues`` (d) come largest first.
+    ``row_weights`` as for `qr_compress`.
     """
-    rows, columns = x.shape
-    loc, rest = qr_compress(x)
-    _, singular, axes = torch.linalg.svd(rest / scale, full_matrices=False)
-    eigenvalues = torch.cat([singular.square() / rows, x.new_zeros(columns - len(singular))])
-    noise = eigenvalues[latent_dim:].mean()
-    W = x.new_zeros(columns, latent_dim)
-    length = (eigenvalues[:latent_dim] - noise).clamp(min=0).sqrt()
-    W[:, : len(axes)] = axes[:latent_dim].mT * length[: len(axes)]
-    return {"W": W, "loc": loc, "noise_variance": noise, "eigenvalues": eigenvalues}
+    loc, rest = qr_compress(x, row_weights)
+    total = float(len(x) if row_weights is None else row_weights.sum())
+    return {"loc": loc} | _axes(rest / scale, total, latent_dim)
 
 
 def starting_sites(x: Float[Tensor, "n d"], latent_dim: int, *, shared_noise: bool) -> dict[str, Tensor]:
@@ -47,16 +53,36 @@ def starting_sites(x: Float[Tensor, "n d"], latent_dim: int, *, shared_noise: bo
     A noise variance starts at a hundredth of its column's variance or more. Raises ValueError for a constant column,
     unless the noise is shared.
     """
-    variance = x.var(0, correction=0)
+    if not shared_noise:
+        check_columns(x)
+    return starting_sites_of(*qr_compress(x), float(len(x)), latent_dim, shared_noise=shared_noise)
+
+
+def starting_sites_of(
+    loc: Float[Tensor, " d"], rest: Float[Tensor, "r d"], total: float, latent_dim: int, *, shared_noise: bool
+) -> dict[str, Tensor]:
+    """Return `starting_sites` of ``total`` rows that `qr_compress` made into a mean row and some rows about it."""
+    variance = rest.square().sum(0) / total
     if shared_noise:
-        found = principal_axes(x, latent_dim)
+        found = _axes(rest, total, latent_dim)
         noise = found["noise_variance"].clamp(min=LEAST_NOISE * float(variance.mean()))
-        return {"W": found["W"], "loc": found["loc"], "noise_variance": noise}
-    check_columns(x)
+        return {"W": found["W"], "loc": loc, "noise_variance": noise}
     sd = variance.sqrt()
-    found = principal_axes(x, latent_dim, sd)
-    noise = variance * (1 - found["W"].square().sum(1)).clamp(min=LEAST_NOISE)
-    return {"W": found["W"] * sd[:, None], "loc": found["loc"], "noise_variance": noise}
+    W = _axes(rest / sd, total, latent_dim)["W"]
+    noise = variance * (1 - W.square().sum(1)).clamp(min=LEAST_NOISE)
+    return {"W": W * sd[:, None], "loc": loc, "noise_variance": noise}
+
+
+def _axes(rest: Tensor, total: float, latent_dim: int) -> dict[str, Tensor]:
+    """`principal_axes` of rows about their mean, but for the mean."""
+    columns = rest.shape[1]
+    _, singular, axes = torch.linalg.svd(rest, full_matrices=False)
+    eigenvalues = torch.cat([singular.square() / total, rest.new_zeros(columns - len(singular))])
+    noise = eigenvalues[latent_dim:].mean()
+    W = rest.new_zeros(columns, latent_dim)
+    length = (eigenvalues[:latent_dim] - noise).clamp(min=0).sqrt()
+    W[:, : len(axes)] = axes[:latent_dim].mT * length[: len(axes)]
+    return {"W": W, "noise_variance": noise, "eigenvalues": eigenvalues}
 
 
 def rough_start(x: Tensor | None, num_features: int, latent_dim: int, *, shared_noise: bool) -> dict[str, Tensor]:

@@ -31,7 +31,15 @@ References
 from .cavi import Statistics, cavi_steps
 from .distributions import CountMixture, Counts
 from .em import Expectations, em_steps
-from .exact import bic, icl, log_joint, log_likelihood, posterior_predictive, responsibilities
+from .exact import (
+    bic,
+    icl,
+    log_joint,
+    log_likelihood,
+    observed_log_joint,
+    posterior_predictive,
+    responsibilities,
+)
 from .gibbs import gibbs_steps
 from .identify import identify
 from .model import latent_model, model, simulate
@@ -56,6 +64,7 @@ __all__ = [
     "log_joint",
     "log_likelihood",
     "model",
+    "observed_log_joint",
     "posterior_predictive",
     "responsibilities",
     "simulate",

@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.distributions import Dirichlet, Distribution, Gamma
 
 from .._shared.responsibilities import chunks
+from .._shared.row_weights import checked_weights
 from .._shared.steps import Params
 from .distributions import coefficient
 from .prior import Family, Prior, check, check_counts, check_prior, default_prior
@@ -25,33 +26,66 @@ class Rows(NamedTuple):
         The one given, or the default in float64.
     log_coefficient : Tensor, scalar
         Logarithms of the factorials in the density, summed over the rows, in nats.
+    row_weights : Tensor, shape (n,), or None
+        How many times each row counts; None for once.
+    seen : Tensor of bool, shape (n, d), or None
+        Which entries are not missing; the others are zero in ``x``.
     """
 
     x: Tensor
     prior: Prior
     log_coefficient: Tensor
+    row_weights: Tensor | None = None
+    seen: Tensor | None = None
 
     def columns(self) -> Iterator[Tensor]:
-        """Yield the rows as columns, a chunk at a time, in float64."""
-        return (part.mT for part in chunks(self.x, self.x.shape[1]))
+        """Yield the rows as columns, a chunk at a time, in float64; below them, if any are missing, which are seen."""
+        width = self.x.shape[1]
+        if self.seen is None:
+            return (part.mT for part in chunks(self.x, width))
+        pairs = zip(chunks(self.x, width), chunks(self.seen, width), strict=True)
+        return (torch.cat([part, seen], 1).mT for part, seen in pairs)
 
 
-def prepare(x: Tensor | Rows, num_components: int, family: Family, prior: Prior | None) -> Rows:
-    """Return data with what they alone determine; unchanged if it is there already.
+def prepare(
+    x: Tensor | Rows,
+    num_components: int,
+    family: Family,
+    prior: Prior | None,
+    row_weights: Tensor | None = None,
+    *,
+    missing: bool = False,
+) -> Rows:
+    """Return data with what they alone determine; unchanged if it is there already. ``missing`` says what NaN are.
 
     Raises
     ------
     ValueError
-        If the data are no counts, or for options or a prior that no mixture of them can have.
+        If the data are no counts, or for options, a prior or weights that no mixture of them can have.
     """
     if isinstance(x, Rows):
         return x
-    check(num_components, family, len(x))
-    check_counts(x)
-    prior = prior or default_prior(x, num_components, family, torch.float64)
+    row_weights = checked_weights("mixture", row_weights, len(x))
+    check(num_components, family, len(x) if row_weights is None else int((row_weights > 0).sum()))
+    seen = ~x.isnan() if missing and x.isnan().any() else None
+    filled = x if seen is None else with_means(x)
+    check_counts(filled)
+    prior = prior or default_prior(filled, num_components, family, torch.float64, row_weights)
+    x = x if seen is None else torch.where(seen, x, 0.0)
     check_prior(prior, family)
-    parts = [coefficient(part, family == "multinomial").sum() for part in chunks(x, x.shape[1])]
-    return Rows(x, prior, torch.stack(parts).sum())
+    total, start = torch.zeros((), dtype=torch.float64, device=x.device), 0
+    for part in chunks(x, x.shape[1]):
+        logs = coefficient(part, family == "multinomial")
+        total += logs.sum() if row_weights is None else logs @ row_weights[start : start + len(part)]
+        start += len(part)
+    return Rows(x, prior, total, row_weights, seen)
+
+
+def with_means(x: Float[Tensor, "n d"]) -> Float[Tensor, "n d"]:
+    """Return rows with each NaN replaced by its column's mean, rounded to a count; ValueError if a column has none."""
+    if (column := x.isnan().all(0).nonzero()).numel():
+        raise ValueError(f"mixture: column {int(column[0])} has no value")
+    return torch.where(x.isnan(), x.nanmean(0).round(), x)
 
 
 def posterior(prior: Prior, counts: Float[Tensor, "*batch k"], sums: Float[Tensor, "*batch k d"]) -> Params:

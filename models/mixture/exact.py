@@ -1,12 +1,14 @@
 """Densities of a mixture of counts at given parameters, and counts drawn at them."""
 
+import math
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from .._shared import information
 from .._shared.steps import Params
-from .distributions import CountMixture, draw_rows
+from .distributions import IMPOSSIBLE, CountMixture, coefficient, draw_rows, finite_log
 
 
 def log_joint(sites: Params, x: Float[Tensor, "n d"]) -> Float[Tensor, "*batch n k"]:
@@ -24,6 +26,20 @@ def log_joint(sites: Params, x: Float[Tensor, "n d"]) -> Float[Tensor, "*batch n
         x = x.to(weights)
     totals = None if "rate" in sites else x.sum(-1)
     return CountMixture(weights.unsqueeze(-2), intensity.unsqueeze(-3), totals, validate_args=False).log_joint(x)
+
+
+def observed_log_joint(sites: Params, x: Float[Tensor, "n d"]) -> Float[Tensor, "*batch n k"]:
+    """Return log p(entries of x[n] that are not NaN, component k | sites), in nats, of a Poisson mixture.
+
+    Arguments as for `log_joint`.
+    """
+    seen = ~x.isnan()
+    counts, rate = torch.where(seen, x, 0.0).to(sites["rate"]), sites["rate"]
+    exponents = torch.cat([counts, seen.to(counts)], -1)
+    theta = torch.cat([finite_log(rate), -rate], -1)
+    product = exponents @ theta.mT
+    product = torch.where(product < IMPOSSIBLE, -math.inf, product)
+    return product + sites["weights"].log().unsqueeze(-2) + coefficient(counts, multinomial=False).unsqueeze(-1)
 
 
 def log_likelihood(sites: Params, x: Float[Tensor, "n d"]) -> Float[Tensor, "*batch n"]:

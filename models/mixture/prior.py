@@ -32,7 +32,11 @@ class Prior(NamedTuple):
 
 
 def default_prior(
-    x: Float[Tensor, "n d"], num_components: int, family: Family = "poisson", dtype: torch.dtype | None = None
+    x: Float[Tensor, "n d"],
+    num_components: int,
+    family: Family = "poisson",
+    dtype: torch.dtype | None = None,
+    row_weights: Float[Tensor, " n"] | None = None,
 ) -> Prior:
     """Return a weakly informative prior in the data's own units.
 
@@ -41,16 +45,20 @@ def default_prior(
     own. Both densities vanish where a rate or a probability is zero, so modes lie inside. A column without any count
     is taken to have one. The concentration of the weights is 5, so that no component starves.
 
-    The prior's tensors have ``dtype``, default: that of ``x``. ValueError if the data are no counts, or for options
-    that no mixture of them can have.
+    The prior's tensors have ``dtype``, default: that of ``x``. ``row_weights`` say how many times each row counts.
+    ValueError if the data are no counts, or for options that no mixture of them can have.
     """
     check(num_components, family, len(x))
     check_counts(x)
     dtype = dtype or x.dtype
-    totals = torch.stack([part.sum(0) for part in chunks(x, x.shape[1])]).sum(0).clamp(min=1)
+    if row_weights is None:
+        rows, totals = len(x), torch.stack([part.sum(0) for part in chunks(x, x.shape[1])]).sum(0)
+    else:
+        rows, totals = row_weights.sum(), row_weights @ x.double()
+    totals = totals.clamp(min=1)
     if family == "multinomial":
         return Prior(5.0, (1 + len(totals) * totals / totals.sum()).to(dtype), None)
-    return Prior(5.0, torch.full_like(totals, 2.0, dtype=dtype), (2 * len(x) / totals).to(dtype))
+    return Prior(5.0, torch.full_like(totals, 2.0, dtype=dtype), (2 * rows / totals).to(dtype))
 
 
 remembered_prior = remembered(default_prior)

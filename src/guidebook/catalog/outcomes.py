@@ -1,5 +1,6 @@
 """What a fit says of each row: its segment, factors, topics or prediction, at the posterior's draws."""
 
+import math
 from collections.abc import Callable, Mapping
 from types import ModuleType
 from typing import Any
@@ -32,17 +33,28 @@ def segments(module: ModuleType) -> Callable[[Posterior, Dataset, Mapping[str, A
 
     def per_row(posterior: Posterior, data: Dataset, options: Mapping[str, Any]) -> Columns:
         draws = thinned(module.identify(dict(posterior.draws)))
-        weights, x = draws["weights"], data.x.double()
-        size = max(1, _AT_ONCE // (len(weights) * weights.shape[1] * x.shape[1]))
-        log_joint = [module.log_joint(draws, part) for part in x.split(size)]  # each (draw, rows, k)
-        probability = torch.cat([part.softmax(-1).mean(0) for part in log_joint])
-        density = torch.cat([part.logsumexp((0, 2)) for part in log_joint]) - torch.tensor(len(weights)).log()
+        probability, density = memberships(module.log_joint, draws, data.x.double())
         best = probability.max(-1)
         found: Columns = {"segment": best.indices, "probability": best.values}
         found |= {f"probability_{k}": column for k, column in enumerate(probability.unbind(-1))}
         return found | {"log_density": density}
 
     return per_row
+
+
+def memberships(
+    log_joint: Callable[[dict[str, Tensor], Tensor], Tensor], draws: dict[str, Tensor], x: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Return p(component | row), (n, k), and log p(row) in nats, (n,), averaged over a mixture's draws.
+
+    ``log_joint`` is that of the mixture's module: ``(draws, rows) -> (draw, rows, k)``.
+    """
+    weights = draws["weights"]
+    size = max(1, _AT_ONCE // (len(weights) * weights.shape[1] * x.shape[1]))
+    joints = [log_joint(draws, part) for part in x.split(size)]
+    probability = torch.cat([part.softmax(-1).mean(0) for part in joints])
+    density = torch.cat([part.logsumexp((0, 2)) for part in joints]) - math.log(len(weights))
+    return probability, density
 
 
 def factors(posterior: Posterior, data: Dataset, options: Mapping[str, Any]) -> Columns:
@@ -55,7 +67,7 @@ def factors(posterior: Posterior, data: Dataset, options: Mapping[str, Any]) -> 
     columns = {f"factor_{k}": value for k, value in enumerate(means.mean(0).unbind(-1))}
     columns |= {f"factor_{k}_sd": value for k, value in enumerate(sd.unbind(-1))}
     density = torch.stack([linear_gaussian.log_likelihood(at, x) for at in _each(draws)])
-    return columns | {"log_density": density.logsumexp(0) - torch.tensor(len(density)).log()}
+    return columns | {"log_density": density.logsumexp(0) - math.log(len(density))}
 
 
 def along_axes(posterior: Posterior) -> dict[str, Tensor]:

@@ -1,0 +1,31 @@
+"""Weights of rows: a row of weight w counts as w rows like it."""
+
+import torch
+from torch import Tensor
+
+
+def checked_weights(name: str, row_weights: Tensor | None, num_rows: int) -> Tensor | None:
+    """Return weights in float64; ValueError, which begins with ``name``, unless each row has one that a count can be.
+
+    They are finite, none is negative, and one at least is positive.
+    """
+    if row_weights is None:
+        return None
+    if row_weights.shape != (num_rows,):
+        raise ValueError(
+            f"{name}: weights must be one number for each of the {num_rows} rows, got shape {tuple(row_weights.shape)}"
+        )
+    wrong = ~(torch.isfinite(row_weights) & (row_weights >= 0))
+    if wrong.any():
+        row = int(wrong.nonzero()[0])
+        raise ValueError(f"{name}: weights must be numbers from zero up, got {float(row_weights[row]):g} in row {row}")
+    if not (row_weights > 0).any():
+        raise ValueError(f"{name}: the weights of all rows are zero")
+    return row_weights.double()
+
+
+def random_rows(x: Tensor, number: int, row_weights: Tensor | None) -> Tensor:
+    """Return different rows at random, as likely as their weights."""
+    if row_weights is None:
+        return x[torch.randperm(len(x), device=x.device)[:number]]
+    return x[torch.multinomial(row_weights, number)]
