@@ -184,6 +184,14 @@ def test_draws_without_bounds_are_drawn_as_far_as_they_can_be(tmp_path: Path) ->
     assert np.trapezoid(curve.get_ydata(), curve.get_xdata()) == pytest.approx(0.2, abs=0.02)
 
 
+def test_points_alone_have_no_densities(tmp_path: Path) -> None:
+    first, other = (by_svi({"w": torch.randn(1, 1, 3)}, is_point=True) for _ in range(2))
+    page = _Page(write_html(compare(first, other), tmp_path / "p.html"))
+    assert "All are points" in page.text
+    assert not any(label.startswith("Posterior densities") for label in page.labels)
+    assert page.text.count("the figures of 3 quantities") == 2
+
+
 def test_no_panel_is_mostly_empty() -> None:
     """A scale with a long tail to the right, of which the reference has rare draws far out."""
     heavy = torch.distributions.HalfCauchy(1.0).sample((4, 1000)).double().clamp(max=300)
