@@ -2,6 +2,7 @@
 
 import csv
 import json
+import warnings
 from html import unescape
 from pathlib import Path
 
@@ -10,9 +11,10 @@ import pytest
 import torch
 from zoo.posteriors import by_nuts
 
+from guidebook.catalog import METHODS
 from guidebook.inference import FitInfo, Posterior
 from guidebook.workflow import ladder
-from guidebook.workflow.fit import load_task
+from guidebook.workflow.fit import fit, load_task
 from guidebook.workflow.output import fit_json
 
 
@@ -119,9 +121,28 @@ def test_a_samplers_run_is_judged_by_its_own_chains(call, file: Path, tmp_path: 
     assert json.loads(out)["sentence"].startswith("gibbs is not to be believed: ")
 
 
+@pytest.mark.parametrize(("identified", "diverged"), [(True, False), (True, True), (False, False)])
+def test_raw_sites_that_disagree_are_no_warning_where_others_are_judged(
+    identified: bool, diverged: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = "2 divergent transitions; " if diverged else ""
+    message = f"nuts: drew 5 in each of 4 chains; {words}the chains have not mixed (R̂ 1.531 at 'W')"
+
+    def sampler(*_, num_draws: int = 5) -> Posterior:
+        warnings.warn(message, stacklevel=2)
+        return by_nuts({"W": torch.randn(4, num_draws, 1)})
+
+    monkeypatch.setitem(METHODS, "nuts", METHODS["nuts"]._replace(function=sampler))
+    task = load_task("ppca", used=("nuts",))
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        fit(task if identified else task._replace(identify=None), "nuts", draws=5)
+    assert [str(warning.message) for warning in caught] == [message] * (diverged or not identified)
+
+
 @pytest.mark.parametrize("room", [0, -1])
 def test_chains_with_too_many_numbers_are_not_judged(room: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    draws = {"w": torch.randn(4, 500, 3, dtype=torch.float64)}
+    draws = {"w": torch.randn(4, 500, 31, dtype=torch.float64)}
     monkeypatch.setattr(ladder, "MOST_VALUES", draws["w"].numel() + room)
     found = ladder.judge_alone(load_task("logistic"), by_nuts(draws))
     assert (found.judgement if found else None) == (None if room else "good")

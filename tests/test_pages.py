@@ -116,19 +116,18 @@ def test_the_headline_comes_first(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("write", [_regression, _choice, _index])
 def test_it_says_when_by_what_and_how_it_was_made(write: Callable, tmp_path: Path) -> None:
-    text = write(tmp_path / "p.html", command="guidebook <x> --seed 7").read_text()
+    run = {"command": ["<x>", "--seed", "7"], "seed": 7, "data": {"sha256": "0" * 64}, "code": []}
+    how = {"command": "guidebook <x> --seed 7"} if write is _index else {"run": run}
+    text = write(tmp_path / "p.html", **how).read_text()
     foot = text[text.index("<footer>") :]
     now = datetime.now().astimezone()
     assert f"{now.day} {now:%B %Y}" in foot
     assert f"guidebook {guidebook.__version__}" in foot
     assert re.search(r"torch \d+\.\d+.*, Python \d+\.\d+\.\d+", foot)
-    assert "<code>guidebook &lt;x&gt; --seed 7</code>" in foot
-    assert ("<dt>Seed</dt><dd>0</dd>" in foot) == (write is _regression)
+    word = "&lt;x&gt;" if write is _index else "&#39;&lt;x&gt;&#39;"
+    assert f"<code>guidebook {word} --seed 7</code>" in foot
+    assert ("<dt>Seed</dt><dd>7</dd>" in foot) == (write is not _index)
     assert "Command" not in write(tmp_path / "p.html").read_text()
-
-
-def test_a_choice_has_the_seed_of_its_fits(tmp_path: Path) -> None:
-    assert "<dt>Seed</dt><dd>3</dd>" in _choice(tmp_path / "p.html", seed=3).read_text()
 
 
 @pytest.mark.parametrize("write", [_regression, _index])
@@ -182,6 +181,14 @@ def test_draws_without_bounds_are_drawn_as_far_as_they_can_be(tmp_path: Path) ->
     assert max(np.abs(ax.get_xlim())) < 5
     (curve,) = ax.lines
     assert np.trapezoid(curve.get_ydata(), curve.get_xdata()) == pytest.approx(0.2, abs=0.02)
+
+
+def test_points_alone_have_no_densities(tmp_path: Path) -> None:
+    first, other = (by_svi({"w": torch.randn(1, 1, 3)}, is_point=True) for _ in range(2))
+    page = _Page(write_html(compare(first, other), tmp_path / "p.html"))
+    assert "All are points" in page.text
+    assert not any(label.startswith("Posterior densities") for label in page.labels)
+    assert page.text.count("the figures of 3 quantities") == 2
 
 
 def test_no_panel_is_mostly_empty() -> None:

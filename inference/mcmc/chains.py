@@ -142,7 +142,7 @@ def _raw_disagreement(draws: Sites, r_hats: Sites) -> str:
 def without_raw_disagreement(posterior: Posterior) -> str:
     """Return the message of a run whose chains agree in identified quantities, if not in raw sites."""
     info = posterior.info
-    raw = _raw_disagreement(posterior.draws, info.r_hat or {})
+    raw = _raw_disagreement(dict(posterior.draws), info.r_hat or {})
     return info.message.replace(raw, IDENTIFIED) if raw else info.message
 
 

@@ -86,8 +86,9 @@ def _frame(ax: Axes, dots: Sequence[Dot], lines: Sequence[Line]) -> None:
     for axis in (ax.xaxis, ax.yaxis):
         axis.set_minor_locator(NullLocator())
         axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))
-    is_wide = max(seconds) / min(seconds) > 50
-    ax.xaxis.set_major_locator(LogLocator(subs=(1.0,) if is_wide else (1.0, 2.0, 5.0)))
+    span = max(seconds) / min(seconds)
+    steps = (1.0,) if span > 50 else (1.0, 2.0, 5.0) if span > 3 else (1.0, 1.5, 2.0, 3.0, 5.0, 7.0)
+    ax.xaxis.set_major_locator(LogLocator(subs=steps))
     ax.set_yticks([tick for tick in (0.01, GOOD_SHIFT, USABLE_SHIFT, 1, 10, 100, 1000) if low <= tick <= high])
     ax.tick_params(labelsize=_SIZE)
 

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from torch import Tensor
 
 from ..catalog import coords_of, row_of
@@ -102,7 +103,7 @@ def write_html(
 def _ended(comparison: Comparison, name: str) -> str:
     """Return how a run ended; that raw sites disagree says nothing if what is compared agrees."""
     posterior = comparison.posteriors[name]
-    if is_sampler(posterior) and not comparison.quantities[name]["disagrees"].any():
+    if is_sampler(posterior) and not np.any(comparison.quantities[name]["disagrees"]):
         return without_raw_disagreement(posterior)
     return posterior.info.message
 

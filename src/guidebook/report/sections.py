@@ -25,6 +25,9 @@ _FIGURES = {
 def posteriors(comparison: Comparison, titles: Mapping[str, str]) -> Section:
     """Show every quantity under every method: the worst as densities under their ``titles``, all as tables."""
     order = plots.worst_first(comparison)
+    tables = [_table(name, frame.loc[order]) for name, frame in comparison.quantities.items()]
+    if all(frame["sd"].isna().all() for frame in comparison.quantities.values()):
+        return Section("Marginal posteriors", "All are points, without a spread to draw.", tables=tables)
     names = ", ".join(comparison.posteriors)
     figures = []
     for i, label in enumerate(order[:_MOST_PANELS]):
@@ -38,7 +41,6 @@ def posteriors(comparison: Comparison, titles: Mapping[str, str]) -> Section:
     )
     if left:
         text += f" {left} more {'quantity is' if left == 1 else 'quantities are'} not drawn; their figures are below."
-    tables = [_table(name, frame.loc[order]) for name, frame in comparison.quantities.items()]
     return Section("Marginal posteriors", text, figures, tables, legend=True)
 
 

@@ -164,9 +164,8 @@ def fit(
     subject = _subject(task, method, guide or row.default_guide)
     args = task.args if "device" in accepted or not device else tuple(value.to(device) for value in task.args)
     with warnings.catch_warnings(), threads_for(task.args), time_said():
-        warnings.filterwarnings(
-            "ignore", r"[a-z]+: drew (?!.*diverge).*; components merely swap labels"
-        )  # see identify
+        raw = ["components merely swap labels", *(["the chains have not mixed"] if task.identify else [])]
+        warnings.filterwarnings("ignore", rf"[a-z]+: drew (?!.*diverge).*; ({'|'.join(raw)})")  # see identify
         posterior = how.function(*subject, *args, **settings)
     if row.add_quantities is None:
         return posterior
