@@ -145,12 +145,12 @@ def entry_names(
 
 def _shorter_dims(whole: Shapes, part: Shapes, count: int) -> list[tuple[str, int]]:
     """Return the dimensions of sites that have ``count`` entries, and one less in part."""
-    both = {site: (shape, part[site]) for site, shape in whole.items() if len(part.get(site, ())) == len(shape)}
     return [
         (site, dim)
-        for site, (shape, shorter) in both.items()
-        for dim, (size, less) in enumerate(zip(shape, shorter, strict=True))
-        if size == count and less == size - 1
+        for site, shape in whole.items()
+        if len(part.get(site, ())) == len(shape)
+        for dim, size in enumerate(shape)
+        if size == count and part[site][dim] == size - 1
     ]
 
 

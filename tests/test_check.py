@@ -356,6 +356,20 @@ def test_what_cannot_be_judged_is_said() -> None:
     assert few.improved is not None
 
 
+def test_draws_that_do_not_vary_are_said_not_to() -> None:
+    found = check(posterior({"m": torch.full((500,), 1.5)}), conjugate, Y)
+    assert (found.judgement, found.improved) == ("cannot say", None)
+    assert "it has draws that are all the same, without a spread to judge" in found.sentence
+    draws = {"m": M_MEAN + M_SD * torch.randn(500), "one": torch.ones(500)}
+    with pytest.raises(ValueError, match="check: one does not vary, so that there is nothing to judge"):
+        check(posterior(draws), with_one, Y, quantities=["one"])
+
+
+def with_one(y: Tensor) -> None:
+    conjugate(y)
+    pyro.deterministic("one", torch.ones(()))
+
+
 def local(y: Tensor) -> None:
     m = pyro.sample("m", dist.Normal(0.0, 1.0))
     with pyro.plate("rows", len(y)):

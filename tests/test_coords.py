@@ -116,13 +116,14 @@ def test_sites_whose_size_is_an_option_are_named_by_what_the_data_depend_on() ->
     """Effects of two kinds of group of one size, and weights of columns that constants centre."""
 
     def model(x, clinic, ward, t, y=None, *, num_clinics=2, num_wards=2):
+        base = pyro.sample("base", dist.Normal(0.0, 1.0))
         w = pyro.sample("w", dist.Normal(0.0, 1.0).expand([2]).to_event(1))
         cut = pyro.sample("cut", dist.Normal(0.0, 1.0).expand([2]).to_event(1))
         with pyro.plate("clinics", num_clinics):
             a = pyro.sample("a", dist.Normal(0.0, 1.0))
             level = pyro.deterministic("level", 2.0 * a)
         slope = pyro.sample("slope", dist.Normal(0.0, 1.0).expand([2, num_wards]).to_event(2))
-        mean = ((x - torch.tensor([50.0, 1.0])) * w).sum(-1) + level[clinic] + slope[0, ward] + slope[1, ward] * t
+        mean = base + (x[:, 0] - 50) * w[0] + (x[:, 1] - 1) * w[1] + level[clinic] + slope[0, ward] + slope[1, ward] * t
         with pyro.plate("rows", len(x)):
             pyro.sample("y", dist.Normal(mean + cut.sum(), 1.0), obs=y)
 

@@ -1,6 +1,8 @@
 """Leave-one-out of fits against arviz-stats on NumPyro's own log likelihoods, closed forms, and other methods' fits."""
 
 import math
+import warnings
+from dataclasses import replace
 
 import numpy as np
 import numpyro
@@ -18,7 +20,7 @@ from zoo import linear
 from zoo.made import posterior_of
 
 from guidebook.guides import full_rank
-from guidebook.inference import dadvi, loo, nuts, psis_loo, svi
+from guidebook.inference import check, dadvi, loo, nuts, psis_loo, svi
 
 GENERATOR = torch.Generator().manual_seed(0)
 GROUP = torch.arange(80) % 8
@@ -230,10 +232,23 @@ def test_a_loop_of_sites_is_rows_and_one_density_is_none() -> None:
 
 
 def test_an_approximation_without_weights_is_said_to_be_one() -> None:
-    from dataclasses import replace
-
     x, y, w = draws_of_linear()
     posterior = posterior_of(w=w)
     unweighted = replace(posterior, info=replace(posterior.info, guide="advi"))
     with pytest.warns(UserWarning, match="loo: draws of made are taken as the posterior's own"):
         loo(linear.model, unweighted, x, y)
+
+
+def test_draws_that_check_has_moved_are_the_posteriors_own_once_settled() -> None:
+    wide = dadvi(regression, X, LINE, progress=False)
+    wide = replace(wide, draws={name: v.mean() + 2 * (v - v.mean()) for name, v in wide.draws.items()})
+    wide = replace(wide, draws=wide.draws | {"sd": wide.draws["sd"].abs()})
+    moved = check(wide, regression, X, LINE, progress=False).improved
+    assert moved is not None
+    exact = loo(regression, nuts(regression, X, LINE, progress=False), X, LINE)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = loo(regression, moved, X, LINE)
+    assert abs(found.elpd - exact.elpd) < 0.3
+    with pytest.warns(UserWarning, match="loo: draws that check has moved .* have not settled there: moved 128 draws"):
+        loo(regression, replace(moved, info=replace(moved.info, converged=False)), X, LINE)

@@ -56,8 +56,9 @@ def write(
     if model is not None:
         from ..coords import coords as names_in  # which imports this package
 
-        coords = names_in(model, *data) if coords is None else coords
-        data = as_arguments("to_datatree", data, [f"argument {place} of the data" for place in range(1, len(data) + 1)])
+        given, places = data, range(1, len(data) + 1)
+        data = as_arguments("to_datatree", given, [f"argument {place} of the data" for place in places])
+        coords = names_in(model, *given) if coords is None else coords
         run = generative("to_datatree", model, data, posterior.params)
         filled |= _by_model(posterior, model, data, run, wanted, seed)
     filled = {group: filled[group] for group in wanted if filled.get(group)}
