@@ -39,7 +39,7 @@ def _released():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGKILL])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
 def test_workers_and_files_end_with_their_command(tmp_path: Path, number: int) -> None:
     left = ended(CHAINS.split(), number, 2.0, tmp_path, group=number == signal.SIGINT, until="popen_loky")
     assert not faults_of(left, number)
