@@ -60,6 +60,28 @@ def test_the_first_signal_interrupts_and_later_ones_wait(number: int) -> None:
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
+class Swallowing:
+    """Has the signal come where no exception can be raised, as in a callback of the garbage collector."""
+
+    def __del__(self) -> None:
+        signalled(signal.SIGTERM)
+
+
+def test_an_interrupt_that_a_callback_swallows_is_raised_again(capsys: pytest.CaptureFixture[str]) -> None:
+    with interruptible(lambda: None) as interrupts:
+        swallowing = [Swallowing()]
+        with pytest.raises(KeyboardInterrupt):
+            wait(swallowing)
+    assert interrupts.status == 143
+    assert capsys.readouterr().err == ""
+
+
+def wait(swallowing: list) -> None:
+    swallowing.clear()
+    time.sleep(5)
+    raise AssertionError("nothing has been raised")
+
+
 THROUGH_C = """
 import ctypes
 from guidebook import cli
