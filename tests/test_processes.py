@@ -39,7 +39,7 @@ def _released():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGKILL])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
 def test_workers_and_files_end_with_their_command(tmp_path: Path, number: int) -> None:
     left = ended(CHAINS.split(), number, 2.0, tmp_path, group=number == signal.SIGINT, until="popen_loky")
     assert not faults_of(left, number)
@@ -58,6 +58,28 @@ def test_the_first_signal_interrupts_and_later_ones_wait(number: int) -> None:
         signalled(signal.SIGTERM, 0.01)  # while cleaning up
         assert interrupts.status == 128 + number
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+class Swallowing:
+    """Has the signal come where no exception can be raised, as in a callback of the garbage collector."""
+
+    def __del__(self) -> None:
+        signalled(signal.SIGTERM)
+
+
+def test_an_interrupt_that_a_callback_swallows_is_raised_again(capsys: pytest.CaptureFixture[str]) -> None:
+    with interruptible(lambda: None) as interrupts:
+        swallowing = [Swallowing()]
+        with pytest.raises(KeyboardInterrupt):
+            wait(swallowing)
+    assert interrupts.status == 143
+    assert capsys.readouterr().err == ""
+
+
+def wait(swallowing: list) -> None:
+    swallowing.clear()
+    time.sleep(5)
+    raise AssertionError("nothing has been raised")
 
 
 THROUGH_C = """

@@ -1,6 +1,6 @@
 """``python -m guidebook``: the command."""
 
-from guidebook.cli import main
+from guidebook.cli import entry
 
 if __name__ == "__main__":
-    main()
+    entry()

@@ -1,6 +1,8 @@
 """The command ``guidebook``: its commands, and one sentence for every mistake."""
 
+import atexit
 import os
+import signal
 import sys
 import warnings
 from contextlib import suppress
@@ -13,7 +15,7 @@ from guidebook.commands.choose import choose
 from guidebook.commands.compare import compare
 from guidebook.commands.fit import fit
 from guidebook.commands.index import index_reports
-from guidebook.commands.interrupts import Interrupts, interruptible
+from guidebook.commands.interrupts import NAMES, Interrupts, interruptible
 from guidebook.commands.list_models import list_models
 from guidebook.commands.predict import predict
 from guidebook.commands.rerun import rerun
@@ -22,7 +24,8 @@ from guidebook.commands.run import run
 from guidebook.commands.tables import reads_tables
 from guidebook.workflow.drafts import release_all
 
-INTERRUPTED = 130
+INTERRUPTED = 128 + signal.SIGINT
+ENDED_BY_SIGNALS = [128 + getattr(signal, name) for name in NAMES if hasattr(signal, name)]
 
 app = typer.Typer(
     add_completion=False,
@@ -55,6 +58,22 @@ def version(
 
         print(f"guidebook {__version__}")
         raise typer.Exit
+
+
+def entry() -> None:
+    """Run the command as a process of its own.
+
+    After a signal the process ends without taking modules apart: native libraries whose import or work was cut short
+    may crash there, and the status would be that of the crash.
+    """
+    try:
+        main()
+    except SystemExit as stop:
+        if isinstance(stop.code, int) and stop.code in ENDED_BY_SIGNALS:
+            atexit._run_exitfuncs()  # of joblib, say, which removes its shared memory
+            sys.stderr.flush()
+            os._exit(stop.code)
+        raise
 
 
 def main() -> None:

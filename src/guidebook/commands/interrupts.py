@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
+from typing import Any
 
 NAMES = ("SIGINT", "SIGTERM", "SIGHUP")
 GRACE = 10.0  # seconds to clean up in, before the process ends whatever it is doing
@@ -21,6 +22,7 @@ class Interrupts:
 
     def __init__(self) -> None:
         self.signal: int | None = None
+        self._lost = False
 
     @property
     def status(self) -> int:
@@ -29,9 +31,19 @@ class Interrupts:
 
     def handle(self, number: int, _: FrameType | None) -> None:
         """Note the first signal and raise; later ones find the command cleaning up."""
-        if self.signal is None:
-            self.signal = number
+        if self.signal is None or self._lost:
+            self.signal, self._lost = self.signal or number, False
             raise Interrupted
+
+    def unraisable(self, ignored: Any) -> None:
+        """Raise again, a little later, where the interrupt came in a callback that cannot raise; hook of Python's."""
+        if not isinstance(ignored.exc_value, Interrupted) or self.signal is None:
+            sys.__unraisablehook__(ignored)
+            return
+        self._lost = True
+        again = threading.Timer(0.1, os.kill, (os.getpid(), self.signal))
+        again.daemon = True
+        again.start()
 
 
 @contextmanager
@@ -51,6 +63,7 @@ def interruptible(clean_up: Callable[[], None]) -> Iterator[Interrupts]:
     reading, writing = os.pipe()
     os.set_blocking(writing, False)
     outer = signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
+    hook, sys.unraisablehook = sys.unraisablehook, found.unraisable
     ended = threading.Event()
     watch = threading.Thread(target=_watch, args=(reading, {*numbers}, ended, clean_up), daemon=True)
     watch.start()
@@ -58,6 +71,7 @@ def interruptible(clean_up: Callable[[], None]) -> Iterator[Interrupts]:
         yield found
     finally:
         ended.set()
+        sys.unraisablehook = hook
         signal.set_wakeup_fd(outer)
         os.close(writing)
         watch.join(1)
