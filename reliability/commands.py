@@ -6,7 +6,7 @@ import shutil
 import sys
 import time
 from collections.abc import Callable
-from contextlib import redirect_stdout
+from contextlib import redirect_stderr, redirect_stdout
 from io import StringIO
 from pathlib import Path
 from random import Random
@@ -62,12 +62,13 @@ def kill_command(name: str, kills: int, folder: Path, seed: int = 0) -> Outcome:
 def _command(words: str, folder: Path) -> Callable[[], None]:
     def run() -> None:
         sys.argv = ["guidebook", *(word.format(folder=folder) for word in words.split())]
+        said = StringIO()
         try:
-            with redirect_stdout(StringIO()):
+            with redirect_stdout(StringIO()), redirect_stderr(said):
                 cli.main()
         except SystemExit as stop:
             if stop.code:
-                raise RuntimeError(f"status {stop.code}") from None
+                raise RuntimeError(f"status {stop.code}: {said.getvalue()}") from None
 
     return run
 
