@@ -37,7 +37,7 @@ def kill_and_resume(case: Callable[..., Posterior], kills: int, folder: Path, se
     """
     chance, out = random.Random(seed), folder / "result.safetensors"
     begin = time.perf_counter()
-    _run(lambda: case().save(out), None)
+    ended_before(lambda: case().save(out), None)
     seconds = time.perf_counter() - begin
     expected, killed, fits, differing = Posterior.load(out), 0, 0, []
     while killed < kills or not fits:
@@ -47,7 +47,7 @@ def kill_and_resume(case: Callable[..., Posterior], kills: int, folder: Path, se
         def resumable() -> None:
             case(checkpoint=folder / "kept", every=0.0).save(out)
 
-        while not _run(resumable, chance.uniform(0, seconds) if killed < kills else None):
+        while not ended_before(resumable, chance.uniform(0, seconds) if killed < kills else None):
             killed += 1
         fits += 1
         differing += differences(expected, Posterior.load(out))
@@ -77,7 +77,7 @@ def _same(one: object, other: object) -> bool:
     return text == words and all(a.dtype == b.dtype and a.numpy().tobytes() == b.numpy().tobytes() for a, b in pairs)
 
 
-def _run(work: Callable[[], None], kill_after: float | None) -> bool:
+def ended_before(work: Callable[[], None], kill_after: float | None) -> bool:
     """Run something in a process and its own group; kill all of that after so many seconds. Whether it ended before."""
     child = os.fork()
     if not child:
@@ -101,33 +101,44 @@ def _run(work: Callable[[], None], kill_after: float | None) -> bool:
             return True
         taken = time.perf_counter() - begin
         if kill_after is not None and taken >= kill_after:
-            os.killpg(child, signal.SIGKILL)
-            os.waitpid(child, 0)
+            _kill(child)
             return False
         if taken > PATIENCE:
-            os.killpg(child, signal.SIGKILL)
+            _kill(child)
             raise RuntimeError(f"the fit did not end within {PATIENCE:g} s")
         time.sleep(0.002)
 
 
+def _kill(child: int) -> None:
+    try:
+        os.killpg(child, signal.SIGKILL)
+    except ProcessLookupError:  # it has not made its group yet
+        os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+
+
 def main() -> int:
-    """Kill fits by every method, and print a line for each."""
+    """Kill fits by every method, and commands, and print a line for each."""
     parser = argparse.ArgumentParser(prog="python -m reliability.kills", description="Fits killed −9 and resumed.")
     parser.add_argument("--kills", type=int, default=50, metavar="N", help="kills per method; default: 50")
-    parser.add_argument("--only", nargs="+", metavar="METHOD", help="methods, as they are printed")
+    parser.add_argument("--only", nargs="+", metavar="METHOD", help="methods and commands, as they are printed")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the moments")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="reliability-") as folder:
-        os.environ["TORCHINDUCTOR_CACHE_DIR"] = f"{folder}/compiled"
-        from .cases import CASES
-        from .kills import kill_and_resume
+        from .commands import COMMANDS, kill_command  # which use the functions above
+        from .fits import CASES
 
-        if unknown := set(given.only or ()) - set(CASES):
-            parser.error(f"unknown method {unknown.pop()!r}: there is {', '.join(CASES)}")
+        if unknown := set(given.only or ()) - {*CASES, *COMMANDS}:
+            parser.error(f"unknown method {unknown.pop()!r}: there is {', '.join([*CASES, *COMMANDS])}")
         failed = False
-        for name in given.only or CASES:
+        for name in given.only or [*CASES, *COMMANDS]:
+            place = Path(folder) / "case"
+            place.mkdir(exist_ok=True)
             try:
-                found = kill_and_resume(CASES[name], given.kills, Path(folder), given.seed)
+                if name in CASES:
+                    found = kill_and_resume(CASES[name], given.kills, place, given.seed)
+                else:
+                    found = kill_command(name, given.kills, place, given.seed)
             except RuntimeError as error:
                 print(f"{name}: {error}", file=sys.stderr)
                 failed = True

@@ -333,6 +333,8 @@ def test_a_checkpoint_of_another_fit_is_refused(stopping: Any, monkeypatch: pyte
     ):
         with pytest.raises(ValueError, match=rf"em: .* holds a checkpoint of another fit, with other {name}: resume"):
             em(*args, checkpoint=tmp_path, **options)
+    with pytest.raises(ValueError, match=r"svi: .* with other method"):
+        svi(linear.model, guides.mean_field, X, Y, checkpoint=tmp_path, **QUIET)
     with pytest.raises(ValueError, match=r"another fit, with other method \(em\)"):
         gibbs(gmm.gibbs_steps(num_components=2), X, checkpoint=tmp_path, **QUIET)
     monkeypatch.setattr(sys.modules["guidebook.inference.checkpoints.opening"], "versions", lambda: {"torch": "0.4"})
@@ -403,3 +405,15 @@ def test_fits_killed_at_random_moments_end_as_if_they_had_not_been() -> None:
     ran = subprocess.run(words, cwd=Path(__file__).parents[1], capture_output=True, text=True, check=False)
     assert ran.returncode == 0, ran.stderr + ran.stdout
     assert ran.stdout.count("0 differences") == len(QUICK)
+
+
+def test_a_callback_that_comes_or_goes_is_another_fit(tmp_path: Path) -> None:
+    method = short(svi, linear.model, guides.mean_field, X, Y, num_steps=20, checkpoint=tmp_path, **QUIET)
+    heard: list[int] = []
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        method(callback=lambda step, *_: heard.append(step))
+    assert heard[-1] == 20
+    method(callback=lambda *_: None)
+    with pytest.raises(ValueError, match="with other callback"):
+        method()

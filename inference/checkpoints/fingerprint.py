@@ -5,6 +5,7 @@ globals and functions that they use.
 """
 
 import hashlib
+import inspect
 import json
 import sys
 import types
@@ -107,8 +108,9 @@ class _Reader:
 
     def _function(self, value: types.FunctionType) -> None:
         self.note("function", value.__module__, value.__qualname__)
-        if _is_known(value) and hasattr(value, "__wrapped__"):  # what is around it, such as a cache, may change
-            self.read(value.__wrapped__)
+        inner = inspect.unwrap(value)
+        if _is_known(value) and inner is not value:  # what is around it, such as a cache, may change
+            self.read(inner)
             return
         cells = [cell.cell_contents for cell in value.__closure__ or () if _is_filled(cell)]
         self._all("bound", value.__defaults__, value.__kwdefaults__, *cells)

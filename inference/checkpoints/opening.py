@@ -34,6 +34,8 @@ def opened(method: str, call: BoundArguments) -> Iterator["Kept"]:
         raise ValueError(f"{method}: every must be a number of seconds, got {given['every']}")
     folder = Path(given["checkpoint"])
     options = {name: fingerprint(value) for name, value in given.items() if name not in FREE}
+    if "callback" in given:  # its steps are kept in another way
+        options["callback"] = fingerprint(given["callback"] is None)
     made = {"method": method, "versions": versions(), "options": options}
     folder.mkdir(parents=True, exist_ok=True)
     with _alone(method, folder):

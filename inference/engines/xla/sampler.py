@@ -109,7 +109,8 @@ class _Chain:
     def state(self) -> dict[str, Any]:
         """Return where it stands."""
         carried = None if self.carried is None else leaves_of(self.carried)
-        return {"done": self.done, "kept_from": self.kept_from, "carried": carried, "blocks": self.blocks[:]}
+        self.blocks = [self._joined()] if self.blocks else []
+        return {"done": self.done, "kept_from": self.kept_from, "carried": carried, "blocks": self.blocks}
 
     def restore(self, state: dict[str, Any]) -> None:
         """Go back to where it stood."""
@@ -138,9 +139,12 @@ class _Chain:
 
     def taken(self, kept_from: int) -> list[np.ndarray]:
         """Return what was kept, one array per value, and keep from another iteration on."""
-        parts = [np.concatenate(values) for values in zip(*self.blocks, strict=True)]
+        parts = self._joined()
         self.blocks, self.kept_from = [], kept_from
         return parts
+
+    def _joined(self) -> list[np.ndarray]:
+        return [np.concatenate(values) for values in zip(*self.blocks, strict=True)]
 
 
 def run(
