@@ -116,6 +116,7 @@ class LDA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
                 start = lda.start(x, int(self.n_components), self.doc_topic_prior_, self.topic_word_prior_)
             self._concentration = start["topic_words.concentration"]
         self.n_batch_iter_ += 1
+        assert self._concentration is not None
         with named("LDA"):
             self._concentration = lda.online_update(
                 self._concentration,
