@@ -33,7 +33,7 @@ References
 5. Wallach, Murray, Salakhutdinov and Mimno (2009), Evaluation methods for topic models, ICML: document completion.
 """
 
-from .cavi import Expectations, cavi_steps
+from .cavi import Expectations, cavi_steps, start
 from .corpus import Corpus
 from .distributions import BagOfWords
 from .exact import log_evidence, log_joint_collapsed, log_likelihood
@@ -42,6 +42,7 @@ from .heldout import completion, perplexity, split_tokens, transform
 from .identify import identify, overview, topics
 from .inputs import as_counts, check_counts
 from .model import latent_model, model, posterior_predictive, simulate
+from .online import online_update
 
 __all__ = [
     "BagOfWords",
@@ -58,11 +59,13 @@ __all__ = [
     "log_joint_collapsed",
     "log_likelihood",
     "model",
+    "online_update",
     "overview",
     "perplexity",
     "posterior_predictive",
     "simulate",
     "split_tokens",
+    "start",
     "topics",
     "transform",
 ]
