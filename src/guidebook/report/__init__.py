@@ -12,13 +12,23 @@ from ..inference.compare import Comparison
 from ..plots import plot_comparison
 from ..workflow.files import atomic_write
 from . import about, runs, sections
+from .calibration import write_calibration
 from .choice import write_choice
 from .fit import Told, write_fit
 from .ladder import write_ladder
 from .render import render
 from .words import COLUMNS, legend, table_row, titles
 
-__all__ = ["Told", "plot_comparison", "write_choice", "write_fit", "write_html", "write_index", "write_ladder"]
+__all__ = [
+    "Told",
+    "plot_comparison",
+    "write_calibration",
+    "write_choice",
+    "write_fit",
+    "write_html",
+    "write_index",
+    "write_ladder",
+]
 
 
 def write_html(
