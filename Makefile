@@ -5,7 +5,7 @@ export OMP_NUM_THREADS ?= 1
 # Files side by side, on two cores unless told otherwise: make test PARALLEL="-n 8 --dist loadfile"
 PARALLEL ?= -n 2 --dist loadfile
 
-.PHONY: demo tables test quick lint reliability compat docs bench clean
+.PHONY: demo tables calibrate test quick lint reliability compat docs bench clean
 
 .venv/demo: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -57,6 +57,10 @@ reliability: .venv/test
 # The tables that README.md and docs/grid.md draw from the catalogue.
 tables: .venv/test
 	$(BIN)/python docs/tables.py
+
+# Hours, for all of them: make calibrate CELLS="gmm:gibbs linear:closed_form"
+calibrate: .venv/test
+	$(BIN)/python docs/calibrate.py $(CELLS)
 
 compat:
 	PYTHON=$(PYTHON) sh tests/compat.sh

@@ -1,6 +1,7 @@
 """Inference methods: each takes functions and data and returns a `Posterior`; `compare` takes two of those."""
 
 from .apply_guide import apply_guide
+from .calibrate import Calibration, calibrate
 from .cavi import cavi
 from .check import Check, check
 from .choice import Choice, Score, choose, held_out, loo, psis_loo
@@ -43,6 +44,7 @@ from .svi import svi
 from .verdict import Verdict
 
 __all__ = [
+    "Calibration",
     "CaviInfo",
     "Check",
     "CheckInfo",
@@ -65,6 +67,7 @@ __all__ = [
     "SviInfo",
     "Verdict",
     "apply_guide",
+    "calibrate",
     "cavi",
     "check",
     "choose",

@@ -123,7 +123,8 @@ def nuts(
     prepared = prepare_chains("nuts", model, data, options, params)
     options, start, states = begin("nuts", init, prepared, options)
     compiled = None
-    if engine == "xla" or (engine == "auto" and num_chains * options.iterations >= WORTH_COMPILING):
+    pays = prepared.recurring is not None or num_chains * options.iterations >= WORTH_COMPILING
+    if engine == "xla" or (engine == "auto" and pays):
         try:
             how = target_accept, dense_mass, start, states, engine == "xla"
             compiled = _compiled(prepared, states_of(checkpoint), options, *how)

@@ -120,7 +120,7 @@ def prior_predictive(
     at_least_one(method, num_draws=num_draws)
     check_seed(seed)
     run = generative(method, model, data, params or {})
-    _check_proper(run, flat_sites(run.trace))
+    check_proper(run, flat_sites(run.trace))
     return forward(run, {}, num_draws, seed)
 
 
@@ -145,7 +145,7 @@ def _given(run: Generative, posterior: Posterior, redraw: Collection[str]) -> tu
             raise ValueError(
                 f"{run.method}: draws of site {name!r} have shape {shapes}, which is not for other rows of a plate"
             )
-    _check_proper(run, [name for name in flat_sites(run.trace) if name not in given])
+    check_proper(run, [name for name in flat_sites(run.trace) if name not in given])
     exact = [n for n in missing if run.observed and getattr(latent[n]["fn"], "has_enumerate_support", False)]
     absent = [name for name in missing if name not in exact]
     known = above(run, absent, {*run.observed, *given, *exact}) if len(absent) <= MAX_PROBED else []
@@ -177,7 +177,8 @@ def _check_missing(run: Generative, absent: Collection[str], known: Collection[s
         )
 
 
-def _check_proper(run: Generative, flat: list[str]) -> None:
+def check_proper(run: Generative, flat: list[str]) -> None:
+    """Raise ValueError for a site with a flat prior."""
     if flat:
         raise ValueError(f"{run.method}: site {flat[0]!r} has a flat prior, from which there are no draws")
 

@@ -10,6 +10,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from ..traces.recurring import Recurring
 from ..traces.validation import unvalidated
 from ..traces.vectors import Sites, as_sites, as_vector
 from . import xla
@@ -35,6 +36,8 @@ class Batched:
         Values at which it is finite.
     size : int
         Numbers in the data, by which fewer points are taken at once.
+    recurring : Recurring, optional
+        Where to keep graphs in which the data of ``potential.joint`` are inputs, for the next data of the same shape.
 
     Attributes
     ----------
@@ -46,7 +49,8 @@ class Batched:
         Whether a recorded graph is run, and not the model itself at one point after another.
     """
 
-    def __init__(self, potential: Potential, at: Sites, size: int = 0) -> None:
+    def __init__(self, potential: Potential, at: Sites, size: int = 0, recurring: Recurring | None = None) -> None:
+        self._recurring = recurring
         self.start, self.gradients, self.is_recorded = as_vector(at), 0, True
         self._potential, self._shapes = potential, {name: value.shape for name, value in at.items()}
         self._rows = max(1, min(ROWS, MAX_NUMBERS // max(1, size)))
@@ -107,7 +111,8 @@ class Batched:
         points = self.start + 0.01 * torch.linspace(-1, 1, rows * self.dim).to(self.start).reshape(rows, -1)
         inputs = (points, torch.ones_like(points)) if second else (points,)
         try:
-            graph = self._xla or recorded(torch.vmap(function, randomness="same"), inputs)
+            graph = self._kept(function, inputs) or self._xla
+            graph = graph or recorded(torch.vmap(function, randomness="same"), inputs)
             checked = eagerly(*(value[:1] for value in inputs))
             if all(_agree(a[:1], b) for a, b in zip(graph(*inputs), checked, strict=True)):
                 return graph
@@ -115,6 +120,28 @@ class Batched:
             pass
         self.is_recorded = second  # gradients may be had from a graph though second derivatives are not
         return eagerly
+
+    def _kept(self, function: Function, inputs: tuple[Tensor, ...]) -> Function | None:
+        """Return a graph of which the data are inputs, with these data; None if they do not recur."""
+        if self._recurring is None:
+            return None
+        joint, graphs = self._potential.joint, self._recurring.graphs  # pyright: ignore[reportFunctionMemberAccess]
+        places = [place for place in self._recurring.varying if isinstance(joint.data[place], Tensor)]
+        data = tuple(joint.data[place] for place in places)
+        key = function.__name__, *((value.shape, value.dtype) for value in (*inputs, *data))
+
+        def with_data(*points_and_data: Tensor) -> tuple[Tensor, ...]:
+            points, values = points_and_data[: len(inputs)], points_and_data[len(inputs) :]
+            with joint.on(dict(zip(places, values, strict=True))):
+                return torch.vmap(function, randomness="same")(*points)
+
+        if key not in graphs:
+            try:
+                graphs[key] = recorded(with_data, (*inputs, *data))
+            except Exception:  # what a model computes from data may depend on their values
+                graphs[key] = None
+        graph = graphs[key]
+        return graph and (lambda *points: graph(*points, *data))
 
     @cached_property
     def _xla(self) -> Function | None:

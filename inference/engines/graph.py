@@ -99,6 +99,7 @@ def _graph(function: Callable, values: tuple[Tensor, ...]) -> GraphModule:
     except WritesInPlace:
         module = _without_writes(function, values)
     _fail_by_nan(module.graph)
+    _fill_anew(module.graph)
     module.recompile()
     return module
 
@@ -132,6 +133,14 @@ def _fail_by_nan(graph: Graph) -> None:
             with graph.inserting_after(failed):
                 result = graph.call_function(aten.masked_fill.Scalar, (found, failed, math.nan))
             found.replace_all_uses_with(result, lambda user, result=result: user is not result)
+
+
+def _fill_anew(graph: Graph) -> None:
+    """Make filled tensors in one operation: TorchScript makes one that it does not know of two."""
+    for node in graph.nodes:
+        if node.target is aten.fill.Scalar and "val" in node.meta:
+            like, value = node.args
+            node.target, node.args = aten.new_full.default, (like, list(node.meta["val"].shape), value)
 
 
 def functional(function: Callable[[Tensor], Tensor], at: Tensor, known: Callable[[Any], bool]) -> Recorded:

@@ -53,6 +53,11 @@ def is_data(site: Mapping[str, Any]) -> bool:
     )
 
 
+def same_values(value: Tensor, other: Tensor) -> bool:
+    """Whether two tensors hold the same numbers, whatever their dtypes."""
+    return value.shape == other.shape and bool(torch.isclose(value.double(), other.double(), equal_nan=True).all())
+
+
 def is_factor(site: Mapping[str, Any]) -> bool:
     """Whether a node is a ``pyro.factor``: a log density without a value."""
     fn = site["fn"]

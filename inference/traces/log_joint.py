@@ -1,7 +1,7 @@
 """The log density of a model at given values of its latent sites, discrete ones summed out."""
 
 import math
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from types import SimpleNamespace
 from typing import Any
@@ -54,6 +54,16 @@ class LogJoint:
             return torch.as_tensor(trace.log_prob_sum()), trace
         with mappable_log():
             return self._evaluator.log_prob(trace), trace
+
+    @contextmanager
+    def on(self, arguments: Mapping[int, Any]) -> Iterator[None]:
+        """Have other data at some positions meanwhile."""
+        before = self.data
+        self.data = tuple(arguments.get(place, value) for place, value in enumerate(before))
+        try:
+            yield
+        finally:
+            self.data = before
 
     def trace(self, values: Sites) -> Trace:
         """Return a trace of the model at these values, sites that are summed out drawn from their prior."""

@@ -20,6 +20,7 @@ from .handlers import FullPlates, Promote, StartFlat, Unmask, WithWeights, is_fl
 from .isolate import isolated
 from .log_joint import LogJoint, Sites
 from .params import is_weight, statement_params
+from .recurring import Recurring
 from .refusals import check_below, check_repeatable, check_site, summed_out
 from .run import first_run
 from .sites import is_deterministic, is_local, is_plate, latent_sites, nodes, row_count
@@ -55,6 +56,8 @@ class Prepared:
         What was done to model and data, as clauses.
     subsampling : callable or None
         The model with a plate that subsamples by itself, if it has one, for gradient steps; ``model`` takes all rows.
+    recurring : Recurring or None
+        The model as it was given, if it is to be fitted to many data sets.
     """
 
     model: Callable
@@ -68,6 +71,7 @@ class Prepared:
     held: tuple[str, ...]
     notes: tuple[str, ...]
     subsampling: Callable | None
+    recurring: Recurring | None
 
     def __getstate__(self) -> dict[str, Any]:
         """Return what another process is sent: not the trace, which may hold a model's own functions."""
@@ -146,7 +150,7 @@ def prepare(
     """
     if not callable(model):
         raise ValueError(f"{method}: model must be a function or a PyroModule, got {type(model).__name__}")
-    data = to_device(method, data, device)
+    data, recurring = to_device(method, data, device), model if isinstance(model, Recurring) else None
     model = StartFlat(device_of(data))(model)
     data, dtype, notes = in_one_dtype(method, model, guide, data, shown, least_dtype)
     model, rows, subsampling = Promote(dtype)(model), shown(data), None
@@ -188,7 +192,7 @@ def prepare(
         flat = tuple(name for name, site in latent_sites(trace).items() if is_flat(site["fn"]) or name in masked - idle)
         found = statement_params(trace)
     held = tuple(sorted(found.keys() - (params or {}).keys()))
-    return Prepared(model, data, rows, dtype, trace, found, summed, flat, held, tuple(notes), subsampling)
+    return Prepared(model, data, rows, dtype, trace, found, summed, flat, held, tuple(notes), subsampling, recurring)
 
 
 def substituted(method: str, model: Callable, data: tuple, params: Mapping[str, Tensor]) -> Callable:

@@ -38,7 +38,8 @@ class VectorTarget:
             kind = "only discrete latent sites, which are summed out" if joint.summed else "no latent site"
             raise ValueError(f"{method}: the model has {kind}, so that there is nothing to draw")
         self.method, self.prepared, self.potential = method, prepared, Potential(joint)
-        self.batched = Batched(self.potential, find_start(method, self.potential), size_of(prepared.rows))
+        start = find_start(method, self.potential)
+        self.batched = Batched(self.potential, start, size_of(prepared.rows), prepared.recurring)
 
     def new_start(self) -> Tensor:
         """Return another point at which the energy is finite, shape (d), from torch's generator."""

@@ -41,7 +41,7 @@ def model(
     num_rows, num_features : int, optional
         Documents and words of the corpus to draw.
     totals : Tensor, shape (num_rows,), or float, optional
-        Tokens of each document to draw.
+        Tokens of each document to draw, also in place of those of ``x``.
 
     Returns
     -------
@@ -168,7 +168,8 @@ def _check(
     check_options(num_topics, alpha, eta)
     if x is not None:
         dtype = x.dtype if x.is_floating_point() else torch.float64
-        return x.new_ones((), dtype=dtype, layout=torch.strided), x.shape[0], x.shape[1], None
+        totals = None if totals is None else torch.as_tensor(totals).expand(x.shape[0])
+        return x.new_ones((), dtype=dtype, layout=torch.strided), x.shape[0], x.shape[1], totals
     if num_rows is None or num_features is None or totals is None:
         raise ValueError("lda: to draw documents, give num_rows=, num_features= and totals=")
     return torch.ones(()), num_rows, num_features, torch.as_tensor(totals).expand(num_rows)

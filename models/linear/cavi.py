@@ -9,7 +9,7 @@ from torch import Tensor
 from .._shared.scores import design
 from .._shared.steps import Params, Steps
 from .conjugate import NormalInverseGamma, Statistics, divergence, draw, statistics, update
-from .prior import Noise, Prior, check_noise, check_normal_prior, conjugate_prior, units_of
+from .prior import Noise, Prior, Units, check_noise, check_normal_prior, conjugate_prior, units_of
 
 
 class Bound(NamedTuple):
@@ -29,7 +29,13 @@ class Bound(NamedTuple):
     prior: NormalInverseGamma
 
 
-def cavi_steps(noise: Noise = "normal", df: float = 4.0, prior: Prior = "normal", prior_scale: float = 1.0) -> Steps:
+def cavi_steps(
+    noise: Noise = "normal",
+    df: float = 4.0,
+    prior: Prior = "normal",
+    prior_scale: float = 1.0,
+    units: Units | None = None,
+) -> Steps:
     """q(w, noise_variance) normal-inverse-gamma, times a gamma distribution of each row's precision.
 
     With normal noise there are no precisions: q is the posterior after one step, and the bound the evidence. With
@@ -37,7 +43,7 @@ def cavi_steps(noise: Noise = "normal", df: float = 4.0, prior: Prior = "normal"
 
     Parameters
     ----------
-    noise, df, prior, prior_scale
+    noise, df, prior, prior_scale, units
         As for `model`.
 
     Returns
@@ -55,7 +61,7 @@ def cavi_steps(noise: Noise = "normal", df: float = 4.0, prior: Prior = "normal"
     check_normal_prior("cavi", prior)
 
     def bound_at(omega: Tensor, constant: Tensor, x: Tensor, y: Tensor) -> Bound:
-        before = conjugate_prior(units_of(y), x.shape[1], prior_scale)
+        before = conjugate_prior(units or units_of(y), x.shape[1], prior_scale)
         return Bound(statistics(before, x, y, omega), constant, before)
 
     def init(restart: int, x: Tensor, y: Tensor) -> Params:

@@ -7,11 +7,15 @@ from torch.distributions import Gamma
 from .._shared.scores import design
 from .._shared.steps import GibbsSteps, Params
 from .conjugate import NormalInverseGamma, draw, statistics, update
-from .prior import Noise, Prior, check_noise, check_normal_prior, conjugate_prior, units_of
+from .prior import Noise, Prior, Units, check_noise, check_normal_prior, conjugate_prior, units_of
 
 
 def gibbs_steps(
-    noise: Noise = "normal", df: float = 4.0, prior: Prior = "normal", prior_scale: float = 1.0
+    noise: Noise = "normal",
+    df: float = 4.0,
+    prior: Prior = "normal",
+    prior_scale: float = 1.0,
+    units: Units | None = None,
 ) -> GibbsSteps:
     """Exact Gibbs sampler, blocked: with normal noise every sweep is an independent draw from the posterior.
 
@@ -21,7 +25,7 @@ def gibbs_steps(
 
     Parameters
     ----------
-    noise, df, prior, prior_scale
+    noise, df, prior, prior_scale, units
         As for `model`.
 
     Returns
@@ -39,7 +43,7 @@ def gibbs_steps(
     check_normal_prior("gibbs", prior)
 
     def prior_of(x: Tensor, y: Tensor) -> NormalInverseGamma:
-        return conjugate_prior(units_of(y), x.shape[1], prior_scale)
+        return conjugate_prior(units or units_of(y), x.shape[1], prior_scale)
 
     def prepare(x: Tensor, y: Tensor) -> tuple:
         if noise == "student":

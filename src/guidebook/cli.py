@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
+from guidebook.commands.calibrate import calibrate
 from guidebook.commands.check import check
 from guidebook.commands.choose import choose
 from guidebook.commands.compare import compare
@@ -38,6 +39,7 @@ for name, command in {
     "fit": reads_tables(fit),
     "run": reads_tables(run),
     "check": reads_tables(check),
+    "calibrate": reads_tables(calibrate),
     "predict": predict,
     "compare": reads_tables(compare),
     "choose": reads_tables(choose),

@@ -22,9 +22,10 @@ from ...traces.draws import all_sites
 from ...traces.errors import words
 from ...traces.isolate import isolated
 from ...traces.prepare import Prepared
+from ...traces.recurring import Recurring
 from ...traces.validation import unvalidated
 from ...traces.vectors import Sites, as_sites, as_vector
-from ..graph import CannotCompile, Potential, called_most, functional
+from ..graph import CannotCompile, called_most, functional
 from .adapt import FIRST, FIRST_STEP
 from .program import as_jax
 from .roll import roll, size
@@ -71,7 +72,7 @@ def xla_chains(
         metric = init.inverse_mass(dense) if init else unit
         moves = [(each.metric.numpy(), each.step_size) for each in states or ()] or [(metric, first[0])] * len(seeds)
         with isolated(seeds[0], prepared.dtype):
-            starts, program = _prepared(target.potential, shapes, places, moves, seeds, chain, platform, patient)
+            starts, program = _prepared(target, prepared.recurring, places, moves, seeds, chain, platform, patient)
         runs, dense = run(program, starts, chain, platform, _counter(bar), states_kept)
         with isolated(seeds[0], prepared.dtype):
             draws = _constrained(prepared, target, shapes, torch.as_tensor(np.stack([r.draws for r in runs])))
@@ -96,8 +97,8 @@ def _target(prepared: Prepared, seed: int, start: Sites | None) -> Target:
 
 
 def _prepared(
-    potential: Potential,
-    shapes: dict[str, Size],
+    target: Target,
+    recurring: Recurring | None,
     places: list[Tensor],
     moves: list[tuple[np.ndarray, float]],
     seeds: list[int],
@@ -109,35 +110,108 @@ def _prepared(
 
     ``moves`` are inverse mass matrices and step sizes, one per chain.
     """
+    shapes = {name: value.shape for name, value in target.start.items()}
 
     def over_vectors(at: Tensor) -> Tensor:
-        return potential(as_sites(at, shapes))
+        return target.potential(as_sites(at, shapes))
 
-    recorded = functional(over_vectors, places[0], knows)
+    each = zip(places, seeds, moves, strict=True)
+    starts = [Start(*_at(over_vectors, place), seed, *move) for place, seed, move in each]
+    if recurring is not None:
+        try:
+            program = _kept(target, recurring, over_vectors, places[0], options, platform, patient)
+            _check(program, starts[0], over_vectors, places[0], platform)
+            return starts, program
+        except CannotCompile:  # what the model computes from data may depend on their values
+            pass
+    program = _compiled(over_vectors, places[0], len(places[0]), [], options, platform, patient)
+    _check(program, starts[0], over_vectors, places[0], platform)
+    return starts, program
+
+
+def _kept(
+    target: Target,
+    recurring: Recurring,
+    over_vectors: Callable[[Tensor], Tensor],
+    place: Tensor,
+    options: Options,
+    platform: str,
+    patient: bool,
+) -> Program:
+    """Return a program that takes the data as a constant, compiled for the first of many data sets."""
+    joint = target.potential.joint
+    given = {position: joint.data[position] for position in recurring.varying}
+    given = {position: value for position, value in given.items() if isinstance(value, Tensor)}
+    data = as_vector({str(position): value.to(place) for position, value in given.items()}).to(place)
+    like = options._replace(num_draws=0)  # which the program does not depend on
+    key = "xla", len(place), place.dtype, like, platform, *((v.shape, v.dtype) for v in given.values())
+    array = data.cpu().numpy()
+    if key not in recurring.graphs:
+        recurring.graphs[key] = None  # unless it can be compiled
+
+        def with_data(both: Tensor) -> Tensor:
+            values = both[len(place) :].split([value.numel() for value in given.values()])
+            pairs = zip(given.items(), values, strict=True)
+            with joint.on({position: new.reshape(old.shape).to(old.dtype) for (position, old), new in pairs}):
+                return over_vectors(both[: len(place)])
+
+        both = torch.cat([place, data])
+        recurring.graphs[key] = _compiled(with_data, both, len(place), [array], options, platform, patient)
+    program: Program | None = recurring.graphs[key]
+    if program is None:
+        raise CannotCompile("it cannot be compiled with data as inputs")
+    with setting(array.dtype, platform):
+        return program._replace(constants=[jax.device_put(array), *program.constants[1:]])
+
+
+def _compiled(
+    function: Callable[[Tensor], Tensor],
+    at: Tensor,
+    dim: int,
+    data: list[np.ndarray],
+    options: Options,
+    platform: str,
+    patient: bool,
+) -> Program:
+    """Return a program for a function of the place, ``dim`` numbers, and of the data behind them, if any."""
+    recorded = functional(function, at, knows)
     parts = roll(recorded.graph)
     if not patient and (number := size(parts)) > MAX_OPERATIONS:
         alone = {part.name for part in parts if isinstance(part, Node)}
-        where = called_most(over_vectors, places[0], knows, lambda node: node.name in alone)
+        where = called_most(function, at, knows, lambda node: node.name in alone)
         raise CannotCompile(
             f"it would take minutes and gigabytes to compile the {number:,} operations of steps of a loop that "
             f"differ{where}; let every step apply the same operations to values of the same shape, or write them as "
             "operations on whole tensors"
         )
     translation, constants = as_jax(recorded, parts)
-    each = zip(places, seeds, moves, strict=True)
-    starts = [Start(*_at(over_vectors, place), seed, *move) for place, seed, move in each]
+
+    def with_data(place: jax.Array, given: jax.Array, *others: jax.Array) -> jax.Array:
+        return translation(jax.numpy.concatenate([place, given]), *others)
+
+    first = at[:dim].cpu().numpy()
     try:
-        with setting(starts[0].at.dtype, platform):
-            arrays = [jax.device_put(value) for value in constants]
-            program = compile_program(translation, arrays, starts[0].at, options)
-        points = [[np.asarray(part) for part in point] for point in probe(program, starts[0], platform)]
+        with setting(first.dtype, platform):
+            arrays = [jax.device_put(value) for value in (*data, *constants)]
+            return compile_program(with_data if data else translation, arrays, first, options)
     except Exception as error:  # user models, and releases of JAX and NumPyro, can fail in any way
-        first = str(error).strip().split("\n")[0][:200]
-        raise CannotCompile(f"JAX rejects the translation: {type(error).__name__}: {first}") from error
-    moved = [point for point in points if (point[0] != starts[0].at).any()]
-    if not moved or not all(_agree(point, _at(over_vectors, torch.tensor(point[0]).to(places[0]))) for point in moved):
+        raise CannotCompile(_rejected(error)) from error
+
+
+def _rejected(error: Exception) -> str:
+    first = str(error).strip().split("\n")[0][:200]
+    return f"JAX rejects the translation: {type(error).__name__}: {first}"
+
+
+def _check(program: Program, start: Start, potential: Callable[[Tensor], Tensor], place: Tensor, platform: str) -> None:
+    """Raise `CannotCompile` unless the program has the potential and its gradient where a chain goes."""
+    try:
+        points = [[np.asarray(part) for part in point] for point in probe(program, start, platform)]
+    except Exception as error:  # as above
+        raise CannotCompile(_rejected(error)) from error
+    moved = [point for point in points if (point[0] != start.at).any()]
+    if not moved or not all(_agree(point, _at(potential, torch.tensor(point[0]).to(place))) for point in moved):
         raise CannotCompile("the translation disagrees with the model")
-    return starts, program
 
 
 def _at(potential: Callable[[Tensor], Tensor], place: Tensor) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

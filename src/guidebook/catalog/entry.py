@@ -90,6 +90,10 @@ class Row(NamedTuple):
     shared: Callable[..., dict[str, Any]] | None = None
     # options -> methods and guides that these values of the options leave without an answer, besides `unavailable`.
     excluded: Callable[[Mapping[str, Any]], dict[str, Unavailable]] | None = None
+    # (*data) -> keyword arguments of the model without which it cannot draw data like these.
+    to_draw: Callable[..., dict[str, Any]] | None = None
+    # (options) -> sites with exchangeable components, and their dimension, the one that orders them first; None: none.
+    exchangeable: Callable[[Mapping[str, Any]], dict[str, int]] | None = None
     # (params) -> quantities added to the draws of every fit, if the sites mean nothing from one fit to the next.
     add_quantities: Callable | None = None
     # (x) -> identify: replaces identify where it would give too many quantities for data of this size.

@@ -55,6 +55,9 @@ GMM = Row(
     choosing=Choosing("gibbs", criteria=_gmm_criteria),
     latent_model=gmm.latent_model,
     shared=lambda options, x: {"prior": gmm.default_prior(x, options["num_components"])},
+    exchangeable=lambda options: {
+        site: 0 for site in ("loc", "weights", *(["covariance"] if options["covariance"] != "tied" else []))
+    },
     figures=figures("gmm"),
     per_row=outcomes.segments(gmm),
     findings=findings.normal_segments,
@@ -91,6 +94,7 @@ MIXTURE = Row(
     ),
     latent_model=mixture.latent_model,
     shared=lambda options, x: {"prior": mixture.default_prior(x, options["num_components"], options["family"])},
+    exchangeable=lambda options: {"rate" if options["family"] == "poisson" else "probs": 0, "weights": 0},
     figures=figures("mixture"),
     per_row=outcomes.segments(mixture),
     findings=findings.count_segments,

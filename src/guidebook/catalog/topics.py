@@ -66,6 +66,8 @@ LDA = Row(
     steps={"cavi": lda.cavi_steps, "gibbs": lda.gibbs_steps},
     choosing=Choosing("cavi", folds=5, held_out=_held_out),
     latent_model=lda.latent_model,
+    to_draw=lambda x: {"totals": x.sum(1)},
+    exchangeable=lambda options: {"topic_words": 0, "topic_weights": 1},
     summarise=lambda x: partial(lda.overview, words=_frequent(x)),
     coords=lambda columns, x, options: {"topic_words": [[columns[int(word)] for word in _frequent(x)]]},
     figures=figures("lda"),

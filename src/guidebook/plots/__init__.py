@@ -3,6 +3,7 @@
 Every function returns a new figure and changes no setting.
 """
 
+from .calibration import plot_calibration
 from .choice import plot_choice
 from .compare import ComparisonFigure, companion, plot_comparison, plot_pair, plot_quantity, worst_first
 from .errors import plot_error_against_seconds, plot_ladder, without_error
@@ -24,6 +25,7 @@ __all__ = [
     "images",
     "looks",
     "model_graph",
+    "plot_calibration",
     "plot_choice",
     "plot_comparison",
     "plot_error_against_seconds",

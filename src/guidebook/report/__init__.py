@@ -14,6 +14,7 @@ from ..inference.verdict import is_sampler
 from ..plots import plot_comparison
 from ..workflow.files import atomic_write
 from . import about, runs, sections
+from .calibration import write_calibration
 from .choice import write_choice
 from .fit import Told, write_fit
 from .ladder import write_ladder
@@ -21,7 +22,16 @@ from .made import made
 from .render import render, slug
 from .words import COLUMNS, legend, table_rows, titles
 
-__all__ = ["Told", "plot_comparison", "write_choice", "write_fit", "write_html", "write_index", "write_ladder"]
+__all__ = [
+    "Told",
+    "plot_comparison",
+    "write_calibration",
+    "write_choice",
+    "write_fit",
+    "write_html",
+    "write_index",
+    "write_ladder",
+]
 
 
 def write_html(

@@ -6,6 +6,7 @@ from dataclasses import replace
 from functools import partial
 from inspect import signature
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from torch import Tensor
@@ -39,6 +40,7 @@ class Task(NamedTuple):
     source: str | None = None  # what the data were asked for by; None for the row's own
     settings: tuple[str, ...] = ()  # option=value, as given
     own: OwnTask | None = None  # of a user's own model
+    shared: Mapping[str, Any] = MappingProxyType({})  # what model and steps take that was worked out from all rows
 
     def quantities(self, draws: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return the quantities to compare."""
@@ -184,6 +186,7 @@ def _subject(task: Task, method: str, guide: str) -> tuple[Callable | None, ...]
     if takes in ("model", "latent_model"):
         return (getattr(task, takes),)
     make = bind(row.steps[method], task.options, [*row.options, *METHODS[method].options])
+    make = partial(make, **{name: value for name, value in task.shared.items() if name in signature(make).parameters})
     return (make() if takes == "steps" else make,)
 
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from guidebook.catalog import Row
 from guidebook.datasets.table import shown
-from guidebook.inference.traces.generate import generative, is_data
+from guidebook.inference.traces.generate import generative, is_data, same_values
 from guidebook.inference.traces.keywords import parameters_of, with_keywords
 from guidebook.inference.traces.sites import nodes
 from guidebook.workflow.own.data import read_arguments
@@ -101,13 +101,9 @@ def inputs_of(
             shape=list(value.shape),
             names=list(names[name]) if name in names else None,
             top=int(value.max()) if is_index else None,
-            observed=any(_same(value, site["value"]) for site in sites.values()),
+            observed=any(same_values(value, site["value"]) for site in sites.values()),
         )
     return Inputs(found, list(sites))
-
-
-def _same(value: Tensor, other: Tensor) -> bool:
-    return value.shape == other.shape and bool(torch.isclose(value.double(), other.double(), equal_nan=True).all())
 
 
 def read_inputs(record: Any) -> Inputs:

@@ -1,0 +1,1 @@
+"""Simulation-based calibration: simulated data sets, ranks of true values among draws, and what they say."""
