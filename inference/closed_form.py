@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from .info import ClosedFormInfo
-from .options import as_double, at_least_one
+from .options import as_double, at_least_one, options_by_name
 from .posterior import Posterior, point_draws
 from .traces.isolate import isolated
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from ..models import ExactPosterior
 
 
+@options_by_name
 def closed_form(
     solve: "Callable[..., dict[str, Tensor] | ExactPosterior]", *data: Tensor, num_draws: int = 1000, seed: int = 0
 ) -> Posterior[ClosedFormInfo]:

@@ -11,6 +11,11 @@ from torch import Tensor
 from .traces.arguments import as_arguments
 from .traces.keywords import check_names, split, with_keywords
 
+SINGULAR = (
+    "a matrix could not be factorised: columns may be linearly dependent, too far from 0 for their spread, or far from "
+    "unit scale: standardise the data"
+)
+
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -36,7 +41,10 @@ def options_by_name(method: Callable[P, T]) -> Callable[P, T]:
         except TypeError:
             return method(*args, **kwargs)  # which says what is missing
         _take_data(method.__name__, call)
-        return method(*call.args, **call.kwargs)
+        try:
+            return method(*call.args, **call.kwargs)
+        except torch.linalg.LinAlgError:  # pyright: ignore[reportPrivateImportUsage]
+            raise FloatingPointError(f"{method.__name__}: {SINGULAR}") from None
 
     return checked
 
@@ -94,4 +102,4 @@ def size_of(data: tuple) -> int:
 
 def as_double(data: tuple) -> tuple:
     """Return floating-point tensors in float64, all others as they are."""
-    return tuple(value.double() if value.is_floating_point() else value for value in data)
+    return tuple(value.double() if isinstance(value, Tensor) and value.is_floating_point() else value for value in data)

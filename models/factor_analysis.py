@@ -40,6 +40,7 @@ from torch import Tensor
 
 from . import linear_gaussian
 from ._shared.init import init
+from ._shared.inputs import rows_of
 from ._shared.steps import Params, Steps
 from .linear_gaussian import (
     FactorPosterior,
@@ -69,6 +70,7 @@ __all__ = [
 ]
 
 NO_COST = 1e-3  # nats of log likelihood that do not count
+LEAST_SHARE = 1e-10  # of a column's variance: the likelihood of a smaller uniqueness is rounding error
 
 
 def model(
@@ -84,6 +86,7 @@ def model(
     Arguments, result and errors as for `ppca.model`; besides, a fit cannot start at data with a constant column
     (ValueError).
     """
+    x = None if x is None else rows_of("factor_analysis", x)
     n, d = checked_size("factor_analysis", x, latent_dim, num_rows, num_features, prior_scale)
     zero = torch.zeros(()) if x is None else x.new_zeros(())
     start = init(None if x is None else partial(starting_sites, x, latent_dim, shared_noise=False))
@@ -133,7 +136,7 @@ def em_steps(latent_dim: int = 2, map: bool = False, prior_scale: float = 1.0, *
             tenth = noise.clone()
             tenth[column] /= 10
             cost = log_likelihood(params, x).sum() - log_likelihood(params | {"noise_variance": tenth}, x).sum()
-            if cost < NO_COST:
+            if cost < NO_COST or share[column] < LEAST_SHARE:
                 return (
                     f"the uniqueness of column {column} runs to zero, a Heywood case: it is down to "
                     f"{float(share[column]):.1e} of the column's variance, and a tenth of that would do as well"

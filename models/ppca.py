@@ -39,6 +39,7 @@ from torch import Tensor
 
 from . import linear_gaussian
 from ._shared.init import init
+from ._shared.inputs import check_spread, rows_of
 from ._shared.steps import Params, Steps
 from .linear_gaussian import (
     FactorPosterior,
@@ -102,8 +103,9 @@ def model(
     Raises
     ------
     ValueError
-        If an option is out of range.
+        If an option is out of range, or the data are no finite rows.
     """
+    x = None if x is None else rows_of("ppca", x)
     n, d = checked_size("ppca", x, latent_dim, num_rows, num_features, prior_scale)
     zero = torch.zeros(()) if x is None else x.new_zeros(())
     start = init(None if x is None else partial(starting_sites, x, latent_dim, shared_noise=True))
@@ -148,10 +150,12 @@ def maximum_likelihood(x: Float[Tensor, "n d"], latent_dim: int = 2) -> dict[str
     Raises
     ------
     ValueError
-        If ``latent_dim`` is out of range, or the rows lie in a plane of q dimensions, so that the likelihood is
-        unbounded.
+        If ``latent_dim`` is out of range, or the data are no finite rows, or lie in a plane of q dimensions, so that
+        the likelihood is unbounded.
     """
+    x = rows_of("ppca", x)
     check("ppca", latent_dim, x.shape[1])
+    check_spread("ppca", x)
     found = principal_axes(x, latent_dim)
     eigenvalues, noise = found.pop("eigenvalues"), found["noise_variance"]
     rows, columns = x.shape

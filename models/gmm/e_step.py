@@ -12,6 +12,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from .._shared.inputs import rows_of
 from .._shared.responsibilities import chunk_size, chunks, moments, normalise_, weighted_sums
 from .conjugate import Statistics
 from .covariance import Form, form_of
@@ -91,10 +92,11 @@ def prepare(x: Tensor | Rows, num_components: int, covariance: str) -> Rows:
     Raises
     ------
     ValueError
-        For an unknown covariance, more components than rows, or data without a `default_prior`.
+        For an unknown covariance, more components than rows, or data that are not finite or have no `default_prior`.
     """
     if isinstance(x, Rows):
         return x
+    x = rows_of("gmm", x)
     form = form_of(covariance)
     check(num_components, len(x))
     prior = default_prior(x, num_components, torch.float64)

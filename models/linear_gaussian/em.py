@@ -1,8 +1,9 @@
 """EM of the linear Gaussian models, on as many rows as there are columns, however many rows the data have.
 
-A rotation of the rows, x → H x with H orthogonal, leaves every sum over rows in a Gaussian likelihood unchanged. One
-that puts the mean into a single row and makes the rest upper triangular leaves at most d + 1 rows that are not zero,
-so an iteration costs min(n, d) d q operations (Tipping and Bishop 1999, appendix B, need d² q or n d q).
+Rows are taken about their mean, so that data far from 0 lose no digits. A rotation of them, x → H x with H orthogonal,
+leaves every sum over rows in a Gaussian likelihood unchanged. One that puts their mean into a single row, here of
+zeros, and makes the rest upper triangular leaves at most d + 1 rows, so an iteration costs min(n, d) d q operations
+(Tipping and Bishop 1999, appendix B, need d² q or n d q).
 """
 
 import math
@@ -16,6 +17,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from .._shared.inputs import check_spread, rows_of
 from .._shared.steps import Params, Steps
 from .data import check, check_columns
 from .start import qr_compress, starting_sites
@@ -25,7 +27,8 @@ class CompressedRows(NamedTuple):
     """Data, and what a rotation of the rows leaves of them."""
 
     x: Tensor  # (n, d): the data
-    rows: Tensor  # (r, d): the rotated rows that are not zero; r ≤ d + 1, or n + 1
+    centre: Tensor  # (d,): their mean
+    rows: Tensor  # (r, d): the rows about it, rotated; r ≤ d + 1, or n + 1
     ones: Tensor  # (r,): a column of ones, rotated likewise: √n in the last row, and zeros
 
 
@@ -39,12 +42,11 @@ class Expectations(NamedTuple):
 
 
 def prepare(x: Float[Tensor, "n d"]) -> CompressedRows:
-    """Rotate the rows of the data so that few of them are not zero."""
-    mean, rest = qr_compress(x)
-    length = math.sqrt(len(x))
+    """Rotate the rows of the data, about their mean, so that few of them are not zero."""
+    centre, rest = qr_compress(x)
     ones = x.new_zeros(len(rest) + 1)
-    ones[-1] = length
-    return CompressedRows(x, torch.cat([rest, length * mean.unsqueeze(0)]), ones)
+    ones[-1] = math.sqrt(len(x))
+    return CompressedRows(x, centre, torch.cat([rest, x.new_zeros(1, x.shape[1])]), ones)
 
 
 def em_steps(
@@ -60,6 +62,7 @@ def em_steps(
 
     def init(restart: int, x: Tensor, *_: Tensor) -> Params:
         check(name, latent_dim, x.shape[1], 1.0 if prior_scale is None else prior_scale)
+        check_spread(name, x)
         if not shared_noise:
             check_columns(x)
             if restart == 0:
@@ -72,18 +75,18 @@ def em_steps(
         return expectations.log_likelihood + (0 if prior_scale is None else _log_prior(params, prior_scale))
 
     m_step = partial(_m_step, prior_scale=prior_scale, shared_noise=shared_noise)
-    return Steps(init, _e_step, m_step, objective, degenerate, prepare, accelerate=True)
+    return Steps(init, _e_step, m_step, objective, degenerate, lambda x: prepare(rows_of(name, x)), accelerate=True)
 
 
 def _e_step(params: Params, *data: Tensor) -> Expectations:
-    x, rows, ones = _prepared(*data)
+    x, centre, rows, ones = _prepared(*data)
     W, columns = params["W"], x.shape[1]
     noise = params["noise_variance"].expand(columns)
     weighted = W / noise[:, None]
     root, info = torch.linalg.cholesky_ex(torch.eye(W.shape[1], dtype=x.dtype, device=x.device) + W.mT @ weighted)
     root = torch.where(info == 0, root, torch.nan)
     covariance = torch.cholesky_inverse(root)
-    centred = rows - ones[:, None] * params["loc"]
+    centred = rows - ones[:, None] * (params["loc"] - centre)
     mean = centred @ weighted @ covariance
     distance = ((centred - mean @ W.mT).square() / noise).sum() + mean.square().sum()
     log_det = noise.log().sum() + 2 * root.diagonal().log().sum()
@@ -92,12 +95,12 @@ def _e_step(params: Params, *data: Tensor) -> Expectations:
 
 
 def _m_step(expectations: Expectations, *data: Tensor, prior_scale: float | None, shared_noise: bool) -> Params:
-    x, rows, ones = _prepared(*data)
+    x, centre, rows, ones = _prepared(*data)
     features = torch.cat([expectations.mean, ones[:, None]], 1)
     gram = features.mT @ features
     gram[:-1, :-1] += len(x) * expectations.covariance
-    coefficients = _regress(gram, features.mT @ rows, expectations.noise_variance, prior_scale)
-    W, loc = coefficients[:-1].mT, coefficients[-1]
+    coefficients = _regress(gram, features.mT @ rows, expectations.noise_variance, prior_scale, centre)
+    W, loc = coefficients[:-1].mT, centre + coefficients[-1]
     squares = (rows - features @ coefficients).square().sum(0)
     squares = squares + len(x) * ((W @ expectations.covariance) * W).sum(1)
     count = len(x)
@@ -108,19 +111,22 @@ def _m_step(expectations: Expectations, *data: Tensor, prior_scale: float | None
     return {"W": W, "loc": loc, "noise_variance": squares / count}
 
 
-def _regress(gram: Tensor, target: Tensor, noise: Tensor, prior_scale: float | None) -> Tensor:
-    """Coefficients of every column on factors and ones, shape (q + 1, d): (gram + ψ P)⁻¹ target, column by column.
+def _regress(gram: Tensor, target: Tensor, noise: Tensor, prior_scale: float | None, centre: Tensor) -> Tensor:
+    """Coefficients of every column on factors and ones, (q + 1, d): (gram + ψ P)⁻¹ (target + ψ P m), column by column.
 
-    P is the prior precision of a column's coefficients, zero without a prior. With S = P^(-½) the eigenvectors of
-    S gram S serve all columns, whatever their ψ.
+    P is the prior precision of a column's coefficients, zero without a prior, and m their prior mean: zero, but minus
+    the ``centre`` for the ones, from where the mean is counted. With S = P^(-½) the eigenvectors of S gram S serve all
+    columns, whatever their ψ.
     """
     scale = target.new_ones(len(target))
     if prior_scale is not None:
         scale[:-1], scale[-1] = prior_scale, 10 * prior_scale
     else:
         noise = torch.zeros_like(noise)
+    wanted = scale[:, None] * target
+    wanted[-1] -= noise * centre / scale[-1]
     values, vectors = torch.linalg.eigh(gram * scale * scale[:, None])
-    return scale[:, None] * (vectors @ ((vectors.mT @ (scale[:, None] * target)) / (values[:, None] + noise)))
+    return scale[:, None] * (vectors @ ((vectors.mT @ wanted) / (values[:, None] + noise)))
 
 
 def _log_prior(params: Params, prior_scale: float) -> Tensor:
@@ -135,4 +141,4 @@ def _log_prior(params: Params, prior_scale: float) -> Tensor:
 
 def _prepared(*data: Tensor) -> CompressedRows:
     """What `prepare` makes of the data, unless it has been done."""
-    return CompressedRows(*data) if len(data) == 3 else prepare(*data)
+    return CompressedRows(*data) if len(data) == 4 else prepare(*data)

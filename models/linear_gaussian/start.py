@@ -4,6 +4,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from .._shared.inputs import check_spread
 from .data import check_columns
 
 LEAST_NOISE = 0.01  # smallest initial noise variance, as a share of its column's variance
@@ -47,6 +48,7 @@ def starting_sites(x: Float[Tensor, "n d"], latent_dim: int, *, shared_noise: bo
     A noise variance starts at a hundredth of its column's variance or more. Raises ValueError for a constant column,
     unless the noise is shared.
     """
+    check_spread("ppca" if shared_noise else "factor_analysis", x)
     variance = x.var(0, correction=0)
     if shared_noise:
         found = principal_axes(x, latent_dim)

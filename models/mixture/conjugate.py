@@ -11,7 +11,7 @@ from torch.distributions import Dirichlet, Distribution, Gamma
 from .._shared.responsibilities import chunks
 from .._shared.steps import Params
 from .distributions import coefficient
-from .prior import Family, Prior, check, check_counts, check_prior, default_prior
+from .prior import Family, Prior, check, check_prior, counts_of, default_prior
 
 
 class Rows(NamedTuple):
@@ -46,8 +46,8 @@ def prepare(x: Tensor | Rows, num_components: int, family: Family, prior: Prior 
     """
     if isinstance(x, Rows):
         return x
+    x = counts_of(x)
     check(num_components, family, len(x))
-    check_counts(x)
     prior = prior or default_prior(x, num_components, family, torch.float64)
     check_prior(prior, family)
     parts = [coefficient(part, family == "multinomial").sum() for part in chunks(x, x.shape[1])]

@@ -1,6 +1,5 @@
 """What the draws of a fit take in memory, estimated before it begins."""
 
-import os
 from collections.abc import Callable, Mapping
 
 import pyro
@@ -8,6 +7,7 @@ import torch
 from pyro import poutine
 
 from guidebook.inference.traces.sites import is_deterministic, is_latent, is_local, nodes
+from guidebook.models._shared.memory import free_memory
 
 COPIES = 4  # of the draws at once, while figures are computed from them
 ENOUGH = 2**22  # numbers in all the draws of a guide, beyond which fewer are drawn
@@ -50,14 +50,10 @@ def check_memory(name: str, num_draws: int, sizes: Mapping[str, int], available:
     """
     total = sum(sizes.values())
     needed = COPIES * 8 * num_draws * total
-    free = _free() if available is None else available
+    free = free_memory() if available is None else available
     if needed > free:
         largest, numbers = next(iter(sizes.items()))
         raise ValueError(
             f"{name}: {num_draws:,} draws of {total:,} numbers each, {numbers:,} of them in {largest}, take about "
             f"{needed / 1e9:.1f} GB, and {free / 1e9:.1f} GB are free: use fewer columns or draws, or a smaller model"
         )
-
-
-def _free() -> int:
-    return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
