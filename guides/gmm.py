@@ -14,6 +14,7 @@ import pyro.distributions as dist
 from torch import Tensor
 from torch.distributions import constraints
 
+from ..models._shared.inputs import rows_of
 from ..models.gmm import Covariance, Prior, log_joint_at
 from ..models.gmm.model import k_means
 
@@ -29,6 +30,7 @@ def mean_field(x: Tensor, *, num_components: int = 3, covariance: Covariance = "
     covariance : {"full", "tied", "diagonal", "isotropic"}
         As given to the model.
     """
+    x = rows_of("gmm", x)
     rows, dim = x.shape
     share = rows / num_components
 

@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.distributions.constraints import lower_cholesky, positive
 
 from ..models.linear.conjugate import statistics, update
-from ..models.linear.prior import conjugate_prior, units_of
+from ..models.linear.prior import conjugate_prior, data_of, units_of
 
 
 def mean_field(x: Tensor, y: Tensor, *, prior_scale: float = 1.0) -> None:
@@ -78,6 +78,7 @@ def _noise_variance(start: Callable[[], dict[str, Tensor]]) -> Tensor:
 
 def _starts(x: Tensor, y: Tensor, prior_scale: float) -> dict[str, Tensor]:
     """Return means of the posterior under normal noise, and the weights' sds if they were independent."""
+    x, y = data_of(x, y)
     before = conjugate_prior(units_of(y), x.shape[1], prior_scale)
     after = update(before, statistics(before, x, y, y.new_ones(len(y))))
     noise_variance = after.rate / after.shape

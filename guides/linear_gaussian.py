@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.distributions import constraints
 
+from ..models._shared.inputs import rows_of
 from ..models.linear_gaussian import starting_sites
 
 
@@ -25,6 +26,7 @@ def linear_encoder(x: Tensor, *, latent_dim: int = 2) -> None:
     latent_dim : int
         q, as given to the model.
     """
+    x = rows_of("linear_encoder", x)
     weight = pyro.param("encoder.weight", lambda: _small(latent_dim, x.shape[1], like=x) / _spread(x))
     centre = pyro.param("encoder.centre", lambda: x.mean(0))
     scale = pyro.param("encoder.scale_tril", lambda: torch.eye(latent_dim).to(x), constraint=constraints.lower_cholesky)
@@ -50,6 +52,7 @@ def factors(x: Tensor, *, latent_dim: int = 2) -> None:
     ValueError
         If the number of rows has changed since the first call.
     """
+    x = rows_of("factors", x)
     loc = pyro.param("factors.loc", lambda: _small(len(x), latent_dim, like=x))
     scale = pyro.param("factors.scale", lambda: x.new_ones(len(x), latent_dim), constraint=constraints.positive)
     if len(loc) != len(x):
@@ -80,6 +83,7 @@ def mean_field(x: Tensor, latent_dim: int, *, shared_noise: bool) -> None:
 
 
 def _starts(x: Tensor, latent_dim: int, shared_noise: bool) -> dict[str, Tensor]:
+    x = rows_of("mean_field", x)
     rows, columns = x.shape
     sites = starting_sites(x, latent_dim, shared_noise=shared_noise)
     W, noise = sites["W"], sites["noise_variance"]

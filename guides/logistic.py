@@ -9,6 +9,8 @@ import pyro.distributions as dist
 from torch import Tensor
 from torch.distributions.constraints import lower_cholesky, positive
 
+from ..models._shared.inputs import rows_of
+
 
 def mean_field(x: Tensor, y: Tensor | None = None, *, init_scale: float = 0.1) -> None:
     """Independent normals: w ~ Normal(mean, diag(scale²)).
@@ -20,6 +22,7 @@ def mean_field(x: Tensor, y: Tensor | None = None, *, init_scale: float = 0.1) -
     init_scale : float
         Initial standard deviation.
     """
+    x = rows_of("logistic", x)
     size = x.shape[1] + 1
     mean = pyro.param("w.mean", lambda: x.new_zeros(size))
     scale = pyro.param("w.scale", lambda: x.new_full((size,), init_scale), constraint=positive)
@@ -28,6 +31,7 @@ def mean_field(x: Tensor, y: Tensor | None = None, *, init_scale: float = 0.1) -
 
 def cholesky(x: Tensor, y: Tensor | None = None, *, init_scale: float = 0.1) -> None:
     """One normal: w ~ Normal(mean, L Lᵀ), L lower triangular; parameters as for `mean_field`."""
+    x = rows_of("logistic", x)
     size = x.shape[1] + 1
     mean = pyro.param("w.mean", lambda: x.new_zeros(size))
     root = pyro.param("w.scale_tril", lambda: x.new_full((size,), init_scale).diag(), constraint=lower_cholesky)

@@ -20,6 +20,7 @@ from torch import Tensor
 from torch.distributions import constraints
 
 from ..models.mixture import Family, log_joint
+from ..models.mixture.prior import counts_of
 from ..models.mixture.start import cluster
 
 
@@ -34,6 +35,7 @@ def mean_field(x: Tensor, *, num_components: int = 4, family: Family = "poisson"
     family : {"poisson", "multinomial"}
         As given to the model.
     """
+    x = counts_of(x)
     clusters = functools.cache(lambda: [found.to(x) + 1 for found in cluster(x, num_components, family, tries=10)])
 
     def positive(name: str, start: Callable[[], Tensor]) -> Tensor:

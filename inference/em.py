@@ -16,7 +16,7 @@ from .checkpoints import Checkpoint, Place, states_of
 from .info import EmInfo
 from .optim.acceleration import squarem
 from .optim.restarts import Params, Restarts, Run, State, kept_path, on_device, optima, restored_path, runs_of
-from .options import as_double, at_least_one, options_by_name, positive
+from .options import as_double, at_least_one, device_of, options_by_name, positive
 from .posterior import Posterior, point_draws
 from .traces.isolate import isolated
 
@@ -148,7 +148,7 @@ def ascend(
     size = num_restarts if steps.batched else 1
     runs: list[Run] = []
     with isolated(seed), torch.no_grad():
-        on_cpu = all(value.device.type == "cpu" for value in data)
+        on_cpu = device_of(data).type == "cpu"
         seeded = torch.default_generator.manual_seed if on_cpu else torch.manual_seed  # the latter takes a millisecond
         data = steps.prepare(*(data if steps.batched else as_double(data)))
         for first in range(0, num_restarts, size):

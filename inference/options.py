@@ -12,6 +12,11 @@ from .traces.alone import alone
 from .traces.arguments import as_arguments, index_of, names_of
 from .traces.keywords import check_names, split, with_keywords
 
+SINGULAR = (
+    "a matrix could not be factorised: columns may be linearly dependent, too far from 0 for their spread, or far from "
+    "unit scale: standardise the data"
+)
+
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -39,12 +44,15 @@ def options_by_name(method: Callable[P, T]) -> Callable[P, T]:
             return method(*args, **kwargs)  # which says what is missing
         _take_data(method.__name__, call)
         with alone():
-            if call.arguments.get("checkpoint") is None:
-                return method(*call.args, **call.kwargs)
-            from .checkpoints import opened  # which needs posteriors
+            try:
+                if call.arguments.get("checkpoint") is None:
+                    return method(*call.args, **call.kwargs)
+                from .checkpoints import opened  # which needs posteriors
 
-            with opened(method.__name__, call) as kept:
-                return kept.result or kept.keep(method(*call.args, **call.kwargs))
+                with opened(method.__name__, call) as kept:
+                    return kept.result or kept.keep(method(*call.args, **call.kwargs))
+            except torch.linalg.LinAlgError:  # pyright: ignore[reportPrivateImportUsage]
+                raise FloatingPointError(f"{method.__name__}: {SINGULAR}") from None
 
     return checked
 
@@ -113,4 +121,4 @@ def size_of(data: tuple) -> int:
 
 def as_double(data: tuple) -> tuple:
     """Return floating-point tensors in float64, all others as they are."""
-    return tuple(value.double() if value.is_floating_point() else value for value in data)
+    return tuple(value.double() if isinstance(value, Tensor) and value.is_floating_point() else value for value in data)

@@ -249,7 +249,7 @@ class Posterior(Generic[InfoT]):
                     else:
                         groups[group][site] = file.get_tensor(name)
             info = INFO_TYPES.get(groups["info"]["method"], ExternalInfo)(**groups["info"])
-        except (SafetensorError, KeyError, TypeError, ValueError) as error:
+        except (SafetensorError, KeyError, RecursionError, TypeError, ValueError) as error:
             raise ValueError(f"{path} is not a posterior saved by guidebook") from error
         return Posterior(draws=groups["draws"], params=groups["params"], info=info)
 

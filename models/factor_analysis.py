@@ -40,6 +40,7 @@ from torch import Tensor
 
 from . import linear_gaussian
 from ._shared.init import init
+from ._shared.inputs import rows_of
 from ._shared.steps import Params, Steps
 from .linear_gaussian import (
     FactorPosterior,
@@ -71,6 +72,7 @@ __all__ = [
 ]
 
 NO_COST = 1e-3  # nats of log likelihood that do not count
+LEAST_SHARE = 1e-10  # of a column's variance: the likelihood of a smaller uniqueness is rounding error
 
 
 def model(
@@ -86,6 +88,7 @@ def model(
     Arguments, result and errors as for `ppca.model`; besides, a fit cannot start at data with a constant column
     (ValueError).
     """
+    x = None if x is None else rows_of("factor_analysis", x)
     n, d = checked_size("factor_analysis", x, latent_dim, num_rows, num_features, prior_scale)
     zero = torch.zeros(()) if x is None else x.new_zeros(())
     start = init(None if x is None else partial(starting_sites, x, latent_dim, shared_noise=False))
@@ -142,7 +145,7 @@ def em_steps(
             tenth = noise.clone()
             tenth[column] /= 10
             found, other = (e_step(at, *rows) for at in (params, params | {"noise_variance": tenth}))
-            if found.log_likelihood - other.log_likelihood < NO_COST:
+            if found.log_likelihood - other.log_likelihood < NO_COST or share[column] < LEAST_SHARE:
                 return (
                     f"the uniqueness of column {column} runs to zero, a Heywood case: it is down to "
                     f"{float(share[column]):.1e} of the column's variance, and a tenth of that would do as well"

@@ -39,6 +39,7 @@ from torch import Tensor
 
 from . import linear_gaussian
 from ._shared.init import init
+from ._shared.inputs import check_spread, rows_of
 from ._shared.row_weights import checked_weights
 from ._shared.steps import Params, Steps
 from .linear_gaussian import (
@@ -104,8 +105,9 @@ def model(
     Raises
     ------
     ValueError
-        If an option is out of range.
+        If an option is out of range, or the data are no finite rows.
     """
+    x = None if x is None else rows_of("ppca", x)
     n, d = checked_size("ppca", x, latent_dim, num_rows, num_features, prior_scale)
     zero = torch.zeros(()) if x is None else x.new_zeros(())
     start = init(None if x is None else partial(starting_sites, x, latent_dim, shared_noise=True))
@@ -154,10 +156,12 @@ def maximum_likelihood(
     Raises
     ------
     ValueError
-        If ``latent_dim`` is out of range, or the rows lie in a plane of q dimensions, so that the likelihood is
-        unbounded.
+        If ``latent_dim`` is out of range, or the data are no finite rows, or lie in a plane of q dimensions, so that
+        the likelihood is unbounded.
     """
+    x = rows_of("ppca", x)
     check("ppca", latent_dim, x.shape[1])
+    check_spread("ppca", x)
     row_weights = checked_weights("ppca", row_weights, len(x))
     found = principal_axes(x, latent_dim, row_weights=row_weights)
     eigenvalues, noise = found.pop("eigenvalues"), found["noise_variance"]

@@ -15,7 +15,7 @@ import pytest
 from scipy import io, sparse
 
 from guidebook import datasets
-from guidebook.datasets.readers import sparse as sparse_module
+from guidebook.datasets.readers import archives
 
 mnist_module = importlib.import_module("guidebook.datasets.mnist")  # the package has a function of that name
 COUNTS = np.array([[0, 2, 0, 1], [3, 0, 0, 0], [0, 0, 0, 5]])
@@ -64,7 +64,7 @@ def test_damaged_sparse_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     damaged = tmp_path / "damaged.npz"
     np.savez(damaged, format=np.array("csr"), shape=[3, 4], data=[1.0])
     refused(damaged, "sparse matrix")
-    monkeypatch.setattr(sparse_module, "MOST_CELLS", 11)
+    monkeypatch.setattr(archives, "MOST_CELLS", 11)
     refused(good, "3 × 4", "leave out rare words")
 
 

@@ -54,7 +54,7 @@ def test_draws_beyond_memory_are_refused_by_the_largest_site() -> None:
 
 def test_a_fit_asks_before_it_draws(monkeypatch: pytest.MonkeyPatch) -> None:
     task = load_task("ppca")
-    monkeypatch.setattr(cost, "_free", lambda: 10_000)
+    monkeypatch.setattr(cost, "free_memory", lambda: 10_000)
     with pytest.raises(ValueError, match="ppca: 10,000 draws of 40 numbers each, 26 of them in W"):
         fit(task, "svi", "mean_field")
     assert fit(task, "closed_form").draws["W"].shape[:2] == (1, 1)

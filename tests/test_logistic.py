@@ -408,8 +408,8 @@ def test_labels_out_of_range(tiny) -> None:
     wrong = torch.where(torch.arange(len(y)) == 3, 2.0, y)
     for call in (
         lambda: logistic.log_likelihood({"w": torch.zeros(2, dtype=x.dtype)}, x, wrong),
-        lambda: logistic.cavi_steps().init(0, x, wrong),
-        lambda: logistic.gibbs_steps().init(2, x, wrong),
+        lambda: logistic.cavi_steps().prepare(x, wrong),
+        lambda: logistic.gibbs_steps().prepare(x, wrong),
     ):
         with pytest.raises(ValueError, match="labels must be 0 or 1, got 2 in row 3"):
             call()

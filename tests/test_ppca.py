@@ -454,7 +454,7 @@ def test_steps_take_prepared_data_and_raw(module: ModuleType, wine: torch.Tensor
         params[len(data)] = steps.m_step(steps.e_step(begin, *data), *data)
         assert steps.degenerate(begin, None, *data) is None
     for name, value in params[1].items():
-        torch.testing.assert_close(params[3][name], value)
+        torch.testing.assert_close(params[len(prepared)][name], value)
 
 
 def test_noise_below_rounding_error_is_degenerate(wine: torch.Tensor) -> None:

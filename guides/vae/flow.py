@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn.functional import linear
 
 from ...models import vae
+from ...models._shared.inputs import rows_of
 from ...models.vae import Hidden, Network
 from .encoders import encoder_params
 
@@ -45,6 +46,7 @@ def flow_encoder(
     """
     if latent_dim < 2:
         raise ValueError(f"flow_encoder: a coupling needs latent_dim of 2 or more, got {latent_dim}")
+    x = rows_of("vae", x)
     params = encoder_params(x, latent_dim, network, hidden)
     h = vae.features(params, x)
     fixed = latent_dim // 2

@@ -10,6 +10,7 @@ from pyro import poutine
 from torch import Tensor
 
 from ...models import vae
+from ...models._shared.inputs import rows_of
 from ...models.vae import Hidden, Network
 from ..families import guide_family
 from .encoders import encoder_params
@@ -68,6 +69,7 @@ def semi_amortised(
         return joint.mean(0).sum() + log_scale.sum()
 
     def guide(x: Tensor) -> None:
+        x = rows_of("vae", x)
         q: Any = vae.encoded(encoder_params(x, latent_dim, network, hidden), x)
         loc, log_scale = begin = (q.base_dist.loc, q.base_dist.scale.log())
         with torch.enable_grad():

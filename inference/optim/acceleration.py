@@ -17,7 +17,10 @@ def squarem(zero: State, one: State, two: State, e_step: Callable[[Params], Stat
     change = {name: one.params[name] - zero.params[name] for name in zero.params}
     bend = {name: two.params[name] - one.params[name] - change[name] for name in zero.params}
     batch = two.objective.shape
-    length = -_norm(change, batch) / _norm(bend, batch).clamp(min=1e-300)  # below -1: further than the two steps went
+    unit = {name: _norm(value, batch).clamp(min=1e-300) for name, value in zero.params.items()}  # one for each
+    length = -_total(change, unit, batch) / _total(bend, unit, batch).clamp(
+        min=1e-300
+    )  # below -1: beyond the two steps
     if not (length < -1).any():
         return two
     far = {}
@@ -34,5 +37,11 @@ def squarem(zero: State, one: State, two: State, e_step: Callable[[Params], Stat
     return jumped.map(lambda ours, old: torch.where(higher.reshape(-1, *[1] * (ours.dim() - 1)), ours, old), two)
 
 
-def _norm(params: Params, batch: torch.Size) -> Tensor:
-    return torch.cat([value.reshape(*batch, -1) for value in params.values()], -1).norm(dim=-1)
+def _total(params: Params, unit: Params, batch: torch.Size) -> Tensor:
+    """Return the norm over all parameters, each in its own unit: other units of the data change nothing."""
+    return torch.stack([_norm(value, batch) / unit[name] for name, value in params.items()]).norm(dim=0)
+
+
+def _norm(value: Tensor, batch: torch.Size) -> Tensor:
+    largest = value.reshape(*batch, -1).abs().amax(-1).clamp(min=1e-300)  # squares of small numbers would be zero
+    return (value.reshape(*batch, -1) / largest.unsqueeze(-1)).norm(dim=-1) * largest

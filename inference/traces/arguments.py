@@ -1,4 +1,4 @@
-"""A user's data as tensors: NumPy arrays, pandas series and frames, lists of numbers.
+"""A user's data as tensors: NumPy arrays, SciPy's sparse matrices, pandas series and frames, lists of numbers.
 
 Whole numbers stay whole, since they may be indices; `Promote` makes floats of those that a distribution wants so. Plain
 numbers, words, tuples, lists that hold tensors, and whatever else is no array stay as they are: they may be options.
@@ -47,6 +47,8 @@ def as_data(what: str, value: Any) -> Any:
         return _series(what, value)
     if isinstance(value, list):
         return _list(what, value)
+    if hasattr(value, "tocoo") and hasattr(value, "nnz"):
+        return _sparse(what, value)
     if isinstance(value, np.ndarray) or (hasattr(value, "__array__") and not isinstance(value, type)):
         return as_tensor(what, np.asarray(value))
     return value
@@ -70,6 +72,13 @@ def index_of(value: Any) -> tuple[str, ...]:
     return () if value.index.dtype.kind in "iufb" else tuple(map(str, value.index))
 
 
+def _sparse(what: str, matrix: Any) -> Tensor:
+    """Return one of SciPy's sparse matrices as a sparse tensor."""
+    coo = matrix.tocoo()
+    index = torch.as_tensor(np.stack([coo.row, coo.col]).astype(np.int64))
+    return torch.sparse_coo_tensor(index, as_tensor(what, coo.data), coo.shape, check_invariants=True).coalesce()
+
+
 def as_tensor(what: str, values: np.ndarray) -> Tensor:
     """Return an array of numbers as a tensor: floats as they are, whole numbers in int64, truth values as such."""
     kind = values.dtype.kind
@@ -81,6 +90,11 @@ def as_tensor(what: str, values: np.ndarray) -> Tensor:
         return torch.tensor(values.astype(np.int64))
     if kind == "f":
         return torch.tensor(values.astype(np.float64) if values.dtype.itemsize > 8 else values)
+    if kind == "O" and values.size and all(isinstance(value, int | float | np.number) for value in values.flat):
+        found = np.array(values.tolist())
+        if found.dtype.kind == "O":
+            raise ValueError(f"{what} has whole numbers beyond the range of int64")
+        return as_tensor(what, found)
     known = {"c": "complex numbers", "U": "text", "S": "text", "M": "dates", "m": "durations"}
     raise ValueError(f"{what} holds {known.get(kind) or _objects(values)}, and numbers are needed{_hint(values)}")
 

@@ -2,7 +2,8 @@
 
 import functools
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import torch
@@ -34,7 +35,7 @@ def remembered(function: Callable[..., R]) -> Callable[..., R]:
     def call(x: Any, *options: Any) -> R:
         if type(x) is not Tensor or x.layout is not torch.strided or x.requires_grad or is_transformed(x):
             return function(x, *options)
-        with _DisableFuncTorch(), _disable_current_modes():  # pyright: ignore[reportPossiblyUnboundVariable]
+        with untransformed():
             content = _checksum(x)
             known = memory.get(x)
             if known is None or known[0] != content:
@@ -57,6 +58,16 @@ def is_transformed(x: Tensor) -> bool:
 
     mode = get_proxy_mode()
     return mode is not None and x in mode.tracer.tensor_tracker
+
+
+@contextmanager
+def untransformed() -> Iterator[None]:
+    """Work on plain tensors as they are, whatever is traced, vectorised or differentiated around it."""
+    if not _CAN_TELL:
+        yield
+        return
+    with _DisableFuncTorch(), _disable_current_modes():  # pyright: ignore[reportPossiblyUnboundVariable]
+        yield
 
 
 def _checksum(x: Tensor) -> tuple:

@@ -12,6 +12,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from .._shared.inputs import check_shape, rows_of
 from .._shared.responsibilities import chunk_size, chunks, moments, normalise_, weighted_sums
 from .._shared.row_weights import checked_weights
 from .conjugate import Statistics
@@ -111,18 +112,22 @@ def prepare(
     Raises
     ------
     ValueError
-        For an unknown covariance, more components than rows, data without a `default_prior`, or weights that are none.
+        For an unknown covariance, more components than rows, data that are not finite or have no `default_prior`, or
+        weights that are none.
     """
     if isinstance(x, Rows):
         return x
+    gaps = None
+    if missing:
+        check_shape("gmm", x)
+        if x.isnan().any():
+            if (column := x.isnan().all(0).nonzero()).numel():
+                raise ValueError(f"gmm: column {int(column[0])} has no value")
+            gaps = gaps_of(x)
+            x = torch.where(x.isnan(), x.nanmean(0), x)
+    x = rows_of("gmm", x)
     form, row_weights = form_of(covariance), checked_weights("gmm", row_weights, len(x))
     check(num_components, len(x) if row_weights is None else int((row_weights > 0).sum()))
-    gaps = None
-    if missing and x.isnan().any():
-        if (column := x.isnan().all(0).nonzero()).numel():
-            raise ValueError(f"gmm: column {int(column[0])} has no value")
-        gaps = gaps_of(x)
-        x = torch.where(x.isnan(), x.nanmean(0), x)
     prior = default_prior(x, num_components, torch.float64, row_weights)
     centre, matrix = moments(x, row_weights)
     root = form.root(form.project(matrix))

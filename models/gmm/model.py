@@ -16,6 +16,7 @@ from sklearn.cluster import KMeans
 from torch import Tensor
 
 from .._shared.init import Start, init
+from .._shared.inputs import rows_of
 from .._shared.steps import Params
 from .covariance import Covariance, Form, as_matrices, form_of
 from .prior import Prior, check, remembered_prior
@@ -61,6 +62,7 @@ def model(
     """
     form = form_of(covariance)
     if x is not None:
+        x = rows_of("gmm", x)
         num_rows = len(x)
     elif prior is None or num_rows is None:
         raise ValueError("gmm: to draw data, give prior= and num_rows=")

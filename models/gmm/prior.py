@@ -7,6 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from .._shared.cache import remembered
+from .._shared.inputs import check_spread
 from .._shared.responsibilities import moments
 
 
@@ -57,6 +58,7 @@ def default_prior(
     if not torch.isfinite(variance).all():
         column = int((~torch.isfinite(variance)).nonzero()[0])
         raise ValueError(f"gmm: column {column} has no finite variance: it holds nan, inf or numbers past 1e150")
+    check_spread("gmm", x)
     if not (variance > 0).all():
         raise ValueError(f"gmm: column {int((variance <= 0).nonzero()[0])} is constant: leave it out")
     sd = variance.sqrt()

@@ -13,7 +13,7 @@ from torch.distributions import Dirichlet, Gamma
 from .._shared.steps import Params, Steps
 from .corpus import Corpus, blocks
 from .exact import log_dirichlet_ratio
-from .inputs import check_options, read, warn_of_gaps
+from .inputs import check_options, check_size, read, warn_of_gaps
 from .responsibilities import TokenResponsibilities, row_scaled_exp, row_scaled_exp_of, token_responsibilities
 
 _INNER = 2  # alternating updates of q(z) and q(topic_weights) per update of q(topic_words)
@@ -89,6 +89,7 @@ def start(x: Tensor | Corpus, num_topics: int, alpha: float, eta: float) -> Para
     """Return the parameters of q to start from: unlike documents, after sweeps that forget the documents' weights."""
     check_options(num_topics, alpha, eta)
     corpus = read(x)
+    check_size(num_topics, corpus.num_rows, corpus.num_features)
     params = {"topic_words.concentration": seeded_topics(corpus, num_topics).add_(eta)}
     even = {"topic_weights.concentration": corpus.counts.new_ones(corpus.num_rows, num_topics)}
     for _ in range(_EARLY_SWEEPS):

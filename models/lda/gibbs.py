@@ -4,9 +4,12 @@ import torch
 from torch import Tensor
 from torch.distributions import Dirichlet
 
+from .._shared.memory import check_memory
 from .._shared.steps import GibbsSteps, Params
 from .corpus import Corpus, chunks
-from .inputs import check_options, read, warn_of_gaps
+from .inputs import check_options, check_size, read, warn_of_gaps
+
+_PER_TOKEN = 4  # numbers in each chain
 
 
 def gibbs_steps(num_topics: int = 20, alpha: float = 0.1, eta: float = 0.01) -> GibbsSteps:
@@ -33,6 +36,10 @@ def gibbs_steps(num_topics: int = 20, alpha: float = 0.1, eta: float = 0.01) -> 
         check_options(num_topics, alpha, eta)
         corpus = read(x)
         warn_of_gaps(corpus)
+        check_size(num_chains * num_topics, corpus.num_rows, corpus.num_features)
+        check_memory(
+            "lda", f"{float(corpus.counts.sum()):g} tokens", _PER_TOKEN * num_chains * float(corpus.counts.sum())
+        )
         topic = torch.randint(num_topics, (num_chains, int(corpus.counts.sum())), device=corpus.device)
         state = count_topics(topic, corpus)
         return state | draw_sites(state, corpus)

@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,11 @@ from torch import Tensor
 from torch.fx.experimental.proxy_tensor import disable_proxy_modes_tracing
 
 from .._shared.cache import remembered
+from .._shared.inputs import LARGEST, as_floating, seen_once
+from .._shared.memory import check_memory
 from .corpus import Corpus, blocks, chunks
+
+_COPIES = 4  # of topics and documents' weights, at once
 
 
 def as_counts(x: Any) -> Tensor:
@@ -44,7 +49,16 @@ def as_counts(x: Any) -> Tensor:
         x = x.to_sparse_coo()
     if x.layout == torch.sparse_coo:
         x = x.coalesce()
-    return x if x.is_floating_point() else x.double()
+    return as_floating("lda", "x", x)
+
+
+def counts_of(x: Any) -> Tensor:
+    """Return the tensor of counts that the model observes, dense or sparse; ValueError if they are no counts."""
+    if not isinstance(x, Tensor):
+        raise ValueError(f"lda: x must be a tensor, got {type(x).__name__}: as_counts makes one")
+    if x.dim() != 2:
+        raise ValueError(f"lda: x must have shape (documents, words), got {tuple(x.shape)}")
+    return seen_once(x, ("lda", "counts"), partial(as_floating, "lda", "x"), read)
 
 
 @remembered
@@ -77,6 +91,11 @@ def check_options(num_topics: int, alpha: float, eta: float = 1.0) -> None:
     for name, value in (("alpha", alpha), ("eta", eta)):
         if not value > 0:
             raise ValueError(f"lda: {name} must be positive, got {value}")
+
+
+def check_size(num_topics: int, num_rows: int, num_features: int) -> None:
+    """Raise ValueError if memory cannot hold so many topics of so many documents and words."""
+    check_memory("lda", f"num_topics={num_topics}", _COPIES * num_topics * (num_rows + num_features))
 
 
 def warn_of_gaps(corpus: Corpus) -> None:
@@ -117,14 +136,14 @@ def _index_type(*sizes: int) -> torch.dtype:
 def _check(corpus: Corpus, columns: Sequence[str] | None = None) -> None:
     for entries in blocks(len(corpus.counts), 1):
         counts = corpus.counts[entries]
-        wrong = ~((counts >= 0) & (counts % 1 == 0))
+        wrong = ~((counts >= 0) & (counts % 1 == 0) & (counts <= LARGEST))
         if wrong.any():
             first = entries.start + int(wrong.nonzero()[0])
             row, column = int(corpus.document[first]), int(corpus.word[first])
             name = column if columns is None else repr(columns[column])
             raise ValueError(
                 f"lda: document {row}, word {name} has {float(corpus.counts[first]):g}, "
-                "but counts are whole numbers from zero up"
+                "but counts are whole numbers from zero up, to 2^53 at most"
             )
-    if not corpus.num_features:
-        raise ValueError("lda: the corpus has no words")
+    if not corpus.num_features or not corpus.num_rows:
+        raise ValueError(f"lda: the corpus has no {'documents' if corpus.num_features else 'words'}")

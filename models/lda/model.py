@@ -14,7 +14,7 @@ from .._shared.init import init
 from .._shared.steps import Params
 from .cavi import cavi_steps
 from .distributions import BagOfWords, draw_words
-from .inputs import check_options, read
+from .inputs import check_options, check_size, counts_of, read
 
 
 def model(
@@ -52,6 +52,7 @@ def model(
     ValueError
         If an option is out of range, or the data are not counts.
     """
+    x = None if x is None else counts_of(x)
     one, rows, columns, totals = _check(x, num_topics, alpha, eta, num_rows, num_features, totals)
     start = init(None if x is None else lambda: start_values(x, num_topics, alpha, eta))
     # Globals.
@@ -79,6 +80,7 @@ def latent_model(
     The words of the tokens, document by document, are the observed site ``w``. Memory is t v numbers, so it is for
     small corpora. Parameters, result and errors are those of `model`.
     """
+    x = None if x is None else counts_of(x)
     one, rows, columns, totals = _check(x, num_topics, alpha, eta, num_rows, num_features, totals)
     start = init(None if x is None else lambda: start_values(x, num_topics, alpha, eta))
     # Globals.
@@ -167,6 +169,7 @@ def _check(
     """Return a one of the sites' dtype and device, the numbers of documents and words, and the lengths to draw."""
     check_options(num_topics, alpha, eta)
     if x is not None:
+        check_size(num_topics, *x.shape)
         dtype = x.dtype if x.is_floating_point() else torch.float64
         totals = None if totals is None else torch.as_tensor(totals).expand(x.shape[0])
         return x.new_ones((), dtype=dtype, layout=torch.strided), x.shape[0], x.shape[1], totals

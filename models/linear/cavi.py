@@ -1,6 +1,7 @@
 """Coordinate ascent: weights and noise variance jointly, and each row's precision."""
 
 import math
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -9,7 +10,7 @@ from torch import Tensor
 from .._shared.scores import design
 from .._shared.steps import Params, Steps
 from .conjugate import NormalInverseGamma, Statistics, divergence, draw, statistics, update
-from .prior import Noise, Prior, Units, check_noise, check_normal_prior, conjugate_prior, units_of
+from .prior import Noise, Prior, Units, check_noise, check_normal_prior, checked, conjugate_prior, units_of
 
 
 class Bound(NamedTuple):
@@ -102,4 +103,4 @@ def cavi_steps(
         found = draw(NormalInverseGamma(**params), (num_draws,))
         return found if noise == "normal" else found | {"df": torch.full_like(found["noise_variance"], df)}
 
-    return Steps(init, e_step, m_step, objective, draw=draws)
+    return Steps(init, e_step, m_step, objective, prepare=partial(checked, prior_scale=prior_scale), draw=draws)

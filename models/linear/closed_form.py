@@ -5,7 +5,7 @@ from torch import Tensor
 
 from .._shared.steps import ExactPosterior
 from .conjugate import draw, log_evidence, statistics, update
-from .prior import Noise, Prior, Units, check_noise, check_normal_prior, conjugate_prior, units_of
+from .prior import Noise, Prior, Units, check_noise, check_normal_prior, checked, conjugate_prior, units_of
 
 
 def closed_form(
@@ -43,6 +43,7 @@ def closed_form(
     check_normal_prior("closed_form", prior)
     if noise != "normal":
         raise ValueError(f"linear: closed_form is for normal noise, and noise is {noise}: take gibbs")
+    x, y = checked(x, y, prior_scale)
     before = conjugate_prior(units or units_of(y), x.shape[1], prior_scale)
     after = update(before, statistics(before, x, y, y.new_ones(len(y))))
 

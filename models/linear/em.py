@@ -10,7 +10,7 @@ from .._shared.scores import design
 from .._shared.steps import Params, Steps
 from .conjugate import NormalInverseGamma, statistics, update
 from .model import log_likelihood
-from .prior import Noise, Prior, check_noise, check_normal_prior, check_positive, conjugate_prior, units_of
+from .prior import Noise, Prior, check_noise, check_normal_prior, check_positive, conjugate_prior, data_of, units_of
 
 FLAT = "the features fit the target exactly, so that the noise variance runs to zero"
 
@@ -104,7 +104,7 @@ def em_steps(
         least = 100 * torch.finfo(y.dtype).eps * y.var(correction=0)
         return FLAT if not map and not params["noise_variance"] > least else None
 
-    return Steps(init, e_step, m_step, objective, degenerate)
+    return Steps(init, e_step, m_step, objective, degenerate, data_of)
 
 
 def log_prior(params: Params, prior: NormalInverseGamma) -> Tensor:

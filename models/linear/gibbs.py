@@ -7,7 +7,7 @@ from torch.distributions import Gamma
 from .._shared.scores import design
 from .._shared.steps import GibbsSteps, Params
 from .conjugate import NormalInverseGamma, draw, statistics, update
-from .prior import Noise, Prior, Units, check_noise, check_normal_prior, conjugate_prior, units_of
+from .prior import Noise, Prior, Units, check_noise, check_normal_prior, checked, conjugate_prior, units_of
 
 
 def gibbs_steps(
@@ -46,6 +46,7 @@ def gibbs_steps(
         return conjugate_prior(units or units_of(y), x.shape[1], prior_scale)
 
     def prepare(x: Tensor, y: Tensor) -> tuple:
+        x, y = checked(x, y, prior_scale)
         if noise == "student":
             return x, y
         before = prior_of(x, y)

@@ -24,6 +24,7 @@ from .prior import (
     check_share,
     check_varies,
     conjugate_prior,
+    data_of,
     measured,
 )
 
@@ -46,7 +47,7 @@ def model(
     x : Tensor, shape (n, d)
         Features; standardise them, since all weights share one prior scale. No column of ones: the bias is added.
     y : Tensor, shape (n,), optional
-        The target, of the dtype of ``x``. Default: draw it.
+        The target. Default: draw it.
     noise : {"normal", "student"}
         Student's t has heavy tails, so that rows far off have little influence.
     df : float
@@ -71,12 +72,14 @@ def model(
     Raises
     ------
     ValueError
-        If an option is unknown or out of range; when fitted, if the target does not vary.
+        If an option is unknown or out of range, or the data are no finite rows with a number each; when fitted, if the
+        target does not vary.
     """
     check_noise(noise, df)
     check_prior(prior)
     check_positive(prior_scale=prior_scale)
     check_share(relevant_share)
+    x, y = data_of(x, y)
     rows, features = x.shape
     if units is None:
         units = Units(x.new_zeros(()), x.new_ones(()), rows) if y is None else measured(y)

@@ -1,11 +1,13 @@
 """The prior's units, its conjugate form, and the options that every part of the model takes."""
 
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from .._shared.inputs import check_precision, rows_of, target_of
+from .._shared.scores import design
 from .conjugate import NormalInverseGamma
 
 Noise = Literal["normal", "student"]
@@ -31,6 +33,24 @@ class Units(NamedTuple):
     mean: Tensor
     sd: Tensor
     num_rows: int
+
+
+def data_of(x: Any, y: Any = None) -> tuple[Tensor, Any]:
+    """Return features and target in one dtype; ValueError unless they are finite rows with a number each."""
+    x = rows_of("linear", x)
+    if y is None:
+        return x, None
+    y = target_of("linear", y, x)
+    dtype = torch.promote_types(x.dtype, y.dtype)
+    return x.to(dtype), y.to(dtype)
+
+
+def checked(x: Any, y: Any, prior_scale: float) -> tuple[Tensor, Tensor]:
+    """Return data as `data_of` does, for methods that factorise the precision of the weights."""
+    x, y = data_of(x, y)
+    check_positive(prior_scale=prior_scale)
+    check_precision("linear", design(x), prior_scale**-2, 1.0)
+    return x, y
 
 
 def units_of(y: Float[Tensor, " n"]) -> Units:

@@ -1,8 +1,9 @@
 """EM of the linear Gaussian models, on as many rows as there are columns, however many rows the data have.
 
-A rotation of the rows, x → H x with H orthogonal, leaves every sum over rows in a Gaussian likelihood unchanged. One
-that puts the mean into a single row and makes the rest upper triangular leaves at most d + 1 rows that are not zero,
-so an iteration costs min(n, d) d q operations (Tipping and Bishop 1999, appendix B, need d² q or n d q).
+Rows are taken about their mean, so that data far from 0 lose no digits. A rotation of them, x → H x with H orthogonal,
+leaves every sum over rows in a Gaussian likelihood unchanged. One that puts their mean into a single row, here of
+zeros, and makes the rest upper triangular leaves at most d + 1 rows, so an iteration costs min(n, d) d q operations
+(Tipping and Bishop 1999, appendix B, need d² q or n d q).
 """
 
 import math
@@ -16,6 +17,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from .._shared.inputs import check_spread, rows_of
 from .._shared.row_weights import checked_weights
 from .._shared.steps import Params, Steps
 from .data import check, check_columns
@@ -26,7 +28,8 @@ class CompressedRows(NamedTuple):
     """Data, and what a rotation of the rows leaves of them."""
 
     x: Tensor  # (n, d): the data
-    rows: Tensor  # (r, d): the rotated rows that are not zero; r ≤ d + 1, or n + 1
+    centre: Tensor  # (d,): their mean
+    rows: Tensor  # (r, d): the rows about it, rotated; r ≤ d + 1, or n + 1
     ones: Tensor  # (r,): a column of ones, rotated likewise: √n in the last row, and zeros
 
     @property
@@ -50,16 +53,15 @@ class Expectations(NamedTuple):
 
 
 def prepare(x: Float[Tensor, "n d"], row_weights: Tensor | None = None) -> CompressedRows:
-    """Rotate the rows of the data so that few of them are not zero.
+    """Rotate the rows of the data, about their mean, so that few of them are not zero.
 
     ``row_weights`` say how many times each row counts; default: once.
     """
     row_weights = checked_weights("em", row_weights, len(x))
-    mean, rest = qr_compress(x, row_weights)
-    length = math.sqrt(len(x) if row_weights is None else float(row_weights.sum()))
+    centre, rest = qr_compress(x, row_weights)
     ones = x.new_zeros(len(rest) + 1)
-    ones[-1] = length
-    return CompressedRows(x, torch.cat([rest, length * mean.unsqueeze(0)]), ones)
+    ones[-1] = math.sqrt(len(x) if row_weights is None else float(row_weights.sum()))
+    return CompressedRows(x, centre, torch.cat([rest, x.new_zeros(1, x.shape[1])]), ones)
 
 
 def em_steps(
@@ -75,8 +77,9 @@ def em_steps(
 
     def init(restart: int, *data: Tensor) -> Params:
         found = prepared(*data)
-        columns, variance, loc = found.x.shape[1], found.variance, found.rows[-1] / found.ones[-1]
+        columns, variance, loc = found.x.shape[1], found.variance, found.centre
         check(name, latent_dim, columns, 1.0 if prior_scale is None else prior_scale)
+        check_spread(name, found.x)
         if not shared_noise:
             check_columns(found.x)
             if restart == 0:
@@ -88,20 +91,24 @@ def em_steps(
         return expectations.log_likelihood + (0 if prior_scale is None else _log_prior(params, prior_scale))
 
     m_step = partial(_m_step, prior_scale=prior_scale, shared_noise=shared_noise)
-    return Steps(init, e_step, m_step, objective, degenerate, prepare, accelerate=True)
+
+    def checked_rows(x: Tensor, row_weights: Tensor | None = None) -> CompressedRows:
+        return prepare(rows_of(name, x), row_weights)
+
+    return Steps(init, e_step, m_step, objective, degenerate, checked_rows, accelerate=True)
 
 
 def e_step(params: Params, *data: Tensor) -> Expectations:
     """Return what the factors are expected to be, and log p(x); data as they are or as `prepare` returns them."""
     found = prepared(*data)
-    x, rows, ones = found
+    x, centre, rows, ones = found
     W, columns = params["W"], x.shape[1]
     noise = params["noise_variance"].expand(columns)
     weighted = W / noise[:, None]
     root, info = torch.linalg.cholesky_ex(torch.eye(W.shape[1], dtype=x.dtype, device=x.device) + W.mT @ weighted)
     root = torch.where(info == 0, root, torch.nan)
     covariance = torch.cholesky_inverse(root)
-    centred = rows - ones[:, None] * params["loc"]
+    centred = rows - ones[:, None] * (params["loc"] - centre)
     mean = centred @ weighted @ covariance
     distance = ((centred - mean @ W.mT).square() / noise).sum() + mean.square().sum()
     log_det = noise.log().sum() + 2 * root.diagonal().log().sum()
@@ -111,12 +118,12 @@ def e_step(params: Params, *data: Tensor) -> Expectations:
 
 def _m_step(expectations: Expectations, *data: Tensor, prior_scale: float | None, shared_noise: bool) -> Params:
     found = prepared(*data)
-    x, rows, ones = found
+    x, centre, rows, ones = found
     features = torch.cat([expectations.mean, ones[:, None]], 1)
     gram = features.mT @ features
     gram[:-1, :-1] += found.total * expectations.covariance
-    coefficients = _regress(gram, features.mT @ rows, expectations.noise_variance, prior_scale)
-    W, loc = coefficients[:-1].mT, coefficients[-1]
+    coefficients = _regress(gram, features.mT @ rows, expectations.noise_variance, prior_scale, centre)
+    W, loc = coefficients[:-1].mT, centre + coefficients[-1]
     squares = (rows - features @ coefficients).square().sum(0)
     squares = squares + found.total * ((W @ expectations.covariance) * W).sum(1)
     count = found.total
@@ -127,19 +134,22 @@ def _m_step(expectations: Expectations, *data: Tensor, prior_scale: float | None
     return {"W": W, "loc": loc, "noise_variance": squares / count}
 
 
-def _regress(gram: Tensor, target: Tensor, noise: Tensor, prior_scale: float | None) -> Tensor:
-    """Coefficients of every column on factors and ones, shape (q + 1, d): (gram + ψ P)⁻¹ target, column by column.
+def _regress(gram: Tensor, target: Tensor, noise: Tensor, prior_scale: float | None, centre: Tensor) -> Tensor:
+    """Coefficients of every column on factors and ones, (q + 1, d): (gram + ψ P)⁻¹ (target + ψ P m), column by column.
 
-    P is the prior precision of a column's coefficients, zero without a prior. With S = P^(-½) the eigenvectors of
-    S gram S serve all columns, whatever their ψ.
+    P is the prior precision of a column's coefficients, zero without a prior, and m their prior mean: zero, but minus
+    the ``centre`` for the ones, from where the mean is counted. With S = P^(-½) the eigenvectors of S gram S serve all
+    columns, whatever their ψ.
     """
     scale = target.new_ones(len(target))
     if prior_scale is not None:
         scale[:-1], scale[-1] = prior_scale, 10 * prior_scale
     else:
         noise = torch.zeros_like(noise)
+    wanted = scale[:, None] * target
+    wanted[-1] -= noise * centre / scale[-1]
     values, vectors = torch.linalg.eigh(gram * scale * scale[:, None])
-    return scale[:, None] * (vectors @ ((vectors.mT @ (scale[:, None] * target)) / (values[:, None] + noise)))
+    return scale[:, None] * (vectors @ ((vectors.mT @ wanted) / (values[:, None] + noise)))
 
 
 def _log_prior(params: Params, prior_scale: float) -> Tensor:
@@ -154,4 +164,4 @@ def _log_prior(params: Params, prior_scale: float) -> Tensor:
 
 def prepared(*data: Tensor) -> CompressedRows:
     """Return what `prepare` makes of the data, unless it has been done."""
-    return CompressedRows(*data) if len(data) == 3 else prepare(*data)
+    return CompressedRows(*data) if len(data) == 4 else prepare(*data)

@@ -7,6 +7,7 @@ import pyro.distributions as dist
 from torch import Tensor
 from torch.distributions import constraints
 
+from .._shared.inputs import rows_of
 from .data import checked_size
 from .start import rough_start
 
@@ -15,6 +16,7 @@ def latent_model(
     name: str, x: Tensor | None, latent_dim: int, num_rows: int | None, num_features: int | None, *, shared_noise: bool
 ) -> Tensor:
     """Draw or score rows, (n, d), with a site for each row's factors; see `ppca.latent_model`."""
+    x = None if x is None else rows_of(name, x)
     n, d = checked_size(name, x, latent_dim, num_rows, num_features)
     start = cache(partial(rough_start, x, d, latent_dim, shared_noise=shared_noise))
     # Parameters.

@@ -4,6 +4,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from .._shared.inputs import check_spread
 from .data import check_columns
 
 LEAST_NOISE = 0.01  # smallest initial noise variance, as a share of its column's variance
@@ -53,6 +54,7 @@ def starting_sites(x: Float[Tensor, "n d"], latent_dim: int, *, shared_noise: bo
     A noise variance starts at a hundredth of its column's variance or more. Raises ValueError for a constant column,
     unless the noise is shared.
     """
+    check_spread("ppca" if shared_noise else "factor_analysis", x)
     if not shared_noise:
         check_columns(x)
     return starting_sites_of(*qr_compress(x), float(len(x)), latent_dim, shared_noise=shared_noise)

@@ -1,6 +1,7 @@
 """Coordinate ascent on the quadratic lower bound of Jaakkola and Jordan (2000)."""
 
 import math
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -10,7 +11,7 @@ from torch.nn.functional import softplus
 
 from .._shared.scores import design
 from .._shared.steps import Params, Steps
-from .model import check_labels, check_prior_scale
+from .model import check_prior_scale, checked
 
 
 class QuadraticBound(NamedTuple):
@@ -55,12 +56,11 @@ def cavi_steps(prior_scale: float = 1.0) -> Steps:
     Raises
     ------
     ValueError
-        If ``prior_scale`` is not positive; when run, if a label is neither 0 nor 1.
+        If ``prior_scale`` is not positive; when run, if the data are no finite rows with a label, 0 or 1, each.
     """
     check_prior_scale(prior_scale)
 
     def init(restart: int, x: Tensor, y: Tensor) -> Params:
-        check_labels(y)
         size = x.shape[1] + 1
         mean = x.new_zeros(size) if restart == 0 else prior_scale * torch.randn(size, dtype=x.dtype, device=x.device)
         return {"mean": mean, "covariance": prior_scale**2 * torch.eye(size, dtype=x.dtype, device=x.device)}
@@ -92,7 +92,7 @@ def cavi_steps(prior_scale: float = 1.0) -> Steps:
         noise = torch.randn(num_draws, len(mean), dtype=mean.dtype, device=mean.device)
         return {"w": mean + noise @ torch.linalg.cholesky(params["covariance"]).mT}
 
-    return Steps(init, e_step, m_step, objective, draw=draw)
+    return Steps(init, e_step, m_step, objective, prepare=partial(checked, prior_scale=prior_scale), draw=draw)
 
 
 def jj_lambda(xi: Float[Tensor, "..."]) -> Float[Tensor, "..."]:

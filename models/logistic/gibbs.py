@@ -1,12 +1,14 @@
 """Gibbs sampling with Pólya-Gamma variables, Polson, Scott and Windle (2013)."""
 
+from functools import partial
+
 import torch
 from torch import Tensor
 
 from .._shared.polya_gamma import polya_gamma
 from .._shared.scores import design
 from .._shared.steps import GibbsSteps, Params
-from .model import check_labels, check_prior_scale
+from .model import check_prior_scale, checked
 
 
 def gibbs_steps(prior_scale: float = 1.0) -> GibbsSteps:
@@ -28,12 +30,11 @@ def gibbs_steps(prior_scale: float = 1.0) -> GibbsSteps:
     Raises
     ------
     ValueError
-        If ``prior_scale`` is not positive; when run, if a label is neither 0 nor 1.
+        If ``prior_scale`` is not positive; when run, if the data are no finite rows with a label, 0 or 1, each.
     """
     check_prior_scale(prior_scale)
 
     def init(num_chains: int, x: Tensor, y: Tensor) -> Params:
-        check_labels(y)
         w = prior_scale * torch.randn(num_chains, x.shape[1] + 1, dtype=x.dtype, device=x.device)
         return {"w": w} | draw_omega({"w": w}, x, y)
 
@@ -50,4 +51,4 @@ def gibbs_steps(prior_scale: float = 1.0) -> GibbsSteps:
         w = torch.linalg.solve_triangular(factor.mT, half + torch.randn_like(half), upper=True)
         return {"w": w.squeeze(-1)}
 
-    return GibbsSteps(init, (draw_omega, draw_weights), ("w",))
+    return GibbsSteps(init, (draw_omega, draw_weights), ("w",), partial(checked, prior_scale=prior_scale))

@@ -1,5 +1,7 @@
 """The Pyro model of logistic regression, what its weights imply for rows, and simulated data."""
 
+from typing import Any
+
 import pyro
 import pyro.distributions as dist
 import torch
@@ -7,7 +9,10 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-from .._shared.scores import scores, scores_of_draws
+from .._shared.inputs import check_precision, rows_of, target_of
+from .._shared.scores import design, scores, scores_of_draws
+
+LARGEST_SCORE = 1e12  # that the prior may expect: the sigmoid's curvature at larger ones is lost beside 1
 
 
 def model(x: Tensor, y: Tensor | None = None, *, prior_scale: float = 1.0) -> Tensor:
@@ -18,7 +23,7 @@ def model(x: Tensor, y: Tensor | None = None, *, prior_scale: float = 1.0) -> Te
     x : Tensor, shape (n, d)
         Features; standardise them, since all weights share one prior scale. No column of ones: the bias is added.
     y : Tensor, shape (n,), optional
-        Labels, 0 or 1, of the dtype of ``x``. Default: draw them.
+        Labels, 0 or 1. Default: draw them.
     prior_scale : float
         Standard deviation of every weight and of the bias under the prior.
 
@@ -29,9 +34,10 @@ def model(x: Tensor, y: Tensor | None = None, *, prior_scale: float = 1.0) -> Te
     Raises
     ------
     ValueError
-        If ``prior_scale`` is not positive.
+        If ``prior_scale`` is not positive, or the data are no finite rows with a label each.
     """
     check_prior_scale(prior_scale)
+    x, y = data_of(x, y)
     rows, features = x.shape
     w = pyro.sample("w", dist.Normal(x.new_zeros(()), prior_scale).expand_by([features + 1]).to_event(1))
     with pyro.plate("rows", rows):
@@ -97,6 +103,24 @@ def simulate(
 def identify(draws: dict[str, Tensor], anchor: dict[str, Tensor] | None = None) -> dict[str, Tensor]:
     """Return the weights themselves: logistic regression has no labels to switch."""
     return {"w": draws["w"]}
+
+
+def data_of(x: Any, y: Any = None) -> tuple[Tensor, Any]:
+    """Return features and labels as floats; ValueError unless they are finite rows with a label, 0 or 1, each."""
+    x = rows_of("logistic", x)
+    return x, None if y is None else target_of("logistic", y, x, check_labels)
+
+
+def checked(x: Any, y: Any, prior_scale: float) -> tuple[Tensor, Tensor]:
+    """Return data as `data_of` does, for methods that factorise the precision of the weights."""
+    x, y = data_of(x, y)
+    largest = float(x.abs().max())
+    if largest * prior_scale > LARGEST_SCORE:
+        raise ValueError(
+            f"logistic: x reaches {largest:.2g}, and a weight's prior scale is {prior_scale:g}: standardise the columns"
+        )
+    check_precision("logistic", design(x), prior_scale**-2, 0.25)  # the likelihood's curvature is a quarter at most
+    return x, y
 
 
 def check_prior_scale(prior_scale: float) -> None:

@@ -12,7 +12,7 @@ from .._shared.responsibilities import chunks
 from .._shared.row_weights import checked_weights
 from .._shared.steps import Params
 from .distributions import coefficient
-from .prior import Family, Prior, check, check_counts, check_prior, default_prior
+from .prior import Family, Prior, check, check_prior, counts_of, default_prior
 
 
 class Rows(NamedTuple):
@@ -65,13 +65,12 @@ def prepare(
     """
     if isinstance(x, Rows):
         return x
-    row_weights = checked_weights("mixture", row_weights, len(x))
-    check(num_components, family, len(x) if row_weights is None else int((row_weights > 0).sum()))
     seen = ~x.isnan() if missing and x.isnan().any() else None
-    filled = x if seen is None else with_means(x)
-    check_counts(filled)
+    filled = counts_of(x if seen is None else with_means(x))
+    row_weights = checked_weights("mixture", row_weights, len(filled))
+    check(num_components, family, len(filled) if row_weights is None else int((row_weights > 0).sum()))
     prior = prior or default_prior(filled, num_components, family, torch.float64, row_weights)
-    x = x if seen is None else torch.where(seen, x, 0.0)
+    x = filled if seen is None else torch.where(seen, filled, 0.0)
     check_prior(prior, family)
     total, start = torch.zeros((), dtype=torch.float64, device=x.device), 0
     for part in chunks(x, x.shape[1]):

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from .._shared.init import init
 from .distributions import CountMixture, Counts
-from .prior import Family, Prior, check, check_prior, remembered_prior
+from .prior import Family, Prior, check, check_prior, counts_of, remembered_prior
 from .start import start_values
 
 
@@ -55,6 +55,7 @@ def model(
         For an unknown family, more components than rows, a prior of the other family, or data that are not counts
         (which the default prior finds).
     """
+    x = None if x is None else counts_of(x)
     prior, num_rows, totals = _resolve(x, num_components, family, prior, num_rows, totals)
     start = init(None if x is None else lambda: start_values(x, num_components, family, prior))
 

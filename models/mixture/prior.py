@@ -1,13 +1,15 @@
 """The conjugate prior of a mixture of counts, and which data and options it takes."""
 
 from collections.abc import Sequence
-from typing import Literal, NamedTuple, get_args
+from functools import partial
+from typing import Any, Literal, NamedTuple, get_args
 
 import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor
 
 from .._shared.cache import remembered
+from .._shared.inputs import LARGEST, as_floating, check_shape, seen_once
 from .._shared.responsibilities import chunk_size, chunks
 
 Family = Literal["poisson", "multinomial"]
@@ -64,6 +66,12 @@ def default_prior(
 remembered_prior = remembered(default_prior)
 
 
+def counts_of(x: Any) -> Tensor:
+    """Return rows of counts in floating point; ValueError unless every entry is a whole number from zero up."""
+    check_shape("mixture", x)
+    return seen_once(x, ("mixture", "counts"), partial(as_floating, "mixture", "x"), check_counts)
+
+
 def check_counts(x: Shaped[Tensor, "n d"], columns: Sequence[str] | None = None) -> None:
     """Raise ValueError, naming row and column, unless every entry is a whole number from zero up.
 
@@ -77,13 +85,13 @@ def check_counts(x: Shaped[Tensor, "n d"], columns: Sequence[str] | None = None)
         raise ValueError(f"mixture: counts must be in a floating-point tensor, got {x.dtype}: use x.double()")
     size = chunk_size(x.shape[1])
     for start, part in enumerate(x.split(size)):
-        wrong = ~((part >= 0) & (part % 1 == 0) & torch.isfinite(part))
+        wrong = ~((part >= 0) & (part % 1 == 0) & (part <= LARGEST))
         if wrong.any():
             row, column = wrong.nonzero()[0].tolist()
             name = column if columns is None else repr(columns[column])
             raise ValueError(
                 f"mixture: row {start * size + row}, column {name} holds {float(part[row, column]):g}, "
-                "but counts are whole numbers from zero up"
+                "but counts are whole numbers from zero up, to 2^53 at most"
             )
 
 

@@ -10,6 +10,7 @@ from pyro.poutine.runtime import am_i_wrapped
 from torch import Tensor
 from torch.distributions import constraints
 
+from .._shared.inputs import rows_of
 from .._shared.steps import Params
 from .networks import observation
 from .parameters import Hidden, Network, column_variance, decoder_shapes, decoder_start
@@ -70,6 +71,7 @@ def model(
         If an option is out of range; at the start of a fit, also for data that the likelihood cannot have made.
     """
     if x is not None:
+        x = rows_of("vae", x)
         num_rows, num_features = x.shape
     if num_rows is None or num_features is None:
         raise ValueError("vae: to draw data, give num_rows= and num_features=")

@@ -90,7 +90,7 @@ def decoder_start(shapes: Shapes, x: Tensor | None, variance_floor: float) -> St
         shape = shapes["decoder.variance.bias"]
         start["decoder.variance.weight"] = partial(like.new_zeros, shapes["decoder.variance.weight"])
         start["decoder.variance.bias"] = lambda: (
-            (column_variance(x, variance_floor) - variance_floor).expm1().log().expand(shape).clone()
+            _inverse_softplus(column_variance(x, variance_floor) - variance_floor).expand(shape).clone()
         )
     if x is not None and "decoder.logits.bias" in shapes:
         start["decoder.logits.bias"] = partial(_log_odds, x)
@@ -133,6 +133,10 @@ def column_variance(x: Tensor | None, floor: float) -> Tensor:
     """Return each column's variance, at least a hundredth of their mean and twice the floor; 1 without data."""
     variance = torch.ones(1) if x is None else x.var(0, correction=0)
     return variance.clamp(min=max(0.01 * float(variance.mean()), 2 * floor))
+
+
+def _inverse_softplus(value: Tensor) -> Tensor:
+    return value + (-(-value).expm1()).log()  # the exponential of a large value would overflow
 
 
 def _spread(x: Tensor) -> Tensor:

@@ -61,6 +61,7 @@ def calibrate(
     from guidebook.workflow import calibrate as calibrating
     from guidebook.workflow.files import drafted
     from guidebook.workflow.fit import load_task
+    from guidebook.workflow.record import json_sha256, run_record
     from guidebook.workflow.resolve import find_row
 
     method, guide = split_method(find_row(model, settings), method, guide)
@@ -82,10 +83,13 @@ def calibrate(
     )
     record = calibrating.calibration_json(task, found, seed)
     if out:
-        with drafted(out) as draft:
+        run = run_record(task, seed, {})
+        run["results"] = {"calibration": json_sha256(record)}
+        with drafted(out, run) as draft:
             write_json(record, draft / "calibration.json")
             title = f"{found.method}: calibration on the {task.row.title}"
-            write_calibration(found, draft / "calibration.html", title=title, facts=calibrating.facts(task, found))
+            about = {"facts": calibrating.facts(task, found), "run": run}
+            write_calibration(found, draft / "calibration.html", title=title, **about)
             plot_calibration(found).savefig(draft / "calibration.png", dpi=200)
     write_json(record, json_file)
     if str(json_file) != "-":

@@ -67,7 +67,7 @@ def choose(
     from guidebook.workflow import choice_output
     from guidebook.workflow import choose as choosing
     from guidebook.workflow.files import drafted
-    from guidebook.workflow.record import run_record
+    from guidebook.workflow.record import json_sha256, run_record
 
     counts = {"steps": steps, "draws": draws, "warmup": warmup, "chains": chains}
     plan = choosing.plan(
@@ -81,7 +81,7 @@ def choose(
     record = choice_output.choice_json(plan, choice)
     if out:
         run = run_record(plan.task, seed, {})
-        run["results"] = {"choice": choice_output.sha256(record)}
+        run["results"] = {"choice": json_sha256(record["values"])}
         with drafted(out, run) as draft:
             write_json(record, draft / "choice.json")
             title = f"Choosing {choice.option} of the {plan.task.row.title} on {plan.task.data.name}"

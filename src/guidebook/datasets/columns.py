@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from .cells import MISSING, comma_number, flaw_of, is_date, is_identifier, is_written_number, number
-from .table import listed, quoted
+from .table import listed, quoted, short, shown
 
 MOST_LEVELS = 60  # of a category
 FEWEST_ROWS = 10  # from which on values that are all different count as an identifier
@@ -93,7 +93,9 @@ def check_columns(where: str, columns: Sequence[Column], wanted: Sequence[str]) 
     for column in columns:
         words, filled = column.words, len(column.numbers) - len(column.missing)
         if not filled:
-            raise ValueError(f"{where}: column {quoted(column.name)} is empty: leave it out with --drop {column.name}")
+            raise ValueError(
+                f"{where}: column {quoted(column.name)} is empty: leave it out with --drop {_typed(column.name)}"
+            )
         if column.is_number:
             identifiers += [column.name] if column.name not in wanted and _counts_rows(column, columns[0]) else []
             continue
@@ -109,7 +111,7 @@ def check_columns(where: str, columns: Sequence[Column], wanted: Sequence[str]) 
         if len(levels) == 1:
             raise ValueError(
                 f"{where}: column {quoted(column.name)} is {quoted(levels[0])} in every row: leave it out with "
-                f"--drop {column.name}"
+                f"--drop {_typed(column.name)}"
             )
         if len(levels) == filled >= FEWEST_ROWS or len(levels) > MOST_LEVELS:
             length = sum(len(text.split()) for text in words.values()) / filled
@@ -123,9 +125,9 @@ def check_columns(where: str, columns: Sequence[Column], wanted: Sequence[str]) 
             verb = what if len(names) == 1 else what.replace("holds", "hold").replace("looks", "look", 1)
             many = "column" if len(names) == 1 else "columns"
             shown = listed([quoted(name) for name in names])
-            dropped = ",".join(names[:12])
+            dropped = ",".join(map(_typed, names[:12]))
             raise ValueError(
-                f"{where}: {many} {shown} {verb}: {hint.format(name=names[0])}, --drop {dropped} leaves "
+                f"{where}: {many} {shown} {verb}: {hint.format(name=_typed(names[0]))}, --drop {dropped} leaves "
                 f"{'it' if len(names) == 1 else 'them'} out"
                 + ("; --columns takes it as data all the same" if names is identifiers else "")
             )
@@ -147,7 +149,8 @@ def check_cells(
             elif column.is_number if sources is None else sources[column.name] is None:
                 flaw = flaw_of(text)
                 if flaw and number(text) is None and sources is None:
-                    flaw += f"; --drop {column.name} leaves the column out, --categories {column.name} takes categories"
+                    name = _typed(column.name)
+                    flaw += f"; --drop {name} leaves the column out, --categories {name} takes categories"
             else:
                 flaw = None
             if flaw:
@@ -193,6 +196,11 @@ def _counts_rows(column: Column, first: Column) -> bool:
     return is_identifier(column.name) or bool(
         column is first and values[0] in (0, 1) and (np.diff(values) == 1).all() and len(values) >= 2 * FEWEST_ROWS
     )
+
+
+def _typed(name: str) -> str:
+    """Return a name as it stands in a command to type."""
+    return shown(short(name))
 
 
 def _absent(text: str) -> str:

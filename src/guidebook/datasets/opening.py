@@ -9,8 +9,8 @@ from typing import Any, NoReturn
 
 from .readers.csv import Levels, read_csv
 from .readers.images import read_images, what_is_in
+from .readers.matrix_market import read_mtx
 from .readers.numpy import read_npy, read_npz
-from .readers.sparse import read_mtx
 from .readers.text import read_texts
 from .selection import Selection, no_column
 from .table import KINDS, Table, did_you_mean, shown

@@ -1,13 +1,13 @@
 """A calibration as one self-contained page of HTML."""
 
-from collections.abc import Sequence
-from importlib.metadata import version
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from .. import plots
 from ..inference.calibrate import Calibration
 from ..workflow.files import atomic_write
+from .made import made
 from .render import render
 
 COLUMNS = {
@@ -32,7 +32,12 @@ COLUMNS = {
 
 
 def write_calibration(
-    calibration: Calibration, path: str | Path, *, title: str | None = None, facts: Sequence[tuple[str, str]] = ()
+    calibration: Calibration,
+    path: str | Path,
+    *,
+    title: str | None = None,
+    facts: Sequence[tuple[str, str]] = (),
+    run: Mapping[str, Any] | None = None,
 ) -> Path:
     """Write a calibration as one HTML file that needs no other file, script or network; return its path.
 
@@ -44,6 +49,8 @@ def write_calibration(
     title : str, optional
     facts : sequence of (str, str)
         Terms and words for the head of the page.
+    run : dict, optional
+        Record of the command that made the page, from which ``guidebook rerun`` repeats it.
 
     Raises
     ------
@@ -54,12 +61,13 @@ def write_calibration(
         "calibration.html.j2",
         title=title or f"{calibration.method}: calibration",
         facts=facts,
+        run=run,
         judgement=calibration.judgement,
         sentence=calibration.sentence,
         columns=COLUMNS,
         rows=[_row(name, row) for name, row in calibration.quantities.items()],
         figure=plots.to_svg(plots.plot_calibration(calibration), "Ranks beside the uniform distribution", "ranks"),
-        versions=[(package, version(package)) for package in ("guidebook", "pyro-ppl", "torch")],
+        made=made(run=run),
     )
     return atomic_write(path, page)
 

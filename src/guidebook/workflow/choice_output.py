@@ -1,7 +1,5 @@
 """A choice as JSON and as a table for a person."""
 
-import hashlib
-import json
 import math
 from typing import Any
 
@@ -37,12 +35,6 @@ def choice_json(made: Plan, choice: Choice) -> dict[str, Any]:
         "rule": RULE,
         "values": rows,
     }
-
-
-def sha256(record: dict[str, Any]) -> str:
-    """Return the SHA-256 of what `choice_json` returned, but for the seconds."""
-    rows = [{name: value for name, value in row.items() if name != "seconds"} for row in record["values"]]
-    return hashlib.sha256(json.dumps(rows).encode()).hexdigest()
 
 
 def facts(made: Plan) -> list[tuple[str, str]]:

@@ -1,6 +1,5 @@
 """What a fit takes: memory of its draws, estimated before it begins, and time, as soon as its pace is known."""
 
-import os
 import sys
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
@@ -12,6 +11,7 @@ from pyro.poutine import Trace
 
 from guidebook.inference.progress import announced
 from guidebook.inference.traces.sites import is_deterministic, is_latent, is_local, nodes
+from guidebook.models._shared.memory import free_memory
 
 COPIES = 4  # of the draws at once, while figures are computed from them
 ENOUGH = 2**22  # numbers in all the draws of a guide, beyond which fewer are drawn
@@ -59,7 +59,7 @@ def check_memory(name: str, num_draws: int, sizes: Mapping[str, int], available:
     """
     total = sum(sizes.values())
     needed = COPIES * 8 * num_draws * total
-    free = _free() if available is None else available
+    free = free_memory() if available is None else available
     if needed > free:
         largest, numbers = next(iter(sizes.items()))
         raise ValueError(
@@ -71,7 +71,3 @@ def check_memory(name: str, num_draws: int, sizes: Mapping[str, int], available:
 def time_said() -> AbstractContextManager[None]:
     """Have chains that take more than half a minute say so on standard error, once, where no bar shows it."""
     return announced(lambda sentence: print(f"guidebook: {sentence}", file=sys.stderr, flush=True))
-
-
-def _free() -> int:
-    return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")

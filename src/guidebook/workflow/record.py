@@ -1,6 +1,7 @@
 """What a run was: its command, versions, seed, options, and a checksum of the data, from which it can be repeated."""
 
 import hashlib
+import json
 import os
 import sys
 from collections.abc import Iterable, Mapping
@@ -56,6 +57,17 @@ def draws_sha256(posterior: Posterior) -> str:
             _add(total, name)
             _add(total, value)
     return total.hexdigest()
+
+
+def json_sha256(value: Any) -> str:
+    """Return the SHA-256 of what a command has found, as JSON, but for the seconds that it took."""
+    return hashlib.sha256(json.dumps(_without_seconds(value)).encode()).hexdigest()
+
+
+def _without_seconds(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _without_seconds(each) for name, each in value.items() if name != "seconds"}
+    return [_without_seconds(each) for each in value] if isinstance(value, list) else value
 
 
 def _add(total: Any, value: Any) -> None:

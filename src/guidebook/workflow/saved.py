@@ -77,7 +77,7 @@ def read_record(folder: Path) -> dict[str, Any]:
         needed = {"method", "guide", "model", "source", "settings"}
         if needed <= record.keys() and (not is_own(record["model"]) or "file" in record):
             return record
-    except (OSError, AttributeError, ValueError):
+    except (OSError, AttributeError, RecursionError, TypeError, ValueError):
         pass
     raise ValueError(f"{folder} holds no fit: make one with guidebook run --out {folder}")
 

@@ -7,6 +7,7 @@ import numpy as np
 
 from ..cells import flaw_of
 from ..table import Table, check_matrix, finite, listed, place, quoted, target_column
+from .archives import check_unpacked
 from .images import pixel_names
 from .sparse import is_scipy, read_scipy
 
@@ -27,6 +28,7 @@ def read_npy(where: str, file: BinaryIO, target: str | None, supervised: bool) -
 def read_npz(where: str, file: BinaryIO, target: str | None, supervised: bool) -> Table:
     """Read a .npz: the matrix ``x``, or the only one that holds no labels; ``where``: name used in error messages."""
     with _load(where, file, ".npz") as archive:
+        check_unpacked(where, archive)
         found: list[str] = archive.files
         if is_scipy(found):
             return read_scipy(where, file, target, supervised)

@@ -1,22 +1,11 @@
-"""Sparse matrices of counts (Matrix Market's .mtx, SciPy's .npz), and the words of their columns."""
+"""SciPy's sparse matrices, and the words of a matrix's columns."""
 
-from collections.abc import Callable
 from typing import Any, BinaryIO
 
 import numpy as np
 
-from ..table import Table, check_matrix, finite, quoted, shown
-
-MOST_CELLS = 200_000_000  # 1.6 GB of float64: the largest matrix that is made dense
-
-
-def read_mtx(where: str, file: BinaryIO, target: str | None, supervised: bool) -> Table:
-    """Read a Matrix Market file, coordinates or array; ``where``: name used in error messages."""
-    from scipy import io  # slow to import
-
-    if not file.read(14).startswith(b"%%MatrixMarket"):
-        raise ValueError(f"{where}: this is not a Matrix Market file: its first line must begin with %%MatrixMarket")
-    return _dense(where, file, io.mmread, supervised or target is not None)
+from ..table import Table, check_matrix, quoted, shown
+from .archives import check_cells, dense_table, no_labels
 
 
 def is_scipy(names: list[str]) -> bool:
@@ -25,10 +14,28 @@ def is_scipy(names: list[str]) -> bool:
 
 
 def read_scipy(where: str, file: BinaryIO, target: str | None, supervised: bool) -> Table:
-    """Read what ``scipy.sparse.save_npz`` wrote."""
-    from scipy import sparse
+    """Read what ``scipy.sparse.save_npz`` wrote; ``where``: name used in error messages."""
+    from scipy import sparse  # slow to import
 
-    return _dense(where, file, sparse.load_npz, supervised or target is not None)
+    no_labels(where, target, supervised)
+    file.seek(0)
+    try:
+        matrix: Any = sparse.load_npz(file)
+        _check_structure(matrix)
+    except Exception as error:  # a damaged file raises anything
+        why = shown(str(error))[:200] or type(error).__name__
+        raise ValueError(f"{where}: the sparse matrix in it cannot be read: {why}") from error
+    check_matrix(where, matrix)
+    check_cells(where, *matrix.shape)
+    return dense_table(where, matrix.toarray())
+
+
+def _check_structure(matrix: Any) -> None:
+    """Raise ValueError for indices out of range, by which a matrix that is made dense would write to any memory."""
+    if hasattr(matrix, "indptr") and (np.diff(matrix.indptr) < 0).any():
+        raise ValueError("indptr must not decrease")
+    if hasattr(matrix, "check_format"):
+        matrix.check_format(full_check=True)
 
 
 def read_vocabulary(source: str, columns: int) -> list[str]:
@@ -50,23 +57,3 @@ def read_vocabulary(source: str, columns: int) -> list[str]:
         if seen.setdefault(word, line) != line:
             raise ValueError(f"{where}: line {line} repeats {quoted(word)} of line {seen[word]}")
     return words
-
-
-def _dense(where: str, file: BinaryIO, read: Callable[[BinaryIO], Any], wants_labels: bool) -> Table:
-    if wants_labels:
-        raise ValueError(f"{where}: a sparse matrix has no place for labels: give a .csv, .npy or .npz with a target")
-    file.seek(0)
-    try:
-        matrix = read(file)
-    except Exception as error:  # a damaged file raises anything
-        why = shown(str(error)) or type(error).__name__
-        raise ValueError(f"{where}: the sparse matrix in it cannot be read: {why}") from error
-    check_matrix(where, matrix)
-    rows, columns = matrix.shape
-    if rows * columns > MOST_CELLS:
-        raise ValueError(
-            f"{where}: {rows} × {columns} is more than {MOST_CELLS:,} cells, too many to make dense: "
-            "leave out rare words, or give the sparse matrix to the model in Python"
-        )
-    x: np.ndarray = matrix.toarray() if hasattr(matrix, "toarray") else matrix
-    return Table(finite(where, x, range(columns)), [f"x{index}" for index in range(columns)])

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from ..table import Table
-from .sparse import MOST_CELLS
+from .archives import MOST_CELLS
 
 MANY = 20  # documents, from which on rare and common words are left out
 MOST_WORDS = 10_000  # the most frequent ones

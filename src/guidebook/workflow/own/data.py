@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from guidebook.datasets.readers.archives import check_unpacked
 from guidebook.datasets.selection import Selection
 from guidebook.datasets.table import shown
 from guidebook.inference.traces.arguments import as_tensor
@@ -70,7 +71,7 @@ def read_arguments(
 def _json(where: str, path: Path, arguments: Sequence[str], known: Names) -> OwnData:
     try:
         found = json.loads(path.read_text(encoding="utf-8-sig"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except (RecursionError, ValueError) as error:
         raise ValueError(f"{where} is no JSON: {error}") from None
     if not isinstance(found, dict):
         raise ValueError(f"{where} holds a {type(found).__name__}, and an object with a key per argument is needed")
@@ -88,17 +89,20 @@ def _array(what: str, value: Any) -> Any:
         raise ValueError(f"{what} has a missing value, null, at place {value.index(None)}: leave that row out")
     try:
         return np.array(value)
-    except ValueError:
-        raise ValueError(f"{what} is ragged: its rows have different lengths") from None
+    except (RecursionError, ValueError):
+        raise ValueError(f"{what} is ragged, its rows of different lengths, or nested too deeply") from None
 
 
 def _npz(where: str, path: Path, arguments: Sequence[str], known: Names) -> OwnData:
     found = {}
     try:
         with np.load(path, allow_pickle=False) as archive:
+            check_unpacked(where, archive)
             for key in archive.files:
                 found[key] = archive[key]
     except Exception as error:  # a damaged file raises anything
+        if str(error).startswith(f"{where}: its arrays"):
+            raise
         pickled = "Object arrays" in str(error)
         why = "holds Python objects (pickled)" if pickled else "cannot be read, and seems damaged or is no .npz"
         raise ValueError(f"{where} {why}") from None
