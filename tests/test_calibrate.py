@@ -358,7 +358,7 @@ def test_a_user_simulates() -> None:
         calibrate(
             exact,
             linear.model,
-            simulate=X.__getitem__,  # pyright: ignore[reportArgumentType]
+            simulate=lambda seed: X,  # pyright: ignore[reportArgumentType]
             progress=False,
         )
 
@@ -526,7 +526,7 @@ def test_the_command(call, tmp_path: Path) -> None:
     record = json.loads((tmp_path / "c.json").read_text())
     assert record == json.loads((tmp_path / "c" / "calibration.json").read_text())
     assert (record["model"], record["num_simulations"], record["num_draws"]) == ("linear", 60, 99)
-    assert len(record["ranks"]["noise_variance"]) == 60
+    assert len(record["ranks"]["noise_sd"]) == 60
     assert {*record["quantities"]} == {*record["ranks"]}
     assert min(row["p_value"] for row in record["quantities"].values()) > 0.01
     assert (tmp_path / "c" / "calibration.png").stat().st_size > 10_000

@@ -6,8 +6,8 @@ from functools import cache
 import numpy as np
 from scipy.stats import binom, norm
 
-REACH, GRID = 12.0, 601  # posterior sds of the draws on either side, and places there, to integrate over
-MOST_SHIFT, MOST_SPREAD = 6.0, 8.0  # of true values, in sds of the draws: ranks tell no more
+REACH, GRID = 40.0, 1601  # posterior sds of the draws on either side, and places there, to integrate over
+MOST_SHIFT, MOST_SPREAD = 20.0, 8.0  # of true values, in sds of the draws: ranks tell no more
 STEP = 1e-3  # of second differences
 
 
@@ -39,7 +39,8 @@ def errors(ranks: np.ndarray, num_draws: int) -> dict[str, np.ndarray]:
 def _rank_probabilities(num_draws: int) -> tuple[np.ndarray, np.ndarray]:
     """Return values of z, and the probability of each rank given each of them, (rank, place)."""
     places = np.linspace(-REACH, REACH, GRID)
-    return places, binom.pmf(np.arange(num_draws + 1)[:, None], num_draws, norm.cdf(places))
+    below = norm.cdf(places).clip(1e-15, 1 - 1e-15)  # beyond, scipy overflows
+    return places, binom.pmf(np.arange(num_draws + 1)[:, None], num_draws, below)
 
 
 def _covariance(loss: Callable[[np.ndarray], float], at: np.ndarray) -> np.ndarray:
