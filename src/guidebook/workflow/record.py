@@ -14,7 +14,7 @@ from guidebook.inference import Posterior
 from guidebook.inference.versions import versions
 from guidebook.workflow.fit import Task
 from guidebook.workflow.manifest import without_targets
-from guidebook.workflow.own.file import OwnFunction, find_function, is_own
+from guidebook.workflow.own.file import functions_in
 from guidebook.workflow.threads import num_threads
 
 
@@ -28,17 +28,11 @@ def run_record(task: Task, seed: int, results: Mapping[str, Posterior]) -> dict[
         "options": {name: value for name, value in task.options.items() if value is not None},
         "seed": seed,
         "data": {"name": task.data.name, "sha256": data_sha256(task.args)},
-        "code": [{"path": str(function.path), "sha256": function.sha256} for function in own_code(words)],
+        "code": [{"path": str(function.path), "sha256": function.sha256} for function in functions_in(words)],
         "versions": versions(),
         "threads": num_threads(task.args),
         "results": {name: draws_sha256(posterior) for name, posterior in results.items()},
     }
-
-
-def own_code(words: Iterable[str]) -> list[OwnFunction]:
-    """Return the functions in users' own files that the words of a command name."""
-    names = (part.rpartition("=")[2].removeprefix("svi:") for word in words for part in word.split(","))
-    return [find_function(name) for name in dict.fromkeys(names) if is_own(name)]
 
 
 def data_sha256(args: Iterable[Any]) -> str:

@@ -15,7 +15,7 @@ from torch import Tensor
 from guidebook.inference import Posterior
 from guidebook.inference.versions import versions
 from guidebook.workflow.manifest import read_manifest
-from guidebook.workflow.record import own_code
+from guidebook.workflow.own.file import functions_in
 
 INTERRUPTED = 130  # what typer makes of Ctrl-C
 
@@ -75,7 +75,7 @@ def _check_code(record: dict[str, Any], place: Path) -> None:
     """Raise ValueError unless files with code are what they were, and not from the folder itself."""
     listed = record.get("code")
     known = {each.get("sha256") for each in listed if isinstance(each, dict)} if isinstance(listed, list) else set()
-    for function in own_code(record["command"]):
+    for function in functions_in(record["command"]):
         if function.path.is_relative_to((place if place.is_dir() else place.parent).resolve()):
             raise ValueError(f"rerun: {place} brings its model along, and what lies in a folder of results is not run")
         if function.sha256 not in known:

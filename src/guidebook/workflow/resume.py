@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from guidebook.workflow.files import as_json, atomic_write
-from guidebook.workflow.own.file import find_function, is_own
+from guidebook.workflow.own.file import functions_in
 
 FILE = "command.json"
 COMMANDS = ("run", "fit", "compare")  # that take --checkpoint
@@ -67,7 +67,4 @@ def _read(folder: Path) -> dict[str, Any]:
 
 def _own_files(words: Iterable[str]) -> dict[str, dict[str, str]]:
     """Return, for each function in a user's own file that words name, where it is and what the file is like."""
-    parts = [part.strip() for word in words for part in word.rpartition("=")[2].split(",")]
-    names = [name for part in parts if is_own(name := part.removeprefix("svi:"))]
-    found = {name: find_function(name) for name in names}
-    return {name: {"path": str(own.path), "sha256": own.sha256} for name, own in found.items()}
+    return {own.given: {"path": str(own.path), "sha256": own.sha256} for own in functions_in(words)}

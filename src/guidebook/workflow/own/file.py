@@ -7,7 +7,7 @@ import sys
 import traceback
 import types
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -63,6 +63,12 @@ def find_function(given: str) -> OwnFunction:
     if name not in functions + others and not is_open:
         raise ValueError(f"{file}: {unknown('function', name, functions or ['none'])}")
     return OwnFunction(given, path.resolve(), name, source)
+
+
+def functions_in(words: Iterable[str]) -> list[OwnFunction]:
+    """Return the functions in users' own files that the words of a command name."""
+    parts = (part.strip().removeprefix("svi:") for word in words for part in word.rpartition("=")[2].split(","))
+    return [find_function(name) for name in dict.fromkeys(parts) if is_own(name)]
 
 
 def _names(tree: ast.Module) -> tuple[list[str], list[str], bool]:
