@@ -119,7 +119,7 @@ CASES: tuple[Case, ...] = (
     Case("SciPy sparse matrix", _of_x(scipy.sparse.csr_matrix), same=True, array=True),
     Case("torch sparse tensor", _of_x(lambda x: torch.from_numpy(x).to_sparse()), same=True),
     Case("array of objects that are numbers", _of_x(lambda x: x.astype(object)), same=True, array=True),
-    Case("array of other objects", _of_x(lambda x: np.where(x > 0, None, x)), array=True),
+    Case("array of other objects", _of_x(lambda x: np.where(x > 0, np.array(None), x)), array=True),
     Case("array of text", _of_x(lambda x: x.astype(str)), array=True),
     Case("complex numbers", _of_x(lambda x: torch.from_numpy(x).to(torch.complex128))),
     Case("truth values", _of_x(lambda x: torch.from_numpy(x) > 1)),
