@@ -39,6 +39,7 @@ from .optim.minibatch import Batches, example_rows, is_large, row_scale
 from .optim.plan import Plan
 from .optim.point import fit_point, fit_points
 from .optim.result import FitResult
+from .optim.retry import GuardedPlan, with_smaller_steps
 from .optim.rules import as_optim, make_optimiser
 from .optim.sgd import Average
 from .optim.stopping import CEILING, AnyPlan, AutoPlan
@@ -186,14 +187,16 @@ def svi(
     ValueError
         If an option is out of range, or ``checkpoint`` is of another fit, of other data or versions.
     FloatingPointError
-        If the loss stops being a finite number; the message names the site where it began.
+        If the loss stops being a finite number, and does so again with steps a tenth and a hundredth as large from the
+        best parameters before; the message names the step and the site where it began.
     ArithmeticError
         If Laplace's approximation ends at a point that is not a mode.
 
     Warns
     -----
     UserWarning
-        If parameters were still drifting when the steps ran out; if steps should have been compiled and could not be.
+        If parameters were still drifting when the steps ran out; if steps should have been compiled and could not be;
+        if smaller steps had to be taken.
     """
     counts = {"num_particles": num_particles, "num_draws": num_draws}
     counted = check_options(num_steps, engine, alternate, loss, callback, lr=lr, **counts)
@@ -273,7 +276,7 @@ def fit_eagerly(
     *,
     optim: Callable[..., torch.optim.Optimizer],
     lr: float,
-    plan: AnyPlan | WatchedPlan,
+    plan: AnyPlan | WatchedPlan | GuardedPlan,
     bar: Progress,
     states: Checkpoint = NOT_KEPT,
 ) -> Tensor:
@@ -357,25 +360,31 @@ def _fit(
             points = [p for p in model_leaves(owner, traces[1], params) if p.numel() <= MAX_POINTS]
             measure = moments_at(guide, example, params, points)
             wait = int(getattr(loss, "changes", 0))
-            plan = AutoPlan(lr, measure, wait=wait) if automatic else Plan(lr, num_steps, measure)
-            if callback is not None:
-                plan = WatchedPlan(plan, callback, leaves_by_name(*traces), params, how["natural"])
             draws = getattr(loss, "num_particles", 1)
-            steps = {"optim": optim or torch.optim.Adam, "plan": plan, "bar": bar, "states": states}
-            losses, used, long = None, "compiled", automatic or num_steps * draws >= COMPILED_FROM
-            try:
+            optim, long = optim or torch.optim.Adam, automatic or num_steps * draws >= COMPILED_FROM
+
+            def plan_of(rate: float) -> AnyPlan | WatchedPlan:
+                plan = AutoPlan(rate, measure, wait=wait) if automatic else Plan(rate, num_steps, measure)
+                if callback is None:
+                    return plan
+                return WatchedPlan(plan, callback, leaves_by_name(*traces), params, how["natural"])
+
+            def take(plan: GuardedPlan, rate: float, states: Checkpoint) -> tuple[Tensor, str]:
+                steps = {"optim": optim, "plan": plan, "bar": bar, "states": states}
                 if engine == "compiled" or (engine == "auto" and alternate is None and long):
                     losses = steps_compiled(loss, *scaled, params, data, stream, required=engine == "compiled", **steps)
-                if losses is None:
-                    used, step = "eager", estimate
-                    if alternate is not None:
-                        step = alternating_gradients(estimate, alternate, owner, traces[1], params)
-                    losses = fit_eagerly(step, params, batches, lr=lr, **steps)
-            except FloatingPointError as error:
-                raise FloatingPointError(f"svi: {error}{find_nonfinite(model, guide, example)}") from None
+                    if losses is not None:
+                        return losses, "compiled"
+                step = estimate
+                if alternate is not None:
+                    step = alternating_gradients(estimate, alternate, owner, traces[1], params)
+                return fit_eagerly(step, params, batches, lr=rate, **steps), "eager"
+
+            where = partial(find_nonfinite, model, guide, example)
+            (losses, used), plan = with_smaller_steps(take, plan_of, lr, params, states, where)
             converged, message = plan.result()
-            message += why_eager(steps["optim"]) if used == "eager" and engine == "auto" and long else ""
-            fit = FitResult(losses, used, converged, message, isinstance(plan, WatchedPlan) and plan.ended)
+            message += why_eager(optim) if used == "eager" and engine == "auto" and long else ""
+            fit = FitResult(losses, used, converged, message, plan.ended)
             if newton is None:
                 return fit
             newton = fit_point(guide, joint, len(params), **limits) or newton  # from where the steps led

@@ -1,5 +1,6 @@
 """Stochastic variational inference against a posterior in closed form, and what it promises of any model and guide."""
 
+import math
 import random
 import sys
 from functools import partial
@@ -237,6 +238,32 @@ def test_a_bad_number_is_traced_to_its_site() -> None:
 
     with pyro.validation_enabled(False), pytest.raises(FloatingPointError, match="site 'y' in the model"):
         svi(model, AutoNormal(model), *DATA, num_steps=50, progress=False)
+
+
+@pytest.mark.parametrize("engine", ["eager", "compiled"])
+def test_steps_that_lead_out_of_range_are_taken_again_smaller(engine: str) -> None:
+    def model(x: torch.Tensor) -> None:
+        z = pyro.sample("z", dist.Normal(0.0, 10.0))
+        pyro.factor("range", torch.where(z.abs() > 20.0, math.nan, 0.0))
+        with pyro.plate("rows", len(x)):
+            pyro.sample("x", dist.Normal(z, 1.0), obs=x)
+
+    x = torch.randn(50) + 2.0
+    how = {"num_steps": 3000, "engine": engine, "progress": False}
+    words = r"^svi: the loss is nan at step \d+.*; steps of (3|0.3) went on from the best parameters before$"
+    with pytest.warns(UserWarning, match=words):
+        posterior = svi(model, AutoNormal(model), x, lr=30.0, **how)
+    assert float(posterior.draws["z"].mean()) == pytest.approx(float(x.mean()), abs=0.1)
+
+
+def test_steps_that_no_size_saves_are_named() -> None:
+    def model(x: torch.Tensor) -> None:
+        z = pyro.sample("z", dist.Normal(0.0, 1.0))
+        pyro.factor("hole", torch.where(z > 0.0, math.nan, 0.0))
+
+    words = r"^svi: the loss is nan .*; steps of 0.001 and of 0.0001 .* did no better$"
+    with pytest.raises(FloatingPointError, match=words):
+        svi(model, AutoNormal(model), *DATA[:1], num_steps=100, progress=False)
 
 
 def test_a_fit_that_stops_too_early_says_so() -> None:

@@ -24,7 +24,7 @@ def steps_compiled(
     except (CannotCompile, ImportError) as reason:
         if required:
             raise ValueError(f"svi: the steps cannot be compiled: {reason}") from None
-        warnings.warn(f"svi: the steps are taken one by one, since they cannot be compiled: {reason}", stacklevel=5)
+        warnings.warn(f"svi: the steps are taken one by one, since they cannot be compiled: {reason}", stacklevel=7)
     return None
 
 

@@ -10,6 +10,7 @@ from torch import Tensor
 from ...checkpoints import NOT_KEPT, Checkpoint
 from ...optim.callback import WatchedPlan
 from ...optim.minibatch import Batches
+from ...optim.retry import GuardedPlan
 from ...optim.rules import not_compiled, rule_of
 from ...optim.stopping import AnyPlan
 from ...progress import Progress
@@ -34,7 +35,7 @@ def fit_compiled(
     stream: Batches | None,
     *,
     optim: Callable[..., torch.optim.Optimizer],
-    plan: AnyPlan | WatchedPlan,
+    plan: AnyPlan | WatchedPlan | GuardedPlan,
     bar: Progress,
     states: Checkpoint = NOT_KEPT,
 ) -> Tensor:
