@@ -440,7 +440,7 @@ def test_a_check_prints_its_sentence_and_table_and_its_draws_are_saved(tmp_path:
     found = check(fit, conjugate, Y)
     assert found.method == "svi:mean_field"
     assert str(found).startswith(found.sentence)
-    assert "sd_ratio" in str(found)
+    assert "sd ratio" in str(found)
     assert found.sentence in found._repr_html_()
     assert "<table" in found._repr_html_()
     assert set(found.quantities) == {"m", "twice"}

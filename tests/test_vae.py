@@ -765,7 +765,7 @@ def test_bad_input_gets_a_sentence() -> None:
         (lambda: vae.model(x, prior_scale=0.0), "vae: prior_scale must be positive"),
         (lambda: vae.model(x, variance_floor=0.0), "vae: variance_floor must be positive"),
         (lambda: vae.model(grey), "vae: row 2, column 3 is 0.5: the Bernoulli likelihood takes 0 and 1"),
-        (lambda: vae.model(holed, likelihood="gaussian"), "vae: row 1, column 4 is nan: the Gaussian likelihood"),
+        (lambda: vae.model(holed, likelihood="gaussian"), "vae: x is nan in row 1, column 4, and finite numbers"),
         (lambda: svi(vae.model, guides.encoder, grey, progress=False), "row 2, column 3 is 0.5"),
         (lambda: vae.simulate(5, noise_variance=0.0), "vae: num_rows and noise_variance must be positive"),
         (lambda: vae.decode({}, x), "vae: the parameters hold no decoder"),

@@ -95,7 +95,7 @@ def decoder_start(shapes: Shapes, x: Tensor | None, variance_floor: float) -> St
     if x is not None and "decoder.logits.bias" in shapes:
         start["decoder.logits.bias"] = partial(_log_odds, x)
     elif x is not None:
-        start["decoder.mean.bias"] = partial(_mean, x)
+        start["decoder.mean.bias"] = partial(x.mean, 0)
     return start
 
 
@@ -145,17 +145,9 @@ def _spread(x: Tensor) -> Tensor:
     return torch.where(sd > 0, sd, 1)
 
 
-def _mean(x: Tensor) -> Tensor:
-    _refuse(~torch.isfinite(x), x, "the Gaussian likelihood takes finite numbers")
-    return x.mean(0)
-
-
 def _log_odds(x: Tensor) -> Tensor:
-    _refuse((x != 0) & (x != 1), x, "the Bernoulli likelihood takes 0 and 1 (vae.binarise makes them)")
-    return ((x.sum(0) + 0.5) / ((1 - x).sum(0) + 0.5)).log()
-
-
-def _refuse(bad: Tensor, x: Tensor, rule: str) -> None:
-    if bad.any():
+    if (bad := (x != 0) & (x != 1)).any():
         row, column = bad.nonzero()[0].tolist()
+        rule = "the Bernoulli likelihood takes 0 and 1 (vae.binarise makes them)"
         raise ValueError(f"vae: row {row}, column {column} is {float(x[row, column]):g}: {rule}")
+    return ((x.sum(0) + 0.5) / ((1 - x).sum(0) + 0.5)).log()
