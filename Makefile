@@ -50,9 +50,13 @@ lint: .venv/test
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
 
-# Fits by every method killed at random moments: make reliability KILLS=5
+# Hours: fits by every method killed at random moments, signals, every input of the table, damaged files for every reader.
+# Less of it: make reliability KILLS=5 SIGNALS=2 MINUTES=1
 reliability: .venv/test
 	$(BIN)/python -m reliability.kills --kills $(or $(KILLS),50)
+	$(BIN)/python -m reliability.orphans --times $(or $(SIGNALS),20) --signals SIGTERM SIGINT SIGHUP SIGKILL
+	$(BIN)/python -m reliability.inputs --check
+	$(BIN)/python -m reliability.fuzz --minutes $(or $(MINUTES),10)
 
 # The tables that README.md and docs/grid.md draw from the catalogue.
 tables: .venv/test
