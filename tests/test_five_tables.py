@@ -54,7 +54,7 @@ def test_segments_of_customers(purchases, capsys: pytest.CaptureFixture[str]) ->
     assert "segment 0: " in printed
     assert "of rows; " in printed
     assert sorted(file.name for file in out.iterdir()) == [
-        "parameters.csv", "posterior.safetensors", "report.html", "result.json", "rows.csv",
+        "parameters.csv", "posterior.safetensors", "report.html", "result.json", "rows.csv", "run.json",
     ]  # fmt: skip
     rows, parameters = read(out), read(out, "parameters.csv").set_index("quantity")["mean"]
     assert rows["customer_id"].tolist() == frame["customer_id"].tolist()

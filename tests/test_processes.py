@@ -18,6 +18,7 @@ import torch
 from guidebook.commands.interrupts import interruptible
 from guidebook.guides import mean_field
 from guidebook.inference import nuts, svi
+from guidebook.inference.checkpoints import NOT_KEPT
 from guidebook.inference.mcmc import workers
 from guidebook.inference.mcmc.chains import ChainOptions, prepare_chains, run_chains
 from guidebook.workflow.drafts import LOCK, PREFIX, claim, release_all
@@ -33,6 +34,16 @@ CHAINS = "run logistic --method hmc --draws 50000 --out OUT"
 def _released():
     yield
     release_all()
+
+
+@pytest.fixture(autouse=True)
+def _signals_heard():
+    """A shell has what it runs in the background ignore some signals, and children would inherit that."""
+    handlers = {signal.SIGINT: signal.default_int_handler, signal.SIGHUP: signal.SIG_DFL}
+    before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 # Signals
@@ -188,7 +199,7 @@ def test_a_worker_that_is_killed_is_one_sentence(monkeypatch: pytest.MonkeyPatch
     options = ChainOptions(num_draws=5, num_warmup=5, num_chains=2, seed=0, device=None, progress=False)
     prepared = prepare_chains("hmc", model, (X,), options, None)
     with pytest.raises(ChildProcessError, match=r"hmc: a worker process was killed"):
-        run_chains("hmc", killed, prepared, options)
+        run_chains("hmc", killed, prepared, options, NOT_KEPT, None)
 
 
 # One run per folder

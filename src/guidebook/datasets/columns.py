@@ -150,7 +150,7 @@ def check_cells(
                 flaw = flaw_of(text)
                 if flaw and number(text) is None and sources is None:
                     name = _typed(column.name)
-                    flaw += f"; --drop {name} leaves the column out, --categories {name} takes categories"
+                    flaw += f"; --drop {shown(name)} leaves the column out, --categories {shown(name)} takes categories"
             else:
                 flaw = None
             if flaw:

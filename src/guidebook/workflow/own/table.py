@@ -12,7 +12,7 @@ from guidebook.datasets.cells import flaw_of, is_date, is_written_number
 from guidebook.datasets.columns import Column, check_columns, read_commas
 from guidebook.datasets.readers.csv import read_cells
 from guidebook.datasets.selection import Selection, no_column
-from guidebook.datasets.table import listed, quoted
+from guidebook.datasets.table import listed, quoted, shown
 from guidebook.workflow.own.values import Names, OwnData, coded
 
 MATRIX = ("x", "X")  # arguments that get the numeric columns that no other argument names
@@ -143,6 +143,10 @@ def _numbers(what: str, column: Column, lines: Sequence[int], kept: Sequence[int
     for row in kept:
         if row in words:
             flaw = flaw_of(words[row]) or ""
-            others = f", as others are; --categories {column.name} takes categories" if flaw.endswith("number") else ""
+            others = (
+                f", as others are; --categories {shown(column.name)} takes categories"
+                if flaw.endswith("number")
+                else ""
+            )
             raise ValueError(f"{what}, line {lines[row]}: {flaw}{others}")
     return np.frombuffer(column.numbers, dtype=np.float64)[list(kept)]
