@@ -19,10 +19,15 @@ def headline(comparison: Comparison) -> str:
     for name in sorted(seconds, key=lambda name: seconds[name]):
         found.setdefault(comparison.verdicts[name].judgement, []).append(name)
     if comparison.refused is not None:
-        if "good" not in found:
-            return f"{reference} is not fit to judge the others."
-        best = found["good"][0]
-        return f"{best} is good after {in_seconds(seconds[best])}, by short chains from its own draws."
+        for judgement, but in (("good", ""), ("usable", ", not good")):
+            if judgement in found:
+                best = found[judgement][0]
+                words = f"{judgement} after {in_seconds(seconds[best])}{but}"
+                return f"{best} is {words}, by short chains from its own draws."
+        if "bad" in found:
+            whose = "its" if len(found["bad"]) == 1 else "their"
+            return f"{listed(found['bad'])} {_are(found['bad'], 'bad')}, by short chains from {whose} own draws."
+        return f"{reference} is not fit to judge the others."
     for judgement, verb, but in (("good", "gives", ""), ("usable", "comes near", ": it is usable, not good")):
         if judgement in found:
             best = found[judgement][0]

@@ -1,6 +1,7 @@
 """The sentence over a comparison, and its table in words."""
 
 import re
+from dataclasses import replace
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ from zoo.posteriors import by_em, by_nuts, by_svi
 from guidebook.inference import Posterior, compare
 from guidebook.inference.compare import Comparison
 from guidebook.inference.headline import in_seconds
+from guidebook.inference.verdict import Verdict
 from guidebook.inference.words import decimals_apart
 
 
@@ -58,6 +60,21 @@ def test_it_names_the_quickest_answer_that_is_as_good(fits: dict[str, Posterior]
 
 def test_a_reference_that_is_not_fit_gives_no_answer() -> None:
     assert _compared(divergences=2, a=_fit()).headline == "nuts is not fit to judge the others."
+
+
+@pytest.mark.parametrize(
+    ("judgements", "words"),
+    [
+        ({"a": "good", "b": "bad"}, "a is good after 8 s, by short chains from its own draws."),
+        ({"a": "bad", "b": "usable"}, "b is usable after 8 s, not good, by short chains from its own draws."),
+        ({"a": "bad", "b": "not judged"}, "a is bad, by short chains from its own draws."),
+        ({"a": "bad", "b": "bad"}, "a and b are bad, by short chains from their own draws."),
+    ],
+)
+def test_fits_judged_without_the_reference_have_the_answer(judgements: dict[str, str], words: str) -> None:
+    alone = _compared(divergences=2, **{name: _fit() for name in judgements})
+    verdicts = {name: Verdict(judgement, "") for name, judgement in judgements.items()}
+    assert replace(alone, verdicts=alone.verdicts | verdicts).headline == words
 
 
 @pytest.mark.parametrize(
