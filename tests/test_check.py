@@ -1,5 +1,6 @@
 """`check`: a posterior's own draws, moved by short chains, tell how wrong they are. Answers are closed forms."""
 
+import html
 import math
 import sys
 from collections.abc import Callable, Iterator
@@ -441,7 +442,7 @@ def test_a_check_prints_its_sentence_and_table_and_its_draws_are_saved(tmp_path:
     assert found.method == "svi:mean_field"
     assert str(found).startswith(found.sentence)
     assert "sd ratio" in str(found)
-    assert found.sentence in found._repr_html_()
+    assert html.escape(found.sentence) in found._repr_html_()
     assert "<table" in found._repr_html_()
     assert set(found.quantities) == {"m", "twice"}
     assert set(found.quantities["m"]) == {"mean_shift_in_sd", "sd_ratio", "error_of_shift", "error_of_ratio"}

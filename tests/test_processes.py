@@ -27,6 +27,7 @@ sys.path.append(str(Path(__file__).parents[1]))  # the checks of reliability are
 
 from reliability.orphans import ended, faults_of
 
+forks = pytest.mark.filterwarnings("ignore:.*fork:RuntimeWarning", "ignore:.*fork:DeprecationWarning")
 CHAINS = "run logistic --method hmc --draws 50000 --out OUT"
 
 
@@ -127,6 +128,7 @@ def test_a_signal_that_is_ignored_stays_so() -> None:
         signal.signal(signal.SIGHUP, before)
 
 
+@forks
 def test_a_command_that_does_not_return_to_python_ends_all_the_same() -> None:
     """In a process that ignores the exception, as native code would."""
     process = os.fork()
@@ -173,6 +175,7 @@ def test_an_import_that_was_cut_short_counts_as_interrupted(call: Callable, monk
 # Workers
 
 
+@forks
 def test_scratch_of_a_killed_process_is_cleared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(workers.tempfile, "gettempdir", lambda: str(tmp_path))
     monkeypatch.setattr(workers.tempfile, "tempdir", str(tmp_path))
@@ -205,6 +208,7 @@ def test_a_worker_that_is_killed_is_one_sentence(monkeypatch: pytest.MonkeyPatch
 # One run per folder
 
 
+@forks
 def test_a_folder_has_one_run_at_a_time(call: Callable, tmp_path: Path) -> None:
     out = tmp_path / "out"
     claim(out)
