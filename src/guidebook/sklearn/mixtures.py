@@ -163,7 +163,7 @@ class GaussianMixture(_Mixture):
     lower_bound_ : float
         Log likelihood at the estimate, or the ELBO, in nats per row; nan for samplers.
     n_features_in_ : int
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (n_features,)
         If ``X`` has names.
     """
 
