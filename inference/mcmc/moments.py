@@ -117,7 +117,8 @@ def _controls(values: Tensor, coordinates: Tensor, gradients: Tensor) -> tuple[T
         return nothing, nothing
     z = (coordinates - coordinates.mean((0, 1))).flatten(0, 1)
     f = (values - values.mean((0, 1))).flatten(0, 1)
-    a = torch.linalg.lstsq(z, f).solution  # (d, quantity)
+    driver = "gelsd" if z.device.type == "cpu" else "gels"  # the last digits of "gelsy", the default, vary by the run
+    a = torch.linalg.lstsq(z, f, driver=driver).solution  # (d, quantity)
     covariance = z.T @ f / len(z)
     projected = gradients @ covariance
     curvature = ((z @ a).unflatten(0, (draws, chains)) * projected - (a * covariance).sum(0)).mean(0)
