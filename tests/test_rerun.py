@@ -69,10 +69,11 @@ def test_other_versions_and_data_are_named(call: Callable, fitted: Path) -> None
     assert out.startswith("the run did not come out the same; its data are not those of then; torch was 1.0 and is ")
 
 
-def test_a_choice_and_a_comparison_are_repeated(call: Callable, tmp_path: Path) -> None:
+def test_choices_comparisons_and_calibrations_are_repeated(call: Callable, tmp_path: Path) -> None:
     commands = [
         ("compare", "gmm", "--methods", "em,cavi", "--set", "num_components=2"),
         ("choose", "gmm", "--set", "num_components=1,2", "--method", "em", "--folds", "2"),
+        ("calibrate", "linear", "--method", "closed_form", "--simulations", "20", "--rows", "20"),
     ]
     for place, words in enumerate(commands):
         assert call(*words, "--out", tmp_path / str(place))[0] == 0

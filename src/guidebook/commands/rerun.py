@@ -10,9 +10,7 @@ from guidebook.commands.options import Json, check_targets, write_json
 
 
 def rerun(
-    place: Annotated[
-        Path, typer.Argument(metavar="REPORT|DIR", help="A report, or a folder that run, fit, compare or choose wrote.")
-    ],
+    place: Annotated[Path, typer.Argument(metavar="REPORT|DIR", help="A report, or a folder, that a command wrote.")],
     json_file: Json = None,
 ) -> None:
     """Repeat a run, and say whether it came out the same: bit for bit, or else the largest difference."""

@@ -1,6 +1,7 @@
 """Factor models: fewer columns that keep what the rows have in common, and a density."""
 
 import warnings
+from abc import ABC, abstractmethod
 from functools import partial
 from typing import Any, ClassVar, Self
 
@@ -18,7 +19,7 @@ from guidebook.models import factor_analysis, linear_gaussian, ppca
 from .fitting import as_tensor, at_each, check_counts, mean_over_draws, method_of, run, validated_with_gaps, weights_of
 
 
-class _Factors(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
+class _Factors(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator, ABC):
     """What both factor models do with rows once they are fitted."""
 
     _weighing: ClassVar[tuple[str, ...]] = ("em",)  # methods that take weights
@@ -114,8 +115,9 @@ class _Factors(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator)
         self.mean_ = mean_over_draws(posterior.draws, "loc")
         self.noise_variance_ = mean_over_draws(posterior.draws, "noise_variance")
 
+    @abstractmethod
     def _run(self, options: dict[str, Any], x: Tensor, weights: Tensor | None) -> Posterior:
-        raise NotImplementedError
+        """Fit by the method that is set."""
 
     def _checked(self, X: Any) -> Tensor:
         check_is_fitted(self)

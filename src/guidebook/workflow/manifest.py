@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 MANIFEST = "run.json"
-COMMANDS = ("run", "fit", "compare", "choose")  # whose runs can be repeated
+COMMANDS = ("run", "fit", "compare", "choose", "calibrate")  # whose runs can be repeated
 TARGETS = ("--out", "--json")  # options that change nothing in the numbers
 
 
@@ -54,9 +54,8 @@ def read_run(place: Path) -> tuple[dict[str, Any], Path | None]:
         beside = record is not None and told is not None and record.get("results") == told.get("results")
         record, folder = (record, folder) if beside else (told, None)
     if record is None:
-        raise ValueError(
-            f"rerun: {place} does not say by which run it was made: give what run, fit, compare or choose wrote"
-        )
+        made = f"{', '.join(COMMANDS[:-1])} or {COMMANDS[-1]}"
+        raise ValueError(f"rerun: {place} does not say by which run it was made: give what {made} wrote")
     words: Any = record.get("command")
     known = isinstance(words, list) and words and all(isinstance(word, str) for word in words)
     parts = isinstance(record.get("data"), dict) and isinstance(record.get("results"), dict)
