@@ -38,7 +38,8 @@ autodoc_default_options = {"members": True}
 def generate(app: Sphinx, config: Config) -> None:
     """Lay the notebooks beside the pages."""
     root = Path(app.srcdir)
-    (root / "tutorials").mkdir(exist_ok=True)
+    shutil.rmtree(root / "tutorials", ignore_errors=True)  # a notebook that was renamed must not stay behind
+    (root / "tutorials").mkdir()
     for notebook in (root.parent / "tutorials").glob("*.ipynb"):
         shutil.copy(notebook, root / "tutorials")
 
