@@ -4,8 +4,8 @@ For methods that work with a batch of draws or of chains. The graph that is reco
 a few sizes serve all: fewer points are padded, more are taken in turn.
 """
 
-from collections.abc import Callable
-from functools import cached_property
+from collections.abc import Callable, Hashable
+from functools import cached_property, partial
 
 import torch
 from torch import Tensor
@@ -15,7 +15,7 @@ from ..traces.validation import unvalidated
 from ..traces.vectors import Sites, as_sites, as_vector
 from . import xla
 from .graph import CannotCompile, Potential, recorded
-from .record import count_operations
+from .record import LogitsWithoutWrites, count_operations
 
 ROWS = 64  # points at once
 LONG_LOOP = 300  # operations of one call from which compiling (a second) pays
@@ -38,6 +38,8 @@ class Batched:
         Numbers in the data, by which fewer points are taken at once.
     recurring : Recurring, optional
         Where to keep graphs in which the data of ``potential.joint`` are inputs, for the next data of the same shape.
+    kept : dict, optional
+        Graphs of this potential that were recorded before, as `graphs_of` returns them; what is recorded is added.
 
     Attributes
     ----------
@@ -49,8 +51,15 @@ class Batched:
         Whether a recorded graph is run, and not the model itself at one point after another.
     """
 
-    def __init__(self, potential: Potential, at: Sites, size: int = 0, recurring: Recurring | None = None) -> None:
-        self._recurring = recurring
+    def __init__(
+        self,
+        potential: Potential,
+        at: Sites,
+        size: int = 0,
+        recurring: Recurring | None = None,
+        kept: dict[Hashable, Function] | None = None,
+    ) -> None:
+        self._recurring, self._recorded = recurring, {} if kept is None else kept
         self.start, self.gradients, self.is_recorded = as_vector(at), 0, True
         self._potential, self._shapes = potential, {name: value.shape for name, value in at.items()}
         self._rows = max(1, min(ROWS, MAX_NUMBERS // max(1, size)))
@@ -101,27 +110,30 @@ class Batched:
         return self._graphs[second, rows]
 
     def _made(self, second: bool, rows: int) -> Function:
-        function: Function = self._gradient
-        eager: Function = self._gradient_eagerly
-        if second:
-            function, eager = self._product, self._product_eagerly
-        eagerly = _one_by_one(eager)
+        function: Function = self._products if second else self._gradients
+        eagerly = _one_by_one(self._product_eagerly if second else self._gradient_eagerly)
         if not self.is_recorded:
             return eagerly
         points = self.start + 0.01 * torch.linspace(-1, 1, rows * self.dim).to(self.start).reshape(rows, -1)
         inputs = (points, torch.ones_like(points)) if second else (points,)
+        key = second, rows
         try:
-            graph = self._kept(function, inputs) or self._xla
-            graph = graph or recorded(torch.vmap(function, randomness="same"), inputs)
             checked = eagerly(*(value[:1] for value in inputs))
-            if all(_agree(a[:1], b) for a, b in zip(graph(*inputs), checked, strict=True)):
-                return graph
+            for make in (self._recorded.get, lambda _: self._new(function, inputs)):
+                graph = make(key)
+                if graph and all(_agree(a[:1], b) for a, b in zip(graph(*inputs), checked, strict=True)):
+                    self._recorded[key] = graph
+                    return graph
         except Exception:  # user models can fail in any way; take one point after another
             pass
         self.is_recorded = second  # gradients may be had from a graph though second derivatives are not
         return eagerly
 
-    def _kept(self, function: Function, inputs: tuple[Tensor, ...]) -> Function | None:
+    def _new(self, function: Function, inputs: tuple[Tensor, ...]) -> Function:
+        graph = self._with_data(function, inputs) or self._xla
+        return graph or recorded(function, inputs, without_writes=partial(function, without_writes=True))
+
+    def _with_data(self, function: Function, inputs: tuple[Tensor, ...]) -> Function | None:
         """Return a graph of which the data are inputs, with these data; None if they do not recur."""
         if self._recurring is None:
             return None
@@ -130,14 +142,16 @@ class Batched:
         data = tuple(joint.data[place] for place in places)
         key = function.__name__, *((value.shape, value.dtype) for value in (*inputs, *data))
 
-        def with_data(*points_and_data: Tensor) -> tuple[Tensor, ...]:
+        def with_data(*points_and_data: Tensor, without_writes: bool = False) -> tuple[Tensor, ...]:
             points, values = points_and_data[: len(inputs)], points_and_data[len(inputs) :]
             with joint.on(dict(zip(places, values, strict=True))):
-                return torch.vmap(function, randomness="same")(*points)
+                return function(*points, without_writes=without_writes)
 
         if key not in graphs:
             try:
-                graphs[key] = recorded(with_data, (*inputs, *data))
+                graphs[key] = recorded(
+                    with_data, (*inputs, *data), without_writes=partial(with_data, without_writes=True)
+                )
             except Exception:  # what a model computes from data may depend on their values
                 graphs[key] = None
         graph = graphs[key]
@@ -161,12 +175,27 @@ class Batched:
     def _energy(self, vector: Tensor) -> Tensor:
         return self._potential(self.sites(vector))
 
-    def _gradient(self, point: Tensor) -> tuple[Tensor, ...]:
-        gradient, energy = torch.func.grad_and_value(self._energy)(point)
-        return energy, gradient
+    def _gradients(self, points: Tensor, *, without_writes: bool = False) -> tuple[Tensor, ...]:
+        energies, gradients = self._differentiated(points.detach().requires_grad_(), without_writes)
+        return energies.detach(), gradients.detach()
 
-    def _product(self, point: Tensor, direction: Tensor) -> tuple[Tensor, ...]:
-        return (torch.func.grad(lambda at: self._gradient(at)[1] @ direction)(point),)
+    def _products(self, points: Tensor, directions: Tensor, *, without_writes: bool = False) -> tuple[Tensor, ...]:
+        leaves = points.detach().requires_grad_()
+        gradients = self._differentiated(leaves, without_writes)[1]
+        with torch.enable_grad():
+            (products,) = torch.autograd.grad((gradients * directions).sum(), leaves, create_graph=True)
+        return (products.detach(),)
+
+    def _differentiated(self, leaves: Tensor, without_writes: bool) -> tuple[Tensor, Tensor]:
+        """Return energies (n) and gradients (n, d), each of its own row; ``without_writes`` to tensors in place.
+
+        ``torch.func.grad`` would import torch's compiler, which takes most of a second; ``create_graph`` keeps
+        gradients from being added up in place, which cannot be recorded.
+        """
+        energy = torch.func.functionalize(self._energy, remove="mutations") if without_writes else self._energy
+        with torch.enable_grad(), LogitsWithoutWrites():
+            energies = torch.vmap(energy, randomness="same")(leaves)
+            return energies, *torch.autograd.grad(energies.sum(), leaves, create_graph=True)
 
     def _gradient_eagerly(self, point: Tensor) -> tuple[Tensor, ...]:
         leaf = point.detach().requires_grad_()

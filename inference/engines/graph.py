@@ -84,31 +84,42 @@ def traced(potential: Potential, at: Params, num_checks: int = 3, *, gradient: b
     return lambda params: Traced.apply(*(params[name] for name in names))  # pyright: ignore[reportReturnType]
 
 
-def recorded(function: Callable, values: tuple[Tensor, ...]) -> Callable:
-    """Return a function of tensors as a graph, recorded at a point: run by TorchScript, or by Python if it is long."""
+def recorded(function: Callable, values: tuple[Tensor, ...], *, without_writes: Callable | None = None) -> Callable:
+    """Return a function of tensors as a graph, recorded at a point: run by TorchScript, or by Python if it is long.
+
+    ``without_writes`` is the same function where it does not write to tensors in place; default: as torch can tell.
+    """
     with _quietly(), without_garbage_collection():
-        graph = _graph(function, values)
+        graph = _graph(function, values, without_writes or torch.func.functionalize(function, remove="mutations"))
         if len(graph.graph.nodes) > LONG:
             return graph
         return torch.jit.freeze(torch.jit.trace(graph, values, check_trace=False).eval())  # pyright: ignore
 
 
-def _graph(function: Callable, values: tuple[Tensor, ...]) -> GraphModule:
+def _graph(function: Callable, values: tuple[Tensor, ...], without_writes: Callable) -> GraphModule:
     try:
         module = record(function, values).module()
     except WritesInPlace:
-        module = _without_writes(function, values)
+        module = _without_writes(function, values, without_writes)
+    _leave_out_detached(module.graph)
     _fail_by_nan(module.graph)
     _fill_anew(module.graph)
     module.recompile()
     return module
 
 
-def _without_writes(function: Callable, values: tuple[Tensor, ...]) -> GraphModule:
+def _without_writes(function: Callable, values: tuple[Tensor, ...], without_writes: Callable) -> GraphModule:
     try:
-        return record(torch.func.functionalize(function, remove="mutations"), values).module()
+        return record(without_writes, values).module()
     except Exception:  # what functionalize does not know, `make_fx` may
         return make_fx(lambda *inputs: function(*inputs))(*values)  # which reads the arguments' number off its code
+
+
+def _leave_out_detached(graph: Graph) -> None:
+    for node in graph.nodes:
+        if node.target is aten.detach.default:
+            node.replace_all_uses_with(node.args[0])
+            graph.erase_node(node)
 
 
 def _fail_by_nan(graph: Graph) -> None:

@@ -5,6 +5,7 @@ computed and not recorded, and of results only shape and dtype are kept.
 """
 
 import operator
+import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cache
 from typing import Any, NamedTuple
@@ -13,12 +14,14 @@ import torch
 from torch import Tensor
 from torch.fx import Graph, GraphModule, Node
 from torch.fx.node import map_aggregate
+from torch.nn.functional import binary_cross_entropy_with_logits, logsigmoid
+from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.weak import WeakTensorKeyDictionary
 
 
 class WritesInPlace(Exception):  # noqa: N818 (the caller takes another way)
-    """The function writes to a tensor that depends on its input, or that was used together with one."""
+    """The function writes to memory that other tensors of the graph share."""
 
 
 class Recorded(NamedTuple):
@@ -83,6 +86,7 @@ class _Recorder(TorchDispatchMode):
         self.constants: dict[Node, Tensor] = {}
         self._nodes: Any = WeakTensorKeyDictionary()  # by tensor: weakly, since torch reuses a result nobody else has
         self._memory: set[int] = set()  # of constants
+        self._sharing: dict[int, list[weakref.ref]] = {}  # followed tensors by their memory
         self._known, self._place = known, place
         self._likes: dict[tuple, Tensor] = {}
 
@@ -98,7 +102,7 @@ class _Recorder(TorchDispatchMode):
         if not any(value in self._nodes for value in inputs):
             return func(*args, **kwargs)
         if func._schema.is_mutable:
-            raise WritesInPlace
+            return self._written(func, args, kwargs)
         if torch.Tag.data_dependent_output in func.tags:
             raise RuntimeError(f"data-dependent: {func}")
         if not self._known(func) and func in (rules := _rules()):
@@ -113,11 +117,29 @@ class _Recorder(TorchDispatchMode):
         self.follow(result, node)
         return result
 
+    def _written(self, func: Any, args: tuple, kwargs: dict) -> Tensor:
+        """Record an operation that writes in place as the one that does not; nobody else may read what is written."""
+        target, functional = args[0], _without_write(func)
+        if functional is None or not self._known(functional) or target not in self._nodes:
+            raise WritesInPlace
+        given = map_aggregate((args, kwargs), self.node_of)
+        result = functional(*args, **kwargs)
+        if (result.dtype, result.shape) != (target.dtype, target.shape):
+            raise WritesInPlace
+        node = self.graph.call_function(functional, *given)
+        node.meta.update(place=self._place(), val=self._like(target))
+        for reference in self._sharing[target.untyped_storage().data_ptr()]:
+            if (other := reference()) is not None:
+                self._nodes[other] = None  # no node has its new values
+        self._nodes[target] = node
+        return func(*args, **kwargs)
+
     def follow(self, result: Any, node: Node) -> None:
         """Remember which node a result, or each of several, belongs to."""
         if isinstance(result, Tensor):
             node.meta["val"] = self._like(result)
             self._nodes[result] = node
+            self._sharing.setdefault(result.untyped_storage().data_ptr(), []).append(weakref.ref(result))
         elif isinstance(result, (tuple, list)):
             node.meta["val"] = tuple(map(self._like, result))
             for place, part in enumerate(result):
@@ -133,6 +155,8 @@ class _Recorder(TorchDispatchMode):
             self.constants[node] = value.detach()
             self._memory.add(value.untyped_storage().data_ptr())
             node.meta["val"] = self._like(value)
+        if self._nodes[value] is None:
+            raise WritesInPlace
         return self._nodes[value]
 
     def _like(self, value: Any) -> Any:
@@ -150,9 +174,30 @@ def _rules() -> dict[Any, Callable]:
     return torch.export.default_decompositions()
 
 
+def _without_write(func: Any) -> Any:
+    """Return the operation that returns what this one writes to its first argument, or None."""
+    namespace, _, name = func._schema.name.partition("::")
+    if not name.endswith("_") or name.endswith("__"):
+        return None
+    packet = getattr(getattr(torch.ops, namespace), name[:-1], None)
+    return getattr(packet, func._overloadname, None)
+
+
 def _tensors(values: Iterable[Any]) -> Iterator[Tensor]:
     for value in values:
         if isinstance(value, Tensor):
             yield value
         elif isinstance(value, (tuple, list)):
             yield from _tensors(value)
+
+
+class LogitsWithoutWrites(TorchFunctionMode):
+    """Computes the density of Bernoulli variables without writes in place, and in fewer operations than torch."""
+
+    def __torch_function__(self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
+        """Replace the one function, where entries are not weighted."""
+        options = {name: value for name, value in (kwargs or {}).items() if value is not None}
+        if func is not binary_cross_entropy_with_logits or len(args) != 2 or options != {"reduction": "none"}:
+            return func(*args, **(kwargs or {}))
+        logits, value = args
+        return (1 - value) * logits - logsigmoid(logits)

@@ -38,8 +38,10 @@ def is_flat(fn: Any) -> bool:
 
 def uniform_value(fn: Any, device: torch.device, radius: float = RADIUS) -> Tensor:
     """Return a value of a distribution's support, uniform within ``radius`` of 0 on the unconstrained scale."""
-    transform = biject_to(fn.support)
-    return transform(radius * (2 * torch.rand(transform.inverse_shape(fn.shape()), device=device) - 1))
+    transform, shape = biject_to(fn.support), fn.shape()
+    if transform.domain.event_dim or transform.codomain.event_dim:  # torch imports sympy to compute a shape
+        shape = transform.inverse_shape(shape)
+    return transform(radius * (2 * torch.rand(shape, device=device) - 1))
 
 
 class Promote(Messenger):

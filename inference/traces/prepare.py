@@ -56,8 +56,8 @@ class Prepared:
         What was done to model and data, as clauses.
     subsampling : callable or None
         The model with a plate that subsamples by itself, if it has one, for gradient steps; ``model`` takes all rows.
-    recurring : Recurring or None
-        The model as it was given, if it is to be fitted to many data sets.
+    given : callable
+        The model as it was given.
     """
 
     model: Callable
@@ -71,7 +71,7 @@ class Prepared:
     held: tuple[str, ...]
     notes: tuple[str, ...]
     subsampling: Callable | None
-    recurring: Recurring | None
+    given: Callable
 
     def __getstate__(self) -> dict[str, Any]:
         """Return what another process is sent: not the trace, which may hold a model's own functions."""
@@ -82,6 +82,11 @@ class Prepared:
         vars(self).update(state)
         with isolated(0, self.dtype), torch.no_grad():
             vars(self)["trace"] = first_run("prepare", self.model, self.rows)
+
+    @property
+    def recurring(self) -> Recurring | None:
+        """The model as it was given, if it is to be fitted to many data sets."""
+        return self.given if isinstance(self.given, Recurring) else None
 
     @property
     def per_row(self) -> list[str]:
@@ -150,7 +155,7 @@ def prepare(
     """
     if not callable(model):
         raise ValueError(f"{method}: model must be a function or a PyroModule, got {type(model).__name__}")
-    data, recurring = to_device(method, data, device), model if isinstance(model, Recurring) else None
+    data, given = to_device(method, data, device), model
     model = StartFlat(device_of(data))(model)
     data, dtype, notes = in_one_dtype(method, model, guide, data, shown, least_dtype)
     model, rows, subsampling = Promote(dtype)(model), shown(data), None
@@ -192,7 +197,7 @@ def prepare(
         flat = tuple(name for name, site in latent_sites(trace).items() if is_flat(site["fn"]) or name in masked - idle)
         found = statement_params(trace)
     held = tuple(sorted(found.keys() - (params or {}).keys()))
-    return Prepared(model, data, rows, dtype, trace, found, summed, flat, held, tuple(notes), subsampling, recurring)
+    return Prepared(model, data, rows, dtype, trace, found, summed, flat, held, tuple(notes), subsampling, given)
 
 
 def substituted(method: str, model: Callable, data: tuple, params: Mapping[str, Tensor]) -> Callable:

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from ..engines.batched import Batched
+from ..engines.latest import graphs_of
 from ..options import size_of
 from .draws import all_sites
 from .potential import Potential, find_start
@@ -39,7 +40,8 @@ class VectorTarget:
             raise ValueError(f"{method}: the model has {kind}, so that there is nothing to draw")
         self.method, self.prepared, self.potential = method, prepared, Potential(joint)
         start = find_start(method, self.potential)
-        self.batched = Batched(self.potential, start, size_of(prepared.rows), prepared.recurring)
+        kept = graphs_of(prepared.given, prepared.rows, {name: value.shape for name, value in start.items()})
+        self.batched = Batched(self.potential, start, size_of(prepared.rows), prepared.recurring, kept)
 
     def new_start(self) -> Tensor:
         """Return another point at which the energy is finite, shape (d), from torch's generator."""
