@@ -4,9 +4,11 @@ For all models it takes a quarter of an hour.
 """
 
 import json
+import os
 import subprocess
 import sys
 import tempfile
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +44,7 @@ def main(models: list[str]) -> None:
             command("compare", model, "--methods", METHODS[model], *OPTIONS.get(model, ()), "--out", compared)
             curves = json.loads((compared / MARGINALS).read_text())
             shown = {curve["quantity"] for curve in curves}
-            record = json.loads((compared / COMPARISON).read_text())
+            record = json.loads((compared / COMPARISON).read_text()) | {"note": note()}
             for method in record["methods"]:
                 method["quantities"] = {name: v for name, v in method["quantities"].items() if name in shown}
             write(kept / COMPARISON, record)
@@ -51,6 +53,13 @@ def main(models: list[str]) -> None:
                 command("fit", model, "--out", fitted)
                 found = json.loads((fitted / FIT).read_text())
                 write(kept / FIT, {key: found[key] for key in _KEPT_OF_FIT})
+
+
+def note() -> str:
+    """Return when this was run, and how busy the machine was."""
+    today, cores, load = date.today(), os.cpu_count() or 1, os.getloadavg()[1]
+    busy = ", busy with other work: fits take several times fewer seconds on a quiet one" if load > 1.5 * cores else ""
+    return f"Run on {today.day} {today:%B %Y} on {cores} cores at a load of {load:.0f}{busy}."
 
 
 def command(*words: Any) -> None:
