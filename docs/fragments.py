@@ -160,4 +160,5 @@ def reached_table(name: str) -> str:
         cells = [f"[`{method['name']}`](../methods/{method['name'].partition(':')[0]}.md)", method["judgement"]]
         cells += [number(method["seconds"]), nats(method["elbo"]), *figures, label]
         lines.append(f"| {' | '.join(cells)} |")
-    return f"On `{record['data']}`: {record['headline']} {record['note']}\n\n" + "\n".join(lines)
+    words = f"On `{record['data']}`: {record['headline']} {record['note']}"
+    return "\n".join([words, "", *lines, "", "The [explorer](../explore.md) shows these posteriors."])
