@@ -32,6 +32,7 @@ demo: .venv/demo
 	$(BIN)/guidebook compare logistic --out reports/logistic
 	$(BIN)/guidebook compare gmm --out reports/gmm
 	$(BIN)/guidebook index reports/logistic reports/gmm --out reports/index.html
+	$(BIN)/guidebook explore reports --out reports/explorer.html
 
 test: .venv/test
 	$(BIN)/ruff check .
@@ -71,6 +72,7 @@ compat:
 
 docs: .venv/docs
 	$(BIN)/sphinx-build -W --keep-going -q docs docs/build/html
+	$(BIN)/python docs/links.py docs/build/html
 
 bench: .venv/bench
 	$(BIN)/python -m benchmarks $(if $(QUICK),--quick)

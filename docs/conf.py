@@ -2,12 +2,15 @@
 
 import re
 import shutil
+import sys
 from pathlib import Path
 
 from sphinx.application import Sphinx
 from sphinx.config import Config
 
 import guidebook
+
+sys.path.insert(0, str(Path(__file__).parent))
 
 project = "Guidebook"
 author = "The Guidebook developers"
@@ -18,11 +21,15 @@ extensions = [
     "myst_nb",
     "sphinx.ext.autodoc",
     "sphinx.ext.napoleon",
-    "sphinx.ext.mathjax",
+    "mathml",
     "sphinx.ext.viewcode",
 ]
-exclude_patterns = ["build"]
+exclude_patterns = ["build", "generated"]
 html_theme = "furo"
+html_static_path = ["_static"]
+html_css_files = ["palette.css", "pages.css"]
+html_extra_path = ["generated/extra"]
+html_math_renderer = "mathml"
 html_title = "Guidebook"
 nb_execution_mode = "off"  # the notebooks carry their outputs, and `make test` runs them
 myst_enable_extensions = ["dollarmath", "amsmath"]
@@ -36,12 +43,15 @@ autodoc_default_options = {"members": True}
 
 
 def generate(app: Sphinx, config: Config) -> None:
-    """Lay the notebooks beside the pages."""
+    """Lay the notebooks beside the pages, and write what pages include."""
+    from generate import write_all
+
     root = Path(app.srcdir)
     shutil.rmtree(root / "tutorials", ignore_errors=True)  # a notebook that was renamed must not stay behind
     (root / "tutorials").mkdir()
     for notebook in (root.parent / "tutorials").glob("*.ipynb"):
         shutil.copy(notebook, root / "tutorials")
+    write_all(root)
 
 
 def skip_fields(app: Sphinx, what: str, name: str, obj: object, skip: bool, options: object) -> bool | None:

@@ -1,6 +1,7 @@
 """The command as a user meets it: what it writes, what it prints, and how it fails."""
 
 import json
+import re
 import subprocess
 import sys
 import warnings
@@ -146,6 +147,9 @@ def test_compare_writes_a_report(call, tmp_path: Path) -> None:
     index = tmp_path / "index.html"
     assert call("index", tmp_path / "r", "--out", index).status == 0
     assert 'href="r/report.html"' in index.read_text()
+    explorer = tmp_path / "explorer.html"
+    assert call("explore", tmp_path, "--out", explorer).status == 0
+    assert re.search(r'"label":"loc\[0,[^}]*"curves":\{"svi:mean_field":\[\d', explorer.read_text())
 
 
 def bad_files(folder: Path) -> dict[str, Path]:

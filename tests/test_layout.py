@@ -146,6 +146,7 @@ def test_a_model_has_all_its_pieces(name: str) -> None:
         "its Row in src/guidebook/catalog/, and that in ROWS of src/guidebook/catalog/__init__.py": name in ROWS,
         f"tests/test_{name}.py": (ROOT / "tests" / f"test_{name}.py").exists(),
         f"guidebook.models.{name} in docs/api/models.md": f":: guidebook.models.{name}\n" in documented["models"],
+        f"docs/models/{name}.md, its page": (ROOT / "docs" / "models" / f"{name}.md").exists(),
         "its line in the README's table: run make tables": f"| `{name}` |" in readme,
         "its column in docs/grid.md: run make tables": f" `{name}` |" in grid,
     }

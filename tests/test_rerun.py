@@ -142,3 +142,4 @@ def test_data_are_known_by_bytes_shape_and_type() -> None:
     found = [data_sha256((value,)) for value in [x, *others]] + [data_sha256((x, 1)), data_sha256((x, 2))]
     assert len({*found}) == 7
     assert data_sha256((x.view(2, 3).T.contiguous().T,)) == data_sha256((x.view(2, 3),))
+    assert data_sha256((x.sum().expand(1, 1),)) == data_sha256((x.sum().reshape(1, 1),))

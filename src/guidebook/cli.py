@@ -14,6 +14,7 @@ from guidebook.commands.calibrate import calibrate
 from guidebook.commands.check import check
 from guidebook.commands.choose import choose
 from guidebook.commands.compare import compare
+from guidebook.commands.explore import explore
 from guidebook.commands.fit import fit
 from guidebook.commands.index import index_reports
 from guidebook.commands.interrupts import NAMES, Interrupts, interruptible
@@ -45,6 +46,7 @@ for name, command in {
     "choose": reads_tables(choose),
     "resume": resume,
     "index": index_reports,
+    "explore": explore,
     "rerun": rerun,
 }.items():
     app.command(name)(command)

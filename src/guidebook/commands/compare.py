@@ -1,6 +1,7 @@
 """``guidebook compare``."""
 
 import itertools
+import json
 import sys
 from typing import Annotated, Any
 
@@ -65,13 +66,14 @@ def compare(
         note_command(checkpoint, "compare", given)
 
     from guidebook.inference import compare as compare_posteriors
-    from guidebook.report import write_html
+    from guidebook.report import marginal_curves, write_html
     from guidebook.workflow import output
-    from guidebook.workflow.files import drafted, file_name
+    from guidebook.workflow.files import atomic_write, drafted, file_name
     from guidebook.workflow.fit import fit, load_task
     from guidebook.workflow.ladder import judged_alone
     from guidebook.workflow.record import run_record
     from guidebook.workflow.resolve import find_row
+    from guidebook.workflow.stored import COMPARISON, MARGINALS
 
     row = find_row(model, settings)
     names, reference = split_methods(row, methods, reference)
@@ -93,7 +95,8 @@ def compare(
         with drafted(out, run) as draft:
             for name, posterior in posteriors.items():
                 posterior.save(draft / f"{file_name(name)}.safetensors", about=run)
-            write_json(record, draft / "comparison.json")
+            write_json(record, draft / COMPARISON)
+            atomic_write(draft / MARGINALS, json.dumps(marginal_curves(comparison), ensure_ascii=False))
             page: dict[str, Any] = {"columns": task.data.columns or None, "title": f"{row.title} on {task.data.name}"}
             page["run"] = run
             write_html(comparison, draft / "report.html", model=task.model, data=task.args, **page)

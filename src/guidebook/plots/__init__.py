@@ -6,6 +6,7 @@ Every function returns a new figure and changes no setting.
 from .calibration import plot_calibration
 from .choice import plot_choice
 from .compare import ComparisonFigure, companion, plot_comparison, plot_pair, plot_quantity, worst_first
+from .densities import Marginal, marginals
 from .errors import plot_error_against_seconds, plot_ladder, without_error
 from .graphs.figure import plot_graph
 from .graphs.graph import Graph, model_graph
@@ -19,11 +20,13 @@ from .style import looks, to_svg
 __all__ = [
     "ComparisonFigure",
     "Graph",
+    "Marginal",
     "Section",
     "Table",
     "companion",
     "images",
     "looks",
+    "marginals",
     "model_graph",
     "plot_calibration",
     "plot_choice",

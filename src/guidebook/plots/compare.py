@@ -2,20 +2,19 @@
 
 import io
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
-from scipy.stats import gaussian_kde
 
 from ..inference.compare import Comparison
 from ..inference.verdict import USABLE_RATIO, USABLE_SHIFT
+from .densities import LARGEST, drawable, marginals, reach
 from .style import GREY, ellipse, line_colour, looks, panel, short, style, thin
 
-_LARGEST = 1e100  # value that is drawn: squares of larger ones overflow
 _LEAST_DENSITY = 0.01  # of the peak: what is below on both sides is left out
 
 
@@ -106,7 +105,7 @@ def plot_pair(comparison: Comparison, first: str, second: str) -> Figure:
             if name == comparison.reference:
                 dots = points[thin(len(points), 500)]
                 ax.plot(*dots.T, linestyle="none", marker="o", markersize=2, markeredgewidth=0, color=GREY, alpha=0.6)
-            points = points[(np.abs(points) < _LARGEST).all(1)]
+            points = points[(np.abs(points) < LARGEST).all(1)]
             if not len(points):
                 continue
             centre = points.mean(0)
@@ -115,7 +114,7 @@ def plot_pair(comparison: Comparison, first: str, second: str) -> Figure:
                 ax.plot(*centre, marker="+", color=colour, markersize=7)
             else:
                 ax.plot(*centre, marker="X", color=colour, markersize=7, markeredgewidth=0)
-        limits = [_range(_drawable(comparison, label), comparison.reference) for label in (first, second)]
+        limits = [reach(drawable(comparison, label), comparison.reference) for label in (first, second)]
         ax.set(xlim=limits[0], ylim=limits[1])
         ax.set(xlabel=short(first, 50), ylabel=short(second, 40))
     return figure
@@ -123,32 +122,26 @@ def plot_pair(comparison: Comparison, first: str, second: str) -> Figure:
 
 def _overlay(ax: Axes, comparison: Comparison, label: str) -> None:
     """Draw the densities of one quantity; posteriors beyond the frame are named at its edge."""
-    draws = _drawable(comparison, label)
-    low, high = _range(draws, comparison.reference)
-    grid = np.linspace(low, high, 160)
+    grid, found = marginals(comparison, label)
+    low, high = grid[0], grid[-1]
     peaks: list[float] = []
     shown: list[np.ndarray] = []  # places that a curve or a line marks
     beyond = {"left": 0, "right": 0}
     for name, look in looks(comparison).items():
-        values = draws[name]
-        if not len(values):
+        if name not in found:
             continue
-        centre = float(np.median(values))
+        centre, is_point, density = found[name]
         if not low <= centre <= high:
             side = "left" if centre < low else "right"
             text, x = (f"← {name}", 0.01) if side == "left" else (f"{name} →", 0.99)
             y = 0.96 - 0.11 * beyond[side]
             ax.text(x, y, text, fontsize=7, color=look.colour, ha=side, va="top", transform=ax.transAxes)
             beyond[side] += 1
-        if len(values) < 3 or values.std() < 1e-9 * (1 + abs(centre)):
-            colour = line_colour(comparison, name)
-            ax.axvline(centre, color=colour, linestyle=look.dash)
+        if is_point:
+            ax.axvline(centre, color=line_colour(comparison, name), linestyle=look.dash)
             shown.append(np.array([centre]) if low <= centre <= high else np.array([]))
+        if density is None:
             continue
-        near = values[np.abs(values - (low + high) / 2) < 1.5 * (high - low)]  # what is far out would blur the curve
-        if len(near) < 3 or not near.std():
-            continue
-        density = gaussian_kde(near[thin(len(near), 4000)])(grid) * len(near) / comparison.draws[name][label].numel()
         peaks.append(density.max())
         shown.append(grid[density > _LEAST_DENSITY * density.max()])
         if name == comparison.reference:
@@ -163,20 +156,3 @@ def _overlay(ax: Axes, comparison: Comparison, label: str) -> None:
     ax.spines["left"].set_visible(False)
     ax.xaxis.set_major_locator(MaxNLocator(4))
     ax.ticklabel_format(axis="x", useOffset=False)
-
-
-def _drawable(comparison: Comparison, label: str) -> dict[str, np.ndarray]:
-    """Return each posterior's draws of a quantity, without those that no axis can hold."""
-    draws = {name: sites[label].flatten().numpy() for name, sites in comparison.draws.items()}
-    return {name: values[np.abs(values) < _LARGEST] for name, values in draws.items()}
-
-
-def _range(draws: Mapping[str, np.ndarray], reference: str) -> tuple[float, float]:
-    """Return the frame's limits: the reference and the others, but at most 7 sd from the reference's mean."""
-    ends = [np.quantile(v, [0.01, 0.99] if n != reference else [0.002, 0.998]) for n, v in draws.items() if len(v)]
-    low, high = min((e[0] for e in ends), default=0.0), max((e[1] for e in ends), default=1.0)
-    base = draws[reference]
-    if len(base) > 2 and base.std() > 0:
-        low, high = max(low, base.mean() - 7 * base.std()), min(high, base.mean() + 7 * base.std())
-    pad = max(0.05 * (high - low) or 0.05 * (1 + abs(low)), 1e-6 * max(abs(low), abs(high)))
-    return float(low - pad), float(high + pad)

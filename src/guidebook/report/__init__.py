@@ -16,6 +16,7 @@ from ..workflow.files import atomic_write
 from . import about, runs, sections
 from .calibration import write_calibration
 from .choice import write_choice
+from .explorer import marginal_curves, write_explorer
 from .fit import Told, write_fit
 from .ladder import write_ladder
 from .made import made
@@ -24,9 +25,11 @@ from .words import COLUMNS, legend, table_rows, titles
 
 __all__ = [
     "Told",
+    "marginal_curves",
     "plot_comparison",
     "write_calibration",
     "write_choice",
+    "write_explorer",
     "write_fit",
     "write_html",
     "write_index",

@@ -68,6 +68,7 @@ def _add(total: Any, value: Any) -> None:
     if isinstance(value, Tensor):
         array = value.detach().cpu().contiguous()
         total.update(repr((tuple(array.shape), str(array.dtype))).encode())
-        total.update(array.reshape(-1).view(torch.uint8).numpy().data)
+        flat = array.as_strided((array.numel(),), (1,))  # one number may be contiguous with any stride
+        total.update(flat.view(torch.uint8).numpy().data)
     else:
         total.update(repr(value).encode())

@@ -1,0 +1,85 @@
+"""Compare the methods of each model, and store what pages and the explorer show: ``python docs/compare.py [MODEL …]``.
+
+For all models it takes a quarter of an hour.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+from guidebook.workflow.stored import COMPARISON, FIT, MARGINALS
+
+HERE = Path(__file__).parent / "compared"
+TOPICS = ("--data", "three_documents", "--set", "num_topics=2", "--set", "alpha=1", "--set", "eta=1")
+METHODS = {
+    "logistic": "nuts,gibbs,dadvi,laplace,pathfinder,cavi,svi:mean_field,svi:low_rank,svi:full_rank,map",
+    "linear": "closed_form,gibbs,nuts,dadvi,cavi,svi:mean_field,svi:full_rank,em",
+    "gmm": "nuts,gibbs,dadvi,cavi,svi:mean_field,em,map",
+    "mixture": "gibbs,dadvi,cavi,svi:mean_field,em,map",
+    "ppca": "nuts,dadvi,svi:mean_field,svi:linear_encoder,em,closed_form",
+    "factor_analysis": "nuts,dadvi,svi:mean_field,em",
+    "lda": "gibbs,dadvi,cavi,svi:mean_field,svi:mean_field_by_hand",
+    "vae": "svi:encoder,svi:full_covariance_encoder",
+}
+OPTIONS = {
+    "linear": ("--reference", "closed_form"),
+    "lda": (*TOPICS, "--reference", "gibbs", "--draws", "1000"),
+    "vae": ("--steps", "3000"),
+}
+FITTED = ("logistic", "linear", "gmm", "mixture")
+_KEPT_OF_FIT = ("model", "data", "chosen", "sentence", "judgement", "rungs")
+
+
+def main(models: list[str]) -> None:
+    """Run the commands for these models, or for all, and keep what is shown of their results."""
+    for model in models or METHODS:
+        with tempfile.TemporaryDirectory() as folder:
+            compared, fitted, kept = Path(folder, "compared"), Path(folder, "fitted"), HERE / model
+            kept.mkdir(parents=True, exist_ok=True)
+            command("compare", model, "--methods", METHODS[model], *OPTIONS.get(model, ()), "--out", compared)
+            curves = json.loads((compared / MARGINALS).read_text())
+            shown = {curve["quantity"] for curve in curves}
+            record = json.loads((compared / COMPARISON).read_text()) | {"note": note()}
+            for method in record["methods"]:
+                method["quantities"] = {name: v for name, v in method["quantities"].items() if name in shown}
+            write(kept / COMPARISON, record)
+            write(kept / MARGINALS, curves)
+            if model in FITTED:
+                command("fit", model, "--out", fitted)
+                found = json.loads((fitted / FIT).read_text())
+                write(kept / FIT, {key: found[key] for key in _KEPT_OF_FIT})
+
+
+def note() -> str:
+    """Return when this was run, and how busy the machine was."""
+    today, cores, load = date.today(), os.cpu_count() or 1, os.getloadavg()[1]
+    busy = ", busy with other work: fits take several times fewer seconds on a quiet one" if load > 1.5 * cores else ""
+    return f"Run on {today.day} {today:%B %Y} on {cores} cores at a load of {load:.0f}{busy}."
+
+
+def command(*words: Any) -> None:
+    """Run ``guidebook`` with these words."""
+    subprocess.run([sys.executable, "-m", "guidebook", *map(str, words)], check=True)
+
+
+def write(file: Path, record: Any) -> None:
+    """Write a record in few characters, its figures to five digits."""
+    file.write_text(json.dumps(rounded(record), ensure_ascii=False, separators=(",", ":")) + "\n", encoding="utf-8")
+
+
+def rounded(record: Any) -> Any:
+    """Return a record with its figures rounded to five digits."""
+    if isinstance(record, dict):
+        return {key: rounded(value) for key, value in record.items()}
+    if isinstance(record, list):
+        return [rounded(value) for value in record]
+    return float(f"{record:.5g}") if isinstance(record, float) else record
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
