@@ -417,6 +417,28 @@ def test_what_torch_can_take_apart_is_taken_apart() -> None:
         assert float(run(at.numpy(), *constants)) == pytest.approx(float(eager(at)), rel=1e-12)
 
 
+@pytest.mark.parametrize(
+    "reshape",
+    [
+        lambda w, x: w @ x,
+        lambda w, x: (w[None] @ x).squeeze_()[None].unsqueeze_(-1),
+        lambda w, x: x.mT.unsqueeze_(0) @ w,
+    ],
+    ids=["torch's own product", "by the user", "of a constant"],
+)
+def test_a_change_of_shape_in_place_is_no_write(reshape: Callable) -> None:
+    """Torch's product of a vector and a matrix ends in one."""
+    x, w = real(3, 4), real(3)
+
+    def potential(w: Tensor) -> Tensor:
+        product = reshape(w, x)
+        return product.exp().sum() * product.shape[-1] + product.dim()
+
+    run, constants = program.as_jax(functional(potential, torch.zeros(3, dtype=F8), translate.knows))
+    with jax.enable_x64(True):
+        assert float(run(w.numpy(), *constants)) == pytest.approx(float(potential(w)), rel=1e-12)
+
+
 def test_constants_are_slim_arguments() -> None:
     """Data are handed to the program, not compiled into it; what is alike along a dimension has length one there."""
     x = real(50, 2)

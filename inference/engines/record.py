@@ -19,6 +19,16 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.weak import WeakTensorKeyDictionary
 
+aten = torch.ops.aten
+# Operations that change a tensor's shape and none of its numbers, and the same without a write: torch's own product of
+# a vector and a matrix ends in one.
+RESHAPES = {
+    aten.squeeze_.default: aten.squeeze.default,
+    aten.squeeze_.dim: aten.squeeze.dim,
+    aten.squeeze_.dims: aten.squeeze.dims,
+    aten.unsqueeze_.default: aten.unsqueeze.default,
+}
+
 
 class WritesInPlace(Exception):  # noqa: N818 (the caller takes another way)
     """The function writes to memory that other tensors of the graph share."""
@@ -97,6 +107,12 @@ class _Recorder(TorchDispatchMode):
     def __torch_dispatch__(self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
         kwargs = kwargs or {}
         inputs = list(_tensors((*args, *kwargs.values())))
+        if func in RESHAPES and inputs[0] in self._nodes:
+            node = self.graph.call_function(RESHAPES[func], *map_aggregate((args, kwargs), self.node_of))
+            node.meta["place"] = self._place()
+            result = func(*args, **kwargs)
+            self.follow(result, node)
+            return result
         if func._schema.is_mutable and any(value.untyped_storage().data_ptr() in self._memory for value in inputs):
             raise WritesInPlace
         if not any(value in self._nodes for value in inputs):
