@@ -10,11 +10,10 @@ import pytest
 import torch
 from pyro import poutine
 from pyro.infer import Trace_ELBO
-from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression
 from torch import Tensor
 
-from guidebook import guides
+from guidebook import datasets, guides
 from guidebook.catalog import ROWS
 from guidebook.guides.autoregressive import maximum_likelihood
 from guidebook.inference import Posterior, compare, svi
@@ -82,7 +81,7 @@ def test_the_conditionals_are_those_of_the_joint_table(options: dict) -> None:
 def test_a_pixel_depends_on_earlier_pixels_alone(options: dict) -> None:
     params = network(9, **options)
     x = torch.rand(9, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
-    jacobian = torch.autograd.functional.jacobian(lambda x: ar.logits(params, x), x)
+    jacobian = torch.func.jacrev(lambda x: ar.logits(params, x))(x)
     order = order_of(params)
     assert jacobian[order][:, order].triu().abs().max() == 0
     if options["network"] == "made":  # and on all of those
@@ -94,7 +93,7 @@ def test_a_convolution_has_a_blind_spot() -> None:
     """Stacked 3 × 3 masks never see what lies far to the right in the rows just above (van den Oord et al. 2016)."""
     params = network(49, network="pixelcnn", hidden=(4, 4, 4, 4))
     x = torch.rand(49, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
-    of_middle = torch.autograd.functional.jacobian(lambda x: ar.logits(params, x)[24], x).reshape(7, 7)
+    of_middle = torch.func.grad(lambda x: ar.logits(params, x)[24])(x).reshape(7, 7)
     assert (of_middle[:4, :3] != 0).sum() >= 9
     assert of_middle[3, 3:].abs().max() == 0
     assert of_middle[2, 6] == 0  # although it comes first: up and to the right by more than a step per row
@@ -175,7 +174,7 @@ def test_a_prior_pulls_weights_and_the_likelihood_guide_takes_it_back() -> None:
 @pytest.mark.filterwarnings("ignore:svi")
 @pytest.mark.parametrize("options", [{"network": "made"}, {"network": "pixelcnn", "hidden": (6, 6)}])
 def test_held_out_digits_are_likelier_than_under_independent_pixels(options: dict, tmp_path) -> None:
-    x = torch.as_tensor(load_digits().data > 8).double()
+    x = datasets.load("digits").x.gt(8).double()
     train, test = x[::2][:500], x[1::2][:300]
     model = partial(ar.model, prior_scale=0.5, **options)
     posterior = fit(model, guides.map_point, train, num_steps=150, batch_size=125)

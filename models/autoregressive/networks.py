@@ -69,12 +69,19 @@ class Pixels(dist.TorchDistribution):
         Of independent images with the same network.
     """
 
-    arg_constraints = {}  # noqa: RUF012 (as torch has it)
-    support = constraints.independent(constraints.boolean, 1)
-
     def __init__(self, params: ParamMap, batch_shape: torch.Size = ALONE, validate_args: Any = None) -> None:
         self.params = params
         super().__init__(batch_shape, params["network.logits.bias"].shape, validate_args=validate_args)
+
+    @property
+    def arg_constraints(self) -> dict[str, constraints.Constraint]:
+        """None: the network's parameters may be any numbers."""
+        return {}
+
+    @property
+    def support(self) -> constraints.Constraint:
+        """Images of zeros and ones."""
+        return constraints.independent(constraints.boolean, 1)
 
     def expand(self, batch_shape: Any, _instance: Any = None) -> "Pixels":
         """Return the same for more images."""
