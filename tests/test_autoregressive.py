@@ -20,6 +20,7 @@ from guidebook.inference import Posterior, compare, svi
 from guidebook.inference.traces.guides import no_guide
 from guidebook.models import autoregressive as ar
 from guidebook.plots.models.autoregressive import sections
+from guidebook.workflow.fit import load_task
 
 Params = dict[str, Tensor]
 KINDS = [
@@ -226,6 +227,18 @@ def test_what_cannot_be_is_refused_in_a_sentence(call, words: str) -> None:
     with pyro.get_param_store().scope(), pytest.raises(ValueError, match="autoregressive: ") as error:
         call(all_images(9)[1:3])
     assert words in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        (["network=pixelcnn", "order=random"], "pixelcnn goes through the pixels row by row, so its order is raster"),
+        (["standardize=true"], "it takes intensities from 0 up"),
+    ],
+)
+def test_options_that_do_not_go_together_are_refused_with_the_data(settings: list[str], words: str) -> None:
+    with pytest.raises(ValueError, match=f"autoregressive: .*{words}"):
+        load_task("autoregressive", settings=settings)
 
 
 def test_its_cells_say_why_they_are_empty() -> None:

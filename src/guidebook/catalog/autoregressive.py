@@ -18,6 +18,8 @@ _NO_SITES = Unavailable("its weights are parameters, penalised by their prior, a
 
 
 def _pixels(x: Tensor, options: dict[str, Any], top: float) -> Tensor:
+    network, hidden, order = (options[name] for name in ("network", "hidden", "order"))
+    autoregressive.starts(None, network, hidden, order, x.shape[1])  # refuses what does not go together
     return black_and_white("autoregressive", x, options["binarise"], top)
 
 
