@@ -1,12 +1,13 @@
 """Generative models: one Pyro function a family, with its exact mathematics beside it."""
 
-from . import factor_analysis, gmm, lda, linear, logistic, mixture, ppca, vae
+from . import autoregressive, factor_analysis, gmm, lda, linear, logistic, mixture, ppca, vae
 from ._shared.steps import ExactPosterior, GibbsSteps, Steps
 
 __all__ = [
     "ExactPosterior",
     "GibbsSteps",
     "Steps",
+    "autoregressive",
     "factor_analysis",
     "gmm",
     "lda",

@@ -9,6 +9,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from .._shared.binary import check_binary, log_odds
+
 Network = Literal["mlp", "conv", "linear"]
 Hidden = int | tuple[int, ...] | None
 Head = Literal["mean_scale", "mean_scale_tril"]
@@ -146,8 +148,5 @@ def _spread(x: Tensor) -> Tensor:
 
 
 def _log_odds(x: Tensor) -> Tensor:
-    if (bad := (x != 0) & (x != 1)).any():
-        row, column = bad.nonzero()[0].tolist()
-        rule = "the Bernoulli likelihood takes 0 and 1 (vae.binarise makes them)"
-        raise ValueError(f"vae: row {row}, column {column} is {float(x[row, column]):g}: {rule}")
-    return ((x.sum(0) + 0.5) / ((1 - x).sum(0) + 0.5)).log()
+    check_binary("vae", x, "the Bernoulli likelihood takes 0 and 1 (vae.binarise makes them)")
+    return log_odds(x)

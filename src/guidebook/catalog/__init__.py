@@ -11,6 +11,7 @@ from typing import Any
 from torch import Tensor
 
 from guidebook.catalog.autoencoders import VAE
+from guidebook.catalog.autoregressive import AUTOREGRESSIVE
 from guidebook.catalog.entry import Guide, Row
 from guidebook.catalog.factors import FACTOR_ANALYSIS, PPCA
 from guidebook.catalog.methods import ALIASES, FAMILIES, METHODS, OPTIMISERS, Method
@@ -20,7 +21,9 @@ from guidebook.catalog.topics import LDA
 
 __all__ = ["ALIASES", "FAMILIES", "METHODS", "OPTIMISERS", "ROWS", "Guide", "Method", "Row", "coords_of", "row_of"]
 
-ROWS: dict[str, Row] = {row.name: row for row in (LOGISTIC, LINEAR, GMM, MIXTURE, PPCA, FACTOR_ANALYSIS, LDA, VAE)}
+ROWS: dict[str, Row] = {
+    row.name: row for row in (LOGISTIC, LINEAR, GMM, MIXTURE, PPCA, FACTOR_ANALYSIS, LDA, VAE, AUTOREGRESSIVE)
+}
 
 
 def row_of(model: Callable[..., Any] | None) -> Row | None:

@@ -9,6 +9,7 @@ from torch import Tensor
 from guidebook import guides
 from guidebook.catalog import findings, outcomes
 from guidebook.catalog.entry import Choosing, Data, Guide, Row, Unavailable, figures
+from guidebook.catalog.pixels import black_and_white
 from guidebook.inference import Posterior
 from guidebook.models import vae
 from guidebook.workflow.options import Option
@@ -29,9 +30,7 @@ def _pixels(x: Tensor, options: dict[str, Any], top: float) -> Tensor:
         raise ValueError(
             "vae: the Bernoulli likelihood takes intensities from 0 up; --set likelihood=gaussian takes any"
         )
-    if float(x.max()) > top:
-        raise ValueError(f"vae: the fit had intensities up to {top:g}, and these go up to {float(x.max()):g}")
-    return vae.binarise(x / top if top > 0 else x, options["binarise"])
+    return black_and_white("vae", x, options["binarise"], top)
 
 
 def _log_likelihood(params: dict[str, Tensor], x: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ from torch.distributions import Normal, StudentT
 from guidebook.datasets import Dataset
 from guidebook.inference import Posterior
 from guidebook.inference.traces.isolate import isolated
-from guidebook.models import lda, linear, linear_gaussian, logistic, vae
+from guidebook.models import autoregressive, lda, linear, linear_gaussian, logistic, vae
 
 Columns = dict[str, Any]  # name -> (n,) values of a column of rows.csv
 MOST_DRAWS = 200  # that rows are described by, spread over all
@@ -131,6 +131,12 @@ def codes(posterior: Posterior, data: Dataset, options: Mapping[str, Any]) -> Co
     mean, sd = (torch.cat(parts) for parts in zip(*found, strict=True))
     columns = {f"factor_{k}": value for k, value in enumerate(mean.unbind(-1))}
     return columns | {f"factor_{k}_sd": value for k, value in enumerate(sd.unbind(-1))}
+
+
+def pixel_likelihoods(posterior: Posterior, data: Dataset, options: Mapping[str, Any]) -> Columns:
+    """Say the exact log likelihood of each row under an autoregressive network, in nats."""
+    params = posterior.params
+    return {"log_density": autoregressive.log_likelihood(params, data.x.to(params["network.logits.bias"]))}
 
 
 def _each(draws: Mapping[str, Tensor]) -> list[dict[str, Tensor]]:

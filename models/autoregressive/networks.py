@@ -1,0 +1,137 @@
+"""Masked networks as functions of a dictionary of tensors, whose names and shapes describe them.
+
+Hidden layers end in tanh. A mask multiplies each weight: MADE's connect a unit of degree m to those of degree m and
+more, and to pixels after the m-th in the order; PixelCNN's convolutions see the rows above a pixel and what is to its
+left, in the first layer without the pixel itself (mask A), in the others with it (mask B).
+"""
+
+import math
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import pyro.distributions as dist
+import torch
+from torch import Tensor
+from torch.distributions import constraints
+from torch.nn import functional
+
+ParamMap = Mapping[str, Tensor]
+ALONE = torch.Size()
+MOST_NUMBERS = 5_000_000  # that a layer computes at once, for many rows
+
+
+def logits(params: ParamMap, x: Tensor) -> Tensor:
+    """Return the log odds of a one at each pixel given those before it, (..., d); x is (..., d)."""
+    masked = {name: params[name] * mask for name, mask in masks(params).items()}
+    return _made(params, masked, x) if "network.order" in params else _pixelcnn(params, masked, x)
+
+
+def masks(params: ParamMap) -> dict[str, Tensor]:
+    """Return a mask of zeros and ones for each weight, by its name: Germain et al. (2015), equations 8 to 13.
+
+    The degrees of hidden units go through 1 to d - 1, again and again.
+    """
+    if "network.order" not in params:
+        return {
+            name: _kernel_mask(params[name], sees_itself=name != "network.0.weight")
+            for name in params
+            if name.endswith(".weight")
+        }
+    pixels = params["network.order"].detach() + 1
+    degrees, found = pixels, {}
+    for name, _ in _layers(params):
+        width = params[f"{name}.bias"]
+        units = 1 + torch.arange(len(width), device=width.device) % max(1, len(pixels) - 1)
+        units = units.to(pixels)
+        found[f"{name}.weight"] = (units[:, None] >= degrees).to(pixels)
+        degrees = units
+    if "network.logits.weight" in params:
+        found["network.logits.weight"] = (pixels[:, None] > degrees).to(pixels)
+    found["network.direct.weight"] = (pixels[:, None] > pixels).to(pixels)
+    return found
+
+
+def log_prior(params: ParamMap, scale: float) -> Tensor:
+    """Return the log density of Normal(0, scale²) at all weights, biases excluded, in nats."""
+    weights = [value for name, value in params.items() if name.endswith(".weight")]
+    normal = dist.Normal(weights[0].new_zeros(()), scale)
+    return torch.stack([normal.log_prob(weight).sum() for weight in weights]).sum()
+
+
+class Pixels(dist.TorchDistribution):
+    """A binary image, by the network that gives each of its pixels from those before it.
+
+    Parameters
+    ----------
+    params : mapping
+        Those of the network.
+    batch_shape : torch.Size
+        Of independent images with the same network.
+    """
+
+    def __init__(self, params: ParamMap, batch_shape: torch.Size = ALONE, validate_args: Any = None) -> None:
+        self.params = params
+        super().__init__(batch_shape, params["network.logits.bias"].shape, validate_args=validate_args)
+
+    @property
+    def arg_constraints(self) -> dict[str, constraints.Constraint]:
+        """None: the network's parameters may be any numbers."""
+        return {}
+
+    @property
+    def support(self) -> constraints.Constraint:
+        """Images of zeros and ones."""
+        return constraints.independent(constraints.boolean, 1)
+
+    def expand(self, batch_shape: Any, _instance: Any = None) -> "Pixels":
+        """Return the same for more images."""
+        return Pixels(self.params, torch.Size(batch_shape), validate_args=False)
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        """Return log p(x), (...), in nats: the sum over pixels of log p(x[j] | x[<j])."""
+        terms = -functional.binary_cross_entropy_with_logits(logits(self.params, value), value, reduction="none")
+        return terms.sum(-1).expand(torch.broadcast_shapes(self.batch_shape, value.shape[:-1]))
+
+    @torch.no_grad()
+    def sample(self, sample_shape: Any = ALONE, generator: torch.Generator | None = None) -> Tensor:
+        """Draw images, pixel after pixel in the network's order, each given those drawn."""
+        bias = self.params["network.logits.bias"]
+        x = bias.new_zeros(self.shape(sample_shape))
+        places = self.params.get("network.order", torch.arange(len(bias)))
+        for pixel in places.argsort().tolist():
+            probability = torch.sigmoid(logits(self.params, x)[..., pixel])
+            x[..., pixel] = torch.bernoulli(probability, generator=generator)
+        return x
+
+
+def _made(params: ParamMap, masked: ParamMap, x: Tensor) -> Tensor:
+    h = x
+    for name, _ in _layers(params):
+        h = torch.tanh(functional.linear(h, masked[f"{name}.weight"], params[f"{name}.bias"]))
+    out = functional.linear(x, masked["network.direct.weight"], params["network.logits.bias"])
+    return out + h @ masked["network.logits.weight"].mT if "network.logits.weight" in params else out
+
+
+def _pixelcnn(params: ParamMap, masked: ParamMap, x: Tensor) -> Tensor:
+    side = math.isqrt(x.shape[-1])
+    h = x.reshape(-1, 1, side, side)
+    for name, kernel in _layers(params):
+        h = torch.tanh(functional.conv2d(h, masked[f"{name}.weight"], params[f"{name}.bias"], padding=kernel // 2))
+    out = functional.conv2d(h, masked["network.logits.weight"])
+    return out.reshape(x.shape) + params["network.logits.bias"]
+
+
+def _layers(params: ParamMap) -> Iterator[tuple[str, int]]:
+    """Name of each hidden layer, and the last dimension of its weights."""
+    layer = 0
+    while f"network.{layer}.weight" in params:
+        yield f"network.{layer}", params[f"network.{layer}.weight"].shape[-1]
+        layer += 1
+
+
+def _kernel_mask(weight: Tensor, *, sees_itself: bool) -> Tensor:
+    """Rows above the middle one, and of that what is left of the middle, which is included if it sees itself."""
+    size = weight.shape[-1]
+    place = torch.arange(size * size, device=weight.device).reshape(size, size)
+    middle = size * size // 2
+    return (place <= middle if sees_itself else place < middle).to(weight)
