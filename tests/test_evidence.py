@@ -19,7 +19,7 @@ from zoo import latent, linear
 
 from guidebook.guides import full_rank, map_point, mean_field
 from guidebook.guides import ppca as ppca_guides
-from guidebook.inference import gibbs, svi
+from guidebook.inference import dadvi, gibbs, svi
 from guidebook.inference.evidence import Evidence, evidence
 from guidebook.inference.evidence.means import diagnose, independent
 from guidebook.inference.evidence.weights import guide_density
@@ -563,7 +563,7 @@ def test_refusals_are_one_sentence() -> None:
     draws = posterior_draws()
     approximate = svi(linear.model, full_rank, *DATA, num_steps=30, num_draws=100, progress=False)
     point = svi(linear.model, map_point, *DATA, num_steps=30, progress=False)
-    fitted = autoguide(AutoNormal, 1.0)
+    fitted, deterministic = autoguide(AutoNormal, 1.0), dadvi(linear.model, *DATA, progress=False)
     bad: list[tuple[dict, str]] = [
         ({"method": "harmonic"}, "^evidence: unknown method 'harmonic': there is importance, "),
         ({"method": "naive", "num_draws": 1}, "^naive: num_draws must be at least 2, got 1$"),
@@ -585,6 +585,7 @@ def test_refusals_are_one_sentence() -> None:
         ({"method": "bridge"}, "^bridge: give draws from the posterior, as nuts or gibbs return them$"),
         ({"method": "reverse_ais"}, "^reverse_ais: give draws from the posterior"),
         ({"method": "bridge", "posterior": approximate}, "^bridge: the draws must be the posterior's own, and svi's"),
+        ({"method": "reverse_ais", "posterior": deterministic}, "^reverse_ais: .* and dadvi's are of an approx"),
         ({"method": "bridge", "posterior": {"v": draws["w"]}}, "^bridge: the posterior has no draws of .* 'w'$"),
         ({"method": "bridge", "posterior": {"w": draws["w"][:, :4]}}, "^bridge: 4 draws, .* in 3 dimensions"),
         ({"method": "bridge", "posterior": {"w": draws["w"] * math.inf}}, "^bridge: a draw of .* edge"),

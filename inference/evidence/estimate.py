@@ -45,7 +45,6 @@ from .weights import fits_rows, guide_weights, prior_weights, unconstrained
 METHODS = ("importance", "naive", "iwae", "ais", "reverse_ais", "bridge")
 DEFAULT_DRAWS = {"importance": 10_000, "naive": 10_000, "iwae": 10_000, "ais": 100, "reverse_ais": 100}
 WEIGHTED = ("importance", "iwae")  # by weights of a guide
-APPROXIMATE = ("svi", "cavi")  # methods whose draws are not the posterior's own
 
 
 @options_by_name
@@ -238,8 +237,8 @@ def _check_given(method: str, posterior: Draws | None, guide: Callable | None) -
     if method in ("reverse_ais", "bridge"):
         if posterior is None:
             raise ValueError(f"{method}: give draws from the posterior, as nuts or gibbs return them")
-        made_by = posterior.info.method if isinstance(posterior, Posterior) else ""
-        if made_by in APPROXIMATE:
+        info = posterior.info if isinstance(posterior, Posterior) else None
+        if info is not None and (info.guide is not None or info.elbo is not None):
             raise ValueError(
-                f"{method}: the draws must be the posterior's own, and {made_by}'s are of an approximation"
+                f"{method}: the draws must be the posterior's own, and {info.method}'s are of an approximation"
             )
