@@ -57,6 +57,7 @@ reliability: .venv/test
 	$(BIN)/python -m reliability.kills --kills $(or $(KILLS),50)
 	$(BIN)/python -m reliability.orphans --times $(or $(SIGNALS),20) --signals SIGTERM SIGINT SIGHUP SIGKILL
 	$(BIN)/python -m reliability.inputs --check
+	$(BIN)/python -m reliability.faults --check
 	$(BIN)/python -m reliability.fuzz --minutes $(or $(MINUTES),10)
 
 # The tables that README.md and docs/grid.md draw from the catalogue.

@@ -52,6 +52,8 @@ def closed_form(
     ------
     ValueError
         If an option is out of range.
+    FloatingPointError
+        If the solution is not finite.
     """
     at_least_one("closed_form", num_draws=num_draws)
     begin = time.perf_counter()
@@ -62,6 +64,9 @@ def closed_form(
         else:
             params, log_evidence = found.params, float(found.log_evidence)
             draws = {name: value[None] for name, value in found.draw(num_draws).items()}
+    for name, value in (params | draws).items():
+        if not torch.isfinite(torch.as_tensor(value)).all():
+            raise FloatingPointError(f"closed_form: {name!r} of the solution is not finite")
     seconds = time.perf_counter() - begin
     params, draws = ({name: value.cpu() for name, value in values.items()} for values in (params, draws))
     log_likelihood = float(params.pop("log_likelihood")) if "log_likelihood" in params else None

@@ -94,16 +94,18 @@ def gibbs(
             state = {name: value.to(state[name].device) for name, value in saved["state"].items()}
         for sweep in range(first, total + 1):
             for conditional in steps.conditionals:
-                state = state | conditional(state, *data)
+                try:
+                    state = state | conditional(state, *data)
+                except ValueError:  # such as torch's, of a probability that is not a number
+                    _check_finite(state, sweep)
+                    raise
             if sweep > num_warmup and (sweep - num_warmup) % thin == 0:
                 for name, values in kept.items():
                     values.append(state[name].cpu())
             states.offer("gibbs", lambda sweep=sweep, state=state: _stand(sweep, state, kept))
             if sweep % 50 == 0 or sweep == total:
                 bar.update(sweep)
-                for name, value in state.items():
-                    if value.is_floating_point() and not torch.isfinite(value).all():
-                        raise FloatingPointError(f"gibbs: {name!r} is not finite by sweep {sweep}")
+                _check_finite(state, sweep)
     seconds = time.perf_counter() - begin
 
     draws = {name: torch.stack(values, 1) for name, values in kept.items()}
@@ -122,6 +124,12 @@ def gibbs(
     if not problem.startswith(SWAPS):  # which those who wrote the conditionals expect
         warn_unless_converged(info)
     return Posterior(draws=draws, info=info)
+
+
+def _check_finite(state: dict[str, Tensor], sweep: int) -> None:
+    for name, value in state.items():
+        if value.is_floating_point() and not torch.isfinite(value).all():
+            raise FloatingPointError(f"gibbs: {name!r} is not finite by sweep {sweep}")
 
 
 def _stand(sweep: int, state: dict[str, Tensor], kept: dict[str, list[Tensor]]) -> dict[str, Any]:

@@ -46,6 +46,9 @@ class Info:
         them out unless told otherwise.
     learned : list of str
         Fits by a guide: names of the model's own parameters, of which the draws know one value.
+    data_sha256 : str or None
+        SHA-256 of the data that were fitted: bytes, shapes and types of tensors, and plain values. None if they are
+        larger than 256 MiB, sparse, or anything else.
     """
 
     method: str
@@ -65,6 +68,7 @@ class Info:
     divergences: Tensor | None = None
     per_row: list[str] | None = None
     learned: list[str] = field(default_factory=list)
+    data_sha256: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,6 +1,7 @@
 """What methods do with their options and data before they begin; an error names the method and the option."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import wraps
 from inspect import BoundArguments, signature
 from typing import Any, ParamSpec, TypeVar
@@ -8,6 +9,8 @@ from typing import Any, ParamSpec, TypeVar
 import torch
 from torch import Tensor
 
+from .digests import fitted_sha256
+from .posterior import Posterior
 from .traces.alone import alone
 from .traces.arguments import as_arguments, index_of, names_of
 from .traces.keywords import check_names, split, with_keywords
@@ -25,7 +28,8 @@ def options_by_name(method: Callable[P, T]) -> Callable[P, T]:
     """Have a method take arrays, frames and lists as data, and ``model_kwargs`` as the model's arguments by name.
 
     Of a keyword that it does not take, it says where data and a model's own options go. Calls by several threads wait
-    for one another. A folder given as ``checkpoint`` is opened, and a fit that has ended there is returned.
+    for one another. A folder given as ``checkpoint`` is opened, and a fit that has ended there is returned. A posterior
+    records the digest of its data.
     """
     made = signature(method)
 
@@ -46,15 +50,22 @@ def options_by_name(method: Callable[P, T]) -> Callable[P, T]:
         with alone():
             try:
                 if call.arguments.get("checkpoint") is None:
-                    return method(*call.args, **call.kwargs)
+                    return _with_digest(method(*call.args, **call.kwargs), call)
                 from .checkpoints import opened  # which needs posteriors
 
                 with opened(method.__name__, call) as kept:
-                    return kept.result or kept.keep(method(*call.args, **call.kwargs))
+                    return _with_digest(kept.result or kept.keep(method(*call.args, **call.kwargs)), call)
             except torch.linalg.LinAlgError:  # pyright: ignore[reportPrivateImportUsage]
                 raise FloatingPointError(f"{method.__name__}: {SINGULAR}") from None
 
     return checked
+
+
+def _with_digest(found: T, call: BoundArguments) -> T:
+    """Return a posterior with the digest of its data in its record; anything else as it is."""
+    if not isinstance(found, Posterior):
+        return found
+    return replace(found, info=replace(found.info, data_sha256=fitted_sha256(call.arguments["data"])))
 
 
 def _take_data(method: str, call: BoundArguments) -> None:

@@ -12,11 +12,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
+import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from .digests import digest
 from .info import INFO_TYPES, ExternalInfo, Info, PathfinderInfo
 from .versions import versions
 
@@ -86,6 +88,7 @@ class Posterior(Generic[InfoT]):
         model: Callable | None = None,
         data: tuple = (),
         *,
+        model_kwargs: Mapping[str, Any] | None = None,
         groups: Collection[str] | str | None = None,
         coords: Coords | None = None,
         seed: int = 0,
@@ -99,6 +102,8 @@ class Posterior(Generic[InfoT]):
         data : tuple
             The arguments with which it was fitted; also arrays and data frames, whose names are then those of the
             entries unless ``coords`` are given.
+        model_kwargs : mapping, optional
+            Further arguments of the model by name: data or options.
         groups : collection of str, or str, optional
             Of "posterior", "sample_stats" (of each draw: divergence, energy in nats and tree depth; log weights of a
             guide's draws), "posterior_predictive", "log_likelihood" and "log_prior" (nats, as `log_likelihood`),
@@ -122,7 +127,7 @@ class Posterior(Generic[InfoT]):
         """
         from .datatree import write  # which needs posteriors
 
-        return write(self, model, data, groups, coords, seed)
+        return write(self, model, data, model_kwargs, groups, coords, seed)
 
     @classmethod
     def from_datatree(cls, source: Any, *, guide: str | None = None) -> Posterior[ExternalInfo]:
@@ -175,7 +180,8 @@ class Posterior(Generic[InfoT]):
         if length < 4:
             raise ValueError(f"summary: {chains} × {length} draws have no spread to summarise: read .draws or .params")
         kind = "all" if chains > 1 else "stats"
-        frame: Any = summary(self.to_datatree(), kind=kind)
+        with np.errstate(invalid="ignore", divide="ignore"):  # of entries that do not vary, such as those observed
+            frame: Any = summary(self.to_datatree(), kind=kind)
         sites = {name: site for site, name in safe_names([self.draws]).items()}
         parts = [str(label).partition("[") for label in frame.index]
         frame.index = ["".join([sites[name], *rest]) for name, *rest in parts]
@@ -184,7 +190,7 @@ class Posterior(Generic[InfoT]):
     def save(self, path: str | Path, *, about: Mapping[str, Any] | None = None) -> None:
         """Write to one file in the safetensors format: tensors and plain JSON, no code.
 
-        A file that is there is replaced whole or not at all.
+        A file that is there is replaced whole or not at all. A checksum over all of it is kept in the file.
 
         Parameters
         ----------
@@ -208,6 +214,7 @@ class Posterior(Generic[InfoT]):
                 else:
                     plain[name] = value
         metadata = {"guidebook": json.dumps(plain), "about": json.dumps({"versions": versions(), **(about or {})})}
+        metadata["digest"] = digest(tensors, metadata["guidebook"] + metadata["about"])
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         draft = path.with_name(f".{path.name}.{os.getpid()}")
@@ -233,24 +240,29 @@ class Posterior(Generic[InfoT]):
         FileNotFoundError
             If there is no such file.
         ValueError
-            If it is not a file that `save` wrote.
+            If it is not a file that `save` wrote, or it has been damaged since.
         """
         if not Path(path).is_file():
             raise FileNotFoundError(f"no such file: {path}")
         groups: dict[str, dict] = {"draws": {}, "params": {}, "info": {}}
         try:
             with safe_open(path, framework="pt") as file:
-                groups["info"].update(json.loads(file.metadata()["guidebook"], object_hook=_renamed))
-                for name in file.keys():  # noqa: SIM118 (not a dict)
-                    group, site = name.split("/", 1)
-                    if group == "info" and "/" in site:
-                        entry, key = site.split("/", 1)
-                        groups["info"].setdefault(entry, {})[key] = file.get_tensor(name)
-                    else:
-                        groups[group][site] = file.get_tensor(name)
+                metadata = file.metadata()
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+            groups["info"].update(json.loads(metadata["guidebook"], object_hook=_renamed))
+            for name, value in tensors.items():
+                group, site = name.split("/", 1)
+                if group == "info" and "/" in site:
+                    entry, key = site.split("/", 1)
+                    groups["info"].setdefault(entry, {})[key] = value
+                else:
+                    groups[group][site] = value
+            found = digest(tensors, metadata["guidebook"] + metadata.get("about", ""))
             info = INFO_TYPES.get(groups["info"]["method"], ExternalInfo)(**groups["info"])
         except (SafetensorError, KeyError, RecursionError, TypeError, ValueError) as error:
             raise ValueError(f"{path} is not a posterior saved by guidebook") from error
+        if metadata.get("digest", found) != found:  # earlier versions kept none
+            raise ValueError(f"{path} is damaged: its checksum is not that of what it holds")
         return Posterior(draws=groups["draws"], params=groups["params"], info=info)
 
 

@@ -27,6 +27,7 @@ def posterior_predictive(
     model_kwargs: Mapping[str, Any] | None = None,
     num_draws: int | None = None,
     redraw: Collection[str] = (),
+    keep: Collection[str] = (),
     seed: int = 0,
 ) -> dict[str, Tensor]:
     """Draw new data from a model at the draws of its posterior, on the rows that were fitted or on new ones.
@@ -53,6 +54,9 @@ def posterior_predictive(
         Draws of the posterior to use, evenly spaced; each several times, if there are fewer. Default: each once.
     redraw : collection of str
         Latent sites to draw from the model all the same: new rows that are as many as the old ones are taken for them.
+    keep : collection of str
+        Observed sites whose data are taken as given instead of drawn: features that have a distribution of their own,
+        since some of them are missing (``obs_mask``, by the name of the statement).
     seed : int
 
     Returns
@@ -76,10 +80,13 @@ def posterior_predictive(
     at_least_one(method, num_draws=num_draws)
     check_seed(seed)
     run = generative(method, model, data, posterior.params)
+    kept = {name for name in run.observed if name in keep or name.removesuffix("_observed") in keep}
+    if unknown := [name for name in keep if name not in kept and f"{name}_observed" not in kept]:
+        raise ValueError(f"{method}: the model observes no site {unknown[0]!r} to keep: it has {_listed(run.observed)}")
     given, exact = _given(run, posterior, redraw)
     size = len(next(iter(posterior.samples.values()))) if posterior.draws else 1
     used = torch.arange(num_draws or size) * size // (num_draws or size)
-    return forward(run, {name: value[used] for name, value in given.items()}, len(used), seed, exact=exact)
+    return forward(run, {name: value[used] for name, value in given.items()}, len(used), seed, exact=exact, keep=kept)
 
 
 @options_by_name
@@ -154,9 +161,10 @@ def _given(run: Generative, posterior: Posterior, redraw: Collection[str]) -> tu
     _check_missing(run, absent, known)
     if moved or known:
         names = [*moved, *known]
+        as_fitted = "; if these are groups of the fit, give the model their number as an option" if moved else ""
         warnings.warn(
             f"{run.method}: {_listed(names)} {'is' if len(names) == 1 else 'are'} drawn from the model, given all "
-            "other sites, since the posterior has no draws for these rows",
+            f"other sites, since the posterior has no draws for these rows{as_fitted}",
             stacklevel=4,
         )
     return given, exact

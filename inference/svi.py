@@ -341,7 +341,7 @@ def _fit(
         except (ValueError, RuntimeError) as error:
             raise ValueError(explained("svi", error, "step")) from None
         params = unconstrained_params(owner, guide)
-        with torch.random.fork_rng(), torch.no_grad():
+        with torch.random.fork_rng(), torch.no_grad(), unvalidated():  # at another draw than that which was validated
             point, traces = is_point(guide, example), trace_pair(model, guide, example)
         if how["init"] is not None:
             warm_start(how["init"], guide, joint, *traces)

@@ -5,11 +5,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import pytest
 
 from guidebook.inference.engines.compiled.artefacts import with_whole_files
+from guidebook.inference.engines.compiled.inductor import whole_headers
 
 
 class Maker:
@@ -70,6 +72,27 @@ def test_other_errors_are_raised_at_once(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError, match="no compiler"):
         with_whole_files(fails)
     assert len(calls) == 1
+
+
+def test_a_precompiled_header_that_was_cut_short_is_made_anew(tmp_path: Path) -> None:
+    """Inductor would take it as it is, in every run, and g++ refuse it."""
+    made = []
+
+    @cache  # as Inductor does, within a process
+    def precompiled(header: str) -> str:
+        compiled = tmp_path / f"{header}.h.gch"
+        if not compiled.exists():
+            made.append(header)
+            compiled.write_text("whole")
+        return str(tmp_path / f"{header}.h")
+
+    def used() -> str:
+        path = with_whole_files(lambda check: whole_headers(precompiled, check)("prefix"))
+        return Path(f"{path}.gch").read_text()
+
+    assert [used(), used(), made] == ["whole", "whole", ["prefix"]]
+    truncate(tmp_path / "prefix.h.gch")
+    assert [used(), used(), made] == ["whole", "whole", ["prefix", "prefix"]]
 
 
 LOAD = """

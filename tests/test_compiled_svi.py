@@ -68,6 +68,27 @@ def recorded(loss: ELBO, model, guide, *data: Tensor):
     return graph, inputs, functionalise.functionalise(trace_step(loss, model, fitted, leaves, [data], []), inputs)
 
 
+def _grouped(group: Tensor, y: Tensor) -> None:
+    with pyro.plate("groups", int(group.max()) + 1):
+        level = pyro.sample("level", dist.Normal(0.0, 1.0))
+    if group.unique().tolist() and not bool(y.isnan().any()):
+        with pyro.plate("rows", len(y)):
+            pyro.sample("y", dist.Normal(level[group], 1.0), obs=y)
+
+
+def _branching(group: Tensor, y: Tensor) -> None:
+    level = pyro.sample("base", dist.Normal(0.0, 1.0))
+    pyro.sample("y", dist.Normal(level + int(level.max() + group.max()), 1.0), obs=y[0])
+
+
+def test_what_a_model_asks_of_its_data_is_recorded_and_of_its_draws_is_not() -> None:
+    data = torch.tensor([0, 1, 2, 1]), torch.tensor([0.0, 1.0, 2.0, 1.0])
+    graph, _, _ = recorded(named_loss("trace"), _grouped, guides.mean_field, *data)
+    assert not any("unique" in str(node.target) for node in graph.graph.nodes)
+    with pytest.raises(CannotCompile, match="takes a number out of a drawn tensor"):
+        recorded(named_loss("trace"), _branching, guides.mean_field, *data)
+
+
 def assert_pure_step_is_the_same(loss: ELBO, model, guide, *data: Tensor) -> None:
     """At the same noise the graph without Pyro, data and noise gives Pyro's loss and gradients."""
     graph, inputs, step = recorded(loss, model, guide, *data)

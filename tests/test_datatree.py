@@ -7,6 +7,7 @@ import jax
 import numpy as np
 import numpyro
 import numpyro.distributions as nd
+import pandas as pd
 import pyro
 import pyro.distributions as dist
 import pytest
@@ -346,3 +347,15 @@ def test_which_transitions_diverged_is_kept(method: str) -> None:
     assert torch.equal(diverging.sum(1), count)
     assert 0 < int(count.sum()) < 120
     assert np.array_equal(posterior.to_datatree()["sample_stats"]["diverging"], diverging)
+
+
+def test_data_by_name_give_the_same_tree(fitted: Posterior, tree: xr.DataTree) -> None:
+    x, group, y = DATA
+    named = {"group": pd.Series(pd.Categorical(np.array(list("abcd"))[group])), "y": y.numpy()}
+    found = fitted.to_datatree(grouped, (pd.DataFrame(x.numpy(), columns=["age", "height"]),), model_kwargs=named)
+    for kind in ("log_likelihood", "observed_data", "constant_data"):
+        for name, value in tree[kind].items():
+            np.testing.assert_allclose(found[kind][name], value, rtol=1e-6, atol=1e-6)
+    assert list(found["posterior"]["model.slope"].coords["model.slope_dim_0"].to_numpy()) == ["age", "height"]
+    with pytest.raises(ValueError, match="to_datatree: the model has no argument 'z': it has x, group, y"):
+        fitted.to_datatree(grouped, (x,), model_kwargs={"z": y})

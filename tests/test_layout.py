@@ -106,6 +106,7 @@ def test_the_top_of_inference_has_methods_and_what_one_does_with_posteriors() ->
         "options",
         "progress",
         "versions",
+        "digests",
     }
 
 

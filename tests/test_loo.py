@@ -21,6 +21,7 @@ from zoo.made import posterior_of
 
 from guidebook.guides import full_rank
 from guidebook.inference import check, dadvi, loo, nuts, psis_loo, svi
+from guidebook.inference.choice import Score
 
 GENERATOR = torch.Generator().manual_seed(0)
 GROUP = torch.arange(80) % 8
@@ -252,3 +253,17 @@ def test_draws_that_check_has_moved_are_the_posteriors_own_once_settled() -> Non
     assert abs(found.elpd - exact.elpd) < 0.3
     with pytest.warns(UserWarning, match="loo: draws that check has moved .* have not settled there: moved 128 draws"):
         loo(regression, replace(moved, info=replace(moved.info, converged=False)), X, LINE)
+
+
+def test_a_score_prints_as_a_sentence() -> None:
+    """Not as its arrays, of a number per row."""
+    rows = np.array([-1.0, -2.0, -3.0])
+    error = math.sqrt(3 * rows.var(ddof=1))
+    score = Score(rows, "PSIS-LOO", num_parameters=1.26, k_hat=np.array([0.1, 0.75, 0.2]))
+    beginning = f"elpd −6.0 ± {error:.1f} nats over 3 rows, by PSIS-LOO; 1.3 effective parameters; k̂ "
+    assert repr(score) == beginning + "above 0.70 in 1 rows, whose densities are not to be relied on"
+    at_most = replace(score, max_k_hat=0.8, chains_disagree=True, r_hat=1.2)
+    assert str(at_most) == beginning + (
+        "at most 0.75, so that every row is reliable; the chains have not mixed (R̂ 1.200)"
+    )
+    assert repr(Score(-rows, "5-fold cross-validation")).startswith("elpd 6.0 ± ")

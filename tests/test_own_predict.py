@@ -189,6 +189,25 @@ def test_a_regression_is_predicted_as_in_closed_form(call, here: Path) -> None:
     pd.testing.assert_frame_equal(pd.read_csv("new/out.csv"), table)
 
 
+def test_a_run_keeps_its_leave_one_out_score_and_rows_with_gaps_are_counted(call, here: Path) -> None:
+    """Each row's density given all others is normal (Sundararajan and Keerthi 2001, equation 5)."""
+    _fit(call, "line", "line.csv", "--missing", "drop")
+    data = pd.read_csv("line.csv")
+    x, y = data[["a", "b"]].to_numpy(), data["y"].to_numpy()
+    precision = np.linalg.inv(25 * x @ x.T + 0.49 * np.eye(len(y)))
+    variance = 1 / np.diag(precision)
+    elpd = -np.sum(np.log(2 * np.pi * variance) + (precision @ y) ** 2 * variance) / 2
+    score = json.loads(Path("r", "result.json").read_text())["loo"]
+    assert abs(score["elpd"] - elpd) < 0.1
+    assert score["num_unreliable"] == 0
+    assert score["sentence"].startswith("elpd −")
+    assert "Leave-one-out" in Path("r", "report.html").read_text()
+    _write("new.csv", a=[1.0, np.nan, 2.0], b=[2.0, 1.0, 0.0])
+    status, out, err = call("predict", "r", "--data", "new.csv")
+    assert (status, len(out.splitlines())) == (0, 3)
+    assert "predict: new.csv: 1 row with a gap is left out" in err
+
+
 def test_what_is_observed_is_not_looked_at(call, here: Path) -> None:
     _fit(call, "line", "line.csv")
     _write("new.csv", a=[1.0], b=[2.0])

@@ -81,7 +81,7 @@ def test_effects_of_the_groups_that_were_fitted_keep_their_draws(effect: Tensor 
 
 def test_effects_of_new_groups_are_drawn_from_the_model_and_that_is_said() -> None:
     posterior, error = posterior_of(**eight_schools()), torch.tensor([1.0, 2.0, 3.0])
-    with pytest.warns(UserWarning, match="'theta' is drawn from the model"):
+    with pytest.warns(UserWarning, match="'theta' is drawn from the model.*give the model their number"):
         found = posterior_predictive(schools.centred, posterior, error, None)
     assert_normal(found["theta"], torch.full((3,), 3.0), torch.full((3,), 2.0))
     assert_normal(found["effect"], torch.full((3,), 3.0), (4 + error**2).sqrt())
@@ -340,3 +340,24 @@ def test_mistakes_are_said_in_a_sentence() -> None:
         posterior_predictive(3, posterior, X)  # pyright: ignore[reportArgumentType]
     with pytest.raises(ValueError, match="num_draws must be at least 1"):
         posterior_predictive(linear.model, posterior, X, None, num_draws=0)
+
+
+def _with_gaps(x: Tensor, y: Tensor | None = None) -> None:
+    mu = pyro.sample("mu", dist.Normal(0.0, 1.0))
+    with pyro.plate("rows", len(x)):
+        x = pyro.sample("x", dist.Normal(mu, 0.5), obs=x.nan_to_num(), obs_mask=~x.isnan())
+        pyro.sample("y", dist.Normal(10 * x, 0.1), obs=y)
+
+
+def test_features_with_a_distribution_are_kept_where_they_are_given() -> None:
+    """And drawn where they are missing: y is 10 x, and x about mu."""
+    posterior = posterior_of(mu=torch.full((1, 4000), 3.0), x_unobserved=torch.zeros(1, 4000, 5))
+    x = torch.tensor([0.0, 7.0, torch.nan])
+    with pytest.warns(UserWarning, match="'x_unobserved' is drawn from the model"):
+        kept = posterior_predictive(_with_gaps, posterior, x, None, keep=["x"])
+    assert_normal(kept["y"], torch.tensor([0.0, 70.0, 30.0]), torch.tensor([0.1, 0.1, math.sqrt(25 + 0.01)]))
+    with pytest.warns(UserWarning, match="is drawn"):
+        drawn = posterior_predictive(_with_gaps, posterior, x, None)
+    assert_normal(drawn["y"], torch.full((3,), 30.0), torch.full((3,), math.sqrt(25 + 0.01)))
+    with pytest.raises(ValueError, match="the model observes no site 'z' to keep: it has 'x_observed'"):
+        posterior_predictive(_with_gaps, posterior, x, None, keep=["z"])

@@ -122,7 +122,15 @@ def twice(x: Tensor) -> None:
     pyro.sample("w", dist.Normal(0.0, 1.0))
 
 
+def nan_under_a_mask(x: torch.Tensor) -> None:
+    w = pyro.sample("w", dist.Normal(0.0, 1.0))
+    seen = torch.arange(len(x)) > 0
+    with pyro.plate("rows", len(x)):
+        pyro.sample("x", dist.Normal(w, 1.0), obs=torch.where(seen, x, x * torch.nan), obs_mask=seen)
+
+
 SENTENCES = {
+    nan_under_a_mask: r"a value of Normal is not a finite number \(what a mask hides must be filled",
     noisy: "the density of site 'x' changes from call to call",
     dropping: r"the density of site 'x' changes from call to call.*model\.eval\(\)",
     random_scale: "the density of site 'w' changes from call to call",

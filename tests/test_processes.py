@@ -246,6 +246,32 @@ def test_drafts_of_killed_runs_are_cleared_and_those_of_others_left(tmp_path: Pa
     os.close(lock)
 
 
+NO_LOCKS = """
+import sys
+sys.modules["fcntl"] = None  # as on Windows
+from guidebook.workflow.drafts import claim, release_all
+from guidebook.workflow.files import drafted
+from pathlib import Path
+
+out = Path(sys.argv[1]) / "out"
+claim(out)
+with drafted(out) as draft:
+    (draft / "a").write_text("1")
+release_all()
+"""
+
+
+def test_where_there_are_no_locks_folders_are_written_all_the_same(tmp_path: Path) -> None:
+    """And the drafts of other runs, of which nobody knows whether they live, are left alone."""
+    other = tmp_path / f"{PREFIX}other"
+    other.mkdir()
+    (other / LOCK).touch()
+    ran = subprocess.run([sys.executable, "-c", NO_LOCKS, tmp_path], capture_output=True, text=True, check=False)
+    assert (ran.returncode, ran.stderr) == (0, "")
+    assert (tmp_path / "out" / "a").read_text() == "1"
+    assert sorted(path.name for path in tmp_path.iterdir()) == [other.name, "out"]
+
+
 # Threads
 
 

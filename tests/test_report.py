@@ -9,6 +9,7 @@ from pathlib import Path
 
 import matplotlib as mpl
 import numpy as np
+import pandas as pd
 import pyro
 import pyro.distributions as dist
 import pytest
@@ -669,3 +670,21 @@ def test_a_fit_of_which_no_error_is_known_says_so_and_other_posteriors_have_no_s
     assert "They disagree." in page.text
     with pytest.raises(ValueError, match=r"^write_ladder: give what fit returned; this posterior is by nuts"):
         write_ladder(by_nuts(_weights()), tmp_path / "q.html")
+
+
+def test_pages_take_data_by_name_and_frames(tmp_path: Path) -> None:
+    def model(x: Tensor, group: Tensor, y: Tensor | None = None, *, scale: float = 1.0) -> None:
+        w = pyro.sample("w", dist.Normal(0.0, scale).expand([3]).to_event(1))
+        with pyro.plate("rows", len(x)):
+            pyro.sample("y", dist.Normal(w[group] + x, 1.0), obs=y)
+
+    frame = pd.DataFrame({"x": [1.0, 2.0, 3.0], "group": pd.Categorical(["a", "b", "c"]), "y": [0.0, 1.0, 1.0]})
+    named = {"group": frame["group"], "y": frame["y"], "scale": 2.0}
+    page = write_html(_logistic_like(), tmp_path / "p.html", model=model, data=(frame["x"],), model_kwargs=named)
+    text = _Page(page).text
+    assert "x: 3, group: 3, y: 3" in text
+    assert "scale=2.0" in text
+    assert "w depends on" not in text
+    assert "y depends on w" in page.read_text()
+    with pytest.raises(ValueError, match="write_html: the model has no argument 'z'"):
+        write_html(_logistic_like(), tmp_path / "p.html", model=model, data=(frame["x"],), model_kwargs={"z": 1})

@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from guidebook.inference import Posterior
+from guidebook.inference.digests import data_sha256
 from guidebook.workflow.manifest import MANIFEST, without_targets
-from guidebook.workflow.record import data_sha256
 
 FIT = ("run", "gmm", "--method", "em", "--set", "num_components=2", "--seed", "5")
 MODEL = """

@@ -4,18 +4,15 @@ A draft is written beside the file, flushed to the disk and renamed, and the fol
 power there is the state before or the new one. A digest over all that a file holds tells a flipped bit.
 """
 
-import hashlib
-import json
 import os
 import re
 import warnings
-from collections.abc import Mapping
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
-from torch import Tensor
 
+from ..digests import digest
 from .trees import Tree, put_together, take_apart
 
 KEPT = 2  # states
@@ -25,7 +22,7 @@ PATTERN = "state-*.safetensors"
 def write_state(folder: Path, tree: Tree) -> None:
     """Write a state to a folder that exists, and delete all but the last two; OSError if the disk is full."""
     tensors, text = take_apart(tree)
-    content = save(tensors, {"state": text, "digest": _digest(tensors, text)})
+    content = save(tensors, {"state": text, "digest": digest(tensors, text)})
     files = _files(folder)
     number = int(files[-1].stem.rpartition("-")[2]) + 1 if files else 1
     write_whole(folder / f"state-{number:09}.safetensors", content)
@@ -91,14 +88,6 @@ def _read(file: Path) -> Tree:
     with safe_open(file, framework="pt") as opened:
         metadata = opened.metadata()
         tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 (not a dict)
-    if metadata["digest"] != _digest(tensors, metadata["state"]):
+    if metadata["digest"] != digest(tensors, metadata["state"]):
         raise ValueError(f"{file} is damaged")
     return put_together(tensors, metadata["state"])
-
-
-def _digest(tensors: Mapping[str, Tensor], text: str) -> str:
-    digest = hashlib.blake2b(text.encode(), digest_size=16)
-    for name, value in sorted(tensors.items()):
-        digest.update(json.dumps([name, str(value.dtype), list(value.shape)]).encode())
-        digest.update(value.numpy().tobytes())
-    return digest.hexdigest()

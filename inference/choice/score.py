@@ -19,7 +19,7 @@ FEWEST_DRAWS = 100  # for which tails of importance weights can be fitted
 LEAST_SPREAD = 1e-6  # nats, of a row's log likelihood: below it weights are equal, and their tail is rounding
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Score:
     """Log predictive densities of rows that a fit has not seen.
 
@@ -51,6 +51,18 @@ class Score:
     r_hat: float | None = None
     chains_disagree: bool = False
     sizes: np.ndarray | None = None
+
+    def __repr__(self) -> str:
+        said = [f"elpd {self.elpd:,.1f} ± {self.error:.1f} nats over {len(self.pointwise):,} rows, by {self.how}"]
+        if self.num_parameters is not None:
+            said.append(f"{self.num_parameters:.1f} effective parameters")
+        if self.k_hat is not None:
+            many = self.num_unreliable
+            above = f"above {self.max_k_hat:.2f} in {many:,} rows, whose densities are not to be relied on"
+            said.append(f"k̂ {above if many else f'at most {self.k_hat.max():.2f}, so that every row is reliable'}")
+        if self.chains_disagree:
+            said.append(f"the chains have not mixed (R̂ {self.r_hat:.3f})")
+        return "; ".join(said).replace("-", "−", 1)
 
     @property
     def elpd(self) -> float:

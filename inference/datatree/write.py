@@ -6,9 +6,7 @@ Python, Journal of Open Source Software 4(33).
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Collection, Mapping
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,8 +16,8 @@ from ..log_likelihood import densities
 from ..posterior import Posterior
 from ..predictive import posterior_predictive, prior_predictive
 from ..quantities import Coords
-from ..traces.arguments import as_arguments
 from ..traces.generate import Generative, generative
+from ..traces.keywords import argument_names, by_position
 from ..traces.sites import nodes
 from .names import Plates, dimensions, entries, event_dim, plates_of, safe_names
 
@@ -41,6 +39,7 @@ def write(
     posterior: Posterior,
     model: Callable | None,
     data: tuple,
+    model_kwargs: Mapping[str, Any] | None,
     groups: Collection[str] | str | None,
     coords: Coords | None,
     seed: int,
@@ -56,9 +55,9 @@ def write(
     if model is not None:
         from ..coords import coords as names_in  # which imports this package
 
-        given, places = data, range(1, len(data) + 1)
-        data = as_arguments("to_datatree", given, [f"argument {place} of the data" for place in places])
-        coords = names_in(model, *given) if coords is None else coords
+        given, known = (model, *data), coords
+        model, data = by_position("to_datatree", model, data, model_kwargs)
+        coords = names_in(*given, model_kwargs=model_kwargs) if known is None else known
         run = generative("to_datatree", model, data, posterior.params)
         filled |= _by_model(posterior, model, data, run, wanted, seed)
     filled = {group: filled[group] for group in wanted if filled.get(group)}
@@ -153,25 +152,10 @@ def _by_model(
 def _constants(model: Callable, data: tuple, observed: Collection[Tensor]) -> dict[str, np.ndarray]:
     """Return the numbers among a model's arguments that it does not observe, by their names."""
     found = {}
-    for name, value in zip(_argument_names(model, len(data)), data, strict=True):
+    for name, value in zip(argument_names(model, len(data)), data, strict=True):
         if not isinstance(value, Tensor | np.ndarray | int | float):
             continue
         number = np.asarray(value.detach().cpu() if isinstance(value, Tensor) else value)
         if not any(number.shape == tuple(y.shape) and np.array_equal(number, y, equal_nan=True) for y in observed):
             found[name] = number
     return found
-
-
-def _argument_names(model: Callable, count: int) -> list[str]:
-    """Return the names of a model's first arguments, "argument 3" where they have none."""
-    while isinstance(model, partial):
-        model = model.func
-    try:
-        names = [
-            parameter.name
-            for parameter in inspect.signature(getattr(model, "forward", model)).parameters.values()
-            if parameter.kind in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD)
-        ]
-    except ValueError:  # a callable that does not say
-        names = []
-    return [*names, *(f"argument {position}" for position in range(len(names), count))][:count]

@@ -170,4 +170,4 @@ def _rows_are_independent(latents: LatentVector) -> bool:
         )
     expected = weights[:, None] * plain
     largest = float(plain.abs().nan_to_num(0.0, posinf=0.0).max())
-    return torch.allclose(weighted, expected, rtol=1e-4, atol=1e-5 * largest, equal_nan=True)
+    return torch.allclose(weighted, expected.to(weighted), rtol=1e-4, atol=1e-5 * largest, equal_nan=True)

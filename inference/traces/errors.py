@@ -29,7 +29,7 @@ def words(error: BaseException) -> str:
     lines = str(error).strip().split("\n")
     text = lines[0]
     if site := re.search(r"^Error while .* at site '(.*)':", text):  # Pyro puts the reason below
-        rest = type(error)(lines[1] if len(lines) > 1 else "")
+        rest = type(error)("\n".join(lines[1:]))
         return f"{words(rest)}, at site {site.group(1)!r}"
     parameter = re.search(
         r"Expected parameter (\w+) .* of distribution (\w+)\(.* satisfy the constraint (.*?), but", text
@@ -39,7 +39,8 @@ def words(error: BaseException) -> str:
         return f"parameter {name} of {kind} is not {_plain(constraint)}"
     value = re.search(r"Expected value argument .* within the support \((.*)\) of the distribution (\w+)\(", text)
     if value:
-        return f"a value of {value.group(2)} is not {_plain(value.group(1))}"
+        hint = " (what a mask hides must be filled, as by x.nan_to_num())" if re.search(r"\bnan\b", str(error)) else ""
+        return f"a value of {value.group(2)} is not {_plain(value.group(1))}{hint}"
     text = re.sub(r"tensor\(.*", "…", text)[:MOST_WORDS].rstrip(" :.")
     if not text and isinstance(error, NotImplementedError):
         *_, (frame, _) = traceback.walk_tb(error.__traceback__)

@@ -94,7 +94,15 @@ def generative(method: str, model: Callable, data: tuple, params: Mapping[str, T
         return Generative(method, model, data, dtype, first_run(method, model, data))
 
 
-def forward(run: Generative, given: Sites, num_draws: int, seed: int, *, exact: Collection[str] = ()) -> Sites:
+def forward(
+    run: Generative,
+    given: Sites,
+    num_draws: int,
+    seed: int,
+    *,
+    exact: Collection[str] = (),
+    keep: Collection[str] = (),
+) -> Sites:
     """Draw every site of the model that is not given, data included, and compute the deterministic ones.
 
     Parameters
@@ -108,6 +116,8 @@ def forward(run: Generative, given: Sites, num_draws: int, seed: int, *, exact: 
     exact : collection of str
         Discrete latent sites that are drawn from their exact posterior, given the data and the other values. No data
         depend on the other sites that are not given.
+    keep : collection of str
+        Observed sites whose data stay as they are.
 
     Returns
     -------
@@ -126,7 +136,7 @@ def forward(run: Generative, given: Sites, num_draws: int, seed: int, *, exact: 
             if joint:
                 found = nodes(joint.with_discrete(values))
                 values = values | {name: found[name]["value"] for name in exact}
-            trace = poutine.trace(Regenerate(values)(model)).get_trace(*data)
+            trace = poutine.trace(Regenerate(values, keep)(model)).get_trace(*data)
             return {
                 name: torch.as_tensor(site["value"])
                 for name, site in nodes(trace).items()
@@ -179,14 +189,14 @@ def above(run: Generative, names: Collection[str], targets: Collection[str]) -> 
 
 
 class Regenerate(Messenger):
-    """Sets latent sites to given values, and draws the data anew."""
+    """Sets latent sites to given values, and draws the data anew, but for those of the sites to keep."""
 
-    def __init__(self, values: Sites) -> None:
+    def __init__(self, values: Sites, keep: Collection[str] = ()) -> None:
         super().__init__()
-        self.values = values
+        self.values, self.keep = values, keep
 
     def _pyro_sample(self, msg: Any) -> None:
-        if is_data(msg):
+        if is_data(msg) and msg["name"] not in self.keep:
             msg.update(value=None, is_observed=False, done=False)
         if msg["is_observed"] or is_plate(msg):
             return

@@ -3,11 +3,14 @@
 import difflib
 import inspect
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
 from pyro.infer.autoguide import AutoGuide
 from torch import Tensor
+
+from .arguments import as_arguments
 
 
 class Keywords:
@@ -49,6 +52,22 @@ def _call(func: Callable[..., Any], args: tuple, names: tuple[str | None, ...], 
     return func(*args[:first], **keywords, **named)
 
 
+def by_position(
+    method: str, model: Callable[..., Any], data: Sequence[Any], named: Mapping[str, Any] | None
+) -> tuple[Callable[..., Any], tuple]:
+    """Return a model and its data as methods call it: arrays and frames as tensors, ``named`` ones by position.
+
+    ValueError, in the method's name, for what cannot be a tensor, or a name that is no argument of the model.
+    """
+    args = as_arguments(method, data, [f"argument {place} of the data" for place in range(1, len(data) + 1)])
+    if not named:
+        return model, args
+    check_names(method, model, list(named))
+    values = as_arguments(method, list(named.values()), [f"argument {name!r}" for name in named])
+    tensors, keywords = split(dict(zip(named, values, strict=True)))
+    return with_keywords(model, list(tensors), keywords), (*args, *tensors.values())
+
+
 def with_keywords(func: Any, names: Sequence[str | None], keywords: Mapping[str, Any]) -> Any:
     """Return a model or a guide that takes the named arguments by position, the others held fixed.
 
@@ -80,6 +99,23 @@ def parameters_of(func: Any) -> Mapping[str, inspect.Parameter]:
         return inspect.signature(func.forward if isinstance(func, torch.nn.Module) else func).parameters
     except (TypeError, ValueError):
         return {}
+
+
+def argument_names(model: Callable[..., Any], count: int) -> list[str]:
+    """Return the names of a model's arguments by position, "argument 3" where they have none."""
+    last = [name or "" for name in model.names] if isinstance(model, Keywords | KeywordModule) else []
+    while isinstance(model, partial | Keywords | KeywordModule):
+        model = model.func
+    try:
+        names = [
+            parameter.name
+            for parameter in inspect.signature(getattr(model, "forward", model)).parameters.values()
+            if parameter.kind in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD)
+        ]
+    except (TypeError, ValueError):  # a callable that does not say
+        names = []
+    names = [*names, *(f"argument {position}" for position in range(len(names), count))][: count - len(last)]
+    return names + last
 
 
 def check_names(method: str, model: Callable[..., Any], names: Sequence[str]) -> None:

@@ -4,6 +4,7 @@ Nothing is imported before a step is compiled. A name that a release of torch ha
 turns whatever is raised into `CannotCompile`.
 """
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
@@ -14,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.fx import GraphModule
 
-from .artefacts import with_whole_files
+from .artefacts import DamagedError, with_whole_files
 
 MIN_CHUNK = 16_384  # numbers per thread; smaller loops run on one thread, as waiting for others takes longer
 PREFIX = "#include <torch/csrc/inductor/cpp_prefix.h>"
@@ -32,10 +33,12 @@ class Kernel:
     @cached_property
     def function(self) -> Callable[..., None]:
         """The function, compiled on its own."""
-        from torch._inductor.codecache import CppPythonBindingsCodeCache
+        from torch._inductor import codecache
 
         def load(check: Callable[[str], None]) -> Callable[..., None]:
-            return _checked(CppPythonBindingsCodeCache, check).load_pybinding(self.kinds, self.code)
+            headers = whole_headers(codecache._precompile_header, check)
+            with _replaced(codecache, "_precompile_header", headers):
+                return _checked(codecache.CppPythonBindingsCodeCache, check).load_pybinding(self.kinds, self.code)
 
         return with_whole_files(load)
 
@@ -117,6 +120,26 @@ def _checked(libraries: Any, check: Callable[[str], None]) -> Any:
             return super()._load_library(path, key)
 
     return Checked
+
+
+def whole_headers(precompiled: Any, check: Callable[[str], None]) -> Callable[..., str]:
+    """Return Inductor's cached function that precompiles a header, such that its file is checked before it is used.
+
+    g++ refuses one that was cut short, in every later run.
+    """
+
+    def path_of(*args: Any, **kwargs: Any) -> str:
+        path = precompiled(*args, **kwargs)
+        for compiled in (f"{path}{ending}" for ending in (".gch", ".pch")):
+            if os.path.exists(compiled):
+                try:
+                    check(compiled)
+                except DamagedError:
+                    precompiled.cache_clear()
+                    raise
+        return path
+
+    return path_of
 
 
 _LOADED: dict[str, Any] = {}

@@ -13,7 +13,7 @@ import pyro
 import torch
 from torch import Tensor
 from torch.fx import GraphModule, Interpreter
-from torch.fx.experimental.proxy_tensor import make_fx
+from torch.fx.experimental.proxy_tensor import disable_proxy_modes_tracing, make_fx
 from torch.fx.node import map_aggregate
 from torch.overrides import TorchFunctionMode
 
@@ -24,6 +24,11 @@ from ..graph import CannotCompile, reason
 # loss is checked after the step instead), and `Dice`, whether all probabilities are positive (else it drops those
 # that are zero, whose terms are zero anyway).
 _ANSWERS = {"pyro.util": False, "pyro.infer.util": True}
+
+# What a model asks of data that are constants: how many groups there are, say, int(group.max()) + 1.
+_ASKED = {Tensor.max, Tensor.min, Tensor.amax, Tensor.unique, Tensor.sum, Tensor.any, Tensor.all, torch.max, torch.min}
+_ASKED |= {torch.amax, torch.unique, torch.sum, torch.any, torch.all, Tensor.isnan, torch.isnan}
+_READ = {Tensor.item, Tensor.tolist, Tensor.__int__, Tensor.__float__, Tensor.__bool__, Tensor.__index__}
 
 
 def trace_step(
@@ -40,7 +45,8 @@ def trace_step(
         for position, value in zip(rows, inputs[len(leaves) :], strict=True):
             batch[position] = value
         inner = [value.detach().requires_grad_() for value in values]
-        with _StandIns(leaves, inner):
+        constants = [value for position, value in enumerate(batch) if position not in rows]
+        with _StandIns(leaves, inner, constants):
             value = loss_and_grads(loss, model, guide, tuple(batch))
         if not isinstance(value, Tensor):
             raise CannotCompile("its loss does not depend on tensors alone")
@@ -73,13 +79,20 @@ def trace_step(
 
 
 class _StandIns(TorchFunctionMode):
-    """Replace tensors by stand-ins, and let Pyro's losses stay tensors."""
+    """Replace tensors by stand-ins, let Pyro's losses stay tensors, and answer what is asked of constant data."""
 
-    def __init__(self, tensors: Sequence[Tensor], stand_ins: Sequence[Tensor]) -> None:
+    def __init__(self, tensors: Sequence[Tensor], stand_ins: Sequence[Tensor], constants: Sequence[Any] = ()) -> None:
         super().__init__()
+        self._constants = {id(value): value for value in constants if isinstance(value, Tensor)}
         self._of = {id(tensor): stand_in for tensor, stand_in in zip(tensors, stand_ins, strict=True)}
 
     def __torch_function__(self, func: Callable, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
+        if args and id(args[0]) in self._constants and (func in _ASKED or func in _READ):
+            with disable_proxy_modes_tracing():
+                found = func(*args, **(kwargs or {}))
+            parts = found if isinstance(found, tuple) else (found,)
+            self._constants |= {id(part): part for part in parts if isinstance(part, Tensor)}
+            return found
         if func in (Tensor.item, Tensor.__bool__):  # only the caller tells Pyro's questions from the model's branches
             caller = sys._getframe(1).f_globals["__name__"]
             if func is Tensor.item and caller.startswith("pyro."):

@@ -43,6 +43,7 @@ def write_html(
     *,
     model: Callable[..., Any] | None = None,
     data: tuple | Tensor | None = None,
+    model_kwargs: Mapping[str, Any] | None = None,
     columns: Sequence[str] | None = None,
     title: str | None = None,
     run: Mapping[str, Any] | None = None,
@@ -59,7 +60,9 @@ def write_html(
         The Pyro model, options bound with ``functools.partial``: for its name, its graph and, if it is one of
         `guidebook.models`, the figures that its row in the catalogue brings.
     data : tuple, optional
-        The model's arguments: for the graph and for figures that show the data.
+        The model's arguments: for the graph and for figures that show the data. Arrays and data frames will do.
+    model_kwargs : mapping, optional
+        Further arguments of the model by name: data or options.
     columns : sequence of str, optional
         Names of the data's columns: for figures of the data, and in the titles of quantities that ``compare`` was not
         told to name by them (``coords``).
@@ -76,6 +79,7 @@ def write_html(
         If ``columns`` does not have one name per column of the data.
     """
     data = (data,) if isinstance(data, Tensor) else data
+    model, data = about.bound("write_html", model, data, model_kwargs)
     x = next((value for value in data or () if isinstance(value, Tensor) and value.dim() == 2), None)
     if columns is not None and x is not None and len(columns) != x.shape[1]:
         raise ValueError(f"write_html: {len(columns)} names for {x.shape[1]} columns")

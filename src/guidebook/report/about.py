@@ -1,14 +1,14 @@
 """The sections on the model and the data."""
 
-import inspect
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from torch import Tensor
 
 from .. import plots
 from ..inference.compare import Comparison
+from ..inference.traces.keywords import argument_names, by_position
 from ..plots import Section
 from ..plots.graphs.figure import MOST_NODES
 
@@ -21,6 +21,15 @@ def facts(comparison: Comparison, model: Callable[..., Any] | None, data: tuple 
         "Quantities": f"{len(comparison.numbered):,}",
     }
     return [(term, words) for term, words in found.items() if words]
+
+
+def bound(
+    method: str, model: Callable[..., Any] | None, data: tuple | None, model_kwargs: Mapping[str, Any] | None
+) -> tuple[Callable[..., Any] | None, tuple | None]:
+    """Return a model and its data as tensors by position; unchanged without a model, or without data."""
+    if model is None or (data is None and not model_kwargs):
+        return model, data
+    return by_position(method, model, data or (), model_kwargs)
 
 
 def name_and_options(model: Callable[..., Any] | None) -> tuple[str, str]:
@@ -40,11 +49,7 @@ def name_and_options(model: Callable[..., Any] | None) -> tuple[str, str]:
 
 
 def _shapes(model: Callable[..., Any] | None, data: tuple) -> str:
-    try:
-        names = list(getattr(model, "names", ())) or list(inspect.signature(model).parameters) if model else []
-    except (TypeError, ValueError):
-        names = []
-    names += [f"argument {i + 1}" for i in range(len(names), len(data))]
+    names = argument_names(model, len(data)) if model else [f"argument {i + 1}" for i in range(len(data))]
     tensors = [(name, value) for name, value in zip(names, data, strict=False) if isinstance(value, Tensor)]
     return ", ".join(f"{name}: {' × '.join(map(str, value.shape)) or 'a number'}" for name, value in tensors)
 

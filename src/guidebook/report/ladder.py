@@ -10,6 +10,7 @@ from torch import Tensor
 from .. import plots
 from ..inference import FitInfo, Posterior
 from ..inference.climb import MOVED
+from ..inference.coords import coords as names_in
 from ..inference.headline import in_seconds
 from ..inference.info import Info
 from ..inference.quantities import Coords, informative, scalars
@@ -30,6 +31,7 @@ def write_ladder(
     *,
     model: Callable[..., Any] | None = None,
     data: tuple | None = None,
+    model_kwargs: Mapping[str, Any] | None = None,
     identify: Callable[..., dict[str, Tensor]] | None = None,
     coords: Coords | None = None,
     title: str | None = None,
@@ -46,11 +48,13 @@ def write_ladder(
     model : callable, optional
         The Pyro model, for its graph.
     data : tuple, optional
-        The model's arguments, for the graph.
+        The model's arguments, for the graph. Arrays and data frames will do.
+    model_kwargs : mapping, optional
+        Further arguments of the model by name: data or options.
     identify : callable, optional
         ``draws -> quantities``, as in ``compare``; default: the sites as they are.
     coords : dict of sequences of str, optional
-        Names of entries, as in ``compare``.
+        Names of entries, as in ``compare``. Default: those that come with data frames and series.
     title : str, optional
     facts : sequence of (str, str)
         Terms and words for the head of the page.
@@ -65,6 +69,9 @@ def write_ladder(
     info = posterior.info
     if not isinstance(info, FitInfo):
         raise ValueError(f"write_ladder: give what fit returned; this posterior is by {info.method}")
+    if coords is None and model is not None and (data or model_kwargs):
+        coords = names_in(model, *(data or ()), model_kwargs=model_kwargs)
+    model, data = about.bound("write_ladder", model, data, model_kwargs)
     quantities = posterior.draws if identify is None else identify(posterior.draws)
     parts = [_figures(scalars(quantities, coords)), about.graph(model, data)]
     shown, tried = [part for part in parts if part is not None], rungs_of(info)

@@ -8,7 +8,7 @@ from importlib.metadata import PackageNotFoundError, version
 from platform import python_version
 from typing import Any
 
-from ..workflow.record import data_sha256
+from ..inference.digests import data_sha256
 
 HEADING = "How this page was made"
 _PACKAGES = ("guidebook", "pyro-ppl", "torch", "jax", "numpyro")

@@ -1,10 +1,11 @@
 """Drafts of folders: one run at a time per folder, and nothing of a run in it before the run has succeeded.
 
 A draft lies beside the folder to come, or in the one that is there, and holds a file that its run keeps locked: the
-lock ends with the process, however that ends, so that drafts of killed runs are known and cleared.
+lock ends with the process, however that ends, so that drafts of killed runs are known and cleared. Where there are no
+locks (Windows, some network file systems) runs are not kept apart, and drafts of others are left alone.
 """
 
-import fcntl
+import errno
 import hashlib
 import os
 import shutil
@@ -16,6 +17,11 @@ from pathlib import Path
 from typing import Any
 
 from guidebook.workflow.manifest import MANIFEST, write_manifest
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
 
 PREFIX = ".guidebook-"
 LOCK = "lock"
@@ -122,7 +128,9 @@ def existing(folder: Path) -> Path:
 
 
 def sync(path: Path) -> None:
-    """Have what was written to a file, or the names in a folder, reach the disk."""
+    """Have what was written to a file, or the names in a folder, reach the disk, where that can be asked for."""
+    if os.name != "posix":
+        return
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -140,7 +148,7 @@ def _locked(path: Path, wait: float) -> int | None:
         except FileNotFoundError:  # its run has just removed it
             continue
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _hold(lock)
             if os.path.samestat(os.fstat(lock), os.stat(path / LOCK)):
                 return lock
         except BlockingIOError:
@@ -148,7 +156,7 @@ def _locked(path: Path, wait: float) -> int | None:
             return None
         except FileNotFoundError:
             pass
-        except OSError:  # a file system without locks: runs are not kept apart there
+        except OSError:  # no locks
             return lock
         os.close(lock)
 
@@ -159,7 +167,14 @@ def _clear(parent: Path) -> None:
         with suppress(OSError):
             lock = os.open(path / LOCK, os.O_RDWR)
             try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                _hold(lock)
                 shutil.rmtree(path, ignore_errors=True)
             finally:
                 os.close(lock)
+
+
+def _hold(lock: int) -> None:
+    """Lock an open file; BlockingIOError if another process holds it, another OSError where there are no locks."""
+    if fcntl is None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

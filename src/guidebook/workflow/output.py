@@ -24,6 +24,7 @@ from guidebook.inference.words import nats, number
 from guidebook.workflow.fit import Task
 from guidebook.workflow.own.file import OwnFunction
 from guidebook.workflow.own.inputs import inputs_of
+from guidebook.workflow.own.leave_one_out import leave_one_out
 
 MOST_ROWS = 100  # printed per site
 
@@ -75,7 +76,11 @@ def _own_json(task: Task, posterior: Posterior) -> dict[str, Any]:
     if task.own is None or task.row.own is None:
         return {}
     inputs = inputs_of(task.model, task.args, task.own.arguments, task.own.names, posterior.params)
-    return {"file": file_json(task.row.own), "inputs": inputs.as_record()}
+    return {
+        "file": file_json(task.row.own),
+        "inputs": inputs.as_record(),
+        "loo": leave_one_out(task.model, task.args, posterior),
+    }
 
 
 def fit_json(task: Task, posterior: Posterior[FitInfo]) -> dict[str, Any]:
@@ -205,6 +210,8 @@ def print_run(record: dict[str, Any], coords: Coords) -> None:
     for name, unit in (("log_likelihood", " nats"), ("log_evidence", " nats"), ("elbo", " nats"), ("k_hat", "")):
         if record[name] is not None:
             print(f"{name} {record[name]:.6g}{unit}")
+    if score := record.get("loo"):
+        print(score["sentence"])
     if record["reading"]:
         print(record["reading"])
     for finding in record["findings"]:
@@ -227,6 +234,7 @@ def told(task: Task, record: dict[str, Any]) -> Any:
         "Log likelihood": _in_nats(record["log_likelihood"]),
         "Log evidence": _in_nats(record["log_evidence"]),
         "ELBO": _in_nats(record["elbo"]),
+        "Leave-one-out": (record.get("loo") or {}).get("sentence", ""),
         "k̂": "" if record["k_hat"] is None else number(record["k_hat"]),
         "Identifiers": ", ".join(data.ids),
         "Labels": " and ".join(data.classes or ()),

@@ -10,7 +10,7 @@ from guidebook.datasets.encoding import read_encoding
 from guidebook.inference import Posterior
 from guidebook.workflow.own.file import SHOWN, is_own
 from guidebook.workflow.own.inputs import read_inputs
-from guidebook.workflow.own.rows import predicted_rows
+from guidebook.workflow.own.rows import predicted_rows, say_left_out
 from guidebook.workflow.resolve import find_row, parse_options
 from guidebook.workflow.rows import completed, row_table
 from guidebook.workflow.saved import model_of, read_record
@@ -56,6 +56,7 @@ def predict(folder: Path, source: str, model: str | None = None) -> pd.DataFrame
     table = row_table(row, posterior, data, options)
     if table is None:
         raise ValueError(f"predict: this fit of {row.name} says nothing of single rows")
+    say_left_out(source, data.left_out)
     return table
 
 

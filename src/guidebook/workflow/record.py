@@ -4,13 +4,11 @@ import hashlib
 import json
 import os
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
-import torch
-from torch import Tensor
-
 from guidebook.inference import Posterior
+from guidebook.inference.digests import data_sha256
 from guidebook.inference.versions import versions
 from guidebook.workflow.fit import Task
 from guidebook.workflow.manifest import without_targets
@@ -35,22 +33,10 @@ def run_record(task: Task, seed: int, results: Mapping[str, Posterior]) -> dict[
     }
 
 
-def data_sha256(args: Iterable[Any]) -> str:
-    """Return the SHA-256 of a model's arguments as they are fitted: bytes of tensors, and other values."""
-    total = hashlib.sha256()
-    for value in args:
-        _add(total, value)
-    return total.hexdigest()
-
-
 def draws_sha256(posterior: Posterior) -> str:
     """Return the SHA-256 of the draws and the parameters of a posterior, by name."""
-    total = hashlib.sha256()
-    for group in (posterior.draws, posterior.params):
-        for name, value in sorted(group.items()):
-            _add(total, name)
-            _add(total, value)
-    return total.hexdigest()
+    groups = (posterior.draws, posterior.params)
+    return data_sha256(part for group in groups for pair in sorted(group.items()) for part in pair)
 
 
 def json_sha256(value: Any) -> str:
@@ -62,13 +48,3 @@ def _without_seconds(value: Any) -> Any:
     if isinstance(value, dict):
         return {name: _without_seconds(each) for name, each in value.items() if name != "seconds"}
     return [_without_seconds(each) for each in value] if isinstance(value, list) else value
-
-
-def _add(total: Any, value: Any) -> None:
-    if isinstance(value, Tensor):
-        array = value.detach().cpu().contiguous()
-        total.update(repr((tuple(array.shape), str(array.dtype))).encode())
-        flat = array.as_strided((array.numel(),), (1,))  # one number may be contiguous with any stride
-        total.update(flat.view(torch.uint8).numpy().data)
-    else:
-        total.update(repr(value).encode())

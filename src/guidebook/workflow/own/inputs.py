@@ -67,13 +67,15 @@ class Inputs(NamedTuple):
 class NewData(NamedTuple):
     """A model as a function of tensors by position, and these by name, in order.
 
-    ``rows`` are their places in the file and ``ids`` what identifies them, as in `OwnData`.
+    ``rows`` are their places in the file, ``ids`` what identifies them and ``left_out`` the number of those with gaps
+    that were left out, as in `OwnData`.
     """
 
     model: Callable
     tensors: dict[str, Tensor]
     rows: Sequence[int] = ()
     ids: Mapping[str, Sequence[str]] = MappingProxyType({})
+    left_out: int = 0
 
     @property
     def args(self) -> tuple[Tensor, ...]:
@@ -178,7 +180,7 @@ def _read(row: Row, options: Mapping[str, Any], inputs: Inputs, source: str, hid
     if 0 in lengths.values():
         raise ValueError(f"{where} has no rows")
     keywords = {name: value for name, value in values.items() if name not in tensors}
-    return NewData(with_keywords(row.model, list(tensors), keywords), tensors, read.rows, read.ids)
+    return NewData(with_keywords(row.model, list(tensors), keywords), tensors, read.rows, read.ids, read.left_out)
 
 
 def _like(what: str, value: Any, known: Argument, names: Sequence[str] | None) -> Tensor:

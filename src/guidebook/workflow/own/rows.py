@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.distributions import Bernoulli, Categorical
 
 from guidebook.catalog import Row
+from guidebook.datasets.table import shown
 from guidebook.inference import Posterior, posterior_predictive
 from guidebook.inference.quantities import label
 from guidebook.inference.traces.generate import Generative, generative, is_data
@@ -51,7 +52,15 @@ def predicted_rows(
     table = _table(data, inputs, posterior, are_new=True)
     if table is None:
         raise ValueError(f"{METHOD}: this fit of {row.name} says nothing of single rows")
+    say_left_out(source, data.left_out)
     return table
+
+
+def say_left_out(source: str, count: int) -> None:
+    """Warn of new rows that are not in a table of predictions, since they have gaps."""
+    if count:
+        rows = "1 row with a gap is" if count == 1 else f"{count:,} rows with gaps are"
+        warnings.warn(f"{METHOD}: {shown(source)}: {rows} left out", stacklevel=3)
 
 
 def _table(data: NewData, inputs: Inputs, posterior: Posterior, *, are_new: bool = False) -> pd.DataFrame | None:
