@@ -46,6 +46,9 @@ class Info:
         them out unless told otherwise.
     learned : list of str
         Fits by a guide: names of the model's own parameters, of which the draws know one value.
+    streamed : dict or None
+        Of data read in blocks: their number of ``rows``; ``rows_held``, most of them that were in memory at once; and
+        ``bytes_held``, the size of these.
     """
 
     method: str
@@ -65,6 +68,7 @@ class Info:
     divergences: Tensor | None = None
     per_row: list[str] | None = None
     learned: list[str] = field(default_factory=list)
+    streamed: dict[str, int] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -238,6 +242,24 @@ class MetropolisInfo(ChainsInfo):
 
 
 @dataclass(frozen=True, kw_only=True)
+class OnlineInfo(Info):
+    """Record of learning from batches that are read once.
+
+    Attributes
+    ----------
+    scores : Tensor, shape (batch,)
+        How well each batch was predicted before it was learned from, in nats: see the steps.
+    num_batches, num_rows : int
+        Batches and rows that have been read, those of the fits before included.
+    """
+
+    method: str = "online"
+    scores: Tensor
+    num_batches: int
+    num_rows: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class GibbsInfo(Info):
     """Record of a Gibbs sampler.
 
@@ -383,6 +405,7 @@ _TYPES = (
     MetropolisInfo,
     EmInfo,
     CaviInfo,
+    OnlineInfo,
     GibbsInfo,
     McemInfo,
     ClosedFormInfo,

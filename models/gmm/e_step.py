@@ -12,6 +12,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from .._shared.blocks import Blocks, is_blocks
 from .._shared.inputs import check_shape, rows_of
 from .._shared.responsibilities import chunk_size, chunks, moments, normalise_, weighted_sums
 from .._shared.row_weights import checked_weights
@@ -74,7 +75,7 @@ class Rows(NamedTuple):
     Attributes
     ----------
     x : Tensor, shape (n, d)
-        Any floating-point type.
+        Any floating-point type; or blocks of them.
     prior : Prior
         The default one, in float64.
     whitening : Whitening
@@ -86,7 +87,7 @@ class Rows(NamedTuple):
         The rows with their missing values, in place of which ``x`` has the means of columns.
     """
 
-    x: Tensor
+    x: Tensor | Blocks
     prior: Prior
     whitening: Whitening
     features: Tensor | None
@@ -105,7 +106,12 @@ class Rows(NamedTuple):
 
 
 def prepare(
-    x: Tensor | Rows, num_components: int, covariance: str, row_weights: Tensor | None = None, *, missing: bool = False
+    x: Tensor | Blocks | Rows,
+    num_components: int,
+    covariance: str,
+    row_weights: Tensor | None = None,
+    *,
+    missing: bool = False,
 ) -> Rows:
     """Return data with what they alone determine; unchanged if it is there already. ``missing`` says what NaN are.
 
@@ -119,6 +125,8 @@ def prepare(
         return x
     gaps = None
     if missing:
+        if is_blocks(x):
+            raise ValueError("gmm: missing values need all rows in memory, and these come in blocks")
         check_shape("gmm", x)
         if x.isnan().any():
             if (column := x.isnan().all(0).nonzero()).numel():
@@ -147,11 +155,11 @@ def expect(components: Components, rows: Rows, form: Form) -> tuple[Statistics, 
         found = _by_products(components, rows, form)
         if found is not None:
             return found
-    found, accurate = _by_distances(components, rows.x, form, components.loc, rows.row_weights)
+    found, accurate = by_distances(components, rows.x, form, components.loc, rows.row_weights)
     if not accurate:
         mean = found[0].mean
         about = torch.where(mean.isfinite(), mean, components.loc)
-        found, _ = _by_distances(components, rows.x, form, about, rows.row_weights)
+        found, _ = by_distances(components, rows.x, form, about, rows.row_weights)
     return found
 
 
@@ -202,8 +210,8 @@ def _by_products(components: Components, rows: Rows, form: Form) -> tuple[Statis
     return Statistics(counts, whitening.centre + form.times(root, mean.mT).mT, scatter), log_norm
 
 
-def _by_distances(
-    components: Components, x: Tensor, form: Form, about: Tensor, row_weights: Tensor | None = None
+def by_distances(
+    components: Components, x: Tensor | Blocks, form: Form, about: Tensor, row_weights: Tensor | None = None
 ) -> tuple[tuple[Statistics, Tensor], bool]:
     """Distances from each component's mean, sums about points ``about``; and whether the scatter is accurate."""
     constant, loc, inverse = components
