@@ -18,7 +18,7 @@ from .optim.acceleration import squarem
 from .optim.restarts import Params, Restarts, Run, State, kept_path, on_device, optima, restored_path, runs_of
 from .options import as_double, at_least_one, device_of, options_by_name, positive
 from .posterior import Posterior, point_draws
-from .streams.stream import Stream, check_blocks
+from .streams.rows import Stream, check_blocks
 from .traces.isolate import isolated
 
 if TYPE_CHECKING:

@@ -214,7 +214,8 @@ def svi(
     by_hand = None if is_family(guide) else clone_guide(guide)
     if device is not None and isinstance(by_hand, torch.nn.Module):
         by_hand = by_hand.to(device)
-    prepared = prepare("svi", model, data, guide=by_hand and clone_guide(by_hand), exact=False, shown=shown)
+    reading: dict[str, Any] = {"shown": shown, "in_blocks": source is not None}
+    prepared = prepare("svi", model, data, guide=by_hand and clone_guide(by_hand), exact=False, **reading)
     data, example, joint = prepared.data, prepared.rows, prepared.log_joint()
     trained = prepared.subsampling or prepared.model
     with isolated(seed, prepared.dtype):

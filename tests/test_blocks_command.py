@@ -100,7 +100,8 @@ def test_sparse_counts_and_labels_from_parquet(tmp_path: Path, run: Callable[...
     found = run(*words, "--batch-size", "64")
     assert found["standardized"]
     assert np.shape(found["parameters"]["w"]["mean"]) == (3,)
-    assert found["parameters"]["w"]["mean"][1] > 2  # the column that the labels are made of
+    _, a, b = found["parameters"]["w"]["mean"]
+    assert a > 0.5 > abs(b)  # the labels are made of a
     assert stream(tmp_path / "x.parquet", target="y").shape == (400, 2)
 
 
@@ -110,7 +111,6 @@ def test_sparse_counts_and_labels_from_parquet(tmp_path: Path, run: Callable[...
         (["logistic", "--batch-size", "10"], "run: which column of {} holds the labels? give --target NAME"),
         (["ppca", "--batch-size", "0"], "--batch-size"),
         (["mixture", "--batch-size", "10", "--method", "em"], "holds"),
-        (["lda", "--method", "nuts", "--batch-size", "10"], "nuts"),
         (["gmm", "--method", "nuts", "--batch-size", "10"], "nuts: all rows are needed at once"),
     ],
 )

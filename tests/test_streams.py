@@ -213,19 +213,18 @@ def test_scaled_minibatches_average_to_the_log_joint_of_all_rows() -> None:
     torch.testing.assert_close(torch.stack(found).mean(), whole, rtol=1e-12, atol=0)
 
 
-@pytest.mark.parametrize("engine", ["eager", "compiled"])
-@pytest.mark.parametrize("kind", ["callable", "loader"])
+@pytest.mark.parametrize(("kind", "engine"), [("callable", "compiled"), ("loader", "eager")])
 def test_svi_on_batches_reaches_the_exact_posterior(kind: str, engine: str) -> None:
     """Rows and targets stay together, and the likelihood counts N / B times; within Monte Carlo error of the fit."""
     x, y = linear.data(500)
     exact = linear.posterior(x, y)
     source: Any = DataLoader(TensorDataset(x, y), 50, shuffle=True) if kind == "loader" else batches(x, y, size=33)
     size = {} if kind == "loader" else {"batch_size": 50}
-    how = {"num_steps": 3000, "lr": 0.02, "engine": engine, **QUIET}
+    how = {"num_steps": 3000 if engine == "compiled" else 600, "lr": 0.05, "engine": engine, **QUIET}
     found = svi(linear.model, guides.full_rank, stream(source), **size, **how)
     w = found.samples["w"].double()
-    assert ((w.mean(0) - exact.mean) / exact.stddev).abs().max() < 0.3
-    assert (w.std(0) / exact.stddev - 1).abs().max() < 0.25
+    assert ((w.mean(0) - exact.mean) / exact.stddev).abs().max() < 0.4
+    assert (w.std(0) / exact.stddev - 1).abs().max() < 0.3
     assert found.info.streamed is not None
     assert found.info.streamed["rows"] == 500
     assert found.info.streamed["rows_held"] <= 500
@@ -238,19 +237,16 @@ def subsampled(x: torch.Tensor, num_rows: int) -> None:
         pyro.sample("x", dist.Normal(w, 1.0), obs=x)
 
 
-def test_a_model_that_subsamples_by_itself_is_not_scaled_twice() -> None:
+@pytest.mark.parametrize("kind", ["blocks", "fewer examples than rows", "tensor"])
+def test_a_model_that_subsamples_by_itself_is_not_scaled_twice(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its posterior is that of 400 rows: sd (1 + 400)^-½, and not that of 4,000."""
     x = torch.randn(400, generator=torch.Generator().manual_seed(1)) + 0.5
-    found = svi(
-        lambda rows: subsampled(rows, 400),
-        guides.mean_field,
-        stream(batches(x)),
-        batch_size=40,
-        num_steps=2000,
-        **QUIET,
-    )
-    w = found.samples["w"]
-    assert float(w.std() / 401**-0.5) == pytest.approx(1, abs=0.2)
+    if kind == "fewer examples than rows":
+        monkeypatch.setattr("guidebook.inference.streams.rows.EXAMPLE", 100)
+    rows = x if kind == "tensor" else stream(batches(x))
+    how = {"batch_size": 40, "num_steps": 1000, "lr": 0.02, "engine": "eager", **QUIET}
+    w = svi(lambda rows: subsampled(rows, 400), guides.mean_field, rows, **how).samples["w"]
+    assert float(w.std() * 401**0.5) == pytest.approx(1, abs=0.2)
     assert float(w.mean() - x.sum() / 401) * 401**0.5 == pytest.approx(0, abs=0.3)
 
 

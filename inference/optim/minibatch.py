@@ -56,6 +56,7 @@ def row_scale(model: Callable, data: tuple, batch_size: int, *, autoguide: bool,
     with torch.random.fork_rng():
         trace, part = (poutine.trace(model).get_trace(*_first(data, size)) for size in (more, batch_size))
     plates = _plates(trace, more) & _plates(part, batch_size)
+    scaled = {name for name in plates if _subsamples(part, name)}  # by the plate itself: once is enough
     if not plates:
         raise ValueError(f"svi: batch_size needs a pyro.plate over the {rows} rows of the data, and the model has none")
     latent = {name: site for name, site in nodes(trace).items() if is_latent(site)}
@@ -75,7 +76,7 @@ def row_scale(model: Callable, data: tuple, batch_size: int, *, autoguide: bool,
                 f"svi: the prior of {name!r} changes with the rows given, so minibatches would fit another model: "
                 "give the prior explicitly"
             )
-    return Scale(lambda site: _is_within(plates, site), rows / batch_size)
+    return Scale(lambda site: _is_within(plates - scaled, site), rows / batch_size)
 
 
 def is_large(data: tuple, batch_size: int | None) -> bool:
@@ -143,6 +144,12 @@ def _out_of_range(batch_size: int, rows: int) -> str:
 
 def _first(data: tuple, size: int) -> tuple:
     return tuple(value[:size] if is_row_data(value, len(data[0])) else value for value in data)
+
+
+def _subsamples(trace: Trace, plate: str) -> bool:
+    """Whether a plate stands for more rows than it has, and scales by itself."""
+    fn = nodes(trace)[plate]["fn"]
+    return (fn.subsample_size or fn.size) < fn.size
 
 
 def _plates(trace: Trace, size: int) -> set[str]:

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .stream import READ, Block, Stream
+from .rows import READ, Block, Stream
 
 
 def array_stream(name: str, arrays: Sequence[Any], *, by: str = "rows") -> Stream:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from .stream import READ, Block, Stream
+from .rows import READ, Block, Stream
 
 ARROW = {".parquet": "parquet", ".arrow": "ipc", ".feather": "feather"}
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from .order import Order, RowIndex
-from .stream import Block, Stream
+from .rows import Block, Stream
 
 BUFFER = 2**22  # numbers among which rows are shuffled, if they can only be read in order
 

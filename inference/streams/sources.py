@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader
 
 from .arrays import array_stream, mapped, mapped_parts
 from .arrow import ARROW, arrow_stream
-from .stream import Block, Stream
+from .rows import Block, Stream
 
 
 def stream(

@@ -16,7 +16,7 @@ from .heldout import completion
 from .inputs import check_options, read
 
 _UPDATES = 100  # of a batch's q(z) and q(topic_weights) in turn, given the topics, at most
-_TOLERANCE = 1e-3  # tokens by which a document's topics change on average, at which they stop
+_ENOUGH = 1e-3  # tokens by which a document's topics change on average, at which they stop, as in the paper
 _SCORED = 100  # documents of a batch whose second halves are predicted
 
 
@@ -44,7 +44,7 @@ def online_steps(num_topics: int = 20, alpha: float = 0.1, eta: float = 0.01) ->
         topics = params[name]
         mean = topics / topics.sum(-1, keepdim=True)
         log_density, tokens = completion(mean, _first(x, _SCORED), alpha=alpha)
-        moved = online_update(topics, x, **options, num_documents=num_rows, step_size=step_size)
+        moved = online_update(topics, x, **options, num_documents=num_rows, step_size=step_size, tol=_ENOUGH)
         return {name: moved}, log_density.sum() / tokens.sum()
 
     def draw(params: Params, num_draws: int) -> Params:
@@ -66,6 +66,7 @@ def online_update(
     eta: float = 0.01,
     num_documents: int | float,
     step_size: float,
+    tol: float = 0.0,
 ) -> Float[Tensor, "k v"]:
     """Return q(topic_words) moved towards what it would be if all documents were like those of a batch: algorithm 2.
 
@@ -81,6 +82,9 @@ def online_update(
         How many documents there are in all: the batch counts as that many.
     step_size : float
         ρ, between 0 and 1: how far to move. Steps (offset + t)^-decay, decay in (.5, 1], converge.
+    tol : float
+        Tokens by which a document's expected topics change on average, at which their updates stop; default: after a
+        hundred.
 
     Returns
     -------
@@ -97,6 +101,6 @@ def online_update(
     corpus = read(x)
     even = topic_words.new_ones(corpus.num_rows, len(topic_words))
     params = {"topic_words.concentration": topic_words, "topic_weights.concentration": even}
-    found = expect(params, corpus, alpha, eta, _UPDATES, _TOLERANCE).topic_words
+    found = expect(params, corpus, alpha, eta, _UPDATES, tol).topic_words
     implied = eta + num_documents / corpus.num_rows * (found - eta)
     return torch.lerp(topic_words, implied, step_size)
