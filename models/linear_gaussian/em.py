@@ -95,9 +95,10 @@ def em_steps(
     m_step = partial(_m_step, prior_scale=prior_scale, shared_noise=shared_noise)
 
     def checked_rows(x: Tensor | Blocks, row_weights: Tensor | None = None) -> CompressedRows:
+        x = rows_of(name, x)
         if not (isinstance(x, Tensor) or shared_noise):
             check_columns(x)
-        return prepare(rows_of(name, x), row_weights)
+        return prepare(x, row_weights)
 
     return Steps(init, e_step, m_step, objective, degenerate, checked_rows, accelerate=True, by_blocks=True)
 
