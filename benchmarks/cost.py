@@ -1,7 +1,7 @@
 """What a step costs, on paper: ``python -m benchmarks.cost [FILE …]``, the formulas of ``docs/scale.md``.
 
-A FILE has the lines that ``python -m benchmarks.scale`` printed: the smallest size of each source gives the rate, and the
-others say how far the formula is off. Without it, the plan for 1e9 rows, 1e6 words and 64 GPUs is printed alone.
+A FILE has the lines that ``python -m benchmarks.scale`` printed: the smallest size of each source gives the rate, and
+the others say how far the formula is off. Without it, the plan for 1e9 rows, 1e6 words and 64 GPUs is printed alone.
 """
 
 import json

@@ -23,7 +23,7 @@ from .measure import in_process
 PIECE = 1_000_000  # rows written at a time
 BATCH, COLUMNS = 256, 8  # of svi
 DIM, COMPONENTS = 16, 8  # of em
-TOPICS, WORDS, LENGTH, ALPHA, ETA = 10, 2000, 64, 0.1, 0.05  # of lda
+TOPICS, WORDS, LENGTH, ALPHA, ETA = 20, 2000, 64, 0.1, 0.05  # of lda
 DOCUMENTS, START = 1000, 5000  # per batch, and those that coordinate ascent starts from
 
 
@@ -236,7 +236,7 @@ def topics(total: int) -> dict[str, Any]:
     marks = [DOCUMENTS * 10**k for k in range(1 + round(math.log10(total // DOCUMENTS)))]
     with peak_memory() as peak:
         first = documents(10**6 + 1, START)  # online learning does not leave the optimum in whose reach it starts
-        fitted = cavi(lda.cavi_steps(TOPICS, ALPHA, ETA), first, num_restarts=10, num_steps=60, num_draws=1)
+        fitted = cavi(lda.cavi_steps(TOPICS, ALPHA, ETA), first, num_restarts=5, num_steps=60, num_draws=1)
         for start, stop in pairwise([0, *marks]):
 
             def some(start: int = start, stop: int = stop) -> Iterator[Any]:

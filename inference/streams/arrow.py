@@ -16,8 +16,8 @@ ARROW = {".parquet": "parquet", ".arrow": "ipc", ".feather": "feather"}
 def opened(what: str, path: Path, suffix: str) -> Any:
     """Return a file, or a folder of files, as a pyarrow data set; ``what`` opens error messages."""
     try:
-        import pyarrow
-        from pyarrow import dataset
+        import pyarrow  # pyright: ignore[reportMissingImports]
+        from pyarrow import dataset  # pyright: ignore[reportMissingImports]
     except ImportError:
         raise ModuleNotFoundError(f"{what}: reading {suffix} needs pyarrow: pip install 'guidebook[arrow]'") from None
     try:
@@ -32,7 +32,7 @@ def arrow_stream(name: str, source: Any, columns: Sequence[str] | None, target: 
     The matrix is in float32 if all its columns fit in that, else in float64. Files are read a row group at a time, in
     random order for minibatches.
     """
-    from pyarrow import dataset
+    from pyarrow import dataset  # pyright: ignore[reportMissingImports]
 
     found = source if isinstance(source, dataset.Dataset) else dataset.dataset(source)
     schema = found.schema
@@ -86,6 +86,6 @@ def _numbers(name: str, batch: Any, column: str) -> np.ndarray:
 
 
 def _is_number(kind: Any) -> bool:
-    from pyarrow import types
+    from pyarrow import types  # pyright: ignore[reportMissingImports]
 
     return types.is_floating(kind) or types.is_integer(kind) or types.is_boolean(kind)

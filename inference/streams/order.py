@@ -1,5 +1,6 @@
 """The order in which minibatches take rows: epochs without replacement, in memory that does not grow with the rows."""
 
+import math
 from typing import Any, NamedTuple
 
 import torch
@@ -7,7 +8,8 @@ from torch import Tensor
 
 MAX_ROWS = 1_000_000  # whose order is kept; that of more rows is computed
 _ROUNDS = 6
-_FACTOR = 0x9E3779B1  # odd, of 32 bits: products with 31 bits fit in int64
+_FACTORS = 0x9E3779B1, 0x85EBCA6B  # odd, of 32 bits: products with 31 bits fit in int64
+_MASK = 2**31 - 1
 
 
 class RowIndex(NamedTuple):
@@ -29,8 +31,8 @@ class Order:
     """Endless batches of row numbers: every epoch shuffles all rows; its last incomplete batch is dropped.
 
     Up to `MAX_ROWS` rows, an epoch is a random permutation. More rows are permuted by a keyed bijection that is
-    computed batch by batch (Black and Rogaway 2002, Ciphers with arbitrary finite domains, section 4: a Feistel network
-    on the next power of four, repeated until a number is in range).
+    computed batch by batch: a Feistel network on the cells of a table, repeated until a number is in range (Black and
+    Rogaway 2002, Ciphers with arbitrary finite domains, section 4).
     """
 
     def __init__(self, num_rows: int, batch_size: int, device: torch.device) -> None:
@@ -39,7 +41,15 @@ class Order:
 
     def take(self, count: int) -> Tensor:
         """Return the next row numbers, shape (count, batch)."""
-        return torch.stack([self._next() for _ in range(count)])
+        parts = []
+        while count:
+            if self._at + self.batch_size > self.num_rows:
+                self._begin()
+            batches = min(count, (self.num_rows - self._at) // self.batch_size)
+            places = slice(self._at, self._at + batches * self.batch_size)
+            parts.append(self._rows(places).view(batches, self.batch_size))
+            self._at, count = places.stop, count - batches
+        return torch.cat(parts)
 
     def state(self) -> Any:
         """Return this epoch's order, and how many rows have been taken."""
@@ -49,32 +59,41 @@ class Order:
         """Go back to a place in an epoch."""
         self._kept, self._at = state["order"].to(self.device), state["at"]
 
-    def _next(self) -> Tensor:
-        kept = self.num_rows <= MAX_ROWS
-        if self._at + self.batch_size > self.num_rows:
-            if kept:
-                self._kept, self._at = torch.randperm(self.num_rows, device=self.device), 0
-            else:
-                self._kept, self._at = torch.randint(2**31, (_ROUNDS,), device=self.device), 0
-        self._at += self.batch_size
-        places = slice(self._at - self.batch_size, self._at)
-        if kept:
+    def _begin(self) -> None:
+        """Choose the order of an epoch."""
+        if self.num_rows <= MAX_ROWS:
+            self._kept = torch.randperm(self.num_rows, device=self.device)
+        else:
+            self._kept = torch.randint(2**31, (_ROUNDS,), device=self.device)
+        self._at = 0
+
+    def _rows(self, places: slice) -> Tensor:
+        if self.num_rows <= MAX_ROWS:
             return self._kept[places]
         return permuted(torch.arange(places.start, places.stop, device=self.device), self.num_rows, self._kept)
 
 
 def permuted(places: Tensor, size: int, keys: Tensor) -> Tensor:
     """Return the images of ``places``, numbers below ``size``, under the permutation that ``keys`` choose."""
-    half = max(1, -(-(size - 1).bit_length() // 2))
-    found = _feistel(places, half, keys)
+    columns = math.isqrt(size - 1) + 1
+    shape = -(-size // columns), columns  # of a table whose cells are permuted; hardly more than there are rows
+    found = _feistel(places, shape, keys)
     while bool((outside := found >= size).any()):
-        found = torch.where(outside, _feistel(found, half, keys), found)
+        found = found.index_put((outside,), _feistel(found[outside], shape, keys))
     return found
 
 
-def _feistel(number: Tensor, half: int, keys: Tensor) -> Tensor:
-    mask = (1 << half) - 1
-    left, right = number >> half, number & mask
-    for key in keys:
-        left, right = right, left ^ ((((right ^ key) * _FACTOR) >> 20) & mask)
-    return left << half | right
+def _feistel(number: Tensor, shape: tuple[int, int], keys: Tensor) -> Tensor:
+    """Move each cell along its row and its column in turn, by what the other place and a key say."""
+    place = [number // shape[1], number % shape[1]]
+    for turn, key in enumerate(keys):
+        moving = turn % 2
+        moved = place[moving] + ((_hashed(place[1 - moving] ^ key) * shape[moving]) >> 31)
+        place[moving] = moved - shape[moving] * (moved >= shape[moving])
+    return place[0] * shape[1] + place[1]
+
+
+def _hashed(number: Tensor) -> Tensor:
+    """Return 31 bits, all of which depend on those of the number: multiplicative hashing (Knuth 1998, section 6.4)."""
+    found = (number * _FACTORS[0]) & _MASK
+    return ((found ^ (found >> 15)) * _FACTORS[1]) & _MASK

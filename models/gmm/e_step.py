@@ -7,7 +7,7 @@ distances of all rows from each component's own mean are computed.
 
 import functools
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -87,7 +87,7 @@ class Rows(NamedTuple):
         The rows with their missing values, in place of which ``x`` has the means of columns.
     """
 
-    x: Tensor | Blocks
+    x: Any  # Tensor or Blocks
     prior: Prior
     whitening: Whitening
     features: Tensor | None
@@ -106,7 +106,7 @@ class Rows(NamedTuple):
 
 
 def prepare(
-    x: Tensor | Blocks | Rows,
+    x: Any,
     num_components: int,
     covariance: str,
     row_weights: Tensor | None = None,
@@ -114,6 +114,8 @@ def prepare(
     missing: bool = False,
 ) -> Rows:
     """Return data with what they alone determine; unchanged if it is there already. ``missing`` says what NaN are.
+
+    ``x`` is a tensor, `Blocks`, or the result.
 
     Raises
     ------

@@ -64,7 +64,7 @@ def model(
     form = form_of(covariance)
     if x is not None:
         x = rows_of("gmm", x)
-        num_rows = len(x)
+        num_rows = x.shape[0]  # pyright: ignore[reportOptionalMemberAccess]
     elif prior is None or num_rows is None:
         raise ValueError("gmm: to draw data, give prior= and num_rows=")
     check(num_components, num_rows)

@@ -1,14 +1,14 @@
 """What rows of known components make of the conjugate prior."""
 
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.distributions import Dirichlet, Distribution, Gamma
 
-from .._shared.blocks import Blocks, is_blocks
+from .._shared.blocks import is_blocks
 from .._shared.responsibilities import chunks
 from .._shared.row_weights import checked_weights
 from .._shared.steps import Params
@@ -33,7 +33,7 @@ class Rows(NamedTuple):
         Which entries are not missing; the others are zero in ``x``.
     """
 
-    x: Tensor | Blocks
+    x: Any  # Tensor or Blocks
     prior: Prior
     log_coefficient: Tensor
     row_weights: Tensor | None = None
@@ -49,7 +49,7 @@ class Rows(NamedTuple):
 
 
 def prepare(
-    x: Tensor | Blocks | Rows,
+    x: Any,
     num_components: int,
     family: Family,
     prior: Prior | None,
@@ -58,6 +58,8 @@ def prepare(
     missing: bool = False,
 ) -> Rows:
     """Return data with what they alone determine; unchanged if it is there already. ``missing`` says what NaN are.
+
+    ``x`` is a tensor, `Blocks`, or the result.
 
     Raises
     ------

@@ -57,7 +57,8 @@ def default_prior(
     if row_weights is None:
         rows, totals = len(x), torch.stack([part.sum(0) for part in chunks(x, x.shape[1])]).sum(0)
     else:
-        rows, totals = row_weights.sum(), row_weights @ x.double()
+        parts = zip(chunks(x, x.shape[1]), row_weights.split(chunk_size(x.shape[1])), strict=True)
+        rows, totals = row_weights.sum(), torch.stack([w @ part for part, w in parts]).sum(0)
     totals = totals.clamp(min=1)
     if family == "multinomial":
         return Prior(5.0, (1 + len(totals) * totals / totals.sum()).to(dtype), None)
