@@ -29,6 +29,7 @@ from .info import (
     McemInfo,
     MetropolisInfo,
     NutsInfo,
+    OnlineInfo,
     PathfinderInfo,
     SviInfo,
 )
@@ -36,10 +37,12 @@ from .log_likelihood import log_likelihood
 from .mcem import mcem
 from .metropolis import metropolis
 from .nuts import nuts
+from .online import online
 from .optim.losses import kl_warm_up
 from .pathfinder import pathfinder
 from .posterior import Posterior
 from .predictive import posterior_predictive, prior_predictive
+from .streams import Stream, stream
 from .svi import svi
 from .verdict import Verdict
 
@@ -61,9 +64,11 @@ __all__ = [
     "McemInfo",
     "MetropolisInfo",
     "NutsInfo",
+    "OnlineInfo",
     "PathfinderInfo",
     "Posterior",
     "Score",
+    "Stream",
     "SviInfo",
     "Verdict",
     "apply_guide",
@@ -89,9 +94,11 @@ __all__ = [
     "mcem",
     "metropolis",
     "nuts",
+    "online",
     "pathfinder",
     "posterior_predictive",
     "prior_predictive",
     "psis_loo",
+    "stream",
     "svi",
 ]

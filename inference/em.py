@@ -18,6 +18,7 @@ from .optim.acceleration import squarem
 from .optim.restarts import Params, Restarts, Run, State, kept_path, on_device, optima, restored_path, runs_of
 from .options import as_double, at_least_one, device_of, options_by_name, positive
 from .posterior import Posterior, point_draws
+from .streams.rows import Stream, check_blocks
 from .traces.isolate import isolated
 
 if TYPE_CHECKING:
@@ -42,8 +43,9 @@ def em(
     ----------
     steps : Steps
         As a model's ``em_steps(**options)`` returns them; see `guidebook.models.Steps`.
-    *data : Tensor
-        Data that the steps take; floating point is computed in float64.
+    *data : Tensor or Stream
+        Data that the steps take; floating point is computed in float64. Rows of a `guidebook.inference.streams.stream`
+        are read anew in every iteration, which all restarts share; the models of `guidebook.models` but `lda` take one.
     num_steps : int
         Maximum number of iterations per restart.
     tol : float
@@ -142,6 +144,8 @@ def ascend(
     With ``both_halves`` the objective is defined, and may not fall, after the M-step too. Returns the best run, and
     what the records of both methods have in common.
     """
+    streams = [value for value in data if isinstance(value, Stream)]
+    check_blocks(method, streams, steps.by_blocks)
     at_least_one(method, num_steps=num_steps, num_restarts=num_restarts)
     positive(method, tol=tol)
     begin = time.perf_counter()
@@ -182,6 +186,7 @@ def ascend(
         "seed": seed,
         "converged": best.converged,
         "message": message,
+        "streamed": streams[0].held() if streams else None,
     }
 
 

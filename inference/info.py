@@ -49,6 +49,9 @@ class Info:
     data_sha256 : str or None
         SHA-256 of the data that were fitted: bytes, shapes and types of tensors, and plain values. None if they are
         larger than 256 MiB, sparse, or anything else.
+    streamed : dict or None
+        Of data read in blocks: their number of ``rows``; ``rows_held``, most of them that were in memory at once; and
+        ``bytes_held``, the size of these.
     """
 
     method: str
@@ -69,6 +72,7 @@ class Info:
     per_row: list[str] | None = None
     learned: list[str] = field(default_factory=list)
     data_sha256: str | None = None
+    streamed: dict[str, int] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -242,6 +246,24 @@ class MetropolisInfo(ChainsInfo):
 
 
 @dataclass(frozen=True, kw_only=True)
+class OnlineInfo(Info):
+    """Record of learning from batches that are read once.
+
+    Attributes
+    ----------
+    scores : Tensor, shape (batch,)
+        How well each batch was predicted before it was learned from, in nats: see the steps.
+    num_batches, num_rows : int
+        Batches and rows that have been read, those of the fits before included.
+    """
+
+    method: str = "online"
+    scores: Tensor
+    num_batches: int
+    num_rows: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class GibbsInfo(Info):
     """Record of a Gibbs sampler.
 
@@ -387,6 +409,7 @@ _TYPES = (
     MetropolisInfo,
     EmInfo,
     CaviInfo,
+    OnlineInfo,
     GibbsInfo,
     McemInfo,
     ClosedFormInfo,

@@ -6,11 +6,13 @@ from functools import wraps
 from inspect import BoundArguments, signature
 from typing import Any, ParamSpec, TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from .digests import fitted_sha256
 from .posterior import Posterior
+from .streams import Stream, is_source, stream
 from .traces.alone import alone
 from .traces.arguments import as_arguments, index_of, names_of
 from .traces.keywords import check_names, split, with_keywords
@@ -19,6 +21,8 @@ SINGULAR = (
     "a matrix could not be factorised: columns may be linearly dependent, too far from 0 for their spread, or far from "
     "unit scale: standardise the data"
 )
+
+STREAMED = ("svi", "em", "cavi", "online")  # methods that read data in blocks
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -74,7 +78,7 @@ def _take_data(method: str, call: BoundArguments) -> None:
     Where ``coords`` are taken and not given, they are the names that come with frames and series.
     """
     given = call.arguments
-    data = tuple(given.get("data", ()))
+    data = _in_blocks(method, tuple(given.get("data", ())), given)
     named: Mapping[str, Any] = given.pop("model_kwargs", None) or {}
     names = (
         "coords" in call.signature.parameters and given.get("coords") is None and not callable(given.get("identify"))
@@ -94,6 +98,28 @@ def _take_data(method: str, call: BoundArguments) -> None:
     for name in ("model", "guide", "posterior_or_guide"):
         if name in given:
             given[name] = with_keywords(given[name], list(tensors), keywords)
+
+
+def _in_blocks(method: str, data: tuple, given: Mapping[str, Any]) -> tuple:
+    """Return data with what is to be read in blocks as a stream; ValueError if the method needs all rows at once.
+
+    That is what cannot be read otherwise, and what would not fit in memory or would have to become dense there.
+    """
+    if method not in STREAMED:
+        if any(isinstance(value, Stream) for value in data):
+            raise ValueError(f"{method}: all rows are needed at once; in blocks they are read by {', '.join(STREAMED)}")
+        return data
+    steps = given.get("steps")
+    if method == "online" and data:
+        return (stream(data[0] if len(data) == 1 else data, dense=not getattr(steps, "sparse", False)),)
+    large: tuple[type, ...] = (np.memmap,) if getattr(steps, "by_blocks", False) else ()
+    sparse_too = bool(large) or (method == "svi" and given.get("batch_size") is not None and len(data) == 1)
+    return tuple(
+        stream(value)
+        if is_source(value) or isinstance(value, large) or (sparse_too and hasattr(value, "tocsr"))
+        else value
+        for value in data
+    )
 
 
 def at_least_one(method: str, **counts: int | None) -> None:

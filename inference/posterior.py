@@ -209,7 +209,7 @@ class Posterior(Generic[InfoT]):
             for name, value in values.items():
                 if isinstance(value, Tensor):
                     tensors[f"{group}/{name}"] = value.contiguous().clone()
-                elif isinstance(value, dict):
+                elif isinstance(value, dict) and all(isinstance(entry, Tensor) for entry in value.values()):
                     tensors |= {f"{group}/{name}/{key}": entry.contiguous() for key, entry in value.items()}
                 else:
                     plain[name] = value

@@ -35,7 +35,7 @@ from .optim.kept import Calls, Leaves, Memory, Untrained
 from .optim.landing import StickingElbo
 from .optim.laplace import laplace_normal
 from .optim.losses import check_loss, loss_and_grads, loss_for
-from .optim.minibatch import Batches, example_rows, is_large, row_scale
+from .optim.minibatch import batches_of, example_rows, in_batches, is_large, row_scale
 from .optim.plan import Plan
 from .optim.point import fit_point, fit_points
 from .optim.result import FitResult
@@ -113,7 +113,8 @@ def svi(
         and `flow`, are fitted in coordinates in which the posterior has about unit scale, from a start near the
         optimum (`guidebook.inference.optim.unit_scale`); a guide starts as it is.
     *data
-        Arguments of model and guide.
+        Arguments of model and guide; or one `guidebook.inference.streams.stream` of all of them, for data that do not
+        fit in memory, such as a ``DataLoader`` or a Parquet file.
     model_kwargs : mapping, optional
         Further arguments of the model and the guide, by name: data or options.
     num_steps : int or "auto"
@@ -135,9 +136,10 @@ def svi(
         Draws of the guide per step, averaged over; for the default loss and one given by name. Default: one, or what
         the guide family prefers, as it may prefer a loss: `flow` of `guidebook.guides` does.
     batch_size : int, optional
-        Rows per step; default: all. The model's plates over the rows are scaled up to stand for all of them. If there
-        are more than a million rows, which may lie in a memory-mapped file, only batches are read, and some ten
-        thousand rows to create the parameters with: the ELBO is then that of the last steps, and there is no k̂.
+        Rows per step; default: all, or those of a ``DataLoader``. The model's plates over the rows are scaled up to
+        stand for all of them. If there are more than a million rows, which may lie in a memory-mapped file, or data
+        that are read in blocks, only batches are read, and some ten thousand rows to create the parameters with: the
+        ELBO is then that of the last steps, and there is no k̂.
     alternate : int, optional
         Take this many steps on the guide's parameters, then as many on the model's, in turn: E-steps and M-steps by
         gradient. Default: all parameters move together, which takes several times fewer steps.
@@ -200,18 +202,20 @@ def svi(
     """
     counts = {"num_particles": num_particles, "num_draws": num_draws}
     counted = check_options(num_steps, engine, alternate, loss, callback, lr=lr, **counts)
+    source, data, batch_size = in_batches(data, batch_size)
     data = to_device("svi", data, device)
     check_loss(loss, num_particles)
     preferred, number = preferred_options(guide), 1
     optim = as_optim("svi", optim)
     begin = time.perf_counter()
-    large = is_large(data, batch_size)
-    shown = example_rows if large else tuple
+    large = source is not None or is_large(data, batch_size)
+    shown = example_rows if large and source is None else tuple
     check_guide(guide, model)
     by_hand = None if is_family(guide) else clone_guide(guide)
     if device is not None and isinstance(by_hand, torch.nn.Module):
         by_hand = by_hand.to(device)
-    prepared = prepare("svi", model, data, guide=by_hand and clone_guide(by_hand), exact=False, shown=shown)
+    reading: dict[str, Any] = {"shown": shown, "in_blocks": source is not None}
+    prepared = prepare("svi", model, data, guide=by_hand and clone_guide(by_hand), exact=False, **reading)
     data, example, joint = prepared.data, prepared.rows, prepared.log_joint()
     trained = prepared.subsampling or prepared.model
     with isolated(seed, prepared.dtype):
@@ -225,7 +229,7 @@ def svi(
         unit_scale = into_unit_scale(fitted, joint, batch_size is None, seed) if whole else None
         with Progress("svi", counted or CEILING, progress) as bar:
             how = {"optim": optim, "lr": lr, "num_steps": num_steps, "bar": bar, "init": init, "callback": callback}
-            how["states"] = states_of(checkpoint)
+            how["states"], how["source"] = states_of(checkpoint), source
             how["natural"] = unit_scale.natural if unit_scale else nullcontext
             fit = _fit(loss, trained, fitted, model, joint, data, example, batch_size, alternate, engine, how)
         if unit_scale is not None:
@@ -262,6 +266,7 @@ def svi(
         engine=fit.engine,
         converged=fit.converged,
         message=message,
+        streamed=None if source is None else source.held(),
     )
     draws = {name: value.cpu()[None] for name, value in drawn.sites.items()}
     length = next(iter(draws.values())).shape[1] if draws else 1
@@ -325,10 +330,11 @@ def _fit(
     ``owner`` is the model as it was given, which may be a module; ``joint`` is its log joint.
     """
     guide(*example)  # creates the guide's parameters
-    stream, scaled = None, (model, guide)
+    source, stream, scaled = how["source"], None, (model, guide)
     if batch_size is not None:
-        scale = row_scale(model, data, batch_size, autoguide=isinstance(guide, AutoGuide))
-        stream, scaled = Batches(data, batch_size), (scale(model), scale(guide))
+        rows = len(data[0]) if source is None else len(source)
+        scale = row_scale(model, data, batch_size, autoguide=isinstance(guide, AutoGuide), num_rows=rows)
+        stream, scaled = batches_of(source, data, batch_size), (scale(model), scale(guide))
     batches = repeat(data) if stream is None else stream
 
     def estimate(*batch: Any) -> Any:

@@ -22,7 +22,7 @@ from ..posterior import Posterior
 LIBRARIES = ("guidebook", "torch", "pyro-ppl", "numpy", "scipy", "jax", "numpyro")
 KNOWN = {"guidebook", "torch", "pyro", "numpy", "scipy", "sklearn", "jax", "functools", "builtins", "math"}
 MOST_BYTES = 2**28  # of a tensor that are read in full; of a larger one, an evenly spaced part
-COUNTS = {"calls"}  # attributes of a loss that change in every step, which the checkpoint itself keeps
+COUNTS = {"calls", "rows_held", "bytes_held", "_first", "_num_rows"}  # what changes as a loss or a stream is used
 VARYING = {"seconds", "message", "rungs"}  # fields of the record of a run that differ where its draws do not
 
 

@@ -1,32 +1,62 @@
 """Minibatches for any model with a plate over its rows: batches of rows, and the scale that makes up for the rest."""
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from pyro import poutine
 from pyro.poutine import Trace
 from torch import Tensor
 
+from ..streams import Stream
+from ..streams.batches import StreamBatches
+from ..streams.order import MAX_ROWS, Order, RowIndex, gather
 from ..traces.params import trace_at
 from ..traces.sites import Scale, is_latent, nodes
-
-MAX_ROWS = 1_000_000  # that are gone through in epochs; of more rows, only batches and an example are ever read
 
 
 def _is_within(plates: set[str], site: Mapping[str, Any]) -> bool:
     return any(frame.name in plates for frame in site["cond_indep_stack"])
 
 
-def row_scale(model: Callable, data: tuple, batch_size: int, *, autoguide: bool) -> Scale:
-    """Return the scale of all that is in plates over the rows of ``data``, if batches can stand for all rows."""
-    rows = len(data[0])
+def in_batches(data: tuple, batch_size: int | None) -> tuple[Stream | None, tuple, int | None]:
+    """Return the stream among the data, if there is one, example rows in its place, and the size of batches.
+
+    A ValueError says if a stream is not all the data, or no size of batches is known.
+    """
+    if not any(isinstance(value, Stream) for value in data):
+        return None, data, batch_size
+    if len(data) != 1:
+        raise ValueError(
+            "svi: data read in blocks hold all arguments of the model: give a stream of tuples, and no more"
+        )
+    source: Stream = data[0]
+    batch_size = source.batch_size if batch_size is None else batch_size
+    if batch_size is None:
+        raise ValueError("svi: data read in blocks need a batch_size")
+    if not 1 <= batch_size <= len(source):
+        raise ValueError(_out_of_range(batch_size, len(source)))
+    return source, source.example(2 * batch_size), batch_size
+
+
+def batches_of(source: Stream | None, data: tuple, batch_size: int) -> "Batches | StreamBatches":
+    """Return endless batches of a stream, in the dtypes and on the devices of ``data``, or of the data themselves."""
+    return Batches(data, batch_size) if source is None else StreamBatches(source, batch_size, data)
+
+
+def row_scale(model: Callable, data: tuple, batch_size: int, *, autoguide: bool, num_rows: int | None = None) -> Scale:
+    """Return the scale of all that is in plates over the rows of ``data``, if batches can stand for all rows.
+
+    ``num_rows`` says how many these are, if ``data`` are only some of them.
+    """
+    rows = num_rows or len(data[0])
     if not 1 <= batch_size <= rows:
-        raise ValueError(f"svi: batch_size must lie between 1 and the number of rows, {rows}; got {batch_size}")
-    more = min(rows, 2 * batch_size)
+        raise ValueError(_out_of_range(batch_size, rows))
+    more = min(len(data[0]), 2 * batch_size)
     with torch.random.fork_rng():
         trace, part = (poutine.trace(model).get_trace(*_first(data, size)) for size in (more, batch_size))
     plates = _plates(trace, more) & _plates(part, batch_size)
+    scaled = {name for name in plates if _subsamples(part, name)}  # by the plate itself: once is enough
     if not plates:
         raise ValueError(f"svi: batch_size needs a pyro.plate over the {rows} rows of the data, and the model has none")
     latent = {name: site for name, site in nodes(trace).items() if is_latent(site)}
@@ -46,7 +76,7 @@ def row_scale(model: Callable, data: tuple, batch_size: int, *, autoguide: bool)
                 f"svi: the prior of {name!r} changes with the rows given, so minibatches would fit another model: "
                 "give the prior explicitly"
             )
-    return Scale(lambda site: _is_within(plates, site), rows / batch_size)
+    return Scale(lambda site: _is_within(plates - scaled, site), rows / batch_size)
 
 
 def is_large(data: tuple, batch_size: int | None) -> bool:
@@ -74,32 +104,16 @@ def is_row_data(value: Any, rows: int) -> bool:
     return isinstance(value, Tensor) and value.dim() > 0 and len(value) == rows
 
 
-class RowIndex(NamedTuple):
-    """Batches of one tensor's rows that have not been gathered yet."""
-
-    data: Tensor  # (n, …)
-    rows: Tensor  # (count, batch): indices
-
-
-def gather(values: Tensor | RowIndex) -> Tensor:
-    """Return the rows indexed, shape (count, batch, …); a tensor as it is."""
-    if isinstance(values, Tensor):
-        return values
-    data, rows = values
-    return data.index_select(0, rows.flatten()).view(*rows.shape, *data.shape[1:])
-
-
 class Batches:
     """Endless batches: shuffled epochs; the last incomplete batch is dropped.
 
-    Batches of more than `MAX_ROWS` rows are drawn independently, so that cost and memory do not grow with the rows.
     ``positions`` are those of the data that have one entry per row; the others are the same in every batch.
     """
 
     def __init__(self, data: tuple, batch_size: int) -> None:
-        self._data, self._batch_size, self._rows = data, batch_size, len(data[0])
-        self.positions = [position for position, value in enumerate(data) if is_row_data(value, self._rows)]
-        self._order, self._at = torch.empty(0, dtype=torch.long), 0
+        self._data, rows = data, len(data[0])
+        self.positions = [position for position, value in enumerate(data) if is_row_data(value, rows)]
+        self._order = Order(rows, batch_size, data[0].device)
 
     def __iter__(self) -> Iterator[tuple]:
         return self
@@ -112,29 +126,30 @@ class Batches:
 
     def take(self, count: int) -> list[RowIndex]:
         """Return the next ``count`` batches of the data with rows."""
-        if self._rows > MAX_ROWS:
-            index = torch.randint(self._rows, (count, self._batch_size), device=self._data[0].device)
-        else:
-            index = torch.stack([self._next_rows() for _ in range(count)])
+        index = self._order.take(count)
         return [RowIndex(self._data[position], index) for position in self.positions]
 
     def state(self) -> Any:
         """Return the order of the rows in this epoch, and how many have been taken."""
-        return {"order": self._order, "at": self._at}
+        return self._order.state()
 
     def restore(self, state: Any) -> None:
         """Go back to a place in an epoch."""
-        self._order, self._at = state["order"].to(self._data[0].device), state["at"]
+        self._order.restore(state)
 
-    def _next_rows(self) -> Tensor:
-        if self._at + self._batch_size > len(self._order):
-            self._order, self._at = torch.randperm(self._rows, device=self._data[0].device), 0
-        self._at += self._batch_size
-        return self._order[self._at - self._batch_size : self._at]
+
+def _out_of_range(batch_size: int, rows: int) -> str:
+    return f"svi: batch_size must lie between 1 and the number of rows, {rows}; got {batch_size}"
 
 
 def _first(data: tuple, size: int) -> tuple:
     return tuple(value[:size] if is_row_data(value, len(data[0])) else value for value in data)
+
+
+def _subsamples(trace: Trace, plate: str) -> bool:
+    """Whether a plate stands for more rows than it has, and scales by itself."""
+    fn = nodes(trace)[plate]["fn"]
+    return (fn.subsample_size or fn.size) < fn.size
 
 
 def _plates(trace: Trace, size: int) -> set[str]:

@@ -12,6 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..streams.arrays import without_copy
+
 CODES = "give whole numbers, such as those of .astype('category').cat.codes"
 
 
@@ -49,6 +51,8 @@ def as_data(what: str, value: Any) -> Any:
         return _list(what, value)
     if hasattr(value, "tocoo") and hasattr(value, "nnz"):
         return _sparse(what, value)
+    if isinstance(value, np.memmap) and value.dtype.kind == "f":
+        return without_copy(what, value)
     if isinstance(value, np.ndarray) or (hasattr(value, "__array__") and not isinstance(value, type)):
         return as_tensor(what, np.asarray(value))
     return value

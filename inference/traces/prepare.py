@@ -124,6 +124,7 @@ def prepare(
     exact: bool = True,
     least_dtype: torch.dtype | None = None,
     shown: Callable[[tuple], tuple] = lambda data: data,
+    in_blocks: bool = False,
 ) -> Prepared:
     """Return a model in the form in which methods take it.
 
@@ -147,6 +148,8 @@ def prepare(
         Compute in this dtype, where the model allows it, or a wider one.
     shown : callable, optional
         ``data -> data``: those rows of large data on which the model is run here.
+    in_blocks : bool
+        Whether all rows are never there at once: a plate that stands for more rows than are given stays as it is.
 
     Raises
     ------
@@ -165,7 +168,7 @@ def prepare(
         guided = set()
         if guide is not None and any(site["fn"].support.is_discrete for site in latent_sites(trace).values()):
             guided = set(latent_sites(first_run(method, guide, rows, "guide")))
-        if name := subsampled_plate(trace):
+        if not in_blocks and (name := subsampled_plate(trace)):
             subsampling, model = model, FullPlates(model)
             notes.append(f"plate {name!r} takes all its rows")
             trace = first_run(method, model, rows)

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.utils.weak import WeakTensorKeyDictionary
 
+from .blocks import Blocks, is_blocks
 from .cache import is_transformed, untransformed
 
 LARGEST = 2.0**53  # count: past it float64 skips whole numbers
@@ -20,9 +21,9 @@ _CHUNK = 2**13  # numbers looked at together
 _SEEN: WeakTensorKeyDictionary = WeakTensorKeyDictionary()  # tensor -> its version, and by check what came of it
 
 
-def rows_of(model: str, x: Any, what: str = "x") -> Tensor:
+def rows_of(model: str, x: Any, what: str = "x") -> Any:
     """Return rows for a model: shape (n, d), floating point, one row and one column at least, all numbers finite and
-    not too large to be squared.
+    not too large to be squared. `Blocks` are read once for that, and returned as they are.
 
     Raises
     ------
@@ -30,13 +31,17 @@ def rows_of(model: str, x: Any, what: str = "x") -> Tensor:
         If ``x`` is none of that; the sentence begins with the name of the model.
     """
     check_shape(model, x, what)
+    if is_blocks(x):
+        _check_finite(model, what, x)
+        return x
     return seen_once(x, (model, what), partial(as_floating, model, what), partial(_check_finite, model, what))
 
 
 def check_shape(model: str, x: Any, what: str = "x") -> None:
     """Raise ValueError unless ``x`` is a dense tensor of shape (rows, columns), with at least one of both."""
-    _check_tensor(model, x, what)
-    if x.dim() != 2:
+    if not is_blocks(x):
+        _check_tensor(model, x, what)
+    if len(x.shape) != 2:
         raise ValueError(f"{model}: {what} must have shape (rows, columns), got {tuple(x.shape)}")
     if 0 in x.shape:
         raise ValueError(f"{model}: {what} has no {'columns' if len(x) else 'rows'}: its shape is {tuple(x.shape)}")
@@ -60,8 +65,13 @@ def target_of(model: str, y: Any, x: Tensor, check: Callable[[Tensor], object] |
     )
 
 
-def check_spread(model: str, x: Tensor) -> None:
-    """Raise ValueError for a column that varies, and whose variance is too large or too small for its dtype."""
+def check_spread(model: str, x: Tensor | Blocks) -> None:
+    """Raise ValueError for a column that varies, and whose variance is too large or too small for its dtype.
+
+    That of `Blocks` is computed in float64, whatever their dtype, and has room enough.
+    """
+    if not isinstance(x, Tensor):
+        return
     variance, least = x.var(0, correction=0), torch.finfo(x.dtype).tiny
     wrong = ~torch.isfinite(variance)
     for column in (variance < least).nonzero().flatten().tolist():
@@ -129,10 +139,12 @@ def as_floating(model: str, what: str, value: Tensor, *, dtype: torch.dtype = to
     return value.float() if value.dtype.itemsize < 4 else value
 
 
-def _check_finite(model: str, what: str, value: Tensor) -> None:
+def _check_finite(model: str, what: str, value: Tensor | Blocks) -> None:
     """Raise ValueError with the place of the first number that is not finite, or too large to be squared."""
+    if not value.dtype.is_floating_point:
+        return
     start, most = 0, torch.finfo(value.dtype).max ** 0.5
-    for part in value.split(max(1, _CHUNK // max(1, value[0].numel()))):
+    for part in value.split(max(1, _CHUNK // max(1, math.prod(value.shape[1:])))):
         fine = part.abs() < most
         if not bool(fine.all()):
             place = (~fine).nonzero()[0].tolist()

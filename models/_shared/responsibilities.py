@@ -19,6 +19,8 @@ import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor
 
+from .blocks import Blocks
+
 _ELEMENTS = 2**20  # of a chunk's features: 8 MB
 _MAX_ROWS = 2**12
 _MIN_EXPONENT = -600.0  # below, exp gives 0 at once: near the smallest numbers it is fifty times slower
@@ -76,7 +78,7 @@ def entropy(found: WeightedSums, constant: Tensor, theta: Tensor) -> Tensor:
     return found.log_norm - (constant * found.counts).sum(-1) - (theta * found.sums).sum((-1, -2))
 
 
-def chunks(x: Shaped[Tensor, "n d"], num_features: int) -> Iterator[Float[Tensor, "_ d"]]:
+def chunks(x: Shaped[Tensor, "n d"] | Blocks, num_features: int) -> Iterator[Float[Tensor, "_ d"]]:
     """Yield the rows in float64, in chunks that hold ``num_features`` features per row."""
     for part in x.split(chunk_size(num_features)):
         yield part.double()
@@ -88,7 +90,7 @@ def chunk_size(num_features: int) -> int:
 
 
 def moments(
-    x: Shaped[Tensor, "n d"], row_weights: Float[Tensor, " n"] | None = None
+    x: Shaped[Tensor, "n d"] | Blocks, row_weights: Float[Tensor, " n"] | None = None
 ) -> tuple[Float[Tensor, " d"], Float[Tensor, "d d"]]:
     """Return mean and covariance (with 1/n) of the rows, in float64; ``row_weights`` as for `weighted_sums`."""
     size = chunk_size(x.shape[1])

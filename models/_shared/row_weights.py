@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor
 
+from .blocks import Blocks, random_places
+
 
 def checked_weights(name: str, row_weights: Tensor | None, num_rows: int) -> Tensor | None:
     """Return weights in float64; ValueError, which begins with ``name``, unless each row has one that a count can be.
@@ -24,8 +26,8 @@ def checked_weights(name: str, row_weights: Tensor | None, num_rows: int) -> Ten
     return row_weights.double()
 
 
-def random_rows(x: Tensor, number: int, row_weights: Tensor | None) -> Tensor:
+def random_rows(x: Tensor | Blocks, number: int, row_weights: Tensor | None) -> Tensor:
     """Return different rows at random, as likely as their weights."""
     if row_weights is None:
-        return x[torch.randperm(len(x), device=x.device)[:number]]
+        return x[random_places(x, number)]
     return x[torch.multinomial(row_weights, number)]

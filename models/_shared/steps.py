@@ -36,6 +36,8 @@ class Steps(NamedTuple):
         Required for coordinate ascent.
     accelerate : bool
         Whether EM should extrapolate by default, because it converges slowly here.
+    by_blocks : bool
+        Whether the matrix of rows may be one that is not in memory, `guidebook.models._shared.blocks.Blocks`.
     """
 
     init: Callable[..., Params]
@@ -47,6 +49,30 @@ class Steps(NamedTuple):
     batched: bool = False
     draw: Callable[[Params, int], Params] | None = None
     accelerate: bool = False
+    by_blocks: bool = False
+
+
+class OnlineSteps(NamedTuple):
+    """Updates by batches of rows that are read once: pure functions, which `online` calls.
+
+    Attributes
+    ----------
+    init : callable
+        ``(*batch) -> params``: where to start, given the first batch. Randomness comes from torch's seeded generator.
+    update : callable
+        ``(params, step_size, num_rows, *batch) -> (params, score)``: move by a step between 0 and 1 towards what a
+        batch says, as if all ``num_rows`` rows were like it; and how well the parameters before predicted the batch, in
+        nats.
+    draw : callable, optional
+        ``(params, num_draws) -> sites``, shape (num_draws, *site): draws from q. Default: the parameters are estimates.
+    sparse : bool
+        Whether batches of a sparse matrix stay sparse.
+    """
+
+    init: Callable[..., Params]
+    update: Callable[..., tuple[Params, Tensor]]
+    draw: Callable[[Params, int], Params] | None = None
+    sparse: bool = False
 
 
 class GibbsSteps(NamedTuple):

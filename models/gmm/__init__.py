@@ -38,6 +38,7 @@ from .gibbs import gibbs_steps
 from .identify import identify
 from .missing import complete, impute, observed_log_joint
 from .model import latent_model, model, simulate
+from .online import online_steps
 from .prior import Prior, default_prior
 
 __all__ = [
@@ -58,6 +59,7 @@ __all__ = [
     "log_likelihood",
     "model",
     "observed_log_joint",
+    "online_steps",
     "posterior_predictive",
     "responsibilities",
     "simulate",

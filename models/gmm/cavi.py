@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Dirichlet, kl_divergence
 
+from .._shared.blocks import Blocks
 from .._shared.steps import Params, Steps
 from .conjugate import Statistics, update
 from .covariance import Covariance, Form, align, form_of
@@ -57,21 +58,21 @@ def cavi_steps(num_components: int = 3, covariance: Covariance = "full", prior: 
     """
     form = form_of(covariance)
 
-    def rows_of(x: Tensor | Rows) -> Rows:
+    def rows_of(x: Tensor | Blocks | Rows) -> Rows:
         return prepare(x, num_components, covariance)
 
     def update_z(components: Components, rows: Rows) -> Expectations:
         found, log_norm = expect(components, rows, form)
         return Expectations(*found, log_norm - expected_log_joint(components, found, form), prior or rows.prior)
 
-    def init(restart: int, x: Tensor | Rows) -> Params:
+    def init(restart: int, x: Tensor | Blocks | Rows) -> Params:
         rows = rows_of(x)
         return m_step(update_z(components_at(start(restart, rows, num_components, form), form), rows), rows)
 
-    def e_step(params: Params, x: Tensor | Rows) -> Expectations:
+    def e_step(params: Params, x: Tensor | Blocks | Rows) -> Expectations:
         return update_z(_expected_components(params, form), rows_of(x))
 
-    def m_step(expectations: Expectations, x: Tensor | Rows) -> Params:
+    def m_step(expectations: Expectations, x: Tensor | Blocks | Rows) -> Params:
         given = Statistics(*expectations[:3])
         concentration = expectations.prior.concentration + given.counts
         return {"concentration": concentration, **update(given, expectations.prior, form)._asdict()}
@@ -85,7 +86,9 @@ def cavi_steps(num_components: int = 3, covariance: Covariance = "full", prior: 
     def draw(params: Params, num_draws: int) -> Params:
         return draw_posterior({name: value.expand(num_draws, *value.shape) for name, value in params.items()}, form)
 
-    return Steps(init, e_step, m_step, objective, prepare=lambda x: (rows_of(x),), draw=draw, batched=True)
+    return Steps(
+        init, e_step, m_step, objective, prepare=lambda x: (rows_of(x),), draw=draw, batched=True, by_blocks=True
+    )
 
 
 def _expected_components(params: Params, form: Form) -> Components:

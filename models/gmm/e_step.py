@@ -7,11 +7,12 @@ distances of all rows from each component's own mean are computed.
 
 import functools
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
+from .._shared.blocks import Blocks, is_blocks
 from .._shared.inputs import check_shape, rows_of
 from .._shared.responsibilities import chunk_size, chunks, moments, normalise_, weighted_sums
 from .._shared.row_weights import checked_weights
@@ -74,7 +75,7 @@ class Rows(NamedTuple):
     Attributes
     ----------
     x : Tensor, shape (n, d)
-        Any floating-point type.
+        Any floating-point type; or blocks of them.
     prior : Prior
         The default one, in float64.
     whitening : Whitening
@@ -86,7 +87,7 @@ class Rows(NamedTuple):
         The rows with their missing values, in place of which ``x`` has the means of columns.
     """
 
-    x: Tensor
+    x: Any  # Tensor or Blocks
     prior: Prior
     whitening: Whitening
     features: Tensor | None
@@ -105,9 +106,16 @@ class Rows(NamedTuple):
 
 
 def prepare(
-    x: Tensor | Rows, num_components: int, covariance: str, row_weights: Tensor | None = None, *, missing: bool = False
+    x: Any,
+    num_components: int,
+    covariance: str,
+    row_weights: Tensor | None = None,
+    *,
+    missing: bool = False,
 ) -> Rows:
     """Return data with what they alone determine; unchanged if it is there already. ``missing`` says what NaN are.
+
+    ``x`` is a tensor, `Blocks`, or the result.
 
     Raises
     ------
@@ -119,6 +127,8 @@ def prepare(
         return x
     gaps = None
     if missing:
+        if is_blocks(x):
+            raise ValueError("gmm: missing values need all rows in memory, and these come in blocks")
         check_shape("gmm", x)
         if x.isnan().any():
             if (column := x.isnan().all(0).nonzero()).numel():
@@ -147,11 +157,11 @@ def expect(components: Components, rows: Rows, form: Form) -> tuple[Statistics, 
         found = _by_products(components, rows, form)
         if found is not None:
             return found
-    found, accurate = _by_distances(components, rows.x, form, components.loc, rows.row_weights)
+    found, accurate = by_distances(components, rows.x, form, components.loc, rows.row_weights)
     if not accurate:
         mean = found[0].mean
         about = torch.where(mean.isfinite(), mean, components.loc)
-        found, _ = _by_distances(components, rows.x, form, about, rows.row_weights)
+        found, _ = by_distances(components, rows.x, form, about, rows.row_weights)
     return found
 
 
@@ -202,8 +212,8 @@ def _by_products(components: Components, rows: Rows, form: Form) -> tuple[Statis
     return Statistics(counts, whitening.centre + form.times(root, mean.mT).mT, scatter), log_norm
 
 
-def _by_distances(
-    components: Components, x: Tensor, form: Form, about: Tensor, row_weights: Tensor | None = None
+def by_distances(
+    components: Components, x: Tensor | Blocks, form: Form, about: Tensor, row_weights: Tensor | None = None
 ) -> tuple[tuple[Statistics, Tensor], bool]:
     """Distances from each component's mean, sums about points ``about``; and whether the scatter is accurate."""
     constant, loc, inverse = components

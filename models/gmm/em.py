@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Chi2, Dirichlet, Normal
 
+from .._shared.blocks import Blocks
 from .._shared.row_weights import random_rows
 from .._shared.steps import Params, Steps
 from .conjugate import Statistics, update
@@ -73,13 +74,13 @@ def em_steps(
     """
     form = form_of(covariance)
 
-    def rows_of(x: Tensor | Rows, row_weights: Any = None) -> Rows:
+    def rows_of(x: Tensor | Blocks | Rows, row_weights: Any = None) -> Rows:
         return prepare(x, num_components, covariance, row_weights, missing=missing)
 
-    def init(restart: int, *data: Tensor | Rows) -> Params:
+    def init(restart: int, *data: Tensor | Blocks | Rows) -> Params:
         return start(restart, rows_of(*data), num_components, form)
 
-    def e_step(params: Params, *data: Tensor | Rows) -> Expectations:
+    def e_step(params: Params, *data: Tensor | Blocks | Rows) -> Expectations:
         rows = rows_of(*data)
         components = components_at(params, form)
         if rows.gaps is not None:
@@ -90,17 +91,16 @@ def em_steps(
             log_density = log_density + log_prior(params["weights"], components, prior or rows.prior, form)
         return Expectations(*found, log_density)
 
-    def m_step(expectations: Expectations, *data: Tensor | Rows) -> Params:
+    def m_step(expectations: Expectations, *data: Tensor | Blocks | Rows) -> Params:
         counts, mean, scatter, _ = expectations
         if map:
             return _mode(Statistics(counts, mean, scatter), prior or rows_of(*data).prior, form)
-        sigma = scatter / align(form.degrees(counts, mean.shape[-1]), scatter)
-        return {"weights": counts / counts.sum(-1, keepdim=True), "loc": mean, "covariance": sigma}
+        return estimates(counts, mean, scatter, form)
 
     def objective(params: Params, expectations: Expectations) -> Tensor:
         return expectations.objective
 
-    def degenerate(params: Params, expectations: Expectations, *data: Tensor | Rows) -> str | None:
+    def degenerate(params: Params, expectations: Expectations, *data: Tensor | Blocks | Rows) -> str | None:
         if map:
             return None
         rows, dim = rows_of(*data), params["loc"].shape[-1]
@@ -117,7 +117,22 @@ def em_steps(
             return f"a covariance has collapsed: relative eigenvalue {float(relative):.1e}, below the floor {floor:g}"
         return None
 
-    return Steps(init, e_step, m_step, objective, degenerate, prepare=lambda *data: (rows_of(*data),), batched=True)
+    return Steps(
+        init,
+        e_step,
+        m_step,
+        objective,
+        degenerate,
+        prepare=lambda *data: (rows_of(*data),),
+        batched=True,
+        by_blocks=True,
+    )
+
+
+def estimates(counts: Tensor, mean: Tensor, scatter: Tensor, form: Form) -> Params:
+    """Return the maximum of the likelihood given `Statistics`."""
+    sigma = scatter / align(form.degrees(counts, mean.shape[-1]), scatter)
+    return {"weights": counts / counts.sum(-1, keepdim=True), "loc": mean, "covariance": sigma}
 
 
 def components_at(params: Params, form: Form) -> Components:

@@ -15,6 +15,7 @@ from pyro.ops.indexing import Vindex
 from sklearn.cluster import KMeans
 from torch import Tensor
 
+from .._shared.blocks import Blocks, held
 from .._shared.init import Start, init
 from .._shared.inputs import rows_of
 from .._shared.steps import Params
@@ -63,7 +64,7 @@ def model(
     form = form_of(covariance)
     if x is not None:
         x = rows_of("gmm", x)
-        num_rows = len(x)
+        num_rows = x.shape[0]  # pyright: ignore[reportOptionalMemberAccess]
     elif prior is None or num_rows is None:
         raise ValueError("gmm: to draw data, give prior= and num_rows=")
     check(num_components, num_rows)
@@ -146,7 +147,7 @@ def start_values(x: Tensor, num_components: int, prior: Prior, form: Form) -> Pa
     return values | {"bartlett_diagonal": factor.diagonal().square(), "bartlett_upper": factor[row, column]}
 
 
-def k_means(x: Tensor, num_components: int, row_weights: Tensor | None = None) -> tuple[Tensor, Tensor]:
+def k_means(x: Tensor | Blocks, num_components: int, row_weights: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """Cluster at most 100,000 random rows by k-means from k-means++ seeds, with torch's random numbers.
 
     ``row_weights``, (n,), say how many times each row counts; default: once.
@@ -160,7 +161,7 @@ def k_means(x: Tensor, num_components: int, row_weights: Tensor | None = None) -
     if len(x) > MAX_ROWS:
         chosen = torch.randint(len(x), (MAX_ROWS,), device=x.device)
         x, row_weights = x[chosen], None if row_weights is None else row_weights[chosen]
-    seed = int(torch.randint(2**31 - 1, ()))
+    x, seed = held(x), int(torch.randint(2**31 - 1, ()))
     times = None if row_weights is None else row_weights.cpu().numpy()
     clustering = KMeans(num_components, n_init=1, random_state=seed)  # pyright: ignore[reportArgumentType]
     fitted = clustering.fit(x.detach().cpu().numpy(), sample_weight=times)

@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from .._shared.blocks import Blocks
 from .._shared.cache import remembered
 from .._shared.inputs import check_spread
 from .._shared.responsibilities import moments
@@ -37,7 +38,7 @@ class Prior(NamedTuple):
 
 
 def default_prior(
-    x: Float[Tensor, "n d"],
+    x: Float[Tensor, "n d"] | Blocks,
     num_components: int,
     dtype: torch.dtype | None = None,
     row_weights: Float[Tensor, " n"] | None = None,

@@ -42,7 +42,7 @@ from .heldout import completion, perplexity, split_tokens, transform
 from .identify import identify, overview, topics
 from .inputs import as_counts, check_counts
 from .model import latent_model, model, posterior_predictive, simulate
-from .online import online_update
+from .online import online_steps, online_update
 
 __all__ = [
     "BagOfWords",
@@ -59,6 +59,7 @@ __all__ = [
     "log_joint_collapsed",
     "log_likelihood",
     "model",
+    "online_steps",
     "online_update",
     "overview",
     "perplexity",

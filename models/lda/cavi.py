@@ -97,8 +97,10 @@ def start(x: Tensor | Corpus, num_topics: int, alpha: float, eta: float) -> Para
     return params
 
 
-def expect(params: Params, corpus: Corpus, alpha: float, eta: float, num_updates: int) -> Expectations:
-    """Update q(z) and q(topic_weights) in turn, ``num_updates`` times."""
+def expect(
+    params: Params, corpus: Corpus, alpha: float, eta: float, num_updates: int, tol: float = 0.0
+) -> Expectations:
+    """Update q(z) and q(topic_weights) in turn, ``num_updates`` times, or until they change by ``tol`` on average."""
     topics = params["topic_words.concentration"].mT
     total = topics.sum(0).digamma()
     workspace = torch.empty_like(corpus.counts)
@@ -109,7 +111,9 @@ def expect(params: Params, corpus: Corpus, alpha: float, eta: float, num_updates
         return token_responsibilities(row_scaled_exp(log_expectation(weights)), words, corpus, workspace)
 
     for _ in range(num_updates - 1):
-        weights = update(weights).document_topics().add_(alpha)
+        last, weights = weights, update(weights).document_topics().add_(alpha)
+        if tol and float((weights - last).abs().mean()) < tol:
+            break
     document_topics, word_topics, entropy = update(weights).expect()
     return Expectations(word_topics.add_(eta).mT, document_topics.add_(alpha), entropy)
 

@@ -8,11 +8,53 @@ from typing import Any
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.distributions import Dirichlet
 
-from .cavi import expect
+from .._shared.steps import OnlineSteps, Params
+from .cavi import expect, start
+from .heldout import completion
 from .inputs import check_options, read
 
-_UPDATES = 100  # of a batch's q(z) and q(topic_weights) in turn, given the topics
+_UPDATES = 100  # of a batch's q(z) and q(topic_weights) in turn, given the topics, at most
+_ENOUGH = 1e-3  # tokens by which a document's topics change on average, at which they stop, as in the paper
+_SCORED = 100  # documents of a batch whose second halves are predicted
+
+
+def online_steps(num_topics: int = 20, alpha: float = 0.1, eta: float = 0.01) -> OnlineSteps:
+    """Return steps of online variational Bayes, Hoffman, Blei and Bach (2010), algorithm 2.
+
+    Parameters
+    ----------
+    num_topics, alpha, eta
+        As for `model`.
+
+    Returns
+    -------
+    OnlineSteps
+        For batches ``(x,)`` of documents, (n, v), dense or sparse. The parameter is ``topic_words.concentration``
+        (k, v). The score is the mean log density of a token in the second halves of a hundred documents, given their
+        first halves (`completion`), before anything is learned from them.
+    """
+    name, options = "topic_words.concentration", {"alpha": alpha, "eta": eta}
+
+    def init(x: Any) -> Params:
+        return {name: start(x, num_topics, alpha, eta)[name]}
+
+    def update(params: Params, step_size: float, num_rows: int, x: Any) -> tuple[Params, Tensor]:
+        topics = params[name]
+        mean = topics / topics.sum(-1, keepdim=True)
+        log_density, tokens = completion(mean, _first(x, _SCORED), alpha=alpha)
+        moved = online_update(topics, x, **options, num_documents=num_rows, step_size=step_size, tol=_ENOUGH)
+        return {name: moved}, log_density.sum() / tokens.sum()
+
+    def draw(params: Params, num_draws: int) -> Params:
+        return {"topic_words": Dirichlet(params[name], validate_args=False).sample(torch.Size([num_draws]))}
+
+    return OnlineSteps(init, update, draw, sparse=True)
+
+
+def _first(x: Tensor, rows: int) -> Tensor:
+    return x.index_select(0, torch.arange(min(rows, len(x)), device=x.device))
 
 
 @torch.no_grad()
@@ -24,6 +66,7 @@ def online_update(
     eta: float = 0.01,
     num_documents: int | float,
     step_size: float,
+    tol: float = 0.0,
 ) -> Float[Tensor, "k v"]:
     """Return q(topic_words) moved towards what it would be if all documents were like those of a batch: algorithm 2.
 
@@ -39,6 +82,9 @@ def online_update(
         How many documents there are in all: the batch counts as that many.
     step_size : float
         ρ, between 0 and 1: how far to move. Steps (offset + t)^-decay, decay in (.5, 1], converge.
+    tol : float
+        Tokens by which a document's expected topics change on average, at which their updates stop; default: after a
+        hundred.
 
     Returns
     -------
@@ -55,6 +101,6 @@ def online_update(
     corpus = read(x)
     even = topic_words.new_ones(corpus.num_rows, len(topic_words))
     params = {"topic_words.concentration": topic_words, "topic_weights.concentration": even}
-    found = expect(params, corpus, alpha, eta, _UPDATES).topic_words
+    found = expect(params, corpus, alpha, eta, _UPDATES, tol).topic_words
     implied = eta + num_documents / corpus.num_rows * (found - eta)
     return torch.lerp(topic_words, implied, step_size)

@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor
 
+from .._shared.blocks import Blocks
+
 
 def check(name: str, latent_dim: int, num_features: int, prior_scale: float = 1.0) -> None:
     """Raise ValueError for options impossible with so many columns; the sentence begins with ``name``."""
@@ -15,12 +17,16 @@ def check(name: str, latent_dim: int, num_features: int, prior_scale: float = 1.
         raise ValueError(f"{name}: prior_scale must be positive, got {prior_scale}")
 
 
-def check_columns(x: Tensor) -> None:
+def check_columns(x: Tensor | Blocks) -> None:
     """Raise ValueError for a constant column, whose own noise variance would run to zero.
 
     For the start of a fit: a batch of rows may well have a constant column.
     """
-    constant = (x == x[0]).all(0)
+    parts = [x] if isinstance(x, Tensor) else x.split(1024)
+    first, constant = None, torch.tensor(True)
+    for part in parts:
+        first = part[0] if first is None else first
+        constant = constant.to(part.device) & (part == first).all(0)
     if constant.any():
         raise ValueError(f"factor_analysis: column {int(constant.nonzero()[0])} is constant: leave it out")
 

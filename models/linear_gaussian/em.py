@@ -17,6 +17,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from .._shared.blocks import Blocks
 from .._shared.inputs import check_spread, rows_of
 from .._shared.row_weights import checked_weights
 from .._shared.steps import Params, Steps
@@ -27,7 +28,7 @@ from .start import qr_compress, starting_sites_of
 class CompressedRows(NamedTuple):
     """Data, and what a rotation of the rows leaves of them."""
 
-    x: Tensor  # (n, d): the data
+    x: Tensor  # (n, d): the data; those rotated if the data come in blocks
     centre: Tensor  # (d,): their mean
     rows: Tensor  # (r, d): the rows about it, rotated; r ≤ d + 1, or n + 1
     ones: Tensor  # (r,): a column of ones, rotated likewise: √n in the last row, and zeros
@@ -52,16 +53,17 @@ class Expectations(NamedTuple):
     log_likelihood: Tensor  # log p(x), in nats; nan for parameters out of range
 
 
-def prepare(x: Float[Tensor, "n d"], row_weights: Tensor | None = None) -> CompressedRows:
+def prepare(x: Float[Tensor, "n d"] | Blocks, row_weights: Tensor | None = None) -> CompressedRows:
     """Rotate the rows of the data, about their mean, so that few of them are not zero.
 
     ``row_weights`` say how many times each row counts; default: once.
     """
     row_weights = checked_weights("em", row_weights, len(x))
     centre, rest = qr_compress(x, row_weights)
-    ones = x.new_zeros(len(rest) + 1)
+    ones = rest.new_zeros(len(rest) + 1)
     ones[-1] = math.sqrt(len(x) if row_weights is None else float(row_weights.sum()))
-    return CompressedRows(x, centre, torch.cat([rest, x.new_zeros(1, x.shape[1])]), ones)
+    rows = torch.cat([rest, rest.new_zeros(1, x.shape[1])])
+    return CompressedRows(x if isinstance(x, Tensor) else rows, centre, rows, ones)
 
 
 def em_steps(
@@ -92,10 +94,13 @@ def em_steps(
 
     m_step = partial(_m_step, prior_scale=prior_scale, shared_noise=shared_noise)
 
-    def checked_rows(x: Tensor, row_weights: Tensor | None = None) -> CompressedRows:
-        return prepare(rows_of(name, x), row_weights)
+    def checked_rows(x: Tensor | Blocks, row_weights: Tensor | None = None) -> CompressedRows:
+        x = rows_of(name, x)
+        if not (isinstance(x, Tensor) or shared_noise):
+            check_columns(x)
+        return prepare(x, row_weights)
 
-    return Steps(init, e_step, m_step, objective, degenerate, checked_rows, accelerate=True)
+    return Steps(init, e_step, m_step, objective, degenerate, checked_rows, accelerate=True, by_blocks=True)
 
 
 def e_step(params: Params, *data: Tensor) -> Expectations:

@@ -1,9 +1,12 @@
 """Where fits of a linear Gaussian model start: at principal axes, or at small random loadings."""
 
+from collections.abc import Iterable
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from .._shared.blocks import Blocks
 from .._shared.inputs import check_spread
 from .data import check_columns
 
@@ -11,24 +14,36 @@ LEAST_NOISE = 0.01  # smallest initial noise variance, as a share of its column'
 
 
 def qr_compress(
-    x: Float[Tensor, "n d"], row_weights: Float[Tensor, " n"] | None = None
+    x: Float[Tensor, "n d"] | Blocks, row_weights: Float[Tensor, " n"] | None = None
 ) -> tuple[Float[Tensor, " d"], Float[Tensor, "r d"]]:
     """Return the mean row, and at most d rows with the same squares and products as the rows about their mean.
 
     ``row_weights`` say how many times each row counts; default: once.
 
     The latter are the triangular factor of a QR decomposition, taken chunk by chunk; d rows or fewer are only centred.
+    `Blocks` are read twice, and computed with in float64.
     """
     rows, columns = x.shape
+    if not isinstance(x, Tensor):
+        if row_weights is not None:
+            raise ValueError("em: weights of rows need all rows in memory, and these come in blocks")
+        mean = torch.stack([part.double().sum(0) for part in x.split(32 * columns)]).sum(0) / rows
+        return mean, _triangular((part.double() - mean for part in x.split(32 * columns)), mean)
     mean = x.mean(0) if row_weights is None else row_weights @ x / row_weights.sum()
     if rows <= columns:
         return mean, x - mean if row_weights is None else row_weights.sqrt()[:, None] * (x - mean)
-    factor, times = x.new_zeros(0, columns), None if row_weights is None else row_weights.sqrt()[:, None]
-    for start in range(0, rows, 32 * columns):
-        part = slice(start, start + 32 * columns)
-        centred = x[part] - mean if times is None else times[part] * (x[part] - mean)
-        factor = torch.linalg.qr(torch.cat([factor, centred]), mode="r").R
-    return mean, factor
+    times = None if row_weights is None else row_weights.sqrt()[:, None]
+    parts = (slice(start, start + 32 * columns) for start in range(0, rows, 32 * columns))
+    centred = (x[part] - mean if times is None else times[part] * (x[part] - mean) for part in parts)
+    return mean, _triangular(centred, mean)
+
+
+def _triangular(parts: Iterable[Tensor], mean: Tensor) -> Tensor:
+    """Return the triangular factor of a QR decomposition of rows about their mean."""
+    factor = mean.new_zeros(0, len(mean))
+    for part in parts:
+        factor = torch.linalg.qr(torch.cat([factor, part]), mode="r").R
+    return factor
 
 
 def principal_axes(

@@ -43,6 +43,7 @@ from .exact import (
 from .gibbs import gibbs_steps
 from .identify import identify
 from .model import latent_model, model, simulate
+from .online import online_steps
 from .prior import Family, Prior, check_counts, default_prior
 
 __all__ = [
@@ -65,6 +66,7 @@ __all__ = [
     "log_likelihood",
     "model",
     "observed_log_joint",
+    "online_steps",
     "posterior_predictive",
     "responsibilities",
     "simulate",

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 from torch.distributions import kl_divergence
 
+from .._shared.blocks import Blocks
 from .._shared.responsibilities import entropy, weighted_sums
 from .._shared.steps import Params, Steps
 from .conjugate import Rows, factors, posterior, prepare, prior_factors, sum_over_sites
@@ -55,22 +56,22 @@ def cavi_steps(num_components: int = 4, family: Family = "poisson", prior: Prior
         ``rate.rate``. The objective is the ELBO in nats, with all constants.
     """
 
-    def rows_of(x: Tensor | Rows) -> Rows:
+    def rows_of(x: Tensor | Blocks | Rows) -> Rows:
         return prepare(x, num_components, family, prior)
 
-    def init(restart: int, x: Tensor | Rows) -> Params:
+    def init(restart: int, x: Tensor | Blocks | Rows) -> Params:
         rows = rows_of(x)
         start = cluster(rows.x, num_components, family) if restart % 2 == 0 else pick(rows.x, num_components)
         return posterior(rows.prior, *start)
 
-    def e_step(params: Params, x: Tensor | Rows) -> Statistics:
+    def e_step(params: Params, x: Tensor | Blocks | Rows) -> Statistics:
         rows, (weights, logs, means) = rows_of(x), _expected(params)
         constant = weights - means.sum(-1)
         found = weighted_sums(constant, logs, rows.columns())
         of_z = entropy(found, constant, logs)
         return Statistics(found.counts, found.sums, of_z, rows.log_coefficient.expand_as(of_z), rows.prior)
 
-    def m_step(statistics: Statistics, x: Tensor | Rows) -> Params:
+    def m_step(statistics: Statistics, x: Tensor | Blocks | Rows) -> Params:
         return posterior(statistics.prior, statistics.counts, statistics.sums)
 
     def objective(params: Params, statistics: Statistics) -> Tensor:
@@ -84,7 +85,9 @@ def cavi_steps(num_components: int = 4, family: Family = "poisson", prior: Prior
     def draw(params: Params, num_draws: int) -> Params:
         return {name: q.sample(torch.Size([num_draws])) for name, q in factors(params).items()}
 
-    return Steps(init, e_step, m_step, objective, prepare=lambda x: (rows_of(x),), draw=draw, batched=True)
+    return Steps(
+        init, e_step, m_step, objective, prepare=lambda x: (rows_of(x),), draw=draw, batched=True, by_blocks=True
+    )
 
 
 def _expected(params: Params) -> tuple[Tensor, Tensor, Tensor]:

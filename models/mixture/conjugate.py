@@ -1,13 +1,14 @@
 """What rows of known components make of the conjugate prior."""
 
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.distributions import Dirichlet, Distribution, Gamma
 
+from .._shared.blocks import is_blocks
 from .._shared.responsibilities import chunks
 from .._shared.row_weights import checked_weights
 from .._shared.steps import Params
@@ -21,7 +22,7 @@ class Rows(NamedTuple):
     Attributes
     ----------
     x : Tensor, shape (n, d)
-        Any floating-point type.
+        Any floating-point type; or blocks of them.
     prior : Prior
         The one given, or the default in float64.
     log_coefficient : Tensor, scalar
@@ -32,7 +33,7 @@ class Rows(NamedTuple):
         Which entries are not missing; the others are zero in ``x``.
     """
 
-    x: Tensor
+    x: Any  # Tensor or Blocks
     prior: Prior
     log_coefficient: Tensor
     row_weights: Tensor | None = None
@@ -48,7 +49,7 @@ class Rows(NamedTuple):
 
 
 def prepare(
-    x: Tensor | Rows,
+    x: Any,
     num_components: int,
     family: Family,
     prior: Prior | None,
@@ -58,6 +59,8 @@ def prepare(
 ) -> Rows:
     """Return data with what they alone determine; unchanged if it is there already. ``missing`` says what NaN are.
 
+    ``x`` is a tensor, `Blocks`, or the result.
+
     Raises
     ------
     ValueError
@@ -65,6 +68,8 @@ def prepare(
     """
     if isinstance(x, Rows):
         return x
+    if missing and is_blocks(x):
+        raise ValueError("mixture: missing values need all rows in memory, and these come in blocks")
     seen = ~x.isnan() if missing and x.isnan().any() else None
     filled = counts_of(x if seen is None else with_means(x))
     row_weights = checked_weights("mixture", row_weights, len(filled))

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from .._shared.blocks import Blocks
 from .._shared.responsibilities import weighted_sums
 from .._shared.steps import Params, Steps
 from .conjugate import Rows, factors, posterior, prepare, prior_factors, sum_over_sites, with_means
@@ -67,10 +68,10 @@ def em_steps(
     """
     site = "rate" if family == "poisson" else "probs"
 
-    def rows_of(x: Tensor | Rows, row_weights: Any = None) -> Rows:
+    def rows_of(x: Tensor | Blocks | Rows, row_weights: Any = None) -> Rows:
         return prepare(x, num_components, family, prior, row_weights, missing=missing and family == "poisson")
 
-    def init(restart: int, *data: Tensor | Rows) -> Params:
+    def init(restart: int, *data: Tensor | Blocks | Rows) -> Params:
         rows = rows_of(*data)
         if map and (rows.prior.concentration < 1 or not (rows.prior.shape >= 1).all()):
             raise ValueError("mixture: with a shape or concentration below 1 the posterior has no mode: map needs more")
@@ -82,7 +83,7 @@ def em_steps(
         weights = start[0].new_full((num_components,), 1 / num_components)
         return {"weights": weights, site: factors(posterior(rows.prior, *start))[site].mean}
 
-    def e_step(params: Params, *data: Tensor | Rows) -> Expectations:
+    def e_step(params: Params, *data: Tensor | Blocks | Rows) -> Expectations:
         rows, constant, theta = rows_of(*data), params["weights"].log(), finite_log(params[site])
         if rows.seen is not None:
             theta = torch.cat([theta, -params["rate"]], -1)
@@ -97,19 +98,27 @@ def em_steps(
             log_density = log_density + _log_prior(rows.prior, params, site)
         return Expectations(found.counts, sums, column_counts, log_density)
 
-    def m_step(expectations: Expectations, *data: Tensor | Rows) -> Params:
+    def m_step(expectations: Expectations, *data: Tensor | Blocks | Rows) -> Params:
         given = rows_of(*data).prior
         return _mode(given if map else _flat(given), *expectations[:3])
 
     def objective(params: Params, expectations: Expectations) -> Tensor:
         return expectations.objective
 
-    def degenerate(params: Params, expectations: Expectations, *data: Tensor | Rows) -> str | None:
+    def degenerate(params: Params, expectations: Expectations, *data: Tensor | Blocks | Rows) -> str | None:
         fewest = float(expectations.counts.min())
         return None if fewest > 1e-6 else f"a component holds no row ({fewest:.1e} of one)"
 
     return Steps(
-        init, e_step, m_step, objective, degenerate, lambda *data: (rows_of(*data),), batched=True, accelerate=True
+        init,
+        e_step,
+        m_step,
+        objective,
+        degenerate,
+        lambda *data: (rows_of(*data),),
+        batched=True,
+        accelerate=True,
+        by_blocks=True,
     )
 
 

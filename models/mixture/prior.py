@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor
 
+from .._shared.blocks import Blocks, is_blocks
 from .._shared.cache import remembered
 from .._shared.inputs import LARGEST, as_floating, check_shape, seen_once
 from .._shared.responsibilities import chunk_size, chunks
@@ -34,7 +35,7 @@ class Prior(NamedTuple):
 
 
 def default_prior(
-    x: Float[Tensor, "n d"],
+    x: Float[Tensor, "n d"] | Blocks,
     num_components: int,
     family: Family = "poisson",
     dtype: torch.dtype | None = None,
@@ -56,7 +57,8 @@ def default_prior(
     if row_weights is None:
         rows, totals = len(x), torch.stack([part.sum(0) for part in chunks(x, x.shape[1])]).sum(0)
     else:
-        rows, totals = row_weights.sum(), row_weights @ x.double()
+        parts = zip(chunks(x, x.shape[1]), row_weights.split(chunk_size(x.shape[1])), strict=True)
+        rows, totals = row_weights.sum(), torch.stack([w @ part for part, w in parts]).sum(0)
     totals = totals.clamp(min=1)
     if family == "multinomial":
         return Prior(5.0, (1 + len(totals) * totals / totals.sum()).to(dtype), None)
@@ -66,13 +68,19 @@ def default_prior(
 remembered_prior = remembered(default_prior)
 
 
-def counts_of(x: Any) -> Tensor:
-    """Return rows of counts in floating point; ValueError unless every entry is a whole number from zero up."""
+def counts_of(x: Any) -> Any:
+    """Return rows of counts in floating point; ValueError unless every entry is a whole number from zero up.
+
+    `Blocks` are read once for that, and returned as they are.
+    """
     check_shape("mixture", x)
+    if is_blocks(x):
+        check_counts(x)
+        return x
     return seen_once(x, ("mixture", "counts"), partial(as_floating, "mixture", "x"), check_counts)
 
 
-def check_counts(x: Shaped[Tensor, "n d"], columns: Sequence[str] | None = None) -> None:
+def check_counts(x: Shaped[Tensor, "n d"] | Blocks, columns: Sequence[str] | None = None) -> None:
     """Raise ValueError, naming row and column, unless every entry is a whole number from zero up.
 
     Parameters
@@ -81,7 +89,7 @@ def check_counts(x: Shaped[Tensor, "n d"], columns: Sequence[str] | None = None)
     columns : sequence of str, optional
         Names of the columns, for the message; default: their numbers, from 0.
     """
-    if not x.is_floating_point():
+    if isinstance(x, Tensor) and not x.is_floating_point():
         raise ValueError(f"mixture: counts must be in a floating-point tensor, got {x.dtype}: use x.double()")
     size = chunk_size(x.shape[1])
     for start, part in enumerate(x.split(size)):

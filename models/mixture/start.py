@@ -8,6 +8,7 @@ from sklearn.cluster import KMeans
 from sklearn.exceptions import ConvergenceWarning
 from torch import Tensor
 
+from .._shared.blocks import Blocks, held
 from .._shared.row_weights import random_rows
 from .._shared.steps import Params
 from .conjugate import factors, posterior
@@ -24,7 +25,7 @@ def start_values(x: Tensor, num_components: int, family: Family, prior: Prior) -
 
 
 def cluster(
-    x: Float[Tensor, "n d"],
+    x: Float[Tensor, "n d"] | Blocks,
     num_components: int,
     family: Family,
     tries: int = 1,
@@ -46,7 +47,7 @@ def cluster(
     if len(x) > MAX_ROWS:
         chosen = torch.randint(len(x), (MAX_ROWS,), device=x.device)
         x, row_weights = x[chosen], None if row_weights is None else row_weights[chosen]
-    x = x.detach().double()
+    x = held(x).detach().double()
     scaled = x / x.sum(-1, keepdim=True).clamp(min=1) if family == "multinomial" else x
     seed = int(torch.randint(2**31 - 1, ()))
     k_means = KMeans(num_components, n_init=tries, random_state=seed)  # pyright: ignore[reportArgumentType]
@@ -60,7 +61,7 @@ def cluster(
 
 
 def pick(
-    x: Float[Tensor, "n d"], num_components: int, row_weights: Float[Tensor, " n"] | None = None
+    x: Float[Tensor, "n d"] | Blocks, num_components: int, row_weights: Float[Tensor, " n"] | None = None
 ) -> tuple[Tensor, Tensor]:
     """Return clusters of one random row each, as `cluster` does."""
     chosen = random_rows(x, num_components, row_weights).double()

@@ -18,8 +18,8 @@ from torch import Tensor
 from torch.fx import Graph, GraphModule, Node
 from torch.fx.experimental.proxy_tensor import make_fx
 
-from ...optim.minibatch import RowIndex, gather
 from ...optim.rules import Rule
+from ...streams.order import RowIndex, gather
 from ..graph import CannotCompile
 from .cpp_loop import CppLoop
 from .cuda_loop import CudaGraphLoop

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ...optim.minibatch import RowIndex, gather
+from ...streams.order import RowIndex, gather
 from . import small_matrices
 from .inductor import PREFIX, Kernel, call_with, kernels_of, load_cpp
 from .small_matrices import Unsupported

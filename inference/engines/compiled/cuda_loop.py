@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from ...optim.minibatch import RowIndex, gather
+from ...streams.order import RowIndex, gather
 
 WARM_UP = 3  # calls before the captured one: kernels choose their settings, libraries allocate workspaces
 

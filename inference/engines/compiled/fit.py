@@ -14,6 +14,7 @@ from ...optim.retry import GuardedPlan
 from ...optim.rules import not_compiled, rule_of
 from ...optim.stopping import AnyPlan
 from ...progress import Progress
+from ...streams.batches import StreamBatches
 from ...traces.moments import put
 from ..graph import CannotCompile, without_garbage_collection
 from .compile_step import compile_step, no_compiler
@@ -32,7 +33,7 @@ def fit_compiled(
     guide: Callable,
     leaves: Sequence[Tensor],
     data: tuple,
-    stream: Batches | None,
+    stream: Batches | StreamBatches | None,
     *,
     optim: Callable[..., torch.optim.Optimizer],
     plan: AnyPlan | WatchedPlan | GuardedPlan,

@@ -23,7 +23,8 @@ Data = Annotated[
     str | None,
     typer.Option(
         metavar="NAME|FILE",
-        help="A bundled set, or a .csv, .npy, .npz or .mtx; of your own model, a .csv, .npz or .json by argument name.",
+        help="A bundled set, or a .csv, .npy, .npz or .mtx, or for run a .parquet; of your own model, a .csv, .npz or "
+        ".json by argument name.",
         show_default="the model's",
     ),
 ]
@@ -51,6 +52,15 @@ Checkpoint = Annotated[
     Path | None,
     typer.Option(
         metavar="DIR", help="Folder to keep where the fit stands; `resume DIR` goes on from there.", show_default=False
+    ),
+]
+BatchSize = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        metavar="ROWS",
+        help="Rows per step; a .npy or a sparse .npz is then read in blocks, as Parquet and Arrow files always are.",
+        show_default="all, or 128",
     ),
 ]
 Every = Annotated[float, typer.Option(min=0, metavar="SECONDS", help="Time between two states in --checkpoint.")]

@@ -5,6 +5,7 @@ from typing import Any
 
 from guidebook.commands.fit import fit as fit_command
 from guidebook.commands.options import (
+    BatchSize,
     Chains,
     Checkpoint,
     Data,
@@ -41,11 +42,14 @@ def run(
     json_file: Json = None,
     checkpoint: Checkpoint = None,
     every: Every = 30.0,
+    batch_size: BatchSize = None,
 ) -> None:
     """Fit one model by one method, and say how good the answer is; your own model by what `fit` finds, by default."""
     given = dict(locals())
     from guidebook.workflow.names import check_data, check_settings, find_names, split_method
 
+    if batch_size is not None:
+        settings = [*(settings or []), f"batch_size={batch_size}"]
     row = find_names(model)
     split_method(row, method, guide)
     check_settings(row, settings)
@@ -61,21 +65,25 @@ def run(
         note_command(checkpoint, "run", given)
 
     from guidebook.workflow import output
+    from guidebook.workflow.blocks import in_blocks, load_in_blocks
     from guidebook.workflow.fit import fit, load_task
     from guidebook.workflow.ladder import judge_alone
     from guidebook.workflow.resolve import find_row
-    from guidebook.workflow.saved import save_fit
+    from guidebook.workflow.saved import save_fit, save_in_blocks
 
     method, guide = split_method(find_row(model, settings), method, guide)
-    task = load_task(model, data, settings, (method, guide))
+    blocks = in_blocks(data, asked=batch_size is not None)
+    task = (
+        load_in_blocks(model, data, settings) if blocks and data else load_task(model, data, settings, (method, guide))
+    )
     counts: dict[str, Any] = {"steps": steps, "draws": draws, "warmup": warmup, "chains": chains}
     how: dict[str, Any] = {"seed": seed, "device": device, "checkpoint": checkpoint, "every": every}
     posterior = fit(task, method, guide, **counts, **how, progress=sys.stderr.isatty())
-    record = output.run_json(task, posterior, judge_alone(task, posterior, seed))
+    record = output.run_json(task, posterior, None if blocks else judge_alone(task, posterior, seed))
     if out:
-        save_fit(out, task, posterior, record)
+        (save_in_blocks if blocks else save_fit)(out, task, posterior, record)
     write_json(record, json_file)
     if str(json_file) != "-":
         output.print_run(record, task.coords)
         if out:
-            print(f"\nreport: {out / 'report.html'}")
+            print(f"\nresult: {out}" if blocks else f"\nreport: {out / 'report.html'}")

@@ -12,8 +12,8 @@ from sklearn.utils.validation import check_is_fitted, check_non_negative
 from torch import Tensor
 
 from guidebook.catalog.outcomes import memberships, thinned
-from guidebook.inference import Posterior
-from guidebook.models import gmm, mixture
+from guidebook.inference import Posterior, online
+from guidebook.models import OnlineSteps, gmm, mixture
 
 from .fitting import (
     as_tensor,
@@ -23,6 +23,7 @@ from .fitting import (
     method_of,
     named,
     run,
+    seed_of,
     validated_with_gaps,
     weights_of,
 )
@@ -38,6 +39,8 @@ class _Mixture(DensityMixin, BaseEstimator):
     method: str
     max_iter: int | None
     n_init: int | None
+    learning_decay: float
+    learning_offset: float
     random_state: Any
     posterior_: Posterior
 
@@ -105,7 +108,27 @@ class _Mixture(DensityMixin, BaseEstimator):
             raise ValueError(f"{what}: n_components={self.n_components} is more than the {len(x)} rows")
         steps = {"em": partial(self._module.em_steps, missing=True)} if x.isnan().any() else {}
         options = {"num_components": int(self.n_components), **options}
-        posterior = run(self, model, options, x, steps=steps, weights=weights)
+        posterior, self.n_batch_iter_ = run(self, model, options, x, steps=steps, weights=weights), 0
+        return self._keep(posterior)
+
+    def _partial_fit(self, steps: OnlineSteps, X: Any) -> dict[str, Tensor]:
+        """Go on with a batch, from a fit by EM or the batches before; return the estimate as a draw."""
+        what, init = type(self).__name__, getattr(self, "posterior_", None)
+        x = as_tensor(self._validated(X, reset=init is None))
+        check_counts(what, n_components=self.n_components)
+        if x.isnan().any():
+            raise ValueError(f"{what}: partial_fit takes no missing values (NaN)")
+        if init is not None and not init.info.is_point:
+            raise ValueError(f"{what}: partial_fit goes on from method='em', and method is {self.method!r}")
+        how = {"decay": self.learning_decay, "offset": self.learning_offset, "seed": seed_of(self.random_state)}
+        with named(what):
+            self.posterior_ = online(steps, x, batch_size=len(x), init=init, progress=False, **how)
+        info = self.posterior_.info
+        self.n_batch_iter_ = self.n_iter_ = info.num_batches
+        self.converged_, self.lower_bound_ = True, float(info.scores[-1])
+        return self._keep(self.posterior_)
+
+    def _keep(self, posterior: Posterior) -> dict[str, Tensor]:
         draws = self._module.identify(dict(posterior.draws))
         self._sites = thinned(draws)
         self.weights_ = mean_over_draws(draws, "weights")
@@ -144,6 +167,8 @@ class GaussianMixture(_Mixture):
         EM and coordinate ascent: distance to the limit, in nats, at which a start stops. Default: the method's, 1e-6.
     max_iter, n_init : int, optional
         Iterations at most, and starts, of which the best wins. Default: the method's own.
+    learning_decay, learning_offset : float
+        Of `partial_fit`: step t has size (offset + t)^-decay.
     options : dict, optional
         Further options of the method, such as ``{"map": True}`` or ``{"num_draws": 500, "num_chains": 2}``.
     random_state : int, RandomState or None
@@ -162,6 +187,8 @@ class GaussianMixture(_Mixture):
         Iterations of the best start; draws per chain of a sampler.
     lower_bound_ : float
         Log likelihood at the estimate, or the ELBO, in nats per row; nan for samplers.
+    n_batch_iter_ : int
+        Batches that `partial_fit` has seen.
     n_features_in_ : int
     feature_names_in_ : ndarray of shape (n_features,)
         If ``X`` has names.
@@ -178,6 +205,8 @@ class GaussianMixture(_Mixture):
         tol: float | None = None,
         max_iter: int | None = None,
         n_init: int | None = None,
+        learning_decay: float = 0.7,
+        learning_offset: float = 10.0,
         options: dict[str, Any] | None = None,
         random_state: Any = None,
     ) -> None:
@@ -187,6 +216,8 @@ class GaussianMixture(_Mixture):
         self.tol = tol
         self.max_iter = max_iter
         self.n_init = n_init
+        self.learning_decay = learning_decay
+        self.learning_offset = learning_offset
         self.options = options
         self.random_state = random_state
 
@@ -200,11 +231,24 @@ class GaussianMixture(_Mixture):
         ValueError
             For an option out of range, columns that are constant or linearly dependent, or if every start degenerates.
         """
+        covariance, x = self._covariance(), as_tensor(self._validated(X, reset=True))
+        return self._set(self._fit("gmm", {"covariance": covariance}, x, sample_weight))
+
+    def partial_fit(self, X: Any, y: Any = None) -> Self:
+        """Go on with a batch of rows, which is then forgotten: online EM, Cappé and Moulines (2009).
+
+        The first batch chooses where components start, unless there is a fit by EM to go on from; it should have many
+        rows per component. The estimate may be used at any time.
+        """
+        return self._set(self._partial_fit(gmm.online_steps(int(self.n_components), self._covariance()), X))
+
+    def _covariance(self) -> Any:
         if self.covariance_type not in COVARIANCES:
             there = ", ".join(COVARIANCES)
             raise ValueError(f"GaussianMixture: covariance_type must be one of {there}, got {self.covariance_type!r}")
-        x = as_tensor(self._validated(X, reset=True))
-        draws = self._fit("gmm", {"covariance": COVARIANCES[self.covariance_type]}, x, sample_weight)
+        return COVARIANCES[self.covariance_type]
+
+    def _set(self, draws: dict[str, Tensor]) -> Self:
         self.means_, covariances = mean_over_draws(draws, "loc"), mean_over_draws(draws, "covariance")
         self.covariances_ = covariances[0] if self.covariance_type == "tied" else covariances
         return self
@@ -215,7 +259,7 @@ class PoissonMixture(_Mixture):
 
     Parameters
     ----------
-    n_components, method, tol, max_iter, n_init, options, random_state
+    n_components, method, tol, max_iter, n_init, learning_decay, learning_offset, options, random_state
         As for `GaussianMixture`.
 
     Attributes
@@ -223,7 +267,7 @@ class PoissonMixture(_Mixture):
     weights_ : ndarray of shape (n_components,)
     means_ : ndarray of shape (n_components, n_features)
         Expected counts.
-    posterior_, converged_, n_iter_, lower_bound_, n_features_in_, feature_names_in_
+    posterior_, converged_, n_iter_, lower_bound_, n_batch_iter_, n_features_in_, feature_names_in_
         As for `GaussianMixture`.
     """
 
@@ -237,6 +281,8 @@ class PoissonMixture(_Mixture):
         tol: float | None = None,
         max_iter: int | None = None,
         n_init: int | None = None,
+        learning_decay: float = 0.7,
+        learning_offset: float = 10.0,
         options: dict[str, Any] | None = None,
         random_state: Any = None,
     ) -> None:
@@ -245,6 +291,8 @@ class PoissonMixture(_Mixture):
         self.tol = tol
         self.max_iter = max_iter
         self.n_init = n_init
+        self.learning_decay = learning_decay
+        self.learning_offset = learning_offset
         self.options = options
         self.random_state = random_state
 
@@ -260,6 +308,11 @@ class PoissonMixture(_Mixture):
         """
         x = as_tensor(self._validated(X, reset=True))
         self.means_ = mean_over_draws(self._fit("mixture", {"family": "poisson"}, x, sample_weight), "rate")
+        return self
+
+    def partial_fit(self, X: Any, y: Any = None) -> Self:
+        """Go on with a batch of rows, as `GaussianMixture.partial_fit` does."""
+        self.means_ = mean_over_draws(self._partial_fit(mixture.online_steps(int(self.n_components)), X), "rate")
         return self
 
     def __sklearn_tags__(self) -> Any:

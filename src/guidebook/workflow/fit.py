@@ -13,7 +13,7 @@ from torch import Tensor
 
 from guidebook.catalog import METHODS, OPTIMISERS, ROWS, Guide, Row, coords_of
 from guidebook.datasets import Dataset, Selection, load
-from guidebook.inference import Posterior, kl_warm_up
+from guidebook.inference import Posterior, Stream, kl_warm_up
 from guidebook.inference.optim.losses import named_loss
 from guidebook.inference.traces.guides import preferred_options
 from guidebook.inference.traces.keywords import with_keywords
@@ -41,6 +41,7 @@ class Task(NamedTuple):
     settings: tuple[str, ...] = ()  # option=value, as given
     own: OwnTask | None = None  # of a user's own model
     shared: Mapping[str, Any] = MappingProxyType({})  # what model and steps take that was worked out from all rows
+    stream: Stream | None = None  # of all rows, if they are read in blocks: then the data are examples
 
     def quantities(self, draws: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return the quantities to compare."""
@@ -159,12 +160,16 @@ def fit(
     if "num_draws" in accepted and (method != "closed_form" or row.is_exact):
         settings = _with_memory(task, settings, draws)
     if method == "svi":
-        num_rows = len(task.args[0]) if task.args else 0
+        num_rows = len(task.stream or task.args[0]) if task.args else 0
         settings = _svi_settings(settings, guide_of(row, guide or row.default_guide), num_rows, is_own=bool(task.own))
     if how.takes == "steps":  # which took some of the options themselves
         settings = {k: v for k, v in settings.items() if k not in signature(row.steps[method]).parameters}
     subject = _subject(task, method, guide or row.default_guide)
     args = task.args if "device" in accepted or not device else tuple(value.to(device) for value in task.args)
+    if task.stream is not None:
+        args = (task.stream,)
+        if method == "svi":
+            settings = {"batch_size": BATCH_SIZE, **settings}
     with warnings.catch_warnings(), threads_for(task.args), time_said():
         raw = ["components merely swap labels", *(["the chains have not mixed"] if task.identify else [])]
         warnings.filterwarnings("ignore", rf"[a-z]+: drew (?!.*diverge).*; ({'|'.join(raw)})")  # see identify

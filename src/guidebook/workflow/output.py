@@ -60,10 +60,19 @@ def run_json(task: Task, posterior: Posterior, found: Verdict | None = None) -> 
         "judgement": found.judgement if found else None,
         "sentence": found.sentence if found else None,
         "reading": _reading(task).lstrip(",; "),
-        "findings": task.row.findings(posterior, task.data, task.options) if task.row.findings else [],
+        "findings": _findings(task, posterior),
         "parameters": {site: parameter_json(draws) for site, draws in quantities.items()},
         **_own_json(task, posterior),
     }
+
+
+def _findings(task: Task, posterior: Posterior) -> list[str]:
+    """Return the few figures that matter; of rows read in blocks, how many of them were in memory at once."""
+    if task.stream is not None:
+        held = task.stream.held()
+        most = f"{held['rows_held']:,} at most ({held['bytes_held'] / 2**20:.1f} MiB)"
+        return [f"{held['rows']:,} rows were read in blocks of {most}"]
+    return task.row.findings(posterior, task.data, task.options) if task.row.findings else []
 
 
 def file_json(own: OwnFunction) -> dict[str, str]:
@@ -121,6 +130,8 @@ def has_converged(info: Info, quantities: dict[str, Tensor]) -> bool:
 
 def _log_likelihood(task: Task, quantities: dict[str, Tensor], posterior: Posterior) -> float | None:
     """Return the log likelihood in nats, if the parameters are a point."""
+    if task.stream is not None:
+        return posterior.info.log_likelihood
     if task.row.log_likelihood is None or not all(_is_constant(draws) for draws in quantities.values()):
         return None
     point = {**posterior.params, **{site: draws[0, 0] for site, draws in posterior.draws.items()}}

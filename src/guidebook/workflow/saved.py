@@ -40,6 +40,16 @@ def save_fit(folder: Path, task: Task, posterior: Posterior, record: dict[str, A
         write_fit(posterior, draft / "report.html", told(task, record), tables["parameters.csv"], **about)
 
 
+def save_in_blocks(folder: Path, task: Task, posterior: Posterior, record: dict[str, Any]) -> None:
+    """Write a posterior to rows that were read in blocks, and what the command prints of it: no page, no rows."""
+    identified = task.identify(posterior.draws) if task.identify else posterior.draws
+    run = run_record(task, record["seed"], {"posterior": posterior})
+    with drafted(folder, run) as draft:
+        posterior.save(draft / "posterior.safetensors", about=run)
+        (draft / "result.json").write_text(as_json(record), encoding="utf-8")
+        (draft / "parameters.csv").write_text(as_csv(parameter_table(identified, task.coords)), encoding="utf-8")
+
+
 def _rows(task: Task, posterior: Posterior, record: dict[str, Any]) -> pd.DataFrame | None:
     if task.own is None:
         return row_table(task.row, posterior, task.data, task.options)

@@ -1,0 +1,76 @@
+"""Arrays in memory, or in files that are mapped into it: rows that can be looked up."""
+
+import warnings
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .rows import READ, Block, Stream
+
+
+def array_stream(name: str, arrays: Sequence[Any], *, by: str = "rows") -> Stream:
+    """Return arrays or tensors with as many rows as a stream; ``by`` as for `stream`."""
+    tensors = tuple(value if isinstance(value, Tensor) else without_copy(name, value) for value in arrays)
+    sizes = [len(value) if value.dim() else 0 for value in tensors]
+    if len(set(sizes)) != 1 or not sizes[0]:
+        raise ValueError(f"{name}: arrays must have as many rows, and at least one; they have {sizes}")
+
+    def at(rows: slice | Tensor) -> Block:
+        if isinstance(rows, slice):
+            return tuple(value[rows] for value in tensors)
+        return tuple(value.index_select(0, rows) for value in tensors)
+
+    if by == "rows":
+        return Stream(name, sizes[0], at=at)
+    step = max(1, READ // max(1, sum(value[0].numel() for value in tensors)))
+
+    def passes(seed: int | None) -> Iterator[Block]:
+        starts = np.arange(0, sizes[0], step)
+        for start in starts if seed is None else np.random.default_rng(seed).permutation(starts):
+            yield at(slice(int(start), int(start) + step))
+
+    return Stream(name, sizes[0], passes=passes, reads_ahead=True)
+
+
+def without_copy(name: str, values: np.ndarray) -> Tensor:
+    """Return an array of numbers as a tensor on the same memory, which nobody writes to; big-endian ones are copied."""
+    if values.dtype.kind not in "biuf" or values.dtype.itemsize > 8:
+        raise ValueError(f"{name}: an array is of {values.dtype}, and numbers of 64 bits at most are needed")
+    if not values.dtype.isnative or values.dtype in (np.uint16, np.uint32, np.uint64):
+        wide = np.int64 if values.dtype.kind == "u" else values.dtype.newbyteorder("=")
+        values = values.astype(wide)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "The given NumPy array is not writable", UserWarning)
+        return torch.from_numpy(values)
+
+
+def mapped(what: str, path: Path) -> np.ndarray:
+    """Return the array of a .npy file, mapped into memory; ``what`` opens error messages."""
+    try:
+        found = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (ValueError, EOFError) as error:
+        raise ValueError(f"{what}: this is no .npy file of numbers, or it is damaged: {error}") from None
+    if not found.ndim:
+        raise ValueError(f"{what}: this is one number, and rows are needed")
+    return found
+
+
+def mapped_parts(what: str, files: Sequence[Path]) -> Stream:
+    """Return .npy files whose rows follow one another; minibatches are taken from one after the other."""
+    parts = [without_copy(what, mapped(f"stream: {file}", file)) for file in files]
+    if len({(part.shape[1:], part.dtype) for part in parts}) != 1:
+        raise ValueError(f"{what}: the .npy files differ in their columns or types")
+    step = max(1, READ // max(1, parts[0][0].numel()))
+    pieces = [(part, start) for part in parts for start in range(0, len(part), step)]
+
+    def passes(seed: int | None) -> Iterator[Block]:
+        order = range(len(pieces)) if seed is None else np.random.default_rng(seed).permutation(len(pieces))
+        for place in order:
+            part, start = pieces[place]
+            yield (part[start : start + step],)
+
+    return Stream(what, sum(map(len, parts)), passes=passes, reads_ahead=True)

@@ -1,0 +1,95 @@
+"""Endless minibatches of a stream, as `optim.minibatch.Batches` has them of tensors."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .order import Order, RowIndex
+from .rows import Block, Stream
+
+BUFFER = 2**22  # numbers among which rows are shuffled, if they can only be read in order
+
+
+class StreamBatches:
+    """Endless batches: epochs without replacement; the last incomplete batch is dropped.
+
+    Rows that can be looked up are shuffled among all. Others are shuffled within a buffer of `BUFFER` numbers, or of a
+    batch if that is more; a source that shuffles by itself, as a DataLoader may, is read as it comes.
+
+    Parameters
+    ----------
+    stream : Stream
+    batch_size : int
+    like : tuple of Tensor
+        Data whose dtypes and device the batches have.
+    """
+
+    def __init__(self, stream: Stream, batch_size: int, like: tuple) -> None:
+        self.positions = list(range(len(stream.first)))
+        self._stream, self._batch_size, self._like = stream, batch_size, like
+        self._order = None if stream.at is None else Order(len(stream), batch_size, torch.device("cpu"))
+        self._batches, self._taken = iter(()), 0
+        self._generator = torch.get_rng_state()  # at the start of the pass
+
+    def __iter__(self) -> Iterator[tuple]:
+        return self
+
+    def __next__(self) -> tuple:
+        if self._order is not None:
+            assert self._stream.at is not None
+            return self._moved(self._stream._noted(self._stream.at(self._order.take(1)[0])))
+        batch = next(self._batches, None)
+        if batch is None:
+            self._generator, self._taken = torch.get_rng_state(), 0
+            self._batches = self._epoch()
+            batch = next(self._batches)
+        self._taken += 1
+        return self._moved(batch)
+
+    def take(self, count: int) -> list[RowIndex]:
+        """Return the next ``count`` batches, one after the other in memory."""
+        found = [torch.cat(values) for values in zip(*(next(self) for _ in range(count)), strict=True)]
+        places = torch.arange(count * self._batch_size, device=found[0].device).view(count, -1)
+        return [RowIndex(rows, places) for rows in found]
+
+    def state(self) -> Any:
+        """Return where in an epoch the batches are."""
+        if self._order is not None:
+            return self._order.state()
+        return {"generator": self._generator, "taken": self._taken}
+
+    def restore(self, state: Any) -> None:
+        """Go back to a place in an epoch; data that can only be read in order are read up to there."""
+        if self._order is not None:
+            return self._order.restore(state)
+        torch.set_rng_state(state["generator"])
+        self._generator, self._batches, self._taken = state["generator"], self._epoch(), state["taken"]
+        for _ in range(self._taken):
+            next(self._batches)
+
+    def _epoch(self) -> Iterator[Block]:
+        if self._stream.shuffles:
+            for block in self._stream.blocks(self._batch_size):
+                if len(block[0]) == self._batch_size:
+                    yield block
+            return
+        numbers = sum(value[0].numel() for value in self._stream.first)
+        most = max(1, BUFFER // max(1, numbers) // self._batch_size) * self._batch_size
+        for block in self._stream.blocks(most, int(torch.randint(2**31 - 1, ()))):
+            order = torch.randperm(len(block[0]))
+            for rows in order.split(self._batch_size):
+                if len(rows) == self._batch_size:
+                    yield tuple(value.index_select(0, rows) for value in block)
+
+    def _moved(self, batch: Block) -> tuple:
+        return tuple(_to(value, like) for value, like in zip(batch, self._like, strict=True))
+
+
+def _to(value: Tensor, like: Tensor) -> Tensor:
+    """Return a batch in the dtype and on the device of ``like``; by way of pinned memory, so that the copy is quick."""
+    value = value.to(like.dtype)
+    if like.device.type == "cuda":
+        value = value.pin_memory().to(like.device, non_blocking=True)
+    return value
