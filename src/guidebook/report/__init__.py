@@ -20,6 +20,7 @@ from .fit import Told, write_fit
 from .ladder import write_ladder
 from .made import made
 from .render import render, slug
+from .sweep import write_sweep
 from .words import COLUMNS, legend, table_rows, titles
 
 __all__ = [
@@ -31,6 +32,7 @@ __all__ = [
     "write_html",
     "write_index",
     "write_ladder",
+    "write_sweep",
 ]
 
 
