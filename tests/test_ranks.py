@@ -44,6 +44,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert ended == -signal.SIGKILL
     assert lost == 1
     assert "ConnectionError: svi: rank 0 of 2 lost the others: one of them has ended" in said
+    assert "third_party" not in said.splitlines()[-1]
     for status, said in started(folder, *JOBS):
         assert status == 0, said
     return folder

@@ -1,5 +1,6 @@
 """The processes of one fit: which of them this one is, and what they tell one another."""
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple, TypeVar
@@ -75,7 +76,7 @@ class Ranks(NamedTuple):
         except RuntimeError as error:  # what torch raises if a connection ends or times out
             raise ConnectionError(
                 f"{self.method}: rank {self.rank} of {self.size} lost the others: one of them has ended or hangs; "
-                f"begin again, and with a checkpoint that goes on from its last state ({_first_line(error)})"
+                f"begin again, and with a checkpoint that goes on from its last state ({_reason(error)})"
             ) from None
 
 
@@ -89,5 +90,6 @@ def ranks_of(method: str) -> Ranks:
     return Ranks(method, dist.get_rank(), dist.get_world_size())
 
 
-def _first_line(error: Exception) -> str:
-    return str(error).strip().split("\n")[0][:200].rstrip(".")
+def _reason(error: Exception) -> str:
+    """Return what the library says of a lost connection, without where in its source that is and what it guesses."""
+    return re.split(r"\. |\n", re.sub(r"^\[\S+:\d+\] ", "", str(error).strip()))[0].rstrip(".")

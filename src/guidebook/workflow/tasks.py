@@ -126,7 +126,7 @@ def _on_cluster(
         keys = [future.key for future in futures]
         places = {future: place for place, future in enumerate(futures)}
         found: dict[int, Result] = {}
-        for future in as_completed(futures):
+        for future in as_completed(futures, loop=client.loop):
             try:
                 found[places[future]] = future.result()
             except KilledWorker:
