@@ -29,6 +29,7 @@ from .calibration.fits import Fits
 from .calibration.judged import COLUMNS, Count, judge
 from .calibration.quantities import METHOD, Identify
 from .calibration.ranks import Ranked
+from .calibration.side_by_side import all_draws
 from .calibration.simulate import Simulate, simulations
 from .options import at_least_one, options_by_name
 from .progress import Progress
@@ -119,6 +120,7 @@ def calibrate(
     num_draws: int = 99,
     identify: Identify = None,
     quantities: Sequence[str] | None = None,
+    processes: int = 1,
     seed: int = 0,
     progress: bool = True,
 ) -> Calibration:
@@ -159,6 +161,8 @@ def calibrate(
         will not do. Default: sites as they are.
     quantities : sequence of str, optional
         Sites to rank. Default: all but deterministic ones with a value per row.
+    processes : int
+        Fit in so many processes, with the same numbers; under ``joblib.parallel_config("dask")``, on the cluster.
     seed : int
     progress : bool
         Whether to show a bar.
@@ -172,7 +176,7 @@ def calibrate(
     ValueError
         If an option is out of range, the model cannot simulate, the method gives a point, or no fit succeeds.
     """
-    at_least_one(METHOD, num_draws=num_draws)
+    at_least_one(METHOD, num_draws=num_draws, processes=processes)
     if num_simulations < MIN_SIMULATIONS:
         raise ValueError(f"{METHOD}: num_simulations must be at least {MIN_SIMULATIONS}, got {num_simulations}")
     check_seed(seed)
@@ -181,8 +185,8 @@ def calibrate(
     fits = Fits(method, guide, simulated, num_draws)
     ranked = Ranked(simulated, identify, quantities, seed)
     with Progress(METHOD, num_simulations, progress) as bar:
-        for row, each in enumerate(np.random.SeedSequence([seed, 1]).generate_state(num_simulations)):
-            draws = fits.draws(row, int(each), ranked.quantities_of)
+        seeds = np.random.SeedSequence([seed, 1]).generate_state(num_simulations).tolist()
+        for row, draws in enumerate(all_draws(fits, ranked, seeds, processes)):
             if draws is not None:
                 ranked.add(row, draws)
             bar.update(row + 1, f"{fits.failed} failed" if fits.failed else "")

@@ -24,6 +24,9 @@ from pyro.infer.autoguide import AutoGuide, AutoLaplaceApproximation
 from torch import Tensor
 
 from .checkpoints import NOT_KEPT, Checkpoint, Place, states_of
+from .distributed.ranks import ranks_of
+from .distributed.steps import Averaged, agreed, check_same
+from .distributed.streams import RankBatches, own_noise
 from .info import SviInfo
 from .optim.alternating import alternating_gradients
 from .optim.balanced import BalancedDraws
@@ -102,6 +105,11 @@ def svi(
     The step size is constant at first and then decays; the answer is an average of the last iterates
     (`guidebook.inference.optim.sgd`), so that it does not jitter. The model's own parameters (``pyro.param``, or of a
     module) are fitted too: that is variational expectation maximisation.
+
+    Under a process group of ``torch.distributed`` whose ranks all make this call, with the same data, each rank takes
+    ``batch_size`` rows of its own per step, or all rows, with noise of its own, and steps follow the mean of the
+    gradients: two ranks with ``batch_size=B`` take the steps of one with ``2 * B``. All return the same posterior, to
+    the bit.
 
     Parameters
     ----------
@@ -191,8 +199,10 @@ def svi(
     FloatingPointError
         If the loss stops being a finite number, and does so again with steps a tenth and a hundredth as large from the
         best parameters before; the message names the step and the site where it began.
+    ConnectionError
+        If another rank has ended.
     ArithmeticError
-        If Laplace's approximation ends at a point that is not a mode.
+        If Laplace's approximation ends at a point that is not a mode, or ranks at different parameters.
 
     Warns
     -----
@@ -200,9 +210,12 @@ def svi(
         If parameters were still drifting when the steps ran out; if steps should have been compiled and could not be;
         if smaller steps had to be taken.
     """
-    counts = {"num_particles": num_particles, "num_draws": num_draws}
-    counted = check_options(num_steps, engine, alternate, loss, callback, lr=lr, **counts)
+    counts, ranks = {"num_particles": num_particles, "num_draws": num_draws}, ranks_of("svi")
+    counted = check_options(num_steps, engine, alternate, loss, callback, ranks.size, lr=lr, **counts)
     source, data, batch_size = in_batches(data, batch_size)
+    if source is not None and ranks.size > 1:
+        raise ValueError(f"svi: data in blocks are read by one process, and there are {ranks.size}: give tensors")
+    check_same(ranks, data=data, batch_size=batch_size, num_steps=num_steps, lr=lr, seed=seed)
     data = to_device("svi", data, device)
     check_loss(loss, num_particles)
     preferred, number = preferred_options(guide), 1
@@ -227,11 +240,14 @@ def svi(
         loss, trained = loss_for(loss, num_particles or number, joint, trained, fitted)
         whole = by_hand is None and init is None and not large and not prepared.subsampling
         unit_scale = into_unit_scale(fitted, joint, batch_size is None, seed) if whole else None
-        with Progress("svi", counted or CEILING, progress) as bar:
+        with Progress("svi", counted or CEILING, progress and ranks.is_first) as bar:
             how = {"optim": optim, "lr": lr, "num_steps": num_steps, "bar": bar, "init": init, "callback": callback}
             how["states"], how["source"] = states_of(checkpoint), source
             how["natural"] = unit_scale.natural if unit_scale else nullcontext
+            how |= {"ranks": ranks, "seed": seed}
             fit = _fit(loss, trained, fitted, model, joint, data, example, batch_size, alternate, engine, how)
+        if ranks.size > 1:
+            own_noise(seed, ranks.size)  # of all: they draw the same from here on
         if unit_scale is not None:
             unit_scale.fold()
         if prepared.subsampling:
@@ -330,11 +346,13 @@ def _fit(
     ``owner`` is the model as it was given, which may be a module; ``joint`` is its log joint.
     """
     guide(*example)  # creates the guide's parameters
-    source, stream, scaled = how["source"], None, (model, guide)
+    source, stream, scaled, ranks = how["source"], None, (model, guide), how["ranks"]
     if batch_size is not None:
         rows = len(data[0]) if source is None else len(source)
         scale = row_scale(model, data, batch_size, autoguide=isinstance(guide, AutoGuide), num_rows=rows)
-        stream, scaled = batches_of(source, data, batch_size), (scale(model), scale(guide))
+        alone = ranks.size == 1
+        stream = batches_of(source, data, batch_size) if alone else RankBatches(data, batch_size, ranks)
+        scaled = scale(model), scale(guide)
     batches = repeat(data) if stream is None else stream
 
     def estimate(*batch: Any) -> Any:
@@ -353,7 +371,8 @@ def _fit(
             warm_start(how["init"], guide, joint, *traces)
         optim, lr, num_steps, bar, callback = (how[key] for key in ("optim", "lr", "num_steps", "bar", "callback"))
         states: Checkpoint = how["states"]
-        states.add(batches=stream, loss=Calls(loss), others=Untrained(params, owner, guide))
+        others = Untrained(params, owner, guide)
+        states.add(batches=stream, loss=Calls(loss), others=others)
         automatic = isinstance(num_steps, str)
         limits: dict[str, Any] = {"num_steps": MAX_ITERATIONS if automatic else num_steps, "bar": bar}
         newton = None
@@ -365,9 +384,14 @@ def _fit(
                     return fit
             points = [p for p in model_leaves(owner, traces[1], params) if p.numel() <= MAX_POINTS]
             measure = moments_at(guide, example, params, points)
+            if ranks.size > 1:
+                ranks.share([*params, *others.state().values()])  # some start from the first batch
+                estimate, callback = Averaged(estimate, params, ranks), agreed(callback, others.state, ranks)
+                own_noise(how["seed"], ranks.rank)
             wait = int(getattr(loss, "changes", 0))
             draws = getattr(loss, "num_particles", 1)
-            optim, long = optim or torch.optim.Adam, automatic or num_steps * draws >= COMPILED_FROM
+            optim = optim or torch.optim.Adam
+            long = ranks.size == 1 and (automatic or num_steps * draws >= COMPILED_FROM)
 
             def plan_of(rate: float) -> AnyPlan | WatchedPlan:
                 plan = AutoPlan(rate, measure, wait=wait) if automatic else Plan(rate, num_steps, measure)

@@ -602,3 +602,23 @@ def test_a_compiled_program_takes_the_data_of_each_fit() -> None:
         expected = linear.posterior(X, y)
         z = (posterior.draws["w"].mean((0, 1)) - expected.mean) / expected.variance.sqrt()
         assert float(z.abs().max()) < 5 / 100**0.5
+
+
+@pytest.mark.slow
+def test_several_processes_give_the_ranks_of_one() -> None:
+    """Also what is counted: fits that fail do so in both."""
+    options: dict[str, Any] = {"num_simulations": 24, "num_draws": 20, "progress": False}
+    fails = partial(exact_unless, 3)
+    one, two = (calibrate(fails, linear.model, X, None, processes=count, **options) for count in (1, 2))
+    assert {name: ranks.tolist() for name, ranks in two.ranks.items()} == {
+        name: ranks.tolist() for name, ranks in one.ranks.items()
+    }
+    assert 0 < two.failed == one.failed < 24
+    assert two.sentence == one.sentence
+
+
+def exact_unless(every: int, x: Tensor, y: Tensor, seed: int) -> Posterior:
+    """Exact draws, but for one data set in ``every``, which fails."""
+    if seed % every == 0:
+        raise ArithmeticError("no fit")
+    return exact(x, y, seed)

@@ -1,5 +1,7 @@
 """E-steps of mixtures: against extended precision, chunk by chunk, restarts together, in both types of float."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -160,8 +162,9 @@ def test_both_ways_agree_for_every_kind_and_many_restarts() -> None:
         loc = torch.randn(2, 3, 4, generator=rng, dtype=torch.float64)
         form = form_of(kind)
         components = e_step.Components(torch.zeros(2, 3, dtype=torch.float64), loc, form.inverse(root))
-        products_way = e_step._by_products(components, e_step.prepare(x, 3, kind), form)
+        products_way, accurate = e_step._by_products(components, e_step.prepare(x, 3, kind), form)
         assert products_way is not None
+        assert accurate.all()
         distances_way, accurate = e_step._by_distances(components, x, form, loc)
         assert accurate
         torch.testing.assert_close(products_way, distances_way, rtol=1e-11, atol=1e-10)
@@ -272,3 +275,28 @@ def test_memory_holds_the_data_and_a_chunk(model: str) -> None:
     with Largest() as largest:
         em((mixture if model == "poisson" else gmm).em_steps(2, model), x, num_restarts=1, num_steps=2)
     assert 0 < largest.numbers <= 200_000
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_of_a_batch_only_what_loses_digits_takes_the_slow_way(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each restart gets the statistics that it would get alone, the one whose component has almost collapsed too."""
+    x = torch.randn(60, 2, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    rows, form = e_step.prepare(x, 2, kind), form_of(kind)
+    loc = torch.stack([x[:2], x[2:4], x[4:6]])
+    scale = torch.tensor([1.0, 1e-9, 1.0], dtype=torch.float64)[:, None, None].expand(3, 1 if kind == "tied" else 2, 2)
+    root = torch.diag_embed(scale) if form.matrices else scale[..., :1] if kind == "isotropic" else scale
+    components = e_step.Components(torch.zeros(3, 2, dtype=torch.float64), loc, form.inverse(root))
+    alone = [e_step.expect(e_step.Components(*(value[i] for value in components)), rows, form) for i in range(3)]
+    slow, by_distances = [], e_step._by_distances
+
+    def counted(given: e_step.Components, *rest: Any) -> Any:
+        slow.append(len(given.loc))
+        return by_distances(given, *rest)
+
+    monkeypatch.setattr(e_step, "_by_distances", counted)
+    together = e_step.expect(components, rows, form)
+    assert set(slow) == {1}
+    for i, (statistics, log_norm) in enumerate(alone):
+        torch.testing.assert_close(together[1][i], log_norm, rtol=1e-12, atol=0)
+        for both, one in zip(together[0], statistics, strict=True):
+            torch.testing.assert_close(both[i], one, rtol=1e-10, atol=1e-12, equal_nan=True)

@@ -1,11 +1,12 @@
 """Fits of one method to simulated data: called as it wants to be, and with enough effective draws."""
 
+import copy
 import inspect
 import math
 import warnings
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -18,6 +19,15 @@ from .simulate import Simulations
 
 MOST_RUNS = 3  # of a sampler on one data set
 GROWTH, RESERVE = 8.0, 1.3  # of the number of draws, at most, and beyond what effective draws ask for
+
+
+class Tally(NamedTuple):
+    """The counts of `Fits`."""
+
+    failed: int
+    few: int
+    unconverged: int
+    first_error: str
 
 
 class Fits:
@@ -89,6 +99,25 @@ class Fits:
         self.unconverged += _is_unfinished(posterior)
         places = torch.arange(self._num_draws) * size // self._num_draws
         return {name: value.flatten(0, 1)[places][None] for name, value in posterior.draws.items()}
+
+    @property
+    def tally(self) -> Tally:
+        """The counts so far."""
+        return Tally(self.failed, self.few, self.unconverged, self.first_error)
+
+    def count(self, others: Tally) -> None:
+        """Add the counts of fits that another process has made."""
+        self.failed += others.failed
+        self.few += others.few
+        self.unconverged += others.unconverged
+        self.first_error = self.first_error or others.first_error
+
+    def uncounted(self) -> "Fits":
+        """Return the same with counts of its own, from zero."""
+        other = copy.copy(self)
+        other.failed = other.few = other.unconverged = 0
+        other.first_error = ""
+        return other
 
     def _fit(self, row: int, seed: int, **options: Any) -> Posterior | None:
         options |= {k: v for k, v in {"seed": seed, "progress": False}.items() if self._accepts(k)}

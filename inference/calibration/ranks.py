@@ -38,6 +38,12 @@ class Ranked:
         self._quantities: Quantities | None = None
         self._density: JointDensity | None = None
 
+    @property
+    def quantities(self) -> Quantities:
+        """What is ranked, once a fit has decided it."""
+        assert self._quantities is not None
+        return self._quantities
+
     def quantities_of(self, posterior: Posterior) -> Quantities:
         """Return the quantities to rank, which the first fit decides."""
         if self._quantities is None:

@@ -90,15 +90,24 @@ class Checkpoint:
         for name, part in self._parts.items():
             part.restore(self._saved["parts"][name])
         if with_generators:
-            set_generators(self._saved["generators"])
+            self._set_generators(self._saved["generators"])
         return self._saved["loop"]
 
     def offer(self, loop: str, state: Callable[[], Any]) -> None:
         """Keep the state of the loop of this name, if it is time."""
-        if self.folder is not None and time.perf_counter() >= self._next:
+        if self._is_due():
             parts = {name: part.state() for name, part in self._parts.items()}
-            self._write({"name": loop, "loop": state(), "parts": parts, "generators": generators()})
+            self._write({"name": loop, "loop": state(), "parts": parts, "generators": self._generators()})
             self._next = time.perf_counter() + self.every
+
+    def _is_due(self) -> bool:
+        return self.folder is not None and time.perf_counter() >= self._next
+
+    def _generators(self) -> Any:
+        return generators()
+
+    def _set_generators(self, states: Any) -> None:
+        set_generators(states)
 
     def begin(self) -> None:
         """Note what the folder is for, unless there is a state in it already."""
@@ -138,4 +147,5 @@ def _differing(saved: dict[str, Any], made: dict[str, Any]) -> list[str]:
         return [f"method ({saved.get('method')})"]
     names = [name for name, value in made["versions"].items() if saved["versions"].get(name) != value]
     found = [f"{name} ({saved['versions'].get(name)}, now {made['versions'][name]})" for name in names]
-    return found + [name for name, value in made["options"].items() if saved["options"].get(name) != value]
+    names = dict.fromkeys([*made["options"], *saved["options"]])
+    return found + [name for name in names if saved["options"].get(name) != made["options"].get(name)]

@@ -2,17 +2,20 @@
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
+from functools import partial
 from inspect import BoundArguments
 from pathlib import Path
 from typing import Any
 
+from ..distributed.ranks import ALONE, ranks_of
 from ..info import INFO_TYPES
 from ..posterior import Posterior
 from .checkpoint import Checkpoint
 from .files import clear_drafts
 from .fingerprint import fingerprint, versions
+from .of_ranks import CheckpointOfRanks
 
 FREE = {"checkpoint", "every", "progress", "callback"}  # options that may differ when a fit goes on
 
@@ -20,6 +23,8 @@ FREE = {"checkpoint", "every", "progress", "callback"}  # options that may diffe
 @contextmanager
 def opened(method: str, call: BoundArguments) -> Iterator["Kept"]:
     """Open the checkpoint that a call names, which the call then has in place of the folder.
+
+    Of `svi` in several ranks, it is the first one's.
 
     Raises
     ------
@@ -36,11 +41,20 @@ def opened(method: str, call: BoundArguments) -> Iterator["Kept"]:
     options = {name: fingerprint(value) for name, value in given.items() if name not in FREE}
     if "callback" in given:  # its steps are kept in another way
         options["callback"] = fingerprint(given["callback"] is None)
+    ranks = ranks_of(method) if method == "svi" else ALONE
+    if ranks.size > 1:
+        options["ranks"] = fingerprint(ranks.size)
     made = {"method": method, "versions": versions(), "options": options}
-    folder.mkdir(parents=True, exist_ok=True)
-    with _alone(method, folder):
-        clear_drafts(folder)
-        states = Checkpoint(method, folder, given["every"], made)
+    with ExitStack() as stack:
+
+        def hold() -> None:
+            folder.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(_alone(method, folder))
+            clear_drafts(folder)
+
+        ranks.first(hold)
+        kind = Checkpoint if ranks.size == 1 else partial(CheckpointOfRanks, ranks)
+        states = kind(method, folder, given["every"], made)
         states.begin()
         given["checkpoint"] = states
         yield Kept(states)

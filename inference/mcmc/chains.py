@@ -8,6 +8,7 @@ import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -261,7 +262,12 @@ def _run_chain(
         goes_on = isinstance(start, ChainState)
         target = make_target(method, prepared, start.at if goes_on else start)
         state = start if goes_on else None
-        unconstrained, stats = sampler(target, lambda done: counter.write_text(str(done)), state, own)
+
+        def report(done: int) -> None:
+            with suppress(FileNotFoundError):  # in a worker on another machine
+                counter.write_text(str(done))
+
+        unconstrained, stats = sampler(target, report, state, own)
         with torch.no_grad():
             draws = all_sites(target.potential.joint, target.potential.constrained(unconstrained))
         draws = {name: value.cpu() for name, value in draws.items()}

@@ -14,6 +14,7 @@ def check_options(
     alternate: int | None,
     loss: Any,
     callback: Any,
+    num_ranks: int,
     *,
     lr: float,
     **counts: int | None,
@@ -31,6 +32,8 @@ def check_options(
         raise ValueError(f"svi: engine must be one of {', '.join(ENGINES)}; got {engine!r}")
     if engine == "compiled" and alternate is not None:
         raise ValueError("svi: alternate takes its steps one by one: remove engine='compiled'")
+    if engine == "compiled" and num_ranks > 1:
+        raise ValueError(f"svi: {num_ranks} ranks take their steps one by one: remove engine='compiled'")
     if engine == "compiled" and getattr(loss, "changes", False):
         raise ValueError(f"svi: {display_name(loss)} changes from step to step: remove engine='compiled'")
     if callback is not None and not callable(callback):

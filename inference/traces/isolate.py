@@ -24,7 +24,7 @@ def isolated(seed: int, dtype: torch.dtype | None = None) -> Iterator[None]:
     """
     check_seed(seed)
     with alone(), _restored(), torch.random.fork_rng(), pyro.get_param_store().scope():
-        _seed_all(seed)
+        seed_all(seed)
         if dtype is not None:
             torch.set_default_dtype(dtype)
         yield
@@ -43,7 +43,7 @@ def _restored() -> Iterator[None]:
         np.random.set_state(numpy_state)  # noqa: NPY002
 
 
-def _seed_all(seed: int) -> None:
+def seed_all(seed: int) -> None:
     """Seed Python, NumPy and torch; where there is no GPU, torch.manual_seed spends half a millisecond on noting it."""
     random.seed(seed)
     np.random.seed(seed)  # noqa: NPY002

@@ -154,9 +154,20 @@ def expect(components: Components, rows: Rows, form: Form) -> tuple[Statistics, 
     """Return expected statistics under the responsibilities, and Σ_n log Σ_k of the joint densities, in nats (...)."""
     many, columns = components.constant.numel(), rows.x.shape[1]
     if form.tied or not form.matrices or columns <= min(_MAX_COLUMNS, _COLUMNS_PER_COMPONENT * many):
-        found = _by_products(components, rows, form)
-        if found is not None:
+        found, accurate = _by_products(components, rows, form)
+        if found is not None and accurate.all():
             return found
+        if found is not None and accurate.any():  # of a batch, one that degenerates does not hold up the others
+            places = (~accurate).nonzero(as_tuple=True)
+            (statistics, log_norm), others = found, Components(*(value[places] for value in components))
+            exact, exact_norm = _by_either_distance(others, rows, form)
+            mended = [value.index_put(places, new) for value, new in zip(statistics, exact, strict=True)]
+            return Statistics(*mended), log_norm.index_put(places, exact_norm)
+    return _by_either_distance(components, rows, form)
+
+
+def _by_either_distance(components: Components, rows: Rows, form: Form) -> tuple[Statistics, Tensor]:
+    """Statistics about the components' means, or where that costs digits about the new ones, in a second pass."""
     found, accurate = by_distances(components, rows.x, form, components.loc, rows.row_weights)
     if not accurate:
         mean = found[0].mean
@@ -177,8 +188,8 @@ def squared_distance(inverse: Tensor, gap: Tensor, form: Form) -> Tensor:
     return form.times(inverse, gap.unsqueeze(-1)).square().sum((-1, -2))
 
 
-def _by_products(components: Components, rows: Rows, form: Form) -> tuple[Statistics, Tensor] | None:
-    """Two matrix products per chunk; None if rounding would cost too much."""
+def _by_products(components: Components, rows: Rows, form: Form) -> tuple[tuple[Statistics, Tensor] | None, Tensor]:
+    """Two matrix products per chunk, or None; and for which of a batch, (...), rounding does not cost too much."""
     whitening, dim = rows.whitening, rows.x.shape[1]
     root = whitening.root
     middle = form.times(whitening.inverse, (components.loc - whitening.centre).mT).mT
@@ -192,8 +203,10 @@ def _by_products(components: Components, rows: Rows, form: Form) -> tuple[Statis
         linear, quadratic = precision * middle, -0.5 * precision
     constant = components.constant - 0.5 * (linear * middle).sum(-1)
     theta = torch.cat([linear, quadratic.expand(*constant.shape, -1)], -1)
-    if not float((theta.abs() @ whitening.max_abs).max()) * torch.finfo(theta.dtype).eps < _MAX_ROUNDING:
-        return None
+    rounding = (theta.abs() @ whitening.max_abs).amax(-1) * torch.finfo(theta.dtype).eps
+    accurate = rounding < _MAX_ROUNDING
+    if not accurate.any():
+        return None, accurate
 
     blocks = _features(rows, form) if rows.features is None else [rows.features]
     log_norm, counts, sums = weighted_sums(constant, linear if form.tied else theta, blocks, rows.row_weights)
@@ -206,10 +219,9 @@ def _by_products(components: Components, rows: Rows, form: Form) -> tuple[Statis
         second = second.index_select(-1, _pairs(dim, root.device).place) if form.matrices else second
         total = second.reshape(scatter.shape)
     scatter = total + scatter
-    if not _accurate(scatter, total, form):
-        return None
+    accurate = accurate & _accurate(scatter, total, form).reshape(*accurate.shape, -1).all(-1)
     scatter = root @ scatter @ root.mT if form.matrices else root.square() * scatter
-    return Statistics(counts, whitening.centre + form.times(root, mean.mT).mT, scatter), log_norm
+    return (Statistics(counts, whitening.centre + form.times(root, mean.mT).mT, scatter), log_norm), accurate
 
 
 def by_distances(
@@ -235,14 +247,14 @@ def by_distances(
         second = second + form.scatter(r, gap)
     shift = first / counts.unsqueeze(-1)
     scatter = second - form.scatter(counts.unsqueeze(-1), shift.nan_to_num().unsqueeze(-1))
-    return (Statistics(counts, about + shift, scatter), log_norm), _accurate(scatter, second, form)
+    return (Statistics(counts, about + shift, scatter), log_norm), bool(_accurate(scatter, second, form).all())
 
 
-def _accurate(scatter: Tensor, total: Tensor, form: Form) -> bool:
-    """Whether every variance kept enough digits when it was computed as a difference of second moments."""
+def _accurate(scatter: Tensor, total: Tensor, form: Form) -> Tensor:
+    """Whether each variance kept enough digits when it was computed as a difference of second moments."""
     if form.matrices:
         scatter, total = scatter.diagonal(dim1=-2, dim2=-1), total.diagonal(dim1=-2, dim2=-1)
-    return not bool((scatter < _MIN_SHARE * total).any())
+    return ~(scatter < _MIN_SHARE * total)
 
 
 def _chunk_size(rows: Rows, form: Form) -> int:

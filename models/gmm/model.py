@@ -12,6 +12,7 @@ import pyro
 import pyro.distributions as dist
 import torch
 from pyro.ops.indexing import Vindex
+from sklearn import config_context
 from sklearn.cluster import KMeans
 from torch import Tensor
 
@@ -164,7 +165,8 @@ def k_means(x: Tensor | Blocks, num_components: int, row_weights: Tensor | None 
     x, seed = held(x), int(torch.randint(2**31 - 1, ()))
     times = None if row_weights is None else row_weights.cpu().numpy()
     clustering = KMeans(num_components, n_init=1, random_state=seed)  # pyright: ignore[reportArgumentType]
-    fitted = clustering.fit(x.detach().cpu().numpy(), sample_weight=times)
+    with config_context(assume_finite=True, skip_parameter_validation=True):  # both are checked already
+        fitted = clustering.fit(x.detach().cpu().numpy(), sample_weight=times)
     centres = torch.as_tensor(fitted.cluster_centers_, dtype=x.dtype, device=x.device)
     residuals = x - centres[torch.as_tensor(fitted.labels_, device=x.device).long()]
     if row_weights is None:

@@ -23,6 +23,7 @@ from guidebook.commands.predict import predict
 from guidebook.commands.rerun import rerun
 from guidebook.commands.resume import resume
 from guidebook.commands.run import run
+from guidebook.commands.sweep import sweep
 from guidebook.commands.tables import reads_tables
 from guidebook.workflow.drafts import release_all
 
@@ -44,6 +45,7 @@ for name, command in {
     "predict": predict,
     "compare": reads_tables(compare),
     "choose": reads_tables(choose),
+    "sweep": reads_tables(sweep),
     "resume": resume,
     "index": index_reports,
     "explore": explore,
@@ -110,7 +112,9 @@ def _run(interrupts: Interrupts) -> int:
             return _fail("interrupted", interrupts.status)
         if isinstance(error, OSError):
             where = "" if error.filename is None else f"{error.filename}: "
-            return _fail(str(error) if error.strerror is None else where + error.strerror, 2)
+            if error.strerror is None:
+                return _fail(str(error), 1 if isinstance(error, ConnectionError) else 2)
+            return _fail(where + error.strerror, 2)
         if isinstance(error, ValueError | ArithmeticError):
             return _fail(str(error), 2 if isinstance(error, ValueError) else 1)
         if not hasattr(error, "format_message"):  # typer's usage errors have it; anything else is a defect

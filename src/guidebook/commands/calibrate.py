@@ -19,6 +19,7 @@ from guidebook.commands.options import (
     Set,
     Steps,
     Warmup,
+    Workers,
     check_targets,
     write_json,
 )
@@ -44,6 +45,7 @@ def calibrate(
     chains: Chains = None,
     seed: Seed = 0,
     device: Device = None,
+    workers: Workers = 1,
     out: Out = None,
     json_file: Json = None,
 ) -> None:
@@ -79,6 +81,7 @@ def calibrate(
         num_draws=ranks,
         seed=seed,
         device=device,
+        processes=workers,
         progress=sys.stderr.isatty(),
     )
     record = calibrating.calibration_json(task, found, seed)

@@ -7,6 +7,7 @@ import typer
 
 from guidebook.commands.options import (
     Chains,
+    Cluster,
     Data,
     Device,
     Draws,
@@ -47,6 +48,7 @@ def choose(
     chains: Chains = None,
     seed: Seed = 0,
     device: Device = None,
+    cluster: Cluster = None,
     out: Out = None,
     json_file: Json = None,
 ) -> None:
@@ -71,7 +73,15 @@ def choose(
 
     counts = {"steps": steps, "draws": draws, "warmup": warmup, "chains": chains}
     plan = choosing.plan(
-        model, settings or [], method=method, data=data, folds=folds, seed=seed, device=device, **counts
+        model,
+        settings or [],
+        method=method,
+        data=data,
+        folds=folds,
+        seed=seed,
+        device=device,
+        cluster=cluster,
+        **counts,
     )
     if not sys.stderr.isatty():
         print(

@@ -63,14 +63,25 @@ BatchSize = Annotated[
         show_default="all, or 128",
     ),
 ]
+Workers = Annotated[int, typer.Option(min=1, help="Processes to fit in, on this machine.")]
+Cluster = Annotated[
+    str | None,
+    typer.Option(metavar="ADDRESS", help="Address of a dask scheduler whose workers fit.", show_default=False),
+]
 Every = Annotated[float, typer.Option(min=0, metavar="SECONDS", help="Time between two states in --checkpoint.")]
 
 
-def check_targets(device: str | None, out: Path | None, json_file: Path | None) -> None:
-    """Refuse a device or a file that would only fail after a long fit, and keep other runs from the same folder."""
+def check_targets(device: str | None, out: Path | None, json_file: Path | None, *, several: bool = False) -> None:
+    """Refuse a device or a file that would only fail after a long fit, and keep other runs from the same folder.
+
+    Unless ``several``, refuse processes of torchrun too, which would all do the same.
+    """
     from guidebook.workflow.drafts import claim
     from guidebook.workflow.files import check_writable, is_stream
+    from guidebook.workflow.ranks import check_alone
 
+    if not several:
+        check_alone("this command")
     if device not in (None, "cpu"):
         if device.partition(":")[0] != "cuda":
             raise ValueError(f"--device must be cpu or cuda, got {device!r}")

@@ -47,19 +47,24 @@ def run(
     """Fit one model by one method, and say how good the answer is; your own model by what `fit` finds, by default."""
     given = dict(locals())
     from guidebook.workflow.names import check_data, check_settings, find_names, split_method
+    from guidebook.workflow.ranks import check_alone, is_first, process_group
 
     if batch_size is not None:
         settings = [*(settings or []), f"batch_size={batch_size}"]
+    if not is_first():
+        out = json_file = None
     row = find_names(model)
-    split_method(row, method, guide)
+    by = split_method(row, method, guide)[0]
+    if by != "svi":
+        check_alone(by)
     check_settings(row, settings)
     check_data(model, data)
-    check_targets(device, out, json_file)
+    check_targets(device, out, json_file, several=True)
     if row.own and method is None and guide is None:
         shared: dict[str, Any] = {"data": data, "settings": settings, "seed": seed, "device": device}
         fit_command(model, **shared, out=out, json_file=json_file, checkpoint=checkpoint, every=every)
         return
-    if checkpoint:
+    if checkpoint and is_first():
         from guidebook.workflow.resume import note_command
 
         note_command(checkpoint, "run", given)
@@ -78,7 +83,10 @@ def run(
     )
     counts: dict[str, Any] = {"steps": steps, "draws": draws, "warmup": warmup, "chains": chains}
     how: dict[str, Any] = {"seed": seed, "device": device, "checkpoint": checkpoint, "every": every}
-    posterior = fit(task, method, guide, **counts, **how, progress=sys.stderr.isatty())
+    with process_group(device):
+        posterior = fit(task, method, guide, **counts, **how, progress=sys.stderr.isatty())
+    if not is_first():
+        return
     record = output.run_json(task, posterior, None if blocks else judge_alone(task, posterior, seed))
     if out:
         (save_in_blocks if blocks else save_fit)(out, task, posterior, record)

@@ -21,6 +21,7 @@ from .fit import Told, write_fit
 from .ladder import write_ladder
 from .made import made
 from .render import render, slug
+from .sweep import write_sweep
 from .words import COLUMNS, legend, table_rows, titles
 
 __all__ = [
@@ -34,6 +35,7 @@ __all__ = [
     "write_html",
     "write_index",
     "write_ladder",
+    "write_sweep",
 ]
 
 

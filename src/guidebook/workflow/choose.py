@@ -22,6 +22,7 @@ from guidebook.workflow.fit import Task, fit, load_task, make_own_task, make_tas
 from guidebook.workflow.folds import densities, fold_of_row, is_point, num_rows, pointwise, without_rows
 from guidebook.workflow.ranges import Range, split_range
 from guidebook.workflow.resolve import find_row, split_method, with_options
+from guidebook.workflow.tasks import run_tasks
 
 DEFAULT_FOLDS = 10  # where a method has no draws for leave-one-out
 SECONDS_TO_START = 15.0  # of processes that import torch
@@ -39,6 +40,7 @@ class Plan(NamedTuple):
     seed: int
     device: str | None
     folds: np.ndarray | None  # (n,): each row's fold; None: leave-one-out
+    cluster: str | None = None  # address of a dask scheduler
 
     @property
     def how(self) -> str:
@@ -74,6 +76,7 @@ def plan(
     folds: int | None = None,
     seed: int = 0,
     device: str | None = None,
+    cluster: str | None = None,
     **counts: int | None,
 ) -> Plan:
     """Read what to fit, load the data and deal the rows into folds.
@@ -93,6 +96,8 @@ def plan(
         a posterior of the model's parameters.
     seed : int
     device : str, optional
+    cluster : str, optional
+        Address of a dask scheduler whose workers fit.
     **counts : int, optional
         ``steps``, ``draws``, ``warmup`` and ``chains``, as for `guidebook.workflow.fit.fit`.
 
@@ -114,7 +119,7 @@ def plan(
     number = folds or how.folds or (DEFAULT_FOLDS if is_point(row, name, guide) else None)
     labels = None if row.data.continuous else task.data.y
     dealt = None if number is None else fold_of_row(number, num_rows(task), labels, seed)
-    made = Plan(task, span, name, guide, counts, seed, device, dealt)
+    made = Plan(task, span, name, guide, counts, seed, device, dealt, cluster)
     for value in span.values:
         _check_value(made, made.at(value))
     return made
@@ -173,13 +178,18 @@ def choose(made: Plan, *, progress: bool = False) -> Choice:
 
 
 def run_jobs(made: Plan, jobs: list[tuple[Any, int | None]], progress: bool) -> list[Result]:
-    """Run fits, side by side on the cores if the rest takes longer than starting processes does."""
+    """Run fits, on the cluster, or side by side on the cores if the rest takes longer than starting processes does."""
     import joblib  # slow to import
 
     cores = 1 if made.method in _PARALLEL_INSIDE or made.device not in (None, "cpu") else joblib.cpu_count()
     processes = min(cores, len(jobs))
     threads = max(1, torch.get_num_threads() // processes)  # the same in this process: sums depend on it
     with Progress(f"choosing {made.range.option}", len(jobs), progress) as bar:
+        if made.cluster is not None:
+            calls = [_Job(made._replace(cluster=None), *job) for job in jobs]
+            done = run_tasks(_run_alone, calls, cluster=made.cluster, note=bar.update)
+            lost = Result(0.0, problem="no fit: its workers were lost")
+            return [found.result or lost for found in done]
         begin = time.perf_counter()
         results = [run_job(made, *jobs[0], threads)]
         bar.update(1)
@@ -194,6 +204,18 @@ def run_jobs(made: Plan, jobs: list[tuple[Any, int | None]], progress: bool) -> 
             results.append(result)
             bar.update(len(results))
     return results
+
+
+class _Job(NamedTuple):
+    """One fit, as it goes to a worker of a cluster."""
+
+    made: Plan
+    value: Any
+    fold: int | None
+
+
+def _run_alone(job: _Job) -> Result:
+    return run_job(job.made, job.value, job.fold, 1)
 
 
 def run_job(made: Plan, value: Any, fold: int | None, threads: int) -> Result:
