@@ -195,7 +195,8 @@ class Batched:
         energy = torch.func.functionalize(self._energy, remove="mutations") if without_writes else self._energy
         with torch.enable_grad(), LogitsWithoutWrites():
             energies = torch.vmap(energy, randomness="same")(leaves)
-            return energies, *torch.autograd.grad(energies.sum(), leaves, create_graph=True)
+            (gradients,) = torch.autograd.grad(energies.sum(), leaves, create_graph=True)
+        return energies, gradients
 
     def _gradient_eagerly(self, point: Tensor) -> tuple[Tensor, ...]:
         leaf = point.detach().requires_grad_()

@@ -90,16 +90,17 @@ def recorded(function: Callable, values: tuple[Tensor, ...], *, without_writes: 
     ``without_writes`` is the same function where it does not write to tensors in place; default: as torch can tell.
     """
     with _quietly(), without_garbage_collection():
-        graph = _graph(function, values, without_writes or torch.func.functionalize(function, remove="mutations"))
+        graph = _graph(function, values, without_writes)
         if len(graph.graph.nodes) > LONG:
             return graph
         return torch.jit.freeze(torch.jit.trace(graph, values, check_trace=False).eval())  # pyright: ignore
 
 
-def _graph(function: Callable, values: tuple[Tensor, ...], without_writes: Callable) -> GraphModule:
+def _graph(function: Callable, values: tuple[Tensor, ...], without_writes: Callable | None = None) -> GraphModule:
     try:
         module = record(function, values).module()
     except WritesInPlace:
+        without_writes = without_writes or torch.func.functionalize(function, remove="mutations")
         module = _without_writes(function, values, without_writes)
     _leave_out_detached(module.graph)
     _fail_by_nan(module.graph)

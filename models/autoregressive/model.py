@@ -59,8 +59,8 @@ def model(
         If an option is out of range; at the start of a fit, also for data that are not 0 and 1.
     """
     if x is not None:
-        x = rows_of("autoregressive", x)
-        num_rows, num_features = x.shape
+        rows: Tensor = rows_of("autoregressive", x)
+        x, (num_rows, num_features) = rows, rows.shape
     if num_rows is None or num_features is None:
         raise ValueError("autoregressive: to draw data, give num_rows= and num_features=")
     if prior_scale is not None and not prior_scale > 0:

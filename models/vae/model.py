@@ -71,8 +71,8 @@ def model(
         If an option is out of range; at the start of a fit, also for data that the likelihood cannot have made.
     """
     if x is not None:
-        x = rows_of("vae", x)
-        num_rows, num_features = x.shape
+        rows: Tensor = rows_of("vae", x)
+        x, (num_rows, num_features) = rows, rows.shape
     if num_rows is None or num_features is None:
         raise ValueError("vae: to draw data, give num_rows= and num_features=")
     _check(latent_dim, likelihood, variance_floor, prior_scale)
