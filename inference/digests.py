@@ -45,6 +45,6 @@ def fitted_sha256(args: tuple) -> str | None:
 
 def _bytes(value: Tensor) -> memoryview:
     whole = value.detach().cpu().contiguous()
-    flat = whole.as_strided((whole.numel(),), (1,))  # one number may be contiguous with any stride
-    array: np.ndarray = flat.view(torch.uint8).numpy()
+    known = whole.view(torch.int16) if whole.dtype == torch.bfloat16 else whole  # which NumPy lacks
+    array: np.ndarray = np.ascontiguousarray(known.numpy()).reshape(-1).view(np.uint8)
     return array.data

@@ -205,7 +205,7 @@ def test_dadvi_records_one_graph_for_all_data_sets(monkeypatch: pytest.MonkeyPat
 
     recordings: list[int] = []
     record = batched.recorded
-    monkeypatch.setattr(batched, "recorded", lambda *given: recordings.append(1) or record(*given))
+    monkeypatch.setattr(batched, "recorded", lambda *given, **how: recordings.append(1) or record(*given, **how))
     x = torch.randn(20, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     found = calibrate(dadvi, logistic.model, x, num_simulations=20, num_draws=19, progress=False)
     assert len(recordings) == 2  # gradients, and products with the Hessian

@@ -103,7 +103,7 @@ def test_products_serve_near_components_and_distances_far_ones(kind: str, monkey
         raise AssertionError("the other way was asked for")
 
     near, far = apart(1.0, kind), apart(1e6, kind)
-    monkeypatch.setattr(e_step, "_by_distances", refuse)
+    monkeypatch.setattr(e_step, "by_distances", refuse)
     errors(kind, *near)
     with pytest.raises(AssertionError, match="other way"):
         errors(kind, *far)
@@ -165,7 +165,7 @@ def test_both_ways_agree_for_every_kind_and_many_restarts() -> None:
         products_way, accurate = e_step._by_products(components, e_step.prepare(x, 3, kind), form)
         assert products_way is not None
         assert accurate.all()
-        distances_way, accurate = e_step._by_distances(components, x, form, loc)
+        distances_way, accurate = e_step.by_distances(components, x, form, loc)
         assert accurate
         torch.testing.assert_close(products_way, distances_way, rtol=1e-11, atol=1e-10)
 
@@ -287,13 +287,13 @@ def test_of_a_batch_only_what_loses_digits_takes_the_slow_way(kind: str, monkeyp
     root = torch.diag_embed(scale) if form.matrices else scale[..., :1] if kind == "isotropic" else scale
     components = e_step.Components(torch.zeros(3, 2, dtype=torch.float64), loc, form.inverse(root))
     alone = [e_step.expect(e_step.Components(*(value[i] for value in components)), rows, form) for i in range(3)]
-    slow, by_distances = [], e_step._by_distances
+    slow, by_distances = [], e_step.by_distances
 
     def counted(given: e_step.Components, *rest: Any) -> Any:
         slow.append(len(given.loc))
         return by_distances(given, *rest)
 
-    monkeypatch.setattr(e_step, "_by_distances", counted)
+    monkeypatch.setattr(e_step, "by_distances", counted)
     together = e_step.expect(components, rows, form)
     assert set(slow) == {1}
     for i, (statistics, log_norm) in enumerate(alone):
