@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, IterableDataset, SequentialSampler
 
 from .arrays import array_stream, mapped, mapped_parts, without_copy
 from .arrow import ARROW, arrow_stream
@@ -87,7 +87,8 @@ def stream(
     if isinstance(source, DataLoader):
         known = num_rows if num_rows is not None else _size_of(source)
         found = Stream(name, known, passes=partial(_batches, name, lambda: source))
-        found.shuffles = not isinstance(source.sampler, torch.utils.data.SequentialSampler)
+        in_order = isinstance(source.sampler, SequentialSampler) or isinstance(source.dataset, IterableDataset)
+        found.shuffles = not in_order
         found.batch_size = source.batch_size
         return found
     if isinstance(source, Iterator):
