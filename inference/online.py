@@ -90,8 +90,10 @@ def online(
         raise ValueError(f"online: decay must lie between 0.5, exclusive, and 1, got {decay}")
     if not offset >= 0:
         raise ValueError(f"online: offset must be at least 0, got {offset}")
+    if len(data) != 1:
+        raise ValueError("online: give the rows, after the steps")
     begin = time.perf_counter()
-    (rows,) = data
+    rows = data[0]
     size = min(batch_size or rows.batch_size or 1000, len(rows))
     states = states_of(checkpoint)
     before, seen, params = 0, 0, None
@@ -117,6 +119,8 @@ def online(
             states.offer("batches", partial(_stand, params, scores))
             bar.update(batch + 1, f"{scores[-1]:.4f} nats")
         assert params is not None
+        if not all(bool(value.isfinite().all()) for value in params.values()):  # which no later batch has noticed
+            raise ArithmeticError("online: the last batch led to parameters that are not finite: take larger batches")
         draws = point_draws({name: value for name, value in params.items() if name != "totals"})
         if steps.draw is not None:
             draws = {name: value[None] for name, value in steps.draw(params, num_draws).items()}

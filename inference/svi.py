@@ -212,7 +212,8 @@ def svi(
     """
     counts, ranks = {"num_particles": num_particles, "num_draws": num_draws}, ranks_of("svi")
     counted = check_options(num_steps, engine, alternate, loss, callback, ranks.size, lr=lr, **counts)
-    source, data, batch_size = in_batches(data, batch_size)
+    with isolated(seed):  # a DataLoader shuffles the rows that are shown here too
+        source, data, batch_size = in_batches(data, batch_size)
     if source is not None and ranks.size > 1:
         raise ValueError(f"svi: data in blocks are read by one process, and there are {ranks.size}: give tensors")
     check_same(ranks, data=data, batch_size=batch_size, num_steps=num_steps, lr=lr, seed=seed)

@@ -120,7 +120,9 @@ def signalled(words: str, number: int) -> Outcome:
 
         (folder / "out").mkdir()
         process = _forked(work)
+        os.close(writing)  # so that a command that ends without a fit is not waited for
         os.read(reading, 1)
+        os.close(reading)
         time.sleep(0.3)
         os.kill(process, number)
         status = _status(process)

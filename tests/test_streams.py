@@ -118,7 +118,7 @@ def test_parquet_and_arrow_give_the_rows_of_their_columns(tmp_path: Path) -> Non
     ("source", "sentence"),
     [
         (iter([X]), "stream: a list_iterator can be read once only: give a function that returns a new one"),
-        (3, "stream: a int holds no rows that could be read in blocks"),
+        (3, "stream: an int holds no rows that could be read in blocks"),
         ([{"x": X}], "stream: a batch is a dict: give a tuple, in the order of the model's arguments"),
         ([(X, X[:3])], "stream: the parts of a batch have 230, 3 rows"),
         (["words"], "stream: a batch must be a tensor or array with rows, or a tuple of them, got a str"),
@@ -195,6 +195,44 @@ def test_minibatches_are_epochs_without_replacement_and_go_on_where_they_were(ki
     again.restore(state)
     torch.set_rng_state(generator)
     assert torch.equal(gather(again.take(7)[0]), then)
+
+
+def test_a_pass_of_several_buffers_goes_on_where_it_was_whatever_is_drawn_between_its_batches(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("guidebook.inference.streams.batches.BUFFER", 10)
+    numbers = torch.arange(23.0)[:, None]
+
+    def taken(found: StreamBatches, count: int) -> torch.Tensor:
+        rows = []
+        for _ in range(count):
+            rows.append(next(found)[0])
+            torch.randn(3)  # as a guide draws noise
+        return torch.cat(rows)
+
+    torch.manual_seed(0)
+    found = StreamBatches(stream(batches(numbers, size=4)), 5, (numbers,))
+    first, state, generator = taken(found, 3), found.state(), torch.get_rng_state()
+    then = taken(found, 4)
+    assert len(torch.cat([first, then[:5]]).unique()) == 20
+    again = StreamBatches(stream(batches(numbers, size=4)), 5, (numbers,))
+    again.restore(state)
+    torch.set_rng_state(generator)
+    assert torch.equal(taken(again, 4), then)
+
+
+@pytest.mark.filterwarnings("ignore:svi")
+def test_a_loader_that_shuffles_gives_the_same_fit_for_a_seed_and_leaves_the_generator_alone() -> None:
+    x, y = linear.data(100)
+    loader = DataLoader(TensorDataset(x, y), 20, shuffle=True)
+    torch.manual_seed(1)
+    before = torch.get_rng_state()
+    source = stream(loader)
+    fits = [svi(linear.model, guides.mean_field, source, num_steps=20, **QUIET).samples["w"] for _ in range(2)]
+    assert torch.equal(*fits)
+    assert torch.equal(torch.get_rng_state(), before)
+    torch.manual_seed(2)
+    assert torch.equal(svi(linear.model, guides.mean_field, loader, num_steps=20, **QUIET).samples["w"], fits[0])
 
 
 def test_scaled_minibatches_average_to_the_log_joint_of_all_rows() -> None:

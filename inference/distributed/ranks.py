@@ -13,9 +13,9 @@ T = TypeVar("T")
 
 
 class Ranks(NamedTuple):
-    """A process group. Every method but `is_first` must be called by all ranks, in the same order.
+    """A process group, in which every method must be called by all ranks, in the same order.
 
-    ConnectionError, in the name of ``method``, if one of the others has ended.
+    Methods raise ConnectionError, in the name of ``method``, if one of the other ranks has ended.
     """
 
     method: str

@@ -68,7 +68,7 @@ def agreed(callback: Callback | None, untrained: Callable[[], Mapping[str, Tenso
 
 
 def check_same(ranks: Ranks, **given: Any) -> None:
-    """Raise ValueError, naming what differs, unless all ranks were given the same data and options."""
+    """Raise ValueError, naming what differs, unless all ranks give the same values."""
     if ranks.size > 1:
         found = ranks.gather({name: fingerprint(_on_cpu(value)) for name, value in given.items()})
         if apart := [name for name in given if len({each[name] for each in found}) > 1]:

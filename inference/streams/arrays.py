@@ -1,5 +1,6 @@
 """Arrays in memory, or in files that are mapped into it: rows that can be looked up."""
 
+import math
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -22,7 +23,7 @@ def array_stream(name: str, arrays: Sequence[Any], *, by: str = "rows") -> Strea
     def at(rows: slice | Tensor) -> Block:
         if isinstance(rows, slice):
             return tuple(value[rows] for value in tensors)
-        return tuple(value.index_select(0, rows) for value in tensors)
+        return tuple(value.index_select(0, rows.to(value.device)) for value in tensors)
 
     if by == "rows":
         return Stream(name, sizes[0], at=at)
@@ -37,7 +38,10 @@ def array_stream(name: str, arrays: Sequence[Any], *, by: str = "rows") -> Strea
 
 
 def without_copy(name: str, values: np.ndarray) -> Tensor:
-    """Return an array of numbers as a tensor on the same memory, which nobody writes to; big-endian ones are copied."""
+    """Return an array of numbers as a tensor on the same memory, which nobody writes to.
+
+    Big-endian numbers, and unsigned ones of 16 bits or more, are copied: torch has none, or cannot compute with them.
+    """
     if values.dtype.kind not in "biuf" or values.dtype.itemsize > 8:
         raise ValueError(f"{name}: an array is of {values.dtype}, and numbers of 64 bits at most are needed")
     if not values.dtype.isnative or values.dtype in (np.uint16, np.uint32, np.uint64):
@@ -64,10 +68,10 @@ def mapped_parts(what: str, files: Sequence[Path]) -> Stream:
     parts = [without_copy(what, mapped(f"stream: {file}", file)) for file in files]
     if len({(part.shape[1:], part.dtype) for part in parts}) != 1:
         raise ValueError(f"{what}: the .npy files differ in their columns or types")
-    step = max(1, READ // max(1, parts[0][0].numel()))
-    pieces = [(part, start) for part in parts for start in range(0, len(part), step)]
+    step = max(1, READ // max(1, math.prod(parts[0].shape[1:])))
 
     def passes(seed: int | None) -> Iterator[Block]:
+        pieces = [(part, start) for part in parts for start in range(0, len(part), step)]
         order = range(len(pieces)) if seed is None else np.random.default_rng(seed).permutation(len(pieces))
         for place in order:
             part, start = pieces[place]

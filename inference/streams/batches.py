@@ -77,11 +77,13 @@ class StreamBatches:
             return
         numbers = sum(value[0].numel() for value in self._stream.first)
         most = max(1, BUFFER // max(1, numbers) // self._batch_size) * self._batch_size
-        for block in self._stream.blocks(most, int(torch.randint(2**31 - 1, ()))):
-            order = torch.randperm(len(block[0]))
+        seed = int(torch.randint(2**31 - 1, ()))
+        generator = torch.Generator().manual_seed(seed)  # its own: noise is drawn between one block and the next
+        for block in self._stream.blocks(most, seed):
+            order = torch.randperm(len(block[0]), generator=generator)
             for rows in order.split(self._batch_size):
                 if len(rows) == self._batch_size:
-                    yield tuple(value.index_select(0, rows) for value in block)
+                    yield tuple(value.index_select(0, rows.to(value.device)) for value in block)
 
     def _moved(self, batch: Block) -> tuple:
         return tuple(_to(value, like) for value, like in zip(batch, self._like, strict=True))
@@ -90,6 +92,6 @@ class StreamBatches:
 def _to(value: Tensor, like: Tensor) -> Tensor:
     """Return a batch in the dtype and on the device of ``like``; by way of pinned memory, so that the copy is quick."""
     value = value.to(like.dtype)
-    if like.device.type == "cuda":
-        value = value.pin_memory().to(like.device, non_blocking=True)
-    return value
+    if value.device.type == "cpu" and like.device.type == "cuda":
+        return value.pin_memory().to(like.device, non_blocking=True)
+    return value.to(like.device)

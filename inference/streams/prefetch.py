@@ -29,7 +29,7 @@ def prefetched(items: Iterator[T]) -> Iterator[T]:
                 if stopped.is_set():
                     return
             put("end", None)
-        except BaseException as error:  # whatever a reader raises, a user's callable included
+        except BaseException as error:  # whatever a reader raises
             put("error", error)
 
     threading.Thread(target=read, daemon=True, name="guidebook-prefetch").start()

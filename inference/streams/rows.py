@@ -31,7 +31,7 @@ class Stream:
     batch_size : int or None
         Rows per batch, if the source says so.
     rows_held, bytes_held : int
-        Most rows that were in memory at once, and their size, so far.
+        Rows of the largest block so far, and its size. Of files, some blocks more are read ahead.
     """
 
     def __init__(
@@ -53,7 +53,8 @@ class Stream:
     def __len__(self) -> int:
         """How many rows there are; counted by a pass if the source does not know."""
         if self._num_rows is None:
-            self._num_rows = sum(len(block[0]) for block in self._read(None))
+            with torch.random.fork_rng():  # a DataLoader draws numbers for every pass
+                self._num_rows = sum(len(block[0]) for block in self._read(None))
             if not self._num_rows:
                 raise ValueError(f"{self.name}: there are no rows")
         return self._num_rows
@@ -66,12 +67,11 @@ class Stream:
     def first(self) -> Block:
         """A block of rows at the beginning."""
         if self._first is None:
-            if self.at is not None:
-                self._first = self.at(slice(0, 1))
-            else:
-                self._first = next(self._read(None), None)
-                if self._first is None:
-                    raise ValueError(f"{self.name}: there are no rows")
+            with torch.random.fork_rng():
+                blocks = self._read(None) if self.at is None else iter([self.at(slice(0, 1))])
+                self._first = next((block for block in blocks if len(block[0])), None)
+            if self._first is None:
+                raise ValueError(f"{self.name}: there are no rows")
         return self._first
 
     @property
@@ -137,7 +137,7 @@ class Stream:
             end = start + len(block[0])
             here = wanted[(wanted >= start) & (wanted < end)] - start
             if len(here):
-                found.append(tuple(value.index_select(0, here) for value in block))
+                found.append(tuple(value.index_select(0, here.to(value.device)) for value in block))
             start = end
         return _joined(found)
 
@@ -149,7 +149,7 @@ class Stream:
         return next(in_blocks_of(count, self._read(None)))
 
     def held(self) -> dict[str, int]:
-        """Return what a run's record says: the rows of the data, most of them at once, and the bytes of these."""
+        """Return what a run's record says: the rows of the data, those of the largest block, and the bytes of these."""
         return {"rows": len(self), "rows_held": self.rows_held, "bytes_held": self.bytes_held}
 
     def _read(self, seed: int | None) -> Iterator[Block]:

@@ -2,6 +2,7 @@
 
 import os
 import sys
+import zipfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -10,9 +11,9 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, IterableDataset, SequentialSampler
 
-from .arrays import array_stream, mapped, mapped_parts
+from .arrays import array_stream, mapped, mapped_parts, without_copy
 from .arrow import ARROW, arrow_stream
 from .rows import Block, Stream
 
@@ -70,12 +71,12 @@ def stream(
     name = "stream"
     if isinstance(source, str | os.PathLike):
         name, source = f"stream: {os.fspath(source)}", _opened(Path(source))
-    if isinstance(source, Stream):  # of a folder
-        return source
     if _is_arrow(source):
         return arrow_stream(name, source, columns, target)
     if columns is not None or target is not None:
         raise ValueError(f"{name}: columns and target are for Arrow data, which have names")
+    if isinstance(source, Stream):  # of a folder
+        return source
     if isinstance(source, Tensor) and source.layout != torch.strided:
         source = _scipy(source)
     if hasattr(source, "tocsr"):
@@ -86,7 +87,8 @@ def stream(
     if isinstance(source, DataLoader):
         known = num_rows if num_rows is not None else _size_of(source)
         found = Stream(name, known, passes=partial(_batches, name, lambda: source))
-        found.shuffles = not isinstance(source.sampler, torch.utils.data.SequentialSampler)
+        in_order = isinstance(source.sampler, SequentialSampler) or isinstance(source.dataset, IterableDataset)
+        found.shuffles = not in_order
         found.batch_size = source.batch_size
         return found
     if isinstance(source, Iterator):
@@ -120,7 +122,7 @@ def _opened(path: Path) -> Any:
 
         try:
             return sparse.load_npz(path).tocsr()
-        except (ValueError, KeyError, OSError) as error:
+        except (ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile) as error:
             raise ValueError(f"stream: {path}: this is no sparse matrix of SciPy's: {error}") from None
     if suffix in ARROW:
         from .arrow import opened
@@ -155,7 +157,7 @@ def _scipy(matrix: Tensor) -> Any:
     """Return a sparse tensor as one of SciPy's, row by row."""
     from scipy import sparse  # slow to import
 
-    coo = matrix.detach().to_sparse_coo().coalesce()
+    coo = matrix.detach().cpu().to_sparse_coo().coalesce()
     return sparse.csr_array((coo.values().numpy(), tuple(coo.indices().numpy())), shape=tuple(coo.shape))
 
 
@@ -180,7 +182,7 @@ def _as_block(name: str, batch: Any) -> Block:
     if isinstance(batch, Mapping):
         raise ValueError(f"{name}: a batch is a dict: give a tuple, in the order of the model's arguments")
     values = tuple(batch) if isinstance(batch, tuple | list) else (batch,)
-    block = tuple(torch.from_numpy(value) if isinstance(value, np.ndarray) else value for value in values)
+    block = tuple(without_copy(name, value) if isinstance(value, np.ndarray) else value for value in values)
     for value in block:
         if not isinstance(value, Tensor) or not value.dim():
             raise ValueError(
@@ -192,4 +194,5 @@ def _as_block(name: str, batch: Any) -> Block:
 
 
 def _kind(value: Any) -> str:
-    return f"a {type(value).__name__}"
+    name = type(value).__name__
+    return f"{'an' if name[0] in 'aeiouAEIOU' else 'a'} {name}"

@@ -102,6 +102,7 @@ def _rows(params: ParamMap, x: Tensor) -> Tensor:
 def _at_once(params: ParamMap) -> int:
     """Rows whose widest layer has no more than `MOST_NUMBERS` numbers."""
     columns = len(params["network.logits.bias"])
-    channels = max(len(value) for name, value in params.items() if name.endswith(".bias"))
-    widest = max(columns, channels) if "network.order" in params else columns * channels
+    hidden = (value for name, value in params.items() if name.endswith(".bias") and name != "network.logits.bias")
+    units = max(map(len, hidden), default=1)  # of "pixelcnn" channels, of which each pixel has as many
+    widest = max(columns, units) if "network.order" in params else columns * units
     return max(1, MOST_NUMBERS // widest)

@@ -62,7 +62,8 @@ def starts(x: Tensor | None, network: str, hidden: Hidden, order: str | Tensor, 
     Raises
     ------
     ValueError
-        For an impossible network or order. The functions raise it for data that are not 0 and 1.
+        For an impossible network, or an order that "pixelcnn" has not. The functions raise it for any other impossible
+        order, and for data that are not 0 and 1.
     """
     like = torch.zeros(()) if x is None else x
     start: Starts = {}

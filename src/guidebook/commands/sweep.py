@@ -52,6 +52,8 @@ def sweep(
     """Fit models by methods to data sets with seeds, every one with every other, into one table and one page."""
     from guidebook.workflow.sweep_cells import sweep_cells
 
+    if cluster and workers:
+        raise ValueError("sweep: give --workers, of this machine, or --cluster, which has workers of its own")
     counts = {"steps": steps, "draws": draws, "warmup": warmup, "chains": chains}
     cells, gaps = sweep_cells(models, methods, data, seeds, settings or [], counts=counts, device=device, judged=judge)
     check_targets(device, out, json_file)

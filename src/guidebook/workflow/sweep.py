@@ -16,8 +16,7 @@ from guidebook.workflow.resolve import find_row
 from guidebook.workflow.sweep_cells import Cell, Gap
 from guidebook.workflow.tasks import run_tasks
 
-KEPT = ("data", "seconds", "converged", "stopped_because", "log_likelihood", "elbo", "k_hat")
-KEPT += ("judgement", "sentence")
+KEPT = ("data", "seconds", "converged", "stopped_because", "log_likelihood", "elbo", "k_hat", "judgement", "sentence")
 LOST = "its worker was lost, and lost again when it was retried: memory may be short"
 
 
