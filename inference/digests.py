@@ -44,7 +44,7 @@ def fitted_sha256(args: tuple) -> str | None:
 
 
 def _bytes(value: Tensor) -> memoryview:
-    whole = value.detach().cpu().contiguous()
+    whole = (value.detach() if value.requires_grad else value).cpu().contiguous()
     known = whole.view(torch.int16) if whole.dtype == torch.bfloat16 else whole  # which NumPy lacks
     array: np.ndarray = np.ascontiguousarray(known.numpy()).reshape(-1).view(np.uint8)
     return array.data

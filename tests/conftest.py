@@ -14,12 +14,33 @@ import pyro
 import pytest
 import torch
 from sklearn.datasets import load_breast_cancer, load_iris
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from guidebook import cli
 from guidebook.inference import Posterior, nuts
 from guidebook.models import logistic
 
 torch.set_num_threads(1)
+
+
+class Largest(TorchDispatchMode):
+    """Numbers in the largest tensor that an operation made; views, and arguments under another name, are none."""
+
+    numbers = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
+        made = func(*args, **(kwargs or {}))
+        places = {arg.untyped_storage().data_ptr() for arg in args if isinstance(arg, torch.Tensor)}
+        for value in made if isinstance(made, (tuple, list)) else [made]:
+            if isinstance(value, torch.Tensor) and value.untyped_storage().data_ptr() not in places:
+                self.numbers = max(self.numbers, value.numel())
+        return made
+
+
+@pytest.fixture
+def largest() -> Largest:
+    """Use as a context, and look at ``numbers``."""
+    return Largest()
 
 
 @pytest.fixture(autouse=True)

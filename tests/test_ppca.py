@@ -2,6 +2,7 @@
 
 from functools import partial
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 import pyro
@@ -12,7 +13,6 @@ from scipy import stats
 from sklearn.datasets import load_wine
 from sklearn.decomposition import PCA
 from torch.distributions import MultivariateNormal, kl_divergence
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from guidebook.guides import factor_analysis as factor_analysis_guides
 from guidebook.guides import full_rank, mean_field
@@ -97,30 +97,17 @@ def test_em_of_few_rows_in_many_columns_reaches_the_closed_form(accelerate: bool
     assert found.info.log_likelihood == pytest.approx(float(sites["log_likelihood"]), abs=1e-6)
 
 
-class Largest(TorchDispatchMode):
-    """Numbers in the largest tensor that an operation made."""
-
-    numbers = 0
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        made = func(*args, **(kwargs or {}))
-        for value in made if isinstance(made, (tuple, list)) else [made]:
-            if isinstance(value, torch.Tensor) and not value._is_view():
-                self.numbers = max(self.numbers, value.numel())
-        return made
-
-
 @BOTH
-def test_five_thousand_columns_need_no_square_matrix(module: ModuleType) -> None:
+def test_five_thousand_columns_need_no_square_matrix(module: ModuleType, largest: Any) -> None:
     """Of 200 rows in 5000 columns nothing made is larger than data and a row; the optimum is from the rows' side."""
     x, _ = module.simulate(200, latent_dim=5, num_features=5000, seed=0)
-    with Largest() as largest:
+    with largest:
         found = em(module.em_steps(5), x, num_restarts=1, num_steps=25)
         module.log_likelihood(dict(found.params), x)
         module.posterior(dict(found.params), x)
     assert x.numel() <= largest.numbers <= 201 * 5000
     if module is ppca:
-        with Largest() as largest:
+        with largest:
             sites = ppca.maximum_likelihood(x, 5)
         assert largest.numbers <= 201 * 5000
         centred = (x - x.mean(0)).numpy()
@@ -133,10 +120,10 @@ def test_five_thousand_columns_need_no_square_matrix(module: ModuleType) -> None
         assert found.info.log_likelihood < reached
 
 
-def test_many_rows_are_gone_through_in_chunks() -> None:
+def test_many_rows_are_gone_through_in_chunks(largest: Any) -> None:
     """40,000 rows of 4 columns: the copy with the mean taken off, which closed form and EM had made, is not there."""
     x, _ = ppca.simulate(40_000, latent_dim=2, num_features=4, seed=0)
-    with Largest() as largest:
+    with largest:
         sites = ppca.maximum_likelihood(x, 2)
         found = em(ppca.em_steps(2), x, num_restarts=1)
     assert largest.numbers < x.numel() / 10
