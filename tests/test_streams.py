@@ -16,6 +16,7 @@ from zoo import linear
 
 from guidebook import guides
 from guidebook.inference import cavi, em, nuts, stream, svi
+from guidebook.inference.checkpoints.fingerprint import fingerprint
 from guidebook.inference.optim.minibatch import in_batches, row_scale
 from guidebook.inference.streams import order
 from guidebook.inference.streams.batches import StreamBatches
@@ -112,6 +113,16 @@ def test_parquet_and_arrow_give_the_rows_of_their_columns(tmp_path: Path) -> Non
     (tmp_path / "bad.parquet").write_bytes(b"nothing")
     with pytest.raises(ValueError, match=r"bad.parquet: this is no .parquet file, or it is damaged"):
         stream(tmp_path / "bad.parquet")
+
+
+def test_a_changed_file_is_another_source(tmp_path: Path) -> None:
+    pyarrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    path = tmp_path / "rows.parquet"
+    parquet.write_table(pyarrow.table({"a": [1.0, 2.0]}), path)
+    before, again = (fingerprint(stream(path)) for _ in range(2))
+    assert before == again
+    parquet.write_table(pyarrow.table({"a": [1.0, 3.0]}), path)
+    assert fingerprint(stream(path)) != before
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,10 @@ from torch import Tensor
 
 T = TypeVar("T")
 
+LOST = re.compile(
+    "connect|time(d )?out|peer|socket|broken pipe|abort|heartbeat", re.IGNORECASE
+)  # a rank that has ended
+
 
 class Ranks(NamedTuple):
     """A process group, in which every method must be called by all ranks, in the same order.
@@ -73,7 +77,9 @@ class Ranks(NamedTuple):
     def _together(self) -> Iterator[None]:
         try:
             yield
-        except RuntimeError as error:  # what torch raises if a connection ends or times out
+        except RuntimeError as error:
+            if not LOST.search(str(error)):
+                raise
             raise ConnectionError(
                 f"{self.method}: rank {self.rank} of {self.size} lost the others: one of them has ended or hangs; "
                 f"begin again, and with a checkpoint that goes on from its last state ({_reason(error)})"

@@ -1,5 +1,6 @@
 """Parquet and Arrow files, tables and data sets, by pyarrow: ``pip install 'guidebook[arrow]'``."""
 
+import os
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -60,7 +61,8 @@ def arrow_stream(name: str, source: Any, columns: Sequence[str] | None, target: 
                 if batch.num_rows:
                     yield _block(name, batch, names, target, dtype)
 
-    return Stream(name, found.count_rows(), passes=passes, reads_ahead=True)
+    files = [file for file in getattr(found, "files", ()) if os.path.exists(file)]  # those of this machine
+    return Stream(name, found.count_rows(), passes=passes, reads_ahead=True, files=files)
 
 
 def _row_groups(fragment: Any) -> list[Any]:

@@ -1,5 +1,6 @@
 """Rows that are read in blocks, pass after pass, whatever holds them."""
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -28,6 +29,9 @@ class Stream:
         ``rows -> block``: the rows of a slice, or with these numbers; None for data that can only be read in order.
     shuffles : bool
         Whether a pass has the rows in a random order of the source's own.
+    files : tuple of (str, int, int)
+        Path, size in bytes and time of the last change, in nanoseconds, of files that are read again in every pass: a
+        fit that is resumed is refused if one has changed.
     batch_size : int or None
         Rows per batch, if the source says so.
     rows_held, bytes_held : int
@@ -42,8 +46,10 @@ class Stream:
         at: Callable[[slice | Tensor], Block] | None = None,
         passes: Callable[[int | None], Iterator[Block]] | None = None,
         reads_ahead: bool = False,
+        files: Sequence[str] = (),
     ) -> None:
         self.name, self.at = name, at
+        self.files = tuple((file, os.stat(file).st_size, os.stat(file).st_mtime_ns) for file in files)
         self.shuffles = False
         self.batch_size: int | None = None
         self.rows_held = self.bytes_held = 0

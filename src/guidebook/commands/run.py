@@ -47,7 +47,7 @@ def run(
     """Fit one model by one method, and say how good the answer is; your own model by what `fit` finds, by default."""
     given = dict(locals())
     from guidebook.workflow.names import check_data, check_settings, find_names, split_method
-    from guidebook.workflow.ranks import check_alone, is_first, process_group
+    from guidebook.workflow.ranks import check_alone, is_first, is_one_of_several, process_group
 
     if batch_size is not None:
         settings = [*(settings or []), f"batch_size={batch_size}"]
@@ -77,7 +77,7 @@ def run(
     from guidebook.workflow.saved import save_fit, save_in_blocks
 
     method, guide = split_method(find_row(model, settings), method, guide)
-    blocks = in_blocks(data, asked=batch_size is not None)
+    blocks = in_blocks(data, asked=batch_size is not None, several=is_one_of_several())
     task = (
         load_in_blocks(model, data, settings) if blocks and data else load_task(model, data, settings, (method, guide))
     )

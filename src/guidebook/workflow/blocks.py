@@ -12,18 +12,23 @@ ALWAYS = (".parquet", ".arrow", ".feather")
 ASKED = (".npy", ".npz")
 
 
-def in_blocks(data: str | None, *, asked: bool) -> bool:
-    """Whether a file or folder is read in blocks; ``asked`` says that rows per step are given."""
+def in_blocks(data: str | None, *, asked: bool, several: bool = False) -> bool:
+    """Whether a file or folder is read in blocks; ``asked`` says that rows per step are given.
+
+    ``several`` processes read all data at once: a ValueError says so of files that can only be read in blocks.
+    """
     if data is None:
         return False
     path = Path(data)
     if path.is_dir():
-        return any(file.suffix in (*ALWAYS, ".npy") for file in path.iterdir())
-    if path.suffix in ALWAYS:
-        return path.exists()
-    return (
-        path.suffix in ASKED and path.exists() and (asked or (path.suffix == ".npy" and path.stat().st_size >= LARGE))
-    )
+        found = any(file.suffix in (*ALWAYS, ".npy") for file in path.iterdir())
+    else:
+        found = path.suffix in ALWAYS and path.exists()
+    if several and found:
+        raise ValueError(f"run: {data} is read in blocks, by one process: give several a .npy or a CSV file")
+    if found or several or path.suffix not in ASKED or not path.exists():
+        return found
+    return asked or (path.suffix == ".npy" and path.stat().st_size >= LARGE)
 
 
 def load_in_blocks(model: str, data: str, settings: Iterable[str] | None) -> "Task":

@@ -26,7 +26,10 @@ def check_alone(what: str) -> None:
 
 @contextmanager
 def process_group(device: str | None) -> Iterator[None]:
-    """Have the processes train together in a block, by NCCL on GPUs, each on its own, else by gloo."""
+    """Have the processes train together in a block, by NCCL on GPUs, each on its own, else by gloo.
+
+    A ValueError says if ``device`` is one GPU, which all would share.
+    """
     if not is_one_of_several():
         yield
         return
@@ -35,6 +38,8 @@ def process_group(device: str | None) -> Iterator[None]:
     if not is_first():
         warnings.filterwarnings("ignore", category=UserWarning)
     on_gpu = (device or "cpu").startswith("cuda")
+    if on_gpu and device != "cuda":
+        raise ValueError(f"run: each of several processes takes its own GPU: give --device cuda, not {device}")
     if on_gpu:
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
     torch.distributed.init_process_group("nccl" if on_gpu else "gloo")
