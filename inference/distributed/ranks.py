@@ -11,9 +11,8 @@ from torch import Tensor
 
 T = TypeVar("T")
 
-LOST = re.compile(
-    "connect|time(d )?out|peer|socket|broken pipe|abort|heartbeat", re.IGNORECASE
-)  # a rank that has ended
+# what libraries say where a rank has ended
+LOST = re.compile("connect|time(d )?out|peer|socket|broken pipe|abort|heartbeat", re.IGNORECASE)
 
 
 class Ranks(NamedTuple):
