@@ -61,7 +61,7 @@ GMM = Row(
     figures=figures("gmm"),
     per_row=outcomes.segments(gmm),
     findings=findings.normal_segments,
-    ladder=("dadvi", "gibbs", "nuts"),
+    ladder=("gibbs", "dadvi", "nuts"),  # exact, and sooner done than a normal is fitted, which is seldom good enough
     coords=lambda columns, x, options: {
         "loc": [columns],
         "covariance": [columns] * {"full": 2, "tied": 2, "diagonal": 1, "isotropic": 0}[options["covariance"]],
