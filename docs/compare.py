@@ -3,6 +3,7 @@
 For all models it takes a quarter of an hour.
 """
 
+import argparse
 import json
 import os
 import subprocess
@@ -82,4 +83,9 @@ def rounded(record: Any) -> Any:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    options = argparse.ArgumentParser(description=__doc__)
+    options.add_argument("models", nargs="*", metavar="MODEL", help=f"of {', '.join(METHODS)}; default: all")
+    chosen = options.parse_args().models
+    if unknown := sorted({*chosen} - {*METHODS}):
+        options.error(f"no methods are listed for {', '.join(unknown)}")
+    main(chosen)
