@@ -1,8 +1,8 @@
 """Stochastic variational inference: any Pyro model, any guide, any Pyro loss and any torch optimiser.
 
 The gradient step is in `fit_eagerly`; a plan says how large the steps are and when they end (`optim/stopping.py` by
-default). `_fit` prefers something faster with the same answer: Newton's method or L-BFGS for point estimates, and the
-same steps compiled from 5,000 draws of the guide on and where their number is not given.
+default). `optim/steps.py` prefers something faster with the same answer: Newton's method or L-BFGS for point estimates,
+and the same steps compiled from 5,000 draws of the guide on and where their number is not given.
 
 Hoffman, Blei, Wang and Paisley (2013), Stochastic variational inference, JMLR 14; Dhaka, Catalina, Andersen, Magnusson,
 Huggins and Vehtari (2020), Robust, accurate stochastic optimization for variational inference, NeurIPS: averaged
@@ -14,66 +14,45 @@ import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
-from functools import partial
-from itertools import repeat
 from typing import Any
 
 import torch
-from pyro.infer import Trace_ELBO, TraceEnum_ELBO, TraceMeanField_ELBO
-from pyro.infer.autoguide import AutoGuide, AutoLaplaceApproximation
+from pyro.infer.autoguide import AutoLaplaceApproximation
 from torch import Tensor
 
 from .checkpoints import NOT_KEPT, Checkpoint, Place, states_of
 from .distributed.ranks import ranks_of
-from .distributed.steps import Averaged, agreed, check_same
-from .distributed.streams import RankBatches, own_noise
+from .distributed.steps import check_same
+from .distributed.streams import own_noise
 from .info import SviInfo
-from .optim.alternating import alternating_gradients
 from .optim.balanced import BalancedDraws
-from .optim.bound import bound_by_losses, bound_by_weights
+from .optim.bound import bound_of
 from .optim.callback import Callback, WatchedPlan
-from .optim.checks import check_options, check_unwatched
-from .optim.compiled_steps import steps_compiled, why_eager
-from .optim.kept import Calls, Leaves, Memory, Untrained
-from .optim.landing import StickingElbo
+from .optim.checks import check_options
+from .optim.first_step import Job
+from .optim.kept import Calls, Leaves, Memory
 from .optim.laplace import laplace_normal
-from .optim.losses import check_loss, loss_and_grads, loss_for
-from .optim.minibatch import batches_of, example_rows, in_batches, is_large, row_scale
-from .optim.plan import Plan
-from .optim.point import fit_point, fit_points
-from .optim.result import FitResult
-from .optim.retry import GuardedPlan, with_smaller_steps
+from .optim.losses import check_loss, loss_for
+from .optim.minibatch import example_rows, in_batches, is_large
+from .optim.retry import GuardedPlan
 from .optim.rules import as_optim, make_optimiser
 from .optim.sgd import Average
-from .optim.stopping import CEILING, AnyPlan, AutoPlan
+from .optim.steps import Steps, fit_params
+from .optim.stopping import CEILING, AnyPlan
 from .optim.unit_scale import into_unit_scale
-from .optim.warm_start import Init, warm_start
+from .optim.warm_start import Init
 from .options import options_by_name, to_device
 from .posterior import Posterior
 from .progress import Progress
 from .traces.draws import draw_guide
-from .traces.errors import explained
 from .traces.guides import check_guide, clone_guide, display_name, family_guide, is_family, is_point, preferred_options
 from .traces.handlers import FullPlates
 from .traces.isolate import isolated
-from .traces.log_joint import LogJoint
-from .traces.moments import flat, moments_at
-from .traces.params import (
-    constrained_params,
-    find_nonfinite,
-    leaves_by_name,
-    model_leaves,
-    statement_params,
-    trace_pair,
-    unconstrained_params,
-)
+from .traces.moments import flat
+from .traces.params import constrained_params, statement_params, trace_pair
 from .traces.prepare import prepare
-from .traces.validation import unvalidated
 
-COMPILED_FROM = 5_000  # steps of one draw each from which compiling them pays, whatever the model
-MAX_ITERATIONS = 15_000  # of L-BFGS, if no number is given
 MAX_BLOCK = 200  # eager steps between two looks at where they have led
-MAX_POINTS = 1_000  # numbers in a parameter of the model that must settle; those of networks wander
 
 
 @options_by_name
@@ -242,11 +221,22 @@ def svi(
         whole = by_hand is None and init is None and not large and not prepared.subsampling
         unit_scale = into_unit_scale(fitted, joint, batch_size is None, seed) if whole else None
         with Progress("svi", counted or CEILING, progress and ranks.is_first) as bar:
-            how = {"optim": optim, "lr": lr, "num_steps": num_steps, "bar": bar, "init": init, "callback": callback}
-            how["states"], how["source"] = states_of(checkpoint), source
-            how["natural"] = unit_scale.natural if unit_scale else nullcontext
-            how |= {"ranks": ranks, "seed": seed}
-            fit = _fit(loss, trained, fitted, model, joint, data, example, batch_size, alternate, engine, how)
+            how = Steps(
+                num_steps=num_steps,
+                lr=lr,
+                optim=optim,
+                batch_size=batch_size,
+                alternate=alternate,
+                engine=engine,
+                init=init,
+                callback=callback,
+                seed=seed,
+                states=states_of(checkpoint),
+                bar=bar,
+                natural=unit_scale.natural if unit_scale else nullcontext,
+                ranks=ranks,
+            )
+            fit = fit_params(Job(loss, trained, fitted, model, joint, data, example, source), how, fit_eagerly)
         if ranks.size > 1:
             own_noise(seed, ranks.size)  # of all: they draw the same from here on
         if unit_scale is not None:
@@ -262,11 +252,7 @@ def svi(
             drawn = draw_guide(joint, fitted, 1 if point else num_draws, False if large else local_draws)
     seconds = time.perf_counter() - begin
 
-    bound: dict[str, Any] = {}
-    if large and not point and type(loss) in (Trace_ELBO, TraceMeanField_ELBO, StickingElbo):
-        bound = bound_by_losses(fit.losses)
-    elif not large and not point and drawn.log_weights is not None:
-        bound = bound_by_weights(drawn.log_weights)
+    bound = {} if point else bound_of(loss, fit.losses, drawn.log_weights, large=large)
     message = "; ".join([fit.message, *prepared.notes])
     if not (fit.converged or fit.ended):
         warnings.warn(f"svi: {message}", stacklevel=3)
@@ -327,101 +313,3 @@ def fit_eagerly(
         bar.update(len(losses), f"ELBO {-sum(losses[-100:]) / len(losses[-100:]):.2f}")
     average.write()
     return torch.tensor(losses, dtype=torch.float64)
-
-
-def _fit(
-    loss: Any,
-    model: Callable,
-    guide: Callable,
-    owner: Callable,
-    joint: LogJoint,
-    data: tuple,
-    example: tuple,
-    batch_size: int | None,
-    alternate: int | None,
-    engine: str,
-    how: dict[str, Any],
-) -> FitResult:
-    """Fit the parameters of guide and model in place, in the quickest way; ``how`` are options of `fit_eagerly`.
-
-    ``owner`` is the model as it was given, which may be a module; ``joint`` is its log joint.
-    """
-    guide(*example)  # creates the guide's parameters
-    source, stream, scaled, ranks = how["source"], None, (model, guide), how["ranks"]
-    if batch_size is not None:
-        rows = len(data[0]) if source is None else len(source)
-        scale = row_scale(model, data, batch_size, autoguide=isinstance(guide, AutoGuide), num_rows=rows)
-        alone = ranks.size == 1
-        stream = batches_of(source, data, batch_size) if alone else RankBatches(data, batch_size, ranks)
-        scaled = scale(model), scale(guide)
-    batches = repeat(data) if stream is None else stream
-
-    def estimate(*batch: Any) -> Any:
-        return loss_and_grads(loss, *scaled, batch)
-
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Encountered (NaN|inf)")  # the error below names the site
-        try:
-            estimate(*next(batches))  # creates the model's parameters, and validates once what every step repeats
-        except (ValueError, RuntimeError) as error:
-            raise ValueError(explained("svi", error, "step")) from None
-        params = unconstrained_params(owner, guide)
-        with torch.random.fork_rng(), torch.no_grad(), unvalidated():  # at another draw than that which was validated
-            point, traces = is_point(guide, example), trace_pair(model, guide, example)
-        if how["init"] is not None:
-            warm_start(how["init"], guide, joint, *traces)
-        optim, lr, num_steps, bar, callback = (how[key] for key in ("optim", "lr", "num_steps", "bar", "callback"))
-        states: Checkpoint = how["states"]
-        others = Untrained(params, owner, guide)
-        states.add(batches=stream, loss=Calls(loss), others=others)
-        automatic = isinstance(num_steps, str)
-        limits: dict[str, Any] = {"num_steps": MAX_ITERATIONS if automatic else num_steps, "bar": bar}
-        newton = None
-        with unvalidated():
-            if point and optim is None and batch_size is None and alternate is None and engine == "auto":
-                check_unwatched(callback)
-                fit, newton = fit_points(guide, joint, partial(estimate, *data), params, _is_elbo(loss), **limits)
-                if fit is not None:
-                    return fit
-            points = [p for p in model_leaves(owner, traces[1], params) if p.numel() <= MAX_POINTS]
-            measure = moments_at(guide, example, params, points)
-            if ranks.size > 1:
-                ranks.share([*params, *others.state().values()])  # some start from the first batch
-                estimate, callback = Averaged(estimate, params, ranks), agreed(callback, others.state, ranks)
-                own_noise(how["seed"], ranks.rank)
-            wait = int(getattr(loss, "changes", 0))
-            draws = getattr(loss, "num_particles", 1)
-            optim = optim or torch.optim.Adam
-            long = ranks.size == 1 and (automatic or num_steps * draws >= COMPILED_FROM)
-
-            def plan_of(rate: float) -> AnyPlan | WatchedPlan:
-                plan = AutoPlan(rate, measure, wait=wait) if automatic else Plan(rate, num_steps, measure)
-                if callback is None:
-                    return plan
-                return WatchedPlan(plan, callback, leaves_by_name(*traces), params, how["natural"])
-
-            def take(plan: GuardedPlan, rate: float, states: Checkpoint) -> tuple[Tensor, str]:
-                steps = {"optim": optim, "plan": plan, "bar": bar, "states": states}
-                if engine == "compiled" or (engine == "auto" and alternate is None and long):
-                    losses = steps_compiled(loss, *scaled, params, data, stream, required=engine == "compiled", **steps)
-                    if losses is not None:
-                        return losses, "compiled"
-                step = estimate
-                if alternate is not None:
-                    step = alternating_gradients(estimate, alternate, owner, traces[1], params)
-                return fit_eagerly(step, params, batches, lr=rate, **steps), "eager"
-
-            where = partial(find_nonfinite, model, guide, example)
-            (losses, used), plan = with_smaller_steps(take, plan_of, lr, params, states, where)
-            converged, message = plan.result()
-            message += why_eager(optim) if used == "eager" and engine == "auto" and long else ""
-            fit = FitResult(losses, used, converged, message, plan.ended)
-            if newton is None:
-                return fit
-            newton = fit_point(guide, joint, len(params), **limits) or newton  # from where the steps led
-            message = f"took {len(losses):,} steps and found no mode: {newton.message}"
-            return newton if newton.converged else fit._replace(converged=False, message=message)
-
-
-def _is_elbo(loss: Any) -> bool:
-    return type(loss) in (Trace_ELBO, TraceEnum_ELBO)

@@ -355,7 +355,7 @@ def test_a_branch_on_a_drawn_value_is_named_and_runs_eagerly(monkeypatch: pytest
     x = torch.randn(5, generator=torch.Generator().manual_seed(0))
     with pytest.raises(ValueError, match=r"on its value does \(test_compiled_svi\.py, line \d+: if z > 0:\)"):
         svi(branching, guides.mean_field, x, num_steps=10, engine="compiled", progress=False)
-    monkeypatch.setattr(sys.modules["guidebook.inference.svi"], "COMPILED_FROM", 10)
+    monkeypatch.setattr(sys.modules["guidebook.inference.optim.steps"], "COMPILED_FROM", 10)
     with pytest.warns(UserWarning, match="one by one, since they cannot be compiled: the model takes a number out"):
         posterior = svi(branching, guides.mean_field, x, num_steps=10, progress=False)
     assert posterior.info.engine == "eager"

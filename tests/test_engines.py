@@ -100,7 +100,7 @@ def test_a_private_name_that_moved_means_eager_steps(module: str, name: str, mon
     with inductor.trust_cpuid():
         pass  # imports them all
     monkeypatch.delattr(f"{module}.{name}")
-    monkeypatch.setattr(sys.modules["guidebook.inference.svi"], "COMPILED_FROM", 10)
+    monkeypatch.setattr(sys.modules["guidebook.inference.optim.steps"], "COMPILED_FROM", 10)
     with pytest.warns(UserWarning, match="steps are taken one by one, since they cannot be compiled: torch"):
         assert svi(linear.model, guides.mean_field, *DATA, num_steps=10, progress=False).info.engine == "eager"
 

@@ -179,7 +179,7 @@ def test_the_ceiling_says_what_is_left() -> None:
 def test_a_loss_that_changes_is_waited_for() -> None:
     short, long = (AutoPlan(0.01, in_unit_sds, wait=wait) for wait in (0, 3000))
     run(short, Walker(home, [0.0]))
-    assert run(long, Walker(home, [0.0])) >= 3000 + 1.5 * stopping.FIRST > short.done / 3
+    assert run(long, Walker(home, [0.0])) >= 3000 + (1 + stopping.DECAY) * stopping.FIRST > short.done / 3
     assert kl_warm_up(700).changes == 700
 
 
@@ -273,7 +273,7 @@ def test_minibatches_stop_by_themselves() -> None:
 
 
 def test_steps_in_turn_stop_by_themselves(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys.modules["guidebook.inference.svi"], "AutoPlan", partial(AutoPlan, ceiling=8000))
+    monkeypatch.setattr(sys.modules["guidebook.inference.optim.steps"], "AutoPlan", partial(AutoPlan, ceiling=8000))
     x = latent.data(40)
     posterior = svi(latent.model, latent.encoder, x, lr=0.05, alternate=5, num_draws=100, progress=False)
     assert posterior.info.message.startswith("stopped after ")

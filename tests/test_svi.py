@@ -381,8 +381,8 @@ def test_data_and_guide_go_to_the_device() -> None:
 @pytest.mark.parametrize(("num_steps", "compiled"), [(7, False), (8, True)])
 def test_long_fits_are_compiled(num_steps: int, compiled: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """From `COMPILED_FROM` steps, if the loss is Pyro's, the optimiser has a compiled twin, and "auto" may choose."""
-    assert sys.modules["guidebook.inference.svi"].COMPILED_FROM == 5000  # counted in draws of the guide
-    monkeypatch.setattr(sys.modules["guidebook.inference.svi"], "COMPILED_FROM", 8)
+    assert sys.modules["guidebook.inference.optim.steps"].COMPILED_FROM == 5000  # counted in draws of the guide
+    monkeypatch.setattr(sys.modules["guidebook.inference.optim.steps"], "COMPILED_FROM", 8)
     monkeypatch.setattr("guidebook.inference.engines.compiled.fit_compiled", lambda *args, **how: torch.zeros(1))
     options = {"num_steps": num_steps, "num_draws": 2}
     assert fit(guides.mean_field, *DATA, **options).info.engine == ("compiled" if compiled else "eager")

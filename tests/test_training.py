@@ -188,7 +188,7 @@ def test_arguments_of_an_optimiser_are_taken() -> None:
 
 
 def test_an_optimiser_without_a_rule_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys.modules["guidebook.inference.svi"], "COMPILED_FROM", 20)
+    monkeypatch.setattr(sys.modules["guidebook.inference.optim.steps"], "COMPILED_FROM", 20)
     run = partial(svi, learns, by_hand, X, progress=False)
     decayed = partial(torch.optim.Adam, weight_decay=1.0)
     said = "; steps were taken one by one, since Adam(weight_decay=1.0) is none of the optimisers that are compiled"

@@ -17,6 +17,7 @@ from torch import Tensor
 from ..checkpoints.fingerprint import fingerprint
 from ..optim.callback import Callback
 from .ranks import Ranks
+from .streams import own_noise
 
 
 class Averaged:
@@ -65,6 +66,25 @@ def agreed(callback: Callback | None, untrained: Callable[[], Mapping[str, Tenso
         return found[0][1]
 
     return told
+
+
+def together(
+    estimate: Callable[..., Any],
+    callback: Callback | None,
+    params: Sequence[Tensor],
+    untrained: Callable[[], Mapping[str, Tensor]],
+    seed: int,
+    ranks: Ranks,
+) -> tuple[Callable[..., Any], Callback | None]:
+    """Return `Averaged` and `agreed` forms of an estimate and a callback; as they are where a rank is alone.
+
+    All ranks start from the parameters of the first, which some take from their first batch, with noise of their own.
+    """
+    if ranks.size == 1:
+        return estimate, callback
+    ranks.share([*params, *untrained().values()])
+    own_noise(seed, ranks.rank)
+    return Averaged(estimate, params, ranks), agreed(callback, untrained, ranks)
 
 
 def check_same(ranks: Ranks, **given: Any) -> None:

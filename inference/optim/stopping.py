@@ -9,8 +9,8 @@ At the full step size, steps are taken until, over the later half of them,
    sds, or comes from so many effective iterates that only smaller steps can tell more. On a plateau or at a saddle the
    iterates wander without return: they have few effective iterates, however many there are.
 
-Then steps of decaying size follow, half as many, the last of which are averaged: the answer. If the draws drift in
-these after all, as they do behind a plateau, it was too early, and steps of full size go on. Checks come at
+Then steps of decaying size follow, two fifths as many, the last of which are averaged: the answer. If the draws drift
+in these after all, as they do behind a plateau, it was too early, and steps of full size go on. Checks come at
 geometrically growing numbers of steps, so that a chance pass of one check does not become likely by their number.
 
 Adam moves a parameter that is d sds from its place by a fraction of the step size that is about d, with noise of one
@@ -31,7 +31,7 @@ from .plan import Block, Measure, Plan, farthest, in_sds, still_drifting
 
 CEILING = 60_000  # steps at which it ends in any case
 FIRST = 1600  # steps before the first check: on a plateau, fewer look stationary by chance
-DECAY = 0.5  # steps of decaying size, relative to those of full size
+DECAY = 0.4  # steps of decaying size, relative to those of full size
 SHORTEST_DECAY = 400  # steps
 GROWTH = 1.25  # steps until the next check, relative to those before
 POWER = 1.3  # moves in the window of a check, relative to the number at which pure drift would just be noticed

@@ -85,7 +85,7 @@ def kept(folder: Path | None) -> Any:
 
 def killed(folder: Path) -> None:
     """Rank 1 ends without a word after so many steps."""
-    calls, module = 0, sys.modules["guidebook.inference.svi"]
+    calls, module = 0, sys.modules["guidebook.inference.optim.first_step"]
     step = module.loss_and_grads
 
     def last(*args: Any) -> Any:
