@@ -24,7 +24,7 @@ from .advice import for_chains_that_move
 from .coords import by_site
 from .exchangeable import identification
 from .info import CheckInfo, FitInfo
-from .mcmc.beside_chains import COLUMNS, info_of, judge_moved, sentence
+from .mcmc.beside_chains import COLUMNS, info_of, is_clear, judge_moved, sentence
 from .mcmc.moved import TRAJECTORIES, TooSlow, move_draws, seconds_per_chain
 from .options import options_by_name
 from .posterior import Posterior
@@ -181,7 +181,7 @@ def check(
                     raise TooSlow(num_chains * each)
             limit = max_seconds or math.inf
             names = by_site("check", coords or {}, prepared.trace)
-            moved = move_draws(target, subject.draws, identified, num_chains, bar, limit, names)
+            moved = move_draws(target, subject.draws, identified, num_chains, bar, limit, names, is_clear)
         except TooSlow as slow:
             words = (
                 f"{subject.name} is not judged: {num_chains} short chains would take about {slow.seconds:.0f} s. Next: "

@@ -42,14 +42,21 @@ def judge_moved(moved: Moved) -> Judged:
     mean, own_sd, broken = before.flatten(1).mean(1), before.flatten(1).std(1), ~before.isfinite().all(2).all(1)
     table = _figures(moved, mean, own_sd, found.mean, found.sd, found.error_of_mean, found.error_of_sd)
     table[broken.numpy()] = [math.inf, math.inf, 0.0, 0.0]
-    graded = _graded(table, (own["mcse"] / found.sd).numpy(), (own["mcse_sd"] / own_sd).numpy())
+    graded, by = _graded(table, (own["mcse"] / found.sd).numpy(), (own["mcse_sd"] / own_sd).numpy())
     if graded.judgement == "cannot say":
         at, sd, error, error_of_sd = found.plain
         seen = _figures(moved, mean, own_sd, at, sd, torch.hypot(error, own["mcse"].nan_to_num()), error_of_sd)
         seen["mean_shift_in_sd"] *= (sd / torch.maximum(sd, own_sd)).numpy()
         if (by_seen := grade(*(seen[c] for c in COLUMNS))).judgement == "bad":
             return Judged(table, by_seen, seen)
-    return Judged(table, graded, table)
+    return Judged(table, graded, by)
+
+
+def is_clear(moved: Moved) -> bool:
+    """Return whether draws are not good, or so good that errors of the figures could not hide that they are not."""
+    judged = judge_moved(moved)
+    with_errors = Certain.of(*(judged.table[c] for c in COLUMNS), errors=-1)
+    return judged.graded.judgement != "good" or bool((with_errors.worst(GOOD_SHIFT, GOOD_RATIO) <= 1).all())
 
 
 def _figures(
@@ -64,11 +71,12 @@ def _figures(
     return pd.DataFrame({name: c.numpy() for name, c in zip(COLUMNS, columns, strict=True)}, index=index)
 
 
-def _graded(table: pd.DataFrame, mcse: np.ndarray, mcse_of_log_sd: np.ndarray) -> Grade:
+def _graded(table: pd.DataFrame, mcse: np.ndarray, mcse_of_log_sd: np.ndarray) -> tuple[Grade, pd.DataFrame]:
     """Grade figures by the chains' errors, and by those of the draws, too, where these may be the whole difference.
 
     Thus draws of the posterior itself are not bad for being few. What is good exceeds a limit by one error at most,
-    without a margin for many quantities, since errors are conservative.
+    without a margin for many quantities, since errors are conservative; of sds, which chains that have not gone far
+    enough let seem too close, by one error of the draws. Also returned are the figures with the errors that count.
     """
     shift, ratio, error, error_of_ratio = (table[c].to_numpy() for c in COLUMNS)
     both = np.hypot(error, mcse)
@@ -76,11 +84,14 @@ def _graded(table: pd.DataFrame, mcse: np.ndarray, mcse_of_log_sd: np.ndarray) -
     with np.errstate(all="ignore"):
         log_ratio, relative = np.log(ratio), error_of_ratio / ratio
         both = np.hypot(relative, mcse_of_log_sd)
-        relative = np.where(np.abs(log_ratio) <= margin(len(table)) * both, both, relative)
-        figures = shift, ratio, error, ratio * relative
-    graded = grade(*figures)
-    is_close = Certain.of(*figures, errors=1).worst(GOOD_SHIFT, GOOD_RATIO) <= 1
-    return graded._replace(judgement="usable") if graded.judgement == "good" and not is_close.all() else graded
+        by_chance = np.abs(log_ratio) <= margin(len(table)) * both
+        error_of_ratio = ratio * np.where(by_chance, both, relative)
+    graded = grade(shift, ratio, error, error_of_ratio)
+    if graded.judgement != "good":
+        return graded, table
+    by = table.assign(error_of_shift=error, error_of_ratio=ratio * np.where(by_chance, mcse_of_log_sd, 0.0))
+    is_close = Certain.of(*(by[c] for c in COLUMNS), errors=1).worst(GOOD_SHIFT, GOOD_RATIO) <= 1
+    return (graded, by) if is_close.all() else (graded._replace(judgement="usable"), table)
 
 
 def sentence(name: str, judged: Judged, moved: Moved, notes: str, next_call: str) -> str:

@@ -12,11 +12,20 @@ from ..progress import Progress
 from ..quantities import Coords, check_coords, informative, scalars
 from ..traces.target import VectorTarget
 from .moments import Moments, moments
-from .short_chains import LENGTH, MAX_LEAPFROGS, ShortChains, States, first_step, metric_of_draws, metric_of_states
+from .short_chains import (
+    LENGTH,
+    MAX_LEAPFROGS,
+    ShortChains,
+    States,
+    first_step,
+    joined,
+    metric_of_draws,
+    metric_of_states,
+)
 
 WARM_UP, READJUST = 8, 4  # trajectories that are discarded: to come down, and after each new metric
 MAX_DESCENTS, FALLING = 12, 4.0  # new metrics at once; standard errors by which energies have not fallen by chance
-WINDOWS = (24, 28, 40)  # trajectories that are kept: each where chains have not settled in the one before
+WINDOWS = (24, 28, 40)  # trajectories: each where those before do not suffice
 PROBED = 64  # draws at which gradients are timed
 TRAJECTORIES = WARM_UP + sum(WINDOWS) + READJUST * len(WINDOWS)  # at most
 
@@ -71,12 +80,15 @@ def move_draws(
     bar: Progress,
     max_seconds: float = math.inf,
     coords: Coords | None = None,
+    suffices: Callable[[Moved], bool] = lambda moved: True,
 ) -> Moved | None:
     """Move draws (chain, draw, *site) by short chains; to be called in the fit's `isolated` context.
 
-    None if the density is finite at none of those that chains would start from. No window begins that would end after
-    ``max_seconds``, by the pace so far: `TooSlow` is raised if that is the first. A ValueError, in the method's name,
-    says if the draws are not those of the model, no quantity varies, or ``coords``, names as in `compare`, do not fit.
+    Chains that have not settled in a window of trajectories begin another one, with a new metric; where they have, but
+    that does not suffice, the next window is added to it, once. None if the density is finite at none of those that
+    chains would start from. No window begins that would end after ``max_seconds``, by the pace so far: `TooSlow` is
+    raised if that is the first. A ValueError, in the method's name, says if the draws are not those of the model, no
+    quantity varies, or ``coords``, names as in `compare`, do not fit.
     """
     begin = time.perf_counter()
     vectors = target.vectors(draws).flatten(0, 1)
@@ -100,7 +112,7 @@ def move_draws(
     begun = quantities(starts[:, None])
     chains.metric = metric_of_states(starts, chains.gradients)
     states = chains.run(WARM_UP, adapt=True)
-    moved = None
+    moved, settled = None, False
     for trajectories in WINDOWS:
         passed = time.perf_counter() - begin
         needed = passed * (1 + (READJUST + trajectories) / chains.trajectories)
@@ -108,8 +120,11 @@ def move_draws(
             if moved is None:
                 raise TooSlow(needed)
             break
-        _readjust(chains, states)
-        states = chains.run(trajectories)
+        if longer := settled:
+            states = joined(states, chains.run(trajectories))
+        else:
+            _readjust(chains, states)
+            states = chains.run(trajectories)
         bar.update(chains.trajectories)
         vectors = states.vectors.transpose(0, 1)
         after = quantities(vectors)
@@ -125,7 +140,8 @@ def move_draws(
             states.gradients.cpu().double() * scale,
         )
         moved = Moved({name: before[name] for name in names}, found, vectors, chains)
-        if found.settled.all():
+        settled = bool(found.settled.all())
+        if settled and (longer or suffices(moved)):
             break
     return moved
 

@@ -60,6 +60,11 @@ class States(NamedTuple):
     gradients: Tensor
 
 
+def joined(one: States, other: States) -> States:
+    """Return states one after another."""
+    return States(*(torch.cat(both) for both in zip(one, other, strict=True)))
+
+
 def first_step(dim: int) -> float:
     """Return the leapfrog step to begin with for so many latent numbers, in coordinates of unit scale."""
     return 1.1 * dim**-0.25
