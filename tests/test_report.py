@@ -662,11 +662,12 @@ def test_the_figures_of_a_fit_are_those_of_its_draws(tmp_path):
     assert [cell.split("</td>")[0] for cell in row.split("<td>")[1:6]] == [number(value) for value in expected]
 
 
-def test_a_fit_of_which_no_error_is_known_says_so_and_other_posteriors_have_no_such_page(tmp_path):
+def test_a_fit_of_which_no_error_is_known_has_no_picture_and_other_posteriors_have_no_such_page(tmp_path):
     chains = _rung("gibbs", 3.0, "cannot say", "They disagree.")
     page = _Page(write_ladder(_fitted(chains, chosen="gibbs"), tmp_path / "p.html"))
     assert page.labels == []
-    assert "Nothing that was tried has a known error" in page.text
+    assert "Error against seconds" not in page.text
+    assert 'class="first"' not in (tmp_path / "p.html").read_text()  # two columns
     assert "They disagree." in page.text
     with pytest.raises(ValueError, match=r"^write_ladder: give what fit returned; this posterior is by nuts"):
         write_ladder(by_nuts(_weights()), tmp_path / "q.html")
