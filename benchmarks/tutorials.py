@@ -134,7 +134,7 @@ def largest_gap(
     finally:
         torch.set_default_dtype(default)
     with jax.enable_x64(True):
-        arrays = [jax.numpy.asarray(value.numpy()) for value in args]
+        arrays = tuple(jax.numpy.asarray(value.numpy()) for value in args)
         by_name = {name: jax.numpy.asarray(value.numpy()) for name, value in named.items()}
         joint = jax.jit(lambda sites: log_density(twin, arrays, by_name, sites)[0])
         return max(abs(float(joint({n: v.numpy() for n, v in sites.items()})) / ours - 1) for sites, ours in pairs)

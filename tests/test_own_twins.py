@@ -48,11 +48,11 @@ def test_draws_have_the_moments_of_an_independent_twin(name: str) -> None:
     """NumPyro's own NUTS on NumPyro's own model: all figures of the five together, in 999 runs of 1000."""
     model, data = OWN[name]
     with jax.enable_x64(True):
-        options = {"num_warmup": 1000, "num_samples": 2000, "num_chains": 4, "progress_bar": False}
+        options = {"num_warmup": 500, "num_samples": 1000, "num_chains": 4, "progress_bar": False}
         chains = MCMC(NUTS(TWINS[name], target_accept_prob=0.9), chain_method="vectorized", **options)
         chains.run(jax.random.PRNGKey(0), **data())
         theirs = {site: torch.tensor(np.array(v)) for site, v in chains.get_samples(group_by_chain=True).items()}
-    posterior = nuts(model, model_kwargs=data(), num_draws=2000, target_accept=0.9, seed=1, progress=False)
+    posterior = nuts(model, model_kwargs=data(), num_draws=1000, num_warmup=500, target_accept=0.9, seed=1, progress=False)
     ours = {site: posterior.draws[site] for site in theirs}
     z = tutorials.z_scores(moments(ours), moments(theirs))
     assert np.abs(z).max() < NormalDist().inv_cdf(1 - 0.001 / (2 * NUM_FIGURES))
