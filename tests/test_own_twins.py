@@ -52,7 +52,8 @@ def test_draws_have_the_moments_of_an_independent_twin(name: str) -> None:
         chains = MCMC(NUTS(TWINS[name], target_accept_prob=0.9), chain_method="vectorized", **options)
         chains.run(jax.random.PRNGKey(0), **data())
         theirs = {site: torch.tensor(np.array(v)) for site, v in chains.get_samples(group_by_chain=True).items()}
-    posterior = nuts(model, model_kwargs=data(), num_draws=1000, num_warmup=500, target_accept=0.9, seed=1, progress=False)
+    counts = {"num_draws": 1000, "num_warmup": 500}
+    posterior = nuts(model, model_kwargs=data(), **counts, target_accept=0.9, seed=1, progress=False)
     ours = {site: posterior.draws[site] for site in theirs}
     z = tutorials.z_scores(moments(ours), moments(theirs))
     assert np.abs(z).max() < NormalDist().inv_cdf(1 - 0.001 / (2 * NUM_FIGURES))
