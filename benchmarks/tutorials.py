@@ -9,7 +9,7 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -97,21 +97,34 @@ def figures(quantities: dict[str, Tensor]) -> dict[str, dict[str, list[float]]]:
     return found
 
 
-def density_gap(name: str, points: int = 3) -> dict[str, float]:
-    """Largest relative gap between the log joints of NumPyro's model and ours, discrete sites summed out in both."""
+def density_gap(name: str) -> dict[str, float]:
+    """Return the `largest_gap` between a model of ours and NumPyro's."""
+    from .peers.tutorials import MODELS
+
+    return {"gap": largest_gap(TUTORIALS[name].model(), MODELS[name], lambda: (TUTORIALS[name].data(), {}))}
+
+
+def largest_gap(
+    model: Callable[..., None],
+    twin: Callable[..., None],
+    data: Callable[[], tuple[tuple[Tensor, ...], dict[str, Tensor]]],
+    points: int = 3,
+) -> float:
+    """Return the largest relative gap between the log joints of a Pyro model and its twin in NumPyro, in float64.
+
+    Discrete sites are summed out in both. ``data`` returns the models' arguments, by place and by name.
+    """
     import jax
     import pyro
     from numpyro.infer.util import log_density
     from pyro.infer.mcmc.util import initialize_model
 
-    from .peers.tutorials import MODELS
-
     default = torch.get_default_dtype()
     torch.set_default_dtype(torch.float64)
     try:
-        model, data = TUTORIALS[name].model(), TUTORIALS[name].data()
+        args, named = data()
         pyro.set_rng_seed(0)
-        start, potential, transforms, _ = initialize_model(model, data)
+        start, potential, transforms, _ = initialize_model(model, args, named)
         pairs = []
         for _ in range(points):
             free = {site: value + 0.3 * torch.randn_like(value) for site, value in start.items()}
@@ -121,10 +134,10 @@ def density_gap(name: str, points: int = 3) -> dict[str, float]:
     finally:
         torch.set_default_dtype(default)
     with jax.enable_x64(True):
-        arguments = [jax.numpy.asarray(value.numpy()) for value in data]
-        joint = jax.jit(lambda sites: log_density(MODELS[name], arguments, {}, sites)[0])
-        gaps = [abs(float(joint({n: v.numpy() for n, v in sites.items()})) / ours - 1) for sites, ours in pairs]
-    return {"gap": max(gaps)}
+        arrays = tuple(jax.numpy.asarray(value.numpy()) for value in args)
+        by_name = {name: jax.numpy.asarray(value.numpy()) for name, value in named.items()}
+        joint = jax.jit(lambda sites: log_density(twin, arrays, by_name, sites)[0])
+        return max(abs(float(joint({n: v.numpy() for n, v in sites.items()})) / ours - 1) for sites, ours in pairs)
 
 
 def ours(name: str, seed: int) -> dict[str, Any]:

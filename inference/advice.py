@@ -36,6 +36,8 @@ SMALL_STEPS = 0.97  # mean acceptance from which smaller steps have been tried
 
 def next_call(fault: str, posterior: Posterior, quantities: pd.DataFrame) -> str:
     """Return what to call next for one of `FAULTS` of a posterior, whose ``quantities`` are those of `Comparison`."""
+    if isinstance(posterior.info, ExternalInfo):
+        return _elsewhere(fault, posterior, quantities)
     return FAULTS[fault](posterior, quantities)
 
 
@@ -56,6 +58,11 @@ def for_chains_that_move(posterior: Posterior | None) -> str:
     return BY_NUTS if posterior is None else _after_chains(posterior)
 
 
+def longer_chains(posterior: Posterior) -> str:
+    """Return the call that takes twice as many draws per chain of a sampler."""
+    return more_draws(posterior, 2.0)
+
+
 def more_draws(posterior: Posterior, times: float) -> str:
     """Return the call that takes ``times`` as many draws per chain, to two significant digits."""
     return draws_call(posterior, _rounded(times * _length(posterior)))
@@ -63,17 +70,32 @@ def more_draws(posterior: Posterior, times: float) -> str:
 
 def draws_call(posterior: Posterior, num_draws: int) -> str:
     """Return the call that takes so many draws per chain; by NUTS, if the method that made them takes no number."""
+    if isinstance(posterior.info, ExternalInfo):
+        return f"{num_draws:,} draws{' per chain' if is_sampler(posterior) else ''} of {posterior.info.method}"
     fixed = not is_sampler(posterior) and posterior.info.method in ("dadvi", "check", "fit")
     return FROM_ITS_DRAWS if fixed else call(posterior, num_draws=num_draws)
 
 
 def call(posterior: Posterior, **options: Any) -> str:
     """Return the call that made a posterior, with other options."""
-    if isinstance(posterior.info, ExternalInfo):
-        return f"{posterior.info.method} with {' and '.join(f'{name}={value}' for name, value in options.items())}"
     method, guide = _method(posterior), posterior.info.guide
     takes = f"model, {guide}" if guide else TAKES.get(method, "model")
     return f"{method}({takes}, …, {', '.join(f'{name}={value}' for name, value in options.items())})"
+
+
+def _elsewhere(fault: str, posterior: Posterior, quantities: pd.DataFrame) -> str:
+    """Return what to do about draws of another library, whose calls are not ours, in words."""
+    library = posterior.info.method
+    if fault == "a point":
+        return f"draws of {library}'s NUTS as the reference"
+    if not is_sampler(posterior):
+        by_chains = f"draws of {library}'s NUTS{' as the reference' if fault == 'an approximation' else ''}"
+        return f"{by_chains}, or, for the same model in Pyro, {UNTIL_GOOD}"
+    if fault == "too few effective draws":
+        return _enough_draws(posterior, quantities)
+    if fault == "diverged":
+        return f"a larger target acceptance in {library}, such as 0.95, or a non-centred form of the model"
+    return f"{draws_call(posterior, 2 * _length(posterior))}, after twice the warm-up"
 
 
 def _better(posterior: Posterior, quantities: pd.DataFrame) -> str:

@@ -20,12 +20,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 from torch import Tensor
 
-from .advice import for_chains_that_move
+from .advice import for_chains_that_move, longer_chains
 from .coords import by_site
 from .exchangeable import identification
 from .info import CheckInfo, FitInfo
-from .mcmc.beside_chains import COLUMNS, info_of, is_clear, judge_moved, sentence
+from .mcmc.beside_chains import COLUMNS, IMPROVED, info_of, is_clear, judge_moved, sentence
 from .mcmc.moved import TRAJECTORIES, TooSlow, move_draws, seconds_per_chain
+from .mcmc.own_chains import by_own_chains
 from .options import options_by_name
 from .posterior import Posterior
 from .progress import Progress
@@ -37,6 +38,7 @@ from .traces.sites import is_local, nodes
 from .traces.supports import UNCONSTRAINED
 from .traces.target import VectorTarget
 from .traces.trained import draws_of_trained, prepare_at
+from .verdict import is_sampler
 from .words import aligned, table_in_words
 
 if TYPE_CHECKING:
@@ -198,7 +200,12 @@ def check(
     notes = f" Parameters {', '.join(prepared.held)} are held at their initial values." if prepared.held else ""
     notes += f" {choice.words}" if choice.left_out else ""
     given = posterior_or_guide if isinstance(posterior_or_guide, Posterior) else None
-    words = sentence(subject.name, judged, moved, notes, for_chains_that_move(given))
+    advice = {}
+    if given is not None and is_sampler(given):
+        own = by_own_chains(subject.name, given, identify=identify, quantities=quantities, coords=coords)
+        notes += f" By its own chains it may not judge others: {own.problems}." if own.problems else ""
+        advice = {"more": longer_chains(given), "better": f"{IMPROVED}, or {longer_chains(given)}"}
+    words = sentence(subject.name, judged, moved, notes, for_chains_that_move(given), **advice)
     info = replace(info_of(moved, seed, seconds), per_row=prepared.per_row)
     better = Posterior(draws=improved, params=prepared.params, info=info)
     return Check(judged.graded.judgement, words, judged.table, subject.name, better, gradients, seconds)

@@ -11,13 +11,13 @@ import numpy as np
 
 from .advice import NEXT
 from .check import Check
-from .compare import compare
 from .info import CheckInfo, FitInfo
 from .mcmc.beside_chains import COLUMNS
+from .mcmc.own_chains import by_own_chains
 from .options import positive
 from .posterior import Posterior
 from .quantities import Coords
-from .verdict import GOOD_SHIFT, USABLE_SHIFT, Certain, Verdict, distance, grade, is_sampler
+from .verdict import GOOD_SHIFT, USABLE_SHIFT, Certain, distance, grade, is_sampler
 
 ORDER = ("good", "usable", "sampled", "cannot say", "bad")  # of judgements, the best first
 MOVED = ", moved"  # after the name of a method: draws that the check of it has moved
@@ -102,7 +102,8 @@ def _judged(
 ) -> list[_Tried]:
     """Return a posterior, begun at a time, with its judgement; and its moved draws, if these are good."""
     if is_sampler(posterior):
-        return [_tried(posterior, name, started, *judge_chains(name, posterior, identify, coords))]
+        alone = by_own_chains(name, posterior, identify=identify, coords=coords)
+        return [_tried(posterior, name, started, alone.judgement, alone.sentence)]
     found = judge(posterior)
     tried = [_by_check(name, posterior, started, found, tolerance)]
     if tried[0].row["judgement"] != "good" and found.improved is not None and found.improved.info.converged:
@@ -111,15 +112,6 @@ def _judged(
         moved = _by_check(name + MOVED, found.improved, started, again, tolerance)
         tried += [moved] if moved.row["judgement"] == "good" else []
     return tried
-
-
-def judge_chains(name: str, posterior: Posterior, identify: Any = None, coords: Coords | None = None) -> Verdict:
-    """Judge a sampler's draws by its own chains, as the reference of `compare` is: "good" or "cannot say"."""
-    beside_itself = compare(posterior, posterior, identify=identify, names=[name, "itself"], coords=coords)
-    words = beside_itself.verdicts[name].sentence.replace("the reference", "good", 1)
-    if beside_itself.refused:
-        return Verdict("cannot say", words.replace("fit to judge", "to be believed", 1))
-    return Verdict("good", words)
 
 
 def _by_check(name: str, posterior: Posterior, started: float, found: Check, tolerance: float) -> _Tried:

@@ -247,7 +247,7 @@ def _table(
     rows = []
     for position, (name, posterior) in enumerate(posteriors.items()):
         frame = quantities[name]
-        worst = _worst(frame) if position else None
+        worst = _worst(frame) if position and distance(frame).notna().any() else None
         figures = frame.loc[worst] if worst is not None else {}
         row = {"judgement": verdicts[name].judgement, "seconds": posterior.info.seconds}
         row |= {"elbo": posterior.info.elbo, "k_hat": posterior.info.k_hat, "worst": worst or ""}

@@ -13,6 +13,7 @@ from .verdict import (
     GOOD_RATIO,
     GOOD_SHIFT,
     MAX_MCSE,
+    TOO_FEW,
     USABLE_RATIO,
     USABLE_SHIFT,
     Grade,
@@ -52,7 +53,7 @@ def judge(name: str, reference: str, posterior: Posterior, quantities: Figures) 
     posterior bad: their error is then not known well enough to call it good, either.
     """
     own = problems(posterior, quantities)
-    too_few = own.pop("too few effective draws", "")
+    too_few = own.pop(TOO_FEW, "")
     if np.all(quantities["sd"].isna()) and "not finite" not in own:
         return _point(name, reference, posterior, quantities, own)
     graded = grade_of(quantities)

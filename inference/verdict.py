@@ -31,6 +31,7 @@ GOOD_SHIFT, USABLE_SHIFT = 0.10, 0.25
 GOOD_RATIO, USABLE_RATIO = 1.10, 1.25
 MAX_MCSE = 0.10  # Monte Carlo error of a mean, in sds, or of an sd, relative, above which nothing is known
 MIN_MARGIN = 2.0  # Monte Carlo standard errors
+TOO_FEW = "too few effective draws"  # the fault that makes no draw a wrong one
 
 
 class Verdict(NamedTuple):
@@ -192,8 +193,7 @@ def problems(posterior: Posterior, quantities: pd.DataFrame) -> dict[str, str]:
         found["chains disagree"] = f"its chains disagree (R̂ {r_hat:.4f} at {worst}, at most {MAX_R_HAT} allowed)"
     least, ess = quantities["ess"].idxmin(), np.min(quantities["ess"])
     if ess < (needed := least_ess(len(quantities))):
-        words = f"it has too few effective draws ({ess:,.0f} at {least}, {needed:,.0f} needed)"
-        found["too few effective draws"] = words
+        found[TOO_FEW] = f"it has {TOO_FEW} ({ess:,.0f} at {least}, {needed:,.0f} needed)"
     divergences = posterior.info.divergences
     if divergences is not None and (diverged := int(divergences.sum())):
         transitions = "one transition" if diverged == 1 else f"{diverged} transitions"

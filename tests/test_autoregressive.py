@@ -197,7 +197,7 @@ def test_a_report_shows_what_each_network_draws_if_columns_make_a_square() -> No
     comparison = compare(*fits, names=["a", "b"])
     (section,) = sections(comparison, x, None)
     assert len(section.figures) == 3
-    values = {name: float(value) for name, value in section.tables[0].rows}
+    values = {name: float(value.replace("−", "-")) for name, value in section.tables[0].rows}
     assert values["a"] == pytest.approx(float(ar.log_likelihood(dict(fits[0].params), x).mean()), abs=0.006)
     assert values["independent pixels"] == pytest.approx(float(ar.independent(x).mean()), abs=0.006)
     assert sections(comparison, x[:, :8], None) == []

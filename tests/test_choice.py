@@ -149,7 +149,9 @@ def test_the_sentence_names_the_neighbours() -> None:
         "num_components=3 is chosen by held-out rows: 2 is worse than 4 by 32 ± 0.0 nats; 4 is no better than 3 "
         "(+0.8 ± 7.0), and the simpler one is taken."
     )
-    assert choose(paired(0, -31, spread=7)).sentence.endswith("it is the simplest tried; 2 is worse by 31 ± 7.0 nats.")
+    assert choose(paired(0, -31, spread=7)).sentence.endswith(
+        "it is the simplest of those tried; 2 is worse by 31 ± 7.0 nats."
+    )
     assert any("larger one may be better" in note for note in choose(paired(0, 31)).notes)
     assert any("10 rows" in note for note in choose(paired(0, 31, rows=10)).notes)
 
@@ -158,7 +160,10 @@ def test_other_values_are_ordered_by_effective_parameters_or_not_at_all() -> Non
     full, tied = np.zeros(100), np.full(100, -0.01)
     with_order = {"full": held_out(full, seen=full + 0.3), "tied": held_out(tied, seen=tied + 0.1)}
     assert with_order["full"].num_parameters == pytest.approx(30)
-    assert choose(with_order).chosen == "tied"
+    by_parameters = choose(with_order)
+    assert by_parameters.chosen == "tied"
+    assert "it has the fewest effective parameters of those tried" in by_parameters.sentence
+    assert "and the one with fewer effective parameters is taken" in by_parameters.sentence
     without = {"full": held_out(full), "tied": held_out(tied), "none": held_out(full - 1)}
     choice = choose(without)
     assert choice.chosen == "full"

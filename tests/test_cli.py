@@ -16,6 +16,7 @@ from guidebook import cli
 from guidebook.catalog import METHODS, ROWS
 from guidebook.inference import Posterior
 from guidebook.inference.diagnostics import r_hat
+from guidebook.workflow.command_line import command_line
 from guidebook.workflow.files import atomic_write
 from guidebook.workflow.fit import Task, load_task
 from guidebook.workflow.output import run_json
@@ -218,6 +219,29 @@ def test_a_mistake_gets_one_sentence_and_leaves_nothing(call, tmp_path: Path, wo
     assert ran.err.startswith("guidebook: ")
     assert sentence in ran.err
     assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_warning_is_printed_once_however_often_a_fit_gives_it(call, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As `cavi` does at every restart."""
+
+    def restarts(*_: object) -> int:
+        for sentence in ("lda: 2 documents are empty", "lda: 2 documents are empty", "lda: one word is unused"):
+            warnings.warn_explicit(sentence, UserWarning, "inputs.py", 1, module="guidebook.models.lda")
+        return 0
+
+    monkeypatch.setattr(cli, "_run", restarts)
+    lines = ["guidebook: warning: lda: 2 documents are empty", "guidebook: warning: lda: one word is unused"]
+    assert call("list").err.splitlines() == lines
+    assert call("list").err.splitlines() == lines  # of each command anew
+
+
+@pytest.mark.parametrize(
+    ("program", "is_ours"),
+    [("bin/guidebook", True), ("lib/guidebook/__main__.py", True), ("lib/pytest/__main__.py", False), ("me.py", False)],
+)
+def test_only_our_own_command_is_named_on_a_page(program: str, is_ours: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", [program, "index", "a b"])
+    assert command_line() == ("guidebook index 'a b'" if is_ours else None)
 
 
 def test_a_failed_fit_is_status_one_and_leaves_nothing(call, tmp_path: Path) -> None:

@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from zoo.posteriors import by_nuts
+from zoo.posteriors import by_nuts, by_svi
 
-from guidebook.catalog import METHODS
-from guidebook.inference import FitInfo, Posterior
+from guidebook.catalog import METHODS, ROWS
+from guidebook.inference import FitInfo, Posterior, compare
 from guidebook.workflow import ladder
 from guidebook.workflow.fit import fit, load_task
 from guidebook.workflow.output import fit_json
@@ -72,7 +72,7 @@ def test_where_nothing_is_good_it_says_what_was_tried_and_what_to_do(call, file:
     )
     assert record["sentence"] in out
     assert f"report: {tmp_path / 'r' / 'report.html'}" in out
-    assert "has a known error" in (tmp_path / "r" / "report.html").read_text()
+    assert "Error against seconds" not in (tmp_path / "r" / "report.html").read_text()
 
 
 def test_moved_draws_are_not_judged_by_the_r_hat_of_their_short_chains() -> None:
@@ -115,10 +115,42 @@ def test_a_samplers_run_is_judged_by_its_own_chains(call, file: Path, tmp_path: 
     assert f"<code>guidebook run logistic --data {file}" in page
     record = json.loads((tmp_path / "a" / "result.json").read_text())
     assert (record["judgement"], record["sentence"] in out) == ("good", True)
-    status, out, err = call("run", "logistic", *options, "--draws", "20", "--chains", "2", "--json", "-")
+
+
+def test_few_draws_of_a_sampler_are_judged_alike_by_run_and_by_check(call, file: Path, tmp_path: Path) -> None:
+    """Chains that are merely short do not say that their draws are wrong: short chains from these tell."""
+    options = ["--data", file, "--set", "target=ill", "--method", "gibbs", "--draws", "90", "--chains", "4"]
+    status, _, err = call("run", "logistic", *options, "--out", tmp_path / "a")
     assert status == 0, err
-    assert json.loads(out)["judgement"] == "cannot say"
-    assert json.loads(out)["sentence"].startswith("gibbs is not to be believed: ")
+    record = json.loads((tmp_path / "a" / "result.json").read_text())
+    assert record["judgement"] in ("good", "usable")
+    assert "By its own chains it may not judge others: " in record["sentence"]
+    assert "it has too few effective draws (" in record["sentence"]
+    status, again, err = call("check", tmp_path / "a")
+    assert status == 0, err
+    assert record["sentence"] in again
+    assert ".improved" not in again
+
+
+def test_chains_apart_are_not_to_be_believed(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Short chains from draws in several places cannot tell how much mass each has, and are not asked."""
+    task = load_task("logistic", str(file), ["target=ill"])
+    monkeypatch.setattr(ladder, "judge", None)  # not called
+    draws = torch.randn(4, 60, 3, dtype=torch.float64) + torch.arange(4.0, dtype=torch.float64)[:, None, None]
+    found = ladder.judge_alone(task, by_nuts({"w": draws}))
+    assert found is not None
+    assert (found.judgement, found.sentence[:42]) == ("cannot say", "nuts is not to be believed: its chains dis")
+    diverged = ladder.judge_alone(task, by_nuts({"w": torch.randn(4, 60, 3, dtype=torch.float64)}, divergences=1))
+    assert diverged is not None
+    assert diverged.sentence.startswith("nuts is not to be believed: ")
+
+
+def test_a_model_without_nuts_is_not_told_to_take_it() -> None:
+    row, w = ROWS["autoregressive"], torch.full((1, 1, 2), 0.5)
+    points = [by_svi({"w": w + k}, "map_point", is_point=True) for k in range(2)]
+    found = ladder.with_calls_there_are(compare(*points, names=["map", "other"]), row)
+    assert found.verdicts["map"].sentence.endswith(f"to measure others by. Next: {row.otherwise}.")
+    assert "nuts" in compare(*points).verdicts["svi:map_point"].sentence
 
 
 @pytest.mark.parametrize(("identified", "diverged"), [(True, False), (True, True), (False, False)])

@@ -469,7 +469,7 @@ def test_each_threshold_warns_just_beyond_it() -> None:
         return " ".join(Evidence(-3.0, error, "lower", diagnostics, "ais", 0.0, 0).warnings)
 
     for just_right, beyond, words in (
-        ({"k_hat": 0.5}, {"k_hat": 0.501}, "k̂ is 0.50, above 0.5: the weights have no variance"),
+        ({"k_hat": 0.5}, {"k_hat": 0.501}, "k̂ is 0.50, above 0.5: the weights have infinite variance"),
         ({"mass_beyond": 0.005, "error": 0.0}, {"mass_beyond": 0.0051, "error": 0.0}, "0.51 % of the posterior lies"),
         ({"mass_beyond": 0.1, "error": 0.31}, {"mass_beyond": 0.1, "error": 0.29}, "beyond the draws of 'tau'"),
         ({"r_hat": 1.1}, {"r_hat": 1.11}, "R̂ of the draws is 1.11, above 1.1"),

@@ -17,7 +17,10 @@ from guidebook.cli import app
 
 
 def guidebook(*words: object) -> None:
-    app([str(word) for word in words], standalone_mode=False)
+    typed = [str(word) for word in words]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", ["guidebook", *typed])  # which the record of a run is made from
+        app(typed, standalone_mode=False)
 
 
 def read(folder: Path, name: str = "rows.csv") -> pd.DataFrame:

@@ -12,8 +12,8 @@ import scipy.sparse
 
 from guidebook import datasets
 from guidebook.inference import Posterior
+from guidebook.workflow.fitted import read_record
 from guidebook.workflow.own.data import read_arguments
-from guidebook.workflow.saved import read_record
 
 sys.path.append(str(Path(__file__).parents[1]))  # reliability is no part of the package
 

@@ -251,6 +251,7 @@ def test_draws_that_check_has_moved_are_the_posteriors_own_once_settled() -> Non
         warnings.simplefilter("error")
         found = loo(regression, moved, X, LINE)
     assert abs(found.elpd - exact.elpd) < 0.3
+    assert (found.r_hat, found.chains_disagree) == (None, False)  # short chains remember where they began
     with pytest.warns(UserWarning, match="loo: draws that check has moved .* have not settled there: moved 128 draws"):
         loo(regression, replace(moved, info=replace(moved.info, converged=False)), X, LINE)
 
@@ -261,8 +262,10 @@ def test_a_score_prints_as_a_sentence() -> None:
     error = math.sqrt(3 * rows.var(ddof=1))
     score = Score(rows, "PSIS-LOO", num_parameters=1.26, k_hat=np.array([0.1, 0.75, 0.2]))
     beginning = f"elpd −6.0 ± {error:.1f} nats over 3 rows, by PSIS-LOO; 1.3 effective parameters; k̂ "
-    assert repr(score) == beginning + "above 0.70 in 1 rows, whose densities are not to be relied on"
+    assert repr(score) == beginning + "above 0.70 in 1 row, whose density is not to be relied on"
     at_most = replace(score, max_k_hat=0.8, chains_disagree=True, r_hat=1.2)
+    several = replace(score, k_hat=np.array([0.1, 0.75, 0.8]))
+    assert repr(several) == beginning + "above 0.70 in 2 rows, whose densities are not to be relied on"
     assert str(at_most) == beginning + (
         "at most 0.75, so that every row is reliable; the chains have not mixed (R̂ 1.200)"
     )

@@ -40,6 +40,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("choose gmm --set num_component=1..3", "unknown option of gmm 'num_component'"),
         ("choose gmm --set num_components=1..3 --method emm", "unknown method 'emm'"),
         ("check logitsic", "unknown model 'logitsic'"),
+        ("check .", ". holds no fit: make one with guidebook run --out ."),
+        ("predict nowhere --data mine.py", "nowhere holds no fit"),
         ("run mine.py:lin", "mine.py: unknown function 'lin': did you mean line"),
         ("run mine.py:plain --set scal=1", "unknown option of mine.py:plain 'scal': did you mean scale?"),
         ("run mine.py:line --method em", "mine.py:line has no em"),

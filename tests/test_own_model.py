@@ -257,7 +257,7 @@ MISTAKES = [
     ("run mine.py:line --data line.csv --method em", "mine.py:line has no em: its steps are mathematics"),
     ("run mine.py:line --data line.csv --method svi:mine.py:guid", "unknown function 'guid': did you mean guide?"),
     ("run mine.py:line --data mixed.csv", "mixed.csv: column 't', line 3: '2a' is not a number, as others are"),
-    ("run mine.py:line --data gaps.csv", "gaps.csv: column 't', line 3: the value is missing"),
+    ("run mine.py:line --data gaps.csv", "gaps.csv: line 3, column 't': the value is missing"),
     ("run mine.py:line --data bare.csv", "bare.csv: line 1 has numbers: name the columns there"),
     ("check mine.py:line --model mine.py:line", "--model names the model of a saved fit"),
     ("choose mine.py:line --data line.csv --set scale=1,2 --folds 41", "between 2 and the number of rows, 40; got 41"),

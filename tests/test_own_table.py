@@ -54,7 +54,7 @@ def test_decimal_commas_gaps_and_identifiers(call, here: Path) -> None:
     new.dropna().to_csv("new_en.csv", index=False)
     status, _, err = call("run", "mine.py:line", "--data", "de.csv", "--method", "dadvi", "--id", "name")
     assert (status, err.count("\n")) == (2, 1)
-    assert "de.csv: column 'a', line 5: the value is missing (2 rows have gaps): --missing drop leaves such" in err
+    assert "de.csv: line 5, column 'a': the value is missing (2 rows have gaps): --missing drop leaves such" in err
     tables = {}
     for language in ("de", "en"):
         words = ("--method", "dadvi", "--id", "name", "--missing", "drop", "--out", language)
@@ -89,7 +89,7 @@ def test_columns_are_chosen_dropped_and_taken_as_categories(here: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "selection", "sentence"),
     [
-        ("t,y\n1,2\n?,3\n", Selection(), "column 't', line 3: '?' stands for a missing value (1 row has gaps)"),
+        ("t,y\n1,2\n?,3\n", Selection(), "line 3, column 't': '?' stands for a missing value (1 row has gaps)"),
         ("t,y\n,2\n,3\n", Selection(missing="drop"), "every row has a gap in a column that the model takes"),
         ("t;y\n1,5;2\n2.5;3\n", Selection(), "'2.5' has a point, and '1,5' in line 2 a decimal comma"),
         ('t,y\n"1,5",2\n"2,5",3\n', Selection(), "column 't': '1,5' looks like a number with a separator or a unit"),

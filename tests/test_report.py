@@ -30,6 +30,7 @@ from guidebook.plots.graphs.layout import lay_out
 from guidebook.plots.models.bands import Band
 from guidebook.plots.models.factors import shares
 from guidebook.plots.models.gmm import components, separating_columns
+from guidebook.plots.models.gmm import sections as over_the_data
 from guidebook.plots.models.lda import sections as topics
 from guidebook.plots.models.mixture import plot_profiles, profiles
 from guidebook.plots.models.vae import sections as images
@@ -662,11 +663,28 @@ def test_the_figures_of_a_fit_are_those_of_its_draws(tmp_path):
     assert [cell.split("</td>")[0] for cell in row.split("<td>")[1:6]] == [number(value) for value in expected]
 
 
-def test_a_fit_of_which_no_error_is_known_says_so_and_other_posteriors_have_no_such_page(tmp_path):
+def test_what_is_said_of_components_fits_a_page_of_one_posterior_or_of_several(iris: Tensor) -> None:
+    draws = {
+        "weights": torch.full((1, 5, 2), 0.5, dtype=torch.float64),
+        "loc": torch.stack([iris[:50].mean(0), iris[50:].mean(0)]).expand(1, 5, 2, 4),
+        "covariance": 0.2 * torch.eye(4, dtype=torch.float64).expand(1, 5, 2, 4, 4),
+    }
+    one, other = by_nuts(draws), by_svi(draws)
+    alone = Comparison({"gibbs": one}, {}, {}, pd.DataFrame(), {}, None, {})
+    (section,) = over_the_data(alone, iris, None)
+    assert "Numbers and colours tell components apart" in section.text
+    assert "reference" not in section.text
+    assert all(f">{k}</text>" in section.figures[0] for k in range(2))
+    both = Comparison({"gibbs": one, "svi": other}, {}, {}, pd.DataFrame(), {}, None, {})
+    assert "the colour of the reference's closest one" in over_the_data(both, iris, None)[0].text
+
+
+def test_a_fit_of_which_no_error_is_known_has_no_picture_and_other_posteriors_have_no_such_page(tmp_path):
     chains = _rung("gibbs", 3.0, "cannot say", "They disagree.")
     page = _Page(write_ladder(_fitted(chains, chosen="gibbs"), tmp_path / "p.html"))
     assert page.labels == []
-    assert "Nothing that was tried has a known error" in page.text
+    assert "Error against seconds" not in page.text
+    assert 'class="first"' not in (tmp_path / "p.html").read_text()  # two columns
     assert "They disagree." in page.text
     with pytest.raises(ValueError, match=r"^write_ladder: give what fit returned; this posterior is by nuts"):
         write_ladder(by_nuts(_weights()), tmp_path / "q.html")

@@ -165,8 +165,52 @@ def test_several_are_named_at_once(tmp_path):
     refused(
         write(tmp_path, "a,b,c\n2024-01-01,1,08:15\n2024-01-02,2,09:30\n"),
         "columns 'a', 'c' hold dates",
-        "--drop a,c leaves them out",
+        "leave them out with --drop a,c",
     )
+
+
+def test_all_that_is_wrong_is_said_at_once(tmp_path):
+    """With what settles it: typed in, it does."""
+    rows = [
+        f"C{k},{2000 + k}-01-02,ok,{'' if k in (3, 7) else k % 4},{'' if k == 5 else 'yn'[k % 2]}" for k in range(12)
+    ]
+    path = write(tmp_path, "\n".join(["name,since,the status,n,left", *rows]) + "\n")
+    refused(
+        path,
+        "column 'name' looks like an identifier: --id name keeps it",
+        "; column 'since' holds dates",
+        "; column 'the status' is 'ok' in every row",
+        "; line 5, column 'n': the value is missing (2 rows have gaps)",
+        "; line 7, column 'left': the value is missing (1 row has no label)",
+        "All at once: --id name --drop since,'the status' --missing drop",
+        target="left",
+        supervised=True,
+    )
+    settled = Selection(id=("name",), drop=("since", "the status"), missing="drop")
+    assert load(path, target="left", supervised=True, selection=settled).left_out == 3
+
+
+def test_what_is_given_already_stays_in_what_to_type(tmp_path):
+    path = write(tmp_path, "a,b,c,d\n" + "".join(f"{k},2024-01-0{k},x,\n" for k in (1, 2)))
+    refused(path, "All at once: --drop a,b,c,d", selection=Selection(drop=("a",)))
+
+
+def test_no_shortcut_leaves_out_numbers_that_can_be_mended(tmp_path):
+    path = write(tmp_path, "a,b,c,d\n" + "".join(f'"1,{k}00.5",ok,{k},{k}\n' for k in range(9)) + '"1,9",ok,x,y\n')
+    with pytest.raises(ValueError, match=r"column 'a': '1,000\.5' looks like a number with") as caught:
+        load(path)
+    assert "All at once" not in str(caught.value)
+    assert "line 11, column 'c': 'x' is not a number: --drop c leaves the column out" in str(caught.value)
+    assert "line 11, column 'd': 'y' is not a number" in str(caught.value)
+
+
+def test_of_many_bad_cells_the_first_few_are_quoted(tmp_path):
+    names = "abcdef"
+    path = write(tmp_path, "\n".join([",".join(names), *[",".join("123456")] * 3, ",".join("uvwxyz")]) + "\n")
+    refused(path, "'u' is not a number", "'w' is not a number", "; 3 more columns have such cells")
+    with pytest.raises(ValueError, match="column 'a'") as caught:
+        load(path)
+    assert "'x' is not" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -207,6 +251,8 @@ def test_european_numbers(tmp_path, delimiter, header):
 
 
 def test_points_and_commas_do_not_mix(tmp_path):
+    path = write(tmp_path, "a;b\n1,5;2\n1;2.500\n")
+    refused(path, "'2.500' has a point", "write all numbers in one way, this one as 2,500 or 2500")
     refused(write(tmp_path, "a;b\n1,5;2\n1;2.5\n"), "line 3, column 'b': '2.5' has a point", "'1,5' in line 2")
 
 
@@ -329,7 +375,12 @@ def test_new_rows_are_read_as_the_old_ones(tmp_path):
 @pytest.mark.parametrize(
     ("content", "parts"),
     [
-        ("plan,years\npro,3\n", ["no column 'age'"]),
+        ("plan,years\npro,3\n", ["no column 'age', which the fit used: columns are plan, years"]),
+        ("years\n3\n", ["no columns 'plan', 'age', which the fit used"]),
+        (
+            "plan,age\npro,\ngold,old\n",
+            ["line 3, column 'plan': 'gold' is", "; line 3, column 'age': 'old' is not", "(1 row has gaps)"],
+        ),
         (
             "plan,age\ngold,3\n",
             ["line 2, column 'plan': 'gold' is a category that the fit has not seen", "basic, plus, pro"],

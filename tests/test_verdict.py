@@ -6,6 +6,7 @@ from typing import Any
 import pandas as pd
 import pytest
 import torch
+import xarray as xr
 from test_compare import GENERATOR, by_nuts, by_svi, normal, reference
 
 from guidebook.inference import CaviInfo, EmInfo, GibbsInfo, Posterior, compare
@@ -372,6 +373,26 @@ def test_smaller_steps_are_not_advised_where_steps_are_small_already() -> None:
         fit = Posterior(fit.draws, type(fit.info)(**{**vars(fit.info), "accept_rate": torch.full((4,), accepted)}))
         assert advice in verdict_on(fit).sentence
         assert ("target_accept" in verdict_on(fit).sentence) == (accepted < 0.97)
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_draws_of_another_library_get_no_call_of_ours_that_would_make_them(fault: str) -> None:
+    chains, alone = normal(4, 500), normal(1, 500)
+    for tensor, is_sampler in ((chains, True), (alone, False)):
+        tree = xr.DataTree.from_dict({"posterior": xr.Dataset({"a": (("chain", "draw"), tensor.numpy())})})
+        tree["posterior"].attrs["inference_library"] = "pymc"
+        fit = Posterior.from_datatree(tree, guide=None if is_sampler else "ADVI")
+        advice = next_call(fault, fit, frame(ess=100.0))
+        assert "pymc" in advice
+        assert not any(words in advice for words in ("pymc(", "num_draws", "num_warmup", "target_accept=", "init="))
+        assert ("fit(model, …)" in advice) == (not is_sampler and fault != "a point")
+
+
+def test_how_many_draws_of_another_library_are_needed_is_said() -> None:
+    tree = xr.DataTree.from_dict({"posterior": xr.Dataset({"a": (("chain", "draw"), normal(4, 500).numpy())})})
+    tree["posterior"].attrs["inference_library"] = "pymc"
+    few = judge_reference("pymc", Posterior.from_datatree(tree), frame(ess=100.0))
+    assert few.sentence.endswith("(100 at b, 381 needed). Next: 4,000 draws per chain of pymc.")
 
 
 def test_every_fault_has_advice_that_names_a_method_of_guidebook() -> None:

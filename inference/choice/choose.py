@@ -6,7 +6,7 @@ reliable neither for differences below 4 nats nor for fewer than about 100 rows.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,8 +22,8 @@ NUM_ERRORS = 2.0  # a difference of fewer standard errors may be chance
 FEW_ROWS = 100  # below it standard errors are too small (Sivula et al. 2020)
 
 RULE = (
-    "The simplest value is taken whose elpd is below the best by no more than two standard errors of the difference "
-    "or 4 nats."
+    "The simplest value (the least whole number; of other values, that with the fewest effective parameters) is taken "
+    "whose elpd is below the best by no more than two standard errors of the difference or 4 nats."
 )
 
 
@@ -107,7 +107,8 @@ def choose(
     order = simplicity or _simplicity(scores)
     candidates = [value for value in finite if not _is_worse(table.loc[value])]
     chosen = min(candidates, key=lambda value: order[value]) if order else best
-    sentence = _sentence(table, option, scores[best].how, chosen, best, candidates, order)
+    by_parameters = simplicity is None and not _are_whole(scores)
+    sentence = _sentence(table, option, scores[best].how, chosen, best, candidates, order, by_parameters)
     return Choice(option, chosen, best, sentence, table, dict(scores), tuple(_notes(scores, table, option, chosen)))
 
 
@@ -143,8 +144,12 @@ def _table(
     return pd.DataFrame(rows, index=pd.Index(list(scores), name=option))
 
 
+def _are_whole(values: Iterable[Any]) -> bool:
+    return all(isinstance(value, int) and not isinstance(value, bool) for value in values)
+
+
 def _simplicity(scores: Mapping[Any, Score]) -> Mapping[Any, float] | None:
-    if all(isinstance(value, int) and not isinstance(value, bool) for value in scores):
+    if _are_whole(scores):
         return {value: value for value in scores}
     found = {value: score.num_parameters for value, score in scores.items() if score.num_parameters is not None}
     return found if len(found) == len(scores) else None
@@ -157,7 +162,14 @@ def _is_worse(row: Any) -> bool:
 
 
 def _sentence(
-    table: pd.DataFrame, option: str, how: str, chosen: Any, best: Any, candidates: Sequence[Any], order: Any
+    table: pd.DataFrame,
+    option: str,
+    how: str,
+    chosen: Any,
+    best: Any,
+    candidates: Sequence[Any],
+    order: Mapping[Any, float] | None,
+    by_parameters: bool,
 ) -> str:
     def behind(value: Any) -> str:
         row = table.loc[value]
@@ -166,6 +178,9 @@ def _sentence(
         return f"{value} is worse{than} by {_nats(-row['difference'])} ± {_nats(row['difference_error'])} nats"
 
     than = "" if chosen == best else f" than {best}"
+    simplest, simpler_one = "is the simplest", "simpler one"
+    if by_parameters:
+        simplest, simpler_one = "has the fewest effective parameters", "one with fewer effective parameters"
     words = []
     if order:
         simpler = [value for value in table.index if order[value] < order[chosen]]
@@ -173,12 +188,12 @@ def _sentence(
             nearest = max(simpler, key=lambda value: order[value])
             words.append(behind(nearest))
         else:
-            words.append("it is the simplest tried")
+            words.append(f"it {simplest} of those tried")
         rest = [value for value in table.index if order[value] > order[chosen]]
         if chosen != best:
             row = table.loc[chosen]
             figures = f"{_nats(-row['difference'], sign=True)} ± {_nats(row['difference_error'])}"
-            words.append(f"{best} is no better than {chosen} ({figures}), and the simpler one is taken")
+            words.append(f"{best} is no better than {chosen} ({figures}), and the {simpler_one} is taken")
         elif rest:
             beyond = min(rest, key=lambda value: order[value])
             row = table.loc[beyond]

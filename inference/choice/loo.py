@@ -2,12 +2,13 @@
 
 import warnings
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from ..info import CheckInfo
+from ..info import CheckInfo, FitInfo
 from ..log_likelihood import log_likelihood
 from ..options import options_by_name
 from ..posterior import Posterior
@@ -81,7 +82,9 @@ def loo(
             f"loo: draws of {info.method} are taken as the posterior's own, since their weights are not known",
             stacklevel=3,
         )
-    return psis_loo(rows, weights)
+    score = psis_loo(rows, weights)
+    are_moved = isinstance(info, CheckInfo | FitInfo) and info.r_hat is None  # by short chains, which need not agree
+    return replace(score, r_hat=None, chains_disagree=False) if are_moved else score
 
 
 def rows_of(method: str, found: Mapping[str, Tensor]) -> Tensor:

@@ -58,7 +58,8 @@ class Score:
             said.append(f"{self.num_parameters:.1f} effective parameters")
         if self.k_hat is not None:
             many = self.num_unreliable
-            above = f"above {self.max_k_hat:.2f} in {many:,} rows, whose densities are not to be relied on"
+            whose = "1 row, whose density is" if many == 1 else f"{many:,} rows, whose densities are"
+            above = f"above {self.max_k_hat:.2f} in {whose} not to be relied on"
             said.append(f"k̂ {above if many else f'at most {self.k_hat.max():.2f}, so that every row is reliable'}")
         if self.chains_disagree:
             said.append(f"the chains have not mixed (R̂ {self.r_hat:.3f})")

@@ -66,7 +66,9 @@ class Evidence(NamedTuple):
         if k_hat is not None and k_hat > MAX_K_HAT:
             found.append(f"k̂ is {k_hat:.2f}, above {MAX_K_HAT}: the error is underestimated, use a better proposal")
         elif k_hat is not None and k_hat > MAX_K_HAT_WITH_VARIANCE:
-            found.append(f"k̂ is {k_hat:.2f}, above 0.5: the weights have no variance, so that the error is a rough one")
+            found.append(
+                f"k̂ is {k_hat:.2f}, above 0.5: the weights have infinite variance, so that the error is a rough one"
+            )
         if size is not None and size < MIN_WEIGHTS:
             found.append(f"only {size:.1f} effective weights: draw more, or from a better proposal")
         if seen.get("mass_beyond", 0.0) > max(MAX_MASS_BEYOND, self.error / 3):

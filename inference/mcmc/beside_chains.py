@@ -94,10 +94,19 @@ def _graded(table: pd.DataFrame, mcse: np.ndarray, mcse_of_log_sd: np.ndarray) -
     return (graded, by) if is_close.all() else (graded._replace(judgement="usable"), table)
 
 
-def sentence(name: str, judged: Judged, moved: Moved, notes: str, next_call: str) -> str:
+def sentence(
+    name: str,
+    judged: Judged,
+    moved: Moved,
+    notes: str,
+    next_call: str,
+    more: str = "more draws",
+    better: str = IMPROVED,
+) -> str:
     """Return the judgement of draws in words, by the name of what they are of.
 
-    ``notes`` are sentences, or empty; ``next_call`` is what to call where chains have not settled.
+    ``notes`` are sentences, or empty; ``next_call`` is what to call where chains have not settled, ``more`` where draws
+    are too few, and ``better`` where they are wrong.
     """
     graded = judged.graded
     figures = judged.by.rename(columns={"error_of_shift": "mcse_in_sd", "error_of_ratio": "sd_ratio_error"})
@@ -109,22 +118,22 @@ def sentence(name: str, judged: Judged, moved: Moved, notes: str, next_call: str
     if graded.judgement == "cannot say":
         if settled:
             why = "it has too few draws to tell an error from chance"
-            return f"{name} cannot be judged: {why}.{notes}{NEXT}more draws."
+            return f"{name} cannot be judged: {why}.{notes}{NEXT}{more}."
         why = f"these depend on where they began, or still move: {under_way}"
         return f"{name} cannot be judged by short chains: {why}.{notes}{NEXT}{next_call}."
     if graded.judgement == "bad":
         words = " and ".join(words_of_faults("the posterior", graded, figures).values())
         if settled:
-            return f"{name} is bad: {words}.{notes}{NEXT}{IMPROVED}."
-        more = f"Chains from its draws have not settled ({under_way}), so that it may be worse"
-        return f"{name} is bad: {words}. {more}.{notes}{NEXT}{next_call}."
+            return f"{name} is bad: {words}.{notes}{NEXT}{better}."
+        unsure = f"Chains from its draws have not settled ({under_way}), so that it may be worse"
+        return f"{name} is bad: {words}. {unsure}.{notes}{NEXT}{next_call}."
     good = graded.judgement == "good"
     if good:  # it keeps to its limits by one error
         figures[["mcse_in_sd", "sd_ratio_error"]] /= margin(len(figures))
     means = words_of_means(figures, GOOD_SHIFT if good else USABLE_SHIFT, " of the posterior's")
     sds = words_of_sds(figures, GOOD_RATIO if good else USABLE_RATIO)
     words = f"{name} is {graded.judgement}: means {means}, sds {sds}, by short chains from its draws. {UNSEEN}{notes}"
-    return words if good or not settled else f"{words}{NEXT}{IMPROVED}."
+    return words if good or not settled else f"{words}{NEXT}{better}."
 
 
 def _largest(moved: Moved) -> tuple[float, str]:

@@ -5,6 +5,7 @@ import os
 import signal
 import sys
 import warnings
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Annotated, Any
 
@@ -87,7 +88,7 @@ def main() -> None:
 
     SIGINT, SIGTERM and SIGHUP end it with 128 + their number, and nothing half-written stays.
     """
-    warnings.showwarning = _show_warning
+    warnings.showwarning = _once()
     warnings.filterwarnings("ignore")
     warnings.filterwarnings("always", r"[a-z]+: ", UserWarning, r"guidebook\.")  # ours begin with a method's name
     with interruptible(release_all) as interrupts:
@@ -133,5 +134,13 @@ def _fail(sentence: str, status: int) -> int:
     return status
 
 
-def _show_warning(message: Warning | str, *_: Any) -> None:
-    print(f"guidebook: warning: {message}", file=sys.stderr)
+def _once() -> Callable[..., None]:
+    """Return what prints a warning, unless it has printed the same sentence before: a fit warns at each restart."""
+    shown = set()
+
+    def show(message: Warning | str, *_: Any) -> None:
+        if str(message) not in shown:
+            shown.add(str(message))
+            print(f"guidebook: warning: {message}", file=sys.stderr)
+
+    return show

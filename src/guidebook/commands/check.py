@@ -40,10 +40,13 @@ def check(
     json_file: Json = None,
 ) -> None:
     """Judge a fast posterior without a reference, by short chains from its own draws."""
+    from guidebook.workflow.fitted import read_record
     from guidebook.workflow.names import MODELS, check_data, check_settings, find_names, split_method
 
     is_folder = fitted not in MODELS and Path(fitted).is_dir()
-    if not is_folder:
+    if is_folder:
+        read_record(Path(fitted))
+    else:
         if model is not None:
             raise ValueError(f"--model names the model of a saved fit, and {fitted} is no folder with one")
         split_method(find_names(fitted), method, guide)

@@ -19,6 +19,11 @@ def predict(
     ] = "-",
 ) -> None:
     """Say of new rows what a saved fit says of those it was made from: segments, factors, topics, predictions."""
+    from guidebook.workflow.fitted import read_record
+    from guidebook.workflow.names import check_data
+
+    check_data(read_record(folder)["model"], data)
+
     from guidebook.workflow import predict as predicting
     from guidebook.workflow.files import atomic_write, check_writable, is_stream
     from guidebook.workflow.rows import as_csv

@@ -5,6 +5,7 @@ import re
 
 MISSING = frozenset({"", "NA", "N/A", "n/a", "#N/A", "<NA>", "NaN", "nan", "NULL", "null", "?", "-", "."})
 _COMMA = re.compile(r"[+-]?((\d+|\d{1,3}(\.\d{3})+),\d+([eE][+-]?\d+)?|\d{1,3}(\.\d{3}){2,})")
+_GROUPED = re.compile(r"[+-]?\d{1,3}(\.\d{3})+")
 _DATE = re.compile(
     r"(\d{4}[-/.]\d{1,2}([-/.]\d{1,2})?|\d{1,2}[-/.]\d{1,2}[-/.](\d{4}|\d{2}))([T ]\d{1,2}:\d{2}.*)?"
     r"|\d{1,2}:\d{2}(:\d{2})?"
@@ -25,6 +26,11 @@ def comma_number(cell: str) -> float | None:
     if not _COMMA.fullmatch(cell.strip()):
         return None
     return float(cell.replace(".", "").replace(",", "."))
+
+
+def is_grouped(cell: str) -> bool:
+    """Whether the point in a cell may group thousands, as in "1.234"."""
+    return _GROUPED.fullmatch(cell.strip()) is not None
 
 
 def is_date(cell: str) -> bool:

@@ -58,9 +58,8 @@ def read_source(
 
 def _selected(where: str, table: Table, selection: Selection) -> Table:
     """Return the columns of an array that are asked for."""
-    for name in selection.names():
-        if name not in table.columns:
-            raise ValueError(no_column(where, name, table.columns))
+    if absent := [name for name in selection.names() if name not in table.columns]:
+        raise ValueError(no_column(where, absent, table.columns))
     if not selection.columns and not selection.drop:
         return table
     places = {name: place for place, name in enumerate(table.columns) if name not in selection.drop}

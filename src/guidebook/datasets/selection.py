@@ -1,6 +1,6 @@
 """Which columns of a file are used, and as what."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from .table import did_you_mean, listed, quoted
@@ -53,12 +53,16 @@ class Selection(NamedTuple):
         return bool(self.id or self.categories or self.text or self.missing != "refuse")
 
 
-def used_columns(where: str, columns: list[str], selection: Selection, target: str | None) -> list[str]:
-    """Return the columns to use as data; ValueError for a name that is not there or is given two parts to play."""
+def used_columns(
+    where: str, columns: list[str], selection: Selection, target: str | None, *, is_new: bool = False
+) -> list[str]:
+    """Return the columns to use as data; ValueError for a name that is not there or is given two parts to play.
+
+    ``is_new`` says that the selection is that of an earlier fit.
+    """
     known = set(columns)
-    for name in selection.names():
-        if name not in known:
-            raise ValueError(no_column(where, name, columns))
+    if absent := [name for name in selection.names() if name not in known]:
+        raise ValueError(no_column(where, absent, columns, ", which the fit used" if is_new else ""))
     parts = {"target": [target], "drop": selection.drop, "id": selection.id, "columns": selection.columns}
     parts |= {"text": [selection.text]} if selection.text else {}
     played: dict[str, str] = {}
@@ -75,7 +79,10 @@ def used_columns(where: str, columns: list[str], selection: Selection, target: s
     return list(left)
 
 
-def no_column(where: str, name: str, columns: Iterable[str]) -> str:
-    """Return a sentence: there is no such column, these are the nearest, and these there are."""
-    columns = list(columns)
-    return f"{where}: no column {quoted(name)}: {did_you_mean(name, columns)}columns are {listed(columns)}"
+def no_column(where: str, names: Sequence[str], columns: Iterable[str], which: str = "") -> str:
+    """Return a sentence: there are no such columns, these are the nearest, and these there are."""
+    columns, names = list(columns), list(dict.fromkeys(names))
+    near = did_you_mean(names[0], columns) if len(names) == 1 else ""
+    many = "column" if len(names) == 1 else "columns"
+    absent = listed([quoted(name) for name in names], 5)
+    return f"{where}: no {many} {absent}{which}: {near}columns are {listed(columns)}"

@@ -51,7 +51,7 @@ def target_column(where: str, target: str | None, columns: list[str], supervised
     """Index of the column that ``target`` names, None if there is none."""
     if target is None:
         if supervised:
-            which = "which column holds the labels? give --set target=NAME"
+            which = "which column holds the labels? give --target NAME"
             raise ValueError(f"{where}: {which}; columns are {listed(columns)}")
         return None
     name = " ".join(target.split())

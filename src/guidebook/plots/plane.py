@@ -121,16 +121,22 @@ def _label(figure: Figure, ax: Axes, dots: Sequence[Dot], lines: Sequence[Line],
             (step, Bbox.from_bounds(left, y + up * 0.6 * height - height / 2, width, height))
             for step in range(20)
             for up in {step, -step}
-            for left in (x + 8 * unit, x - 8 * unit - width)
+            for left in _lefts(x, width, unit, beside_only=step < 2)
         ]
         step, box = min(candidates, key=lambda candidate: _cost(*candidate, taken, frame))
         colour = JUDGEMENTS.get(dot.judgement, SOFT)
         _write(ax, dot.name, box, colour)
         taken.append(box)
-        if step > 1:
-            near = box.x0 if box.x0 > x else box.x1
-            ends = ax.transData.inverted().transform([(x, y), (near, (box.y0 + box.y1) / 2)])
+        if step > (3 if box.x0 < x < box.x1 else 1):
+            level = min(max(y, box.y0), box.y1) if box.x0 < x < box.x1 else (box.y0 + box.y1) / 2
+            ends = ax.transData.inverted().transform([(x, y), (min(max(x, box.x0), box.x1), level)])
             ax.plot(*ends.T, color=colour, linewidth=0.7, zorder=1)
+
+
+def _lefts(x: float, width: float, unit: float, *, beside_only: bool) -> tuple[float, ...]:
+    """Return where a name may begin: to the right or the left of its point, or over or under it."""
+    beside = (x + 8 * unit, x - 8 * unit - width)
+    return beside if beside_only else (*beside, x - width / 2, x - width + 5 * unit, x - 5 * unit)
 
 
 def _cost(step: int, box: Bbox, taken: list[Bbox], frame: Bbox) -> float:

@@ -106,7 +106,12 @@ def write_html(
         title=title or f"{name + ': p' if name else 'P'}osteriors compared with {comparison.reference}",
         headline=comparison.headline,
         facts=about.facts(comparison, model, data),
-        contents=[picture.title, "Verdicts", "The numbers behind the verdicts", *(part.title for part in shown)],
+        contents=[
+            *([picture.title] if picture else []),
+            "Verdicts",
+            "The numbers behind the verdicts",
+            *(part.title for part in shown),
+        ],
         run=run,
         picture=picture,
         verdicts=comparison.verdicts.values(),

@@ -81,7 +81,8 @@ def write_fit(
     OSError
         If the path cannot be written.
     """
-    name = ":".join(filter(None, (posterior.info.method, posterior.info.guide)))
+    made_by = ":".join(filter(None, (posterior.info.method, posterior.info.guide)))
+    name = posterior.info.chosen if isinstance(posterior.info, FitInfo) else made_by
     alone = Comparison({name: posterior}, {}, {}, pd.DataFrame(), {}, None, {})
     row, x = row_of(model), data[0] if data else None
     parts = [

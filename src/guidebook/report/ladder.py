@@ -96,8 +96,9 @@ NOTHING_TRIED: dict[str, Any] = {"picture": None, "rungs": []}  # where one meth
 
 def contents(tried: Mapping[str, Any], shown: Sequence[Section]) -> list[str]:
     """Return the headings of a page of a fit."""
-    first = [tried["picture"].title, "What was tried"] if tried["rungs"] else []
-    return [*first, *(section.title for section in shown)]
+    picture = [tried["picture"].title] if tried["picture"] else []
+    words = ["What was tried"] if tried["rungs"] else []
+    return [*picture, *words, *(section.title for section in shown)]
 
 
 def headline_of(info: Info, name: str, judgement: str) -> str:
@@ -121,11 +122,10 @@ def rungs_of(info: FitInfo) -> dict[str, Any]:
     return {"picture": _picture(info.rungs), "rungs": words}
 
 
-def _picture(rungs: Sequence[Mapping[str, Any]]) -> Section:
-    """Show how far off each rung is, and after how many seconds that was known; or say why it is not."""
-    title = "Error against seconds"
+def _picture(rungs: Sequence[Mapping[str, Any]]) -> Section | None:
+    """Show how far off each rung is, and after how many seconds that was known; None if no such error is known."""
     if all(rung.get("error") is None for rung in rungs):
-        return Section(title, "Nothing that was tried has a known error: what is said of each tells why.")
+        return None
     text = (
         "One point per answer: the seconds after which it was there and judged, and the error of its worst quantity by "
         "short chains, which is the shift of the mean in sds, or how far off the sd is (25 % counts as 0.25). Colours "
@@ -134,7 +134,7 @@ def _picture(rungs: Sequence[Mapping[str, Any]]) -> Section:
     if any(rung.get("error") is None and rung["judgement"] in ("good", "cannot say") for rung in rungs):
         text += " Dashed: what has no such error, such as samplers, which are judged by their own chains."
     figure = plots.to_svg(plots.plot_ladder(rungs), "Worst error and seconds of each method that was tried", "errors")
-    return Section(title, text, [figure], wide=True)
+    return Section("Error against seconds", text, [figure], wide=True)
 
 
 def _words(place: int, rung: Mapping[str, Any], chosen: str) -> dict[str, Any]:

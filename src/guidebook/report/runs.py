@@ -12,12 +12,11 @@ from ..inference.words import nats, number
 from ..plots import Section, Table
 
 
-def errors(comparison: Comparison) -> Section:
-    """Show what each method cost and how far off it is, or say why that is not known."""
+def errors(comparison: Comparison) -> Section | None:
+    """Show what each method cost and how far off it is; None if no method has a known error."""
     left_out = plots.without_error(comparison)
-    title = "Error against seconds"
     if len(left_out) == len(comparison.posteriors) - 1:
-        return Section(title, "No method has a known error: none is judged, and the verdicts say why.")
+        return None
     figure = plots.plot_error_against_seconds(comparison)
     text = (
         "One point per method: its seconds, and the error of its worst quantity, which is the shift of the mean in sds "
@@ -29,7 +28,7 @@ def errors(comparison: Comparison) -> Section:
     if left_out:
         text += f" Without a known error: {', '.join(left_out)}."
     description = f"Worst error and seconds of each method beside {comparison.reference}, as in the table"
-    return Section(title, text, [plots.to_svg(figure, description, "errors")], wide=True)
+    return Section("Error against seconds", text, [plots.to_svg(figure, description, "errors")], wide=True)
 
 
 def losses(comparison: Comparison) -> Section | None:

@@ -7,9 +7,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from guidebook.catalog import Row
 from guidebook.inference import Check, Comparison, Posterior, Verdict, check
 from guidebook.inference import fit as fit_any
-from guidebook.inference.climb import Rung, climb, judge_chains
+from guidebook.inference.advice import NEXT
+from guidebook.inference.climb import Rung, climb
+from guidebook.inference.mcmc.beside_chains import IMPROVED
+from guidebook.inference.mcmc.own_chains import by_own_chains
 from guidebook.inference.quantities import labels
 from guidebook.inference.verdict import is_sampler
 from guidebook.workflow.cost import time_said
@@ -51,6 +55,7 @@ def fit_best(
     )
 
 
+MOVED_BY_COMMAND = "its moved draws, which guidebook check --out saves, or guidebook fit"
 MOST_SECONDS = 60.0  # that a verdict which was not asked for may take
 MOST_VALUES = 2**23  # draws times quantities: those of 2,000 quantities
 
@@ -67,16 +72,22 @@ def judge(task: Task, posterior: Posterior, seed: int = 0, max_seconds: float | 
 
 
 def judge_alone(task: Task, posterior: Posterior, seed: int = 0) -> Verdict | None:
-    """Say how good a posterior of a task is by itself: a sampler's by its own chains, a fast one's by `judge_fast`.
+    """Say how good a posterior of a task is by itself: a fast one's by `judge_fast`, a sampler's by its own chains.
+
+    Where these are merely too short to tell, short chains from the draws say how good the draws are.
 
     None where `judge_fast` has no answer, and of chains with more numbers than can be judged in seconds.
     """
-    if is_sampler(posterior):
-        if sum(draws.numel() for draws in task.quantities(posterior.draws).values()) > MOST_VALUES:
-            return None
-        return judge_chains(posterior.info.method, posterior, task.identify, task.coords)
-    found = judge_fast(task, posterior, seed)
-    return Verdict(found.judgement, found.sentence) if found else None
+    if not is_sampler(posterior):
+        found = judge_fast(task, posterior, seed)
+        return Verdict(found.judgement, found.sentence) if found else None
+    if sum(draws.numel() for draws in task.quantities(posterior.draws).values()) > MOST_VALUES:
+        return None
+    alone = by_own_chains(posterior.info.method, posterior, identify=task.identify, coords=task.coords)
+    found = _judged_if_it_can_be(task, posterior, seed) if alone.are_merely_few else None
+    if found is not None and found.judgement != "cannot say":
+        return Verdict(found.judgement, found.sentence)
+    return Verdict(alone.judgement, alone.sentence)
 
 
 def judge_fast(task: Task, posterior: Posterior, seed: int = 0) -> Check | None:
@@ -86,6 +97,10 @@ def judge_fast(task: Task, posterior: Posterior, seed: int = 0) -> Check | None:
     """
     if posterior.info.is_point or is_sampler(posterior):
         return None
+    return _judged_if_it_can_be(task, posterior, seed)
+
+
+def _judged_if_it_can_be(task: Task, posterior: Posterior, seed: int) -> Check | None:
     try:
         return judge(task, posterior, seed, MOST_SECONDS)
     except ValueError:
@@ -107,8 +122,19 @@ def judged_alone(comparison: Comparison, task: Task, seed: int = 0) -> Compariso
     return replace(comparison, verdicts=verdicts, table=table)
 
 
+def with_calls_there_are(comparison: Comparison, row: Row) -> Comparison:
+    """Return a comparison whose verdicts advise no method that the model lacks, but what its row says to do instead."""
+    verdicts = dict(comparison.verdicts)
+    for name, verdict in verdicts.items():
+        words, _, advice = verdict.sentence.partition(NEXT)
+        if row.otherwise and any(f"{method}(" in advice for method in row.unavailable):
+            verdicts[name] = verdict._replace(sentence=f"{words}{NEXT}{row.otherwise}.")
+    return replace(comparison, verdicts=verdicts)
+
+
 def _named(sentence: str, task: Task, posterior: Posterior) -> str:
-    """Return a sentence with the quantity that it points at named by the data's columns."""
+    """Return a sentence with the quantity that it points at named by the data's columns, and a command to type."""
+    sentence = sentence.replace(IMPROVED, MOVED_BY_COMMAND)
     for number, name in names_of_quantities(task, posterior).items():
         sentence = sentence.replace(number, name)
     return sentence

@@ -276,8 +276,8 @@ def _size(data: Dataset) -> str:
 def _reading(task: Task) -> str:
     """Return what was done to the rows when they were read."""
     words = ", standardized" if task.data.standardized else ""
-    if task.data.left_out:
-        words += f"; {task.data.left_out:,} rows with gaps are left out"
+    if left_out := task.data.left_out:
+        words += f"; {f'{left_out:,} rows with gaps are' if left_out > 1 else '1 row with a gap is'} left out"
     if task.options.get("missing") == "impute":
         words += "; gaps are filled in by their means under the model, which makes spreads a little too small"
     return words

@@ -8,12 +8,12 @@ import pandas as pd
 from guidebook.datasets import load_like
 from guidebook.datasets.encoding import read_encoding
 from guidebook.inference import Posterior
+from guidebook.workflow.fitted import model_of, read_record
 from guidebook.workflow.own.file import SHOWN, is_own
 from guidebook.workflow.own.inputs import read_inputs
 from guidebook.workflow.own.rows import predicted_rows, say_left_out
 from guidebook.workflow.resolve import find_row, parse_options
 from guidebook.workflow.rows import completed, row_table
-from guidebook.workflow.saved import model_of, read_record
 
 
 def predict(folder: Path, source: str, model: str | None = None) -> pd.DataFrame:

@@ -1,8 +1,6 @@
 """Fits in folders: written by ``guidebook run --out`` or ``fit --out``, and read with their model and data again."""
 
-import json
 import math
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +9,8 @@ import pandas as pd
 from guidebook.inference import Posterior
 from guidebook.workflow.files import as_json, drafted
 from guidebook.workflow.fit import Task, load_task
+from guidebook.workflow.fitted import model_of, read_record
 from guidebook.workflow.output import told
-from guidebook.workflow.own.file import SHOWN, find_function, is_own
 from guidebook.workflow.own.inputs import NewData, read_inputs
 from guidebook.workflow.own.rows import fitted_rows
 from guidebook.workflow.record import run_record
@@ -78,34 +76,3 @@ def load_fit(folder: Path, model: str | None = None) -> tuple[Task, Posterior]:
     made_by = (record["method"], record["guide"])
     task = load_task(model or model_of(folder, record), record["source"], record["settings"], made_by)
     return task, Posterior.load(folder / "posterior.safetensors")
-
-
-def read_record(folder: Path) -> dict[str, Any]:
-    """Return what was printed of a saved fit; ValueError if the folder holds none."""
-    try:
-        record = json.loads((folder / "result.json").read_text(encoding="utf-8"))
-        needed = {"method", "guide", "model", "source", "settings"}
-        if needed <= record.keys() and (not is_own(record["model"]) or "file" in record):
-            return record
-    except (OSError, AttributeError, RecursionError, TypeError, ValueError):
-        pass
-    raise ValueError(f"{folder} holds no fit: make one with guidebook run --out {folder}")
-
-
-def model_of(folder: Path, record: dict[str, Any]) -> str:
-    """Return the name of a saved fit's model; ValueError if it is a user's own and not to be run."""
-    return _unchanged(folder, record["file"]) if is_own(record["model"]) else record["model"]
-
-
-def _unchanged(folder: Path, file: dict[str, str]) -> str:
-    """Return the name of a saved fit's own model if its file may be run, with a warning that it is."""
-    path, name = Path(file["path"]), f"{file['path']}:{file['function']}"
-    another = f"give --model {SHOWN} if it is to be run"
-    if not path.is_absolute() or path.resolve().is_relative_to(folder.resolve()):
-        raise ValueError(f"{folder} brings its model along, in {path}, and what lies in a folder of fits is not run")
-    if not path.is_file():
-        raise ValueError(f"{folder} was fitted by the model {name}, and there is no such file now: {another}")
-    if find_function(name).sha256 != file["sha256"]:
-        raise ValueError(f"{path} has changed since it was fitted in {folder}: {another}")
-    warnings.warn(f"saved: running {name}, unchanged since the fit", stacklevel=4)
-    return name

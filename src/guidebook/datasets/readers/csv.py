@@ -10,14 +10,13 @@ from typing import BinaryIO, NamedTuple
 import numpy as np
 
 from ..cells import comma_number, flaw_of, number
-from ..columns import Column, check_cells, check_columns, check_levels, encoded, read_commas
+from ..columns import Column, encoded, read_commas
+from ..flaws import Flaw, Levels, cell_flaws, column_flaws, label_flaws, level_flaws, refuse
 from ..selection import Selection, used_columns
 from ..table import Table, listed, place, quoted, target_column
 from .text import count_words
 
 _CELLS = 200_000  # read at once
-
-Levels = Mapping[str, list[str] | None]  # of the columns used: of categories; None for numbers
 
 
 def read_csv(
@@ -48,7 +47,8 @@ def read_csv(
     if sources is not None:
         selection = selection._replace(id=tuple(name for name in selection.id if name in names))
     label = target_column(where, target, names, supervised)
-    used = used_columns(where, names, selection, None if label is None else names[label])
+    is_new = sources is not None
+    used = used_columns(where, names, selection, None if label is None else names[label], is_new=is_new)
     texts = {*selection.id, *selection.categories, *([selection.text] if selection.text else [])}
     texts |= {names[label]} if label is not None else set()
     found = {name: Column(name, name in texts) for name in {*used, *texts}}
@@ -58,20 +58,26 @@ def read_csv(
 
     columns, kept = [found[name] for name in used], np.ones(len(lines), dtype=bool)
     labels = None if label is None or not supervised else found[names[label]]
+    unlabelled = label_flaws(labels, lines, selection.missing) if labels is not None else []
     if labels is not None:
-        kept &= _labelled(where, labels, lines, selection.missing)
+        kept &= [flaw_of(labels.texts[row], is_label=True) is None for row in range(len(lines))]
     if selection.text:
+        refuse(where, unlabelled, selection)
         documents = [columns[0].texts[row] for row in range(len(lines))]
+        if selection.missing == "drop":
+            kept[columns[0].missing] = False
         x, made = count_words(where, documents, selection.stop_words, vocabulary)
         sources = {selection.text: None}
     else:
-        x, made, sources = _matrix(where, columns, lines, delimiter, selection, sources)
+        if delimiter != ",":
+            read_commas(where, columns, lines)
+        flaws = _flaws(columns, lines, selection, sources)
+        refuse(where, flaws + unlabelled, selection)
+        x, made, sources = _matrix(columns, sources, len(lines))
         if selection.missing == "drop":
             kept &= ~np.isnan(x).any(1)
-            if not kept.any():
-                raise ValueError(
-                    f"{where}: every row has a gap, and none is left: drop the columns that are mostly empty"
-                )
+    if not kept.any():
+        raise ValueError(f"{where}: every row has a gap, and none is left: drop the columns that are mostly empty")
     rows = np.flatnonzero(kept).tolist()
     table = Table(
         x if len(rows) == len(x) else x[kept],
@@ -86,31 +92,24 @@ def read_csv(
     return table._replace(labels=[labels.texts[row] for row in rows], target=f"the target {quoted(labels.name)}")
 
 
-def _matrix(
-    where: str,
-    columns: list[Column],
-    lines: Sequence[int],
-    delimiter: str,
-    selection: Selection,
-    sources: Levels | None,
-) -> tuple[np.ndarray, list[str], Levels]:
+def _flaws(columns: Sequence[Column], lines: Sequence[int], selection: Selection, sources: Levels | None) -> list[Flaw]:
+    """Return what is wrong with the columns, and with the cells of those that are data."""
+    flaws = column_flaws(columns, selection.columns) if sources is None else level_flaws(columns, lines, sources)
+    settled = {name for flaw in flaws for name in flaw.columns}
+    rest = [column for column in columns if column.name not in settled]
+    return flaws + cell_flaws(rest, lines, selection.missing, sources)
+
+
+def _matrix(columns: Sequence[Column], sources: Levels | None, num_rows: int) -> tuple[np.ndarray, list[str], Levels]:
     """Return the columns as numbers, the numbers' names, and the levels of categories."""
-    if delimiter != ",":
-        read_commas(where, columns, lines)
-    if sources is None:
-        check_columns(where, columns, selection.columns)
-    check_cells(where, columns, lines, selection.missing, sources)
     if sources is None:
         sources = {column.name: None if column.is_number else column.levels() for column in columns}
     made, names = [], []
     for column in columns:
-        levels = sources[column.name]
-        if levels is not None:
-            check_levels(where, column, levels, lines)
-        values, of_column = encoded(column, levels)
+        values, of_column = encoded(column, sources[column.name])
         made.append(values)
         names += of_column
-    x = np.concatenate(made, axis=1) if made else np.zeros((len(lines), 0))
+    x = np.concatenate(made, axis=1) if made else np.zeros((num_rows, 0))
     return np.ascontiguousarray(x), names, sources
 
 
@@ -139,18 +138,6 @@ def _read(where: str, records: Iterator[tuple[int, list[str]]], names: list[str]
     if rows:
         flush()
     return lines
-
-
-def _labelled(where: str, labels: Column, lines: Sequence[int], policy: str) -> np.ndarray:
-    """Return which rows have a label; ValueError for one that is no label, unless such rows are to be dropped."""
-    has = np.ones(len(lines), dtype=bool)
-    for row, text in labels.texts.items():
-        flaw = flaw_of(text, is_label=True)
-        if flaw and policy == "drop":
-            has[row] = False
-        elif flaw:
-            raise ValueError(f"{where}: line {lines[row]}, column {quoted(labels.name)}: {flaw}")
-    return has
 
 
 def _named(where: str, line: int, names: list[str]) -> list[str]:
@@ -264,5 +251,5 @@ def _is_header(
     raise ValueError(
         f"{where}: line {line} is neither names nor numbers: column 'x{texts[0]}' has {quoted(text)}, "
         f"which is not a number as {quoted(figure)} is; name every column, or none"
-        + ("; labels in a file without names need --set target=INDEX" if target is None else "")
+        + ("; labels in a file without names need --target INDEX" if target is None else "")
     )

@@ -45,7 +45,7 @@ def read_npz(where: str, file: BinaryIO, target: str | None, supervised: bool) -
         check_matrix(what, x)
         if key not in found:
             if place(target, x.shape[1]) is None and (supervised or target is not None):
-                which = "which array holds the labels? give --set target=NAME"
+                which = "which array holds the labels? give --target NAME"
                 raise ValueError(f"{where}: no array {quoted(key)}: {which}; arrays are {listed(found)}")
             return _split(where, what, x, target, supervised)
         table = _split(where, what, x, None, False)

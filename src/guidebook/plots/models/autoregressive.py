@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from ...inference.compare import Comparison
+from ...inference.words import nats
 from ...models import autoregressive
 from ..section import Section, Table
 from ..style import thin, to_svg
@@ -33,9 +34,9 @@ def sections(comparison: Comparison, x: Tensor | None, columns: Sequence[str] | 
         "First, rows of the data, and below each the probability of black at every pixel, given the pixels before it "
         "in the network's order. Then images drawn pixel after pixel, with the same random numbers for every fit."
     )
-    nats = [
-        ("independent pixels", f"{float(autoregressive.independent(x).mean()):.2f}"),
-        *((name, f"{float(autoregressive.log_likelihood(p, x).mean()):.2f}") for name, p in fits.items()),
+    figures_of = [
+        ("independent pixels", nats(float(autoregressive.independent(x).mean()), 2)),
+        *((name, nats(float(autoregressive.log_likelihood(p, x).mean()), 2)) for name, p in fits.items()),
     ]
-    table = Table(["Model", "Log likelihood, nats per row fitted"], nats)
+    table = Table(["Model", "Log likelihood, nats per row fitted"], figures_of)
     return [Section("Images", text, figures, [table], wide=True)]

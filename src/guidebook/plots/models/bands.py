@@ -26,6 +26,16 @@ def identified(
             yield name, draws
 
 
+def words_of_order(posteriors: Mapping[str, Posterior]) -> str:
+    """Say what the numbers and colours of a mixture's components mean, on a page of one posterior or of several."""
+    if len(posteriors) == 1:
+        return "Numbers and colours tell components apart, and mean nothing else: exchanging them changes nothing."
+    return (
+        "A component has the number and the colour of the reference's closest one. Exchanging components changes "
+        "nothing, so there are K! equal modes; k̂ and the ELBO see only the guide's own."
+    )
+
+
 class Band(NamedTuple):
     """Posterior mean and the ends of the central 90 % of draws, arrays of one shape."""
 

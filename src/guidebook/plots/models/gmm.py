@@ -14,7 +14,7 @@ from ...models import gmm
 from ...models.gmm.covariance import as_matrices
 from ..section import Section
 from ..style import COLOURS, GREY, ellipse, panel, thin, to_svg
-from .bands import identified
+from .bands import identified, words_of_order
 
 
 class Components(NamedTuple):
@@ -39,9 +39,8 @@ def sections(comparison: Comparison, x: Tensor | None, columns: Sequence[str] | 
     ]
     text = (
         "The data in the two columns that separate the components best. Each ellipse holds 90 % of a component at the "
-        "posterior mean of its parameters; its line is thicker the larger its weight, and its colour marks the "
-        "reference's closest component. Exchanging components changes nothing, so there are K! equal modes; k̂ and the "
-        "ELBO see only the guide's own."
+        "posterior mean of its parameters; its line is thicker the larger its weight. "
+        f"{words_of_order(comparison.posteriors)}"
     )
     return [Section("Components of the mixture", text, figures)]
 
@@ -81,10 +80,12 @@ def plot_components(
     for name, mixture in mixtures.items():
         with panel(height=2.9) as (figure, ax):
             ax.plot(*rows.T, linestyle="none", marker="o", markersize=2.4, markeredgewidth=0, color=GREY, alpha=0.8)
-            for weight, loc, covariance, colour in zip(*mixture, itertools.cycle(COLOURS), strict=False):
+            each = enumerate(zip(*mixture, itertools.cycle(COLOURS), strict=False))
+            for k, (weight, loc, covariance, colour) in each:
                 centre, spread = loc[list(columns)], covariance[np.ix_(columns, columns)]
                 ax.add_patch(ellipse(centre, spread, edgecolor=colour, linewidth=0.8 + 2 * float(weight)))
                 ax.plot(*centre, marker="+", color=colour, markersize=7)
+                ax.annotate(str(k), centre, (4, 3), textcoords="offset points", color=colour, fontweight="bold")
             (left, bottom), (right, top) = low - pad, high + pad
             ax.set(title=name, xlabel=labels[0], ylabel=labels[1], xlim=(left, right), ylim=(bottom, top))
         figures[name] = figure

@@ -19,8 +19,8 @@ def sections(comparison: Comparison, x: Tensor | None, columns: Sequence[str] | 
     words = columns or [f"word {i}" for i in range(next(iter(found.values())).shape[-1])]
     best = {name: lda.topics({"topic_words": mean}, words, 8) for name, mean in found.items()}
     rows = [[str(k), *(", ".join(lists[k]) for lists in best.values())] for k in range(len(next(iter(best.values()))))]
-    text = (
-        "The most probable words of each topic at the posterior mean, most probable first. Each row holds the topics "
-        "of all methods that are closest to the reference's; the numbers are arbitrary."
-    )
+    text = "The most probable words of each topic at the posterior mean, most probable first. "
+    if len(best) > 1:
+        text += "Each row holds the topics of all methods that are closest to the reference's. "
+    text += "The numbers are arbitrary."
     return [Section("Topics", text, tables=[Table(["topic", *best], rows)], wide=True)]

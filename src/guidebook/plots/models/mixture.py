@@ -12,7 +12,7 @@ from ...inference.posterior import Posterior
 from ...models import mixture
 from ..section import Section
 from ..style import COLOURS, style, to_svg
-from .bands import MOST_COLUMNS, Band, band, column_names, identified, plot_bands
+from .bands import MOST_COLUMNS, Band, band, column_names, identified, plot_bands, words_of_order
 from .images import plot_samples
 
 _KINDS = {"rate": "expected count", "probs": "probability"}
@@ -32,8 +32,7 @@ def sections(comparison: Comparison, x: Tensor | None, columns: Sequence[str] | 
     ]
     text = (
         f"The {kind} of each column in each component: dots are posterior means, bars hold 90 % of the posterior; "
-        "point estimates have no bars. A colour marks the reference's closest component. Exchanging components changes "
-        "nothing, so there are K! equal modes; k̂ and the ELBO see only the guide's own."
+        f"point estimates have no bars. {words_of_order(comparison.posteriors)}"
     )
     return [Section("Components of the mixture", text, figures)]
 

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from guidebook.datasets.cells import flaw_of, is_date, is_written_number
-from guidebook.datasets.columns import Column, check_columns, read_commas
+from guidebook.datasets.columns import Column, read_commas
+from guidebook.datasets.flaws import column_flaws, gap_flaws, refuse
 from guidebook.datasets.readers.csv import read_cells
 from guidebook.datasets.selection import Selection, no_column
 from guidebook.datasets.table import listed, quoted, shown
@@ -28,9 +29,8 @@ def read_table(
     if is_new:  # columns that the fit left out need not be there
         there = {part: tuple(n for n in getattr(selection, part) if n in found.columns) for part in ("id", "drop")}
         selection = selection._replace(**there, columns=(), categories=())
-    for name in selection.names():
-        if name not in found.columns:
-            raise ValueError(no_column(where, name, found.columns))
+    if absent := [name for name in selection.names() if name not in found.columns]:
+        raise ValueError(no_column(where, absent, found.columns))
     as_text = {*selection.id, *selection.categories, *(name for name in known if name in arguments)}
     columns = {}
     for place, name in enumerate(found.columns):
@@ -47,8 +47,12 @@ def read_table(
     used = [column for name, column in columns.items() if name in by_name or name in in_matrix]
     if found.delimiter != ",":
         read_commas(where, used, found.lines)
-    check_columns(where, [columns[name] for name in in_matrix], [*selection.columns, *known.get(matrix or "", ())])
-    kept = _without_gaps(where, used, found.lines, selection.missing)
+    flaws = column_flaws([columns[name] for name in in_matrix], [*selection.columns, *known.get(matrix or "", ())])
+    settled = {name for flaw in flaws for name in flaw.columns}
+    policy = "drop" if selection.missing == "drop" else "refuse"
+    flaws += gap_flaws([column for column in used if column.name not in settled], found.lines, policy, imputable=False)
+    refuse(where, flaws, selection)
+    kept = _without_gaps(where, used, found.lines)
 
     values: dict[str, Any] = {}
     names: dict[str, tuple[str, ...]] = {}
@@ -88,19 +92,9 @@ def _holds_numbers(column: Column) -> bool:
     return column.is_number or any(flaw_of(text.replace(",", ".", 1)) is None for text in column.words.values())
 
 
-def _without_gaps(where: str, used: Sequence[Column], lines: Sequence[int], policy: str) -> list[int]:
-    """Return the rows without gaps, from 0; ValueError for a gap unless such rows are to be dropped."""
-    gaps = sorted((row, place) for place, column in enumerate(used) for row in column.missing)
-    rows = {row for row, _ in gaps}
-    if gaps and policy != "drop":
-        row, place = gaps[0]
-        text = used[place].texts[row]
-        absent = "the value is missing" if not text else f"{text!r} stands for a missing value"
-        many = "1 row has" if len(rows) == 1 else f"{len(rows):,} rows have"
-        raise ValueError(
-            f"{where}: column {quoted(used[place].name)}, line {lines[row]}: {absent} ({many} gaps): --missing drop "
-            "leaves such rows out"
-        )
+def _without_gaps(where: str, used: Sequence[Column], lines: Sequence[int]) -> list[int]:
+    """Return the rows without gaps, from 0; ValueError if there is none."""
+    rows = {row for column in used for row in column.missing}
     kept = [row for row in range(len(lines)) if row not in rows]
     if not kept:
         raise ValueError(f"{where}: every row has a gap in a column that the model takes, and none is left")
