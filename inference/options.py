@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from .digests import fitted_sha256
+from .distributed.ranks import ranks_of
 from .posterior import Posterior
 from .streams import Stream, is_source, stream
 from .traces.alone import alone
@@ -52,6 +53,8 @@ def options_by_name(method: Callable[P, T]) -> Callable[P, T]:
             return method(*args, **kwargs)  # which says what is missing
         _take_data(method.__name__, call)
         with alone():
+            if method.__name__ == "svi":
+                _check_places(call.arguments.get("checkpoint"))
             try:
                 if call.arguments.get("checkpoint") is None:
                     return _with_digest(method(*call.args, **call.kwargs), call)
@@ -63,6 +66,14 @@ def options_by_name(method: Callable[P, T]) -> Callable[P, T]:
                 raise FloatingPointError(f"{method.__name__}: {SINGULAR}") from None
 
     return checked
+
+
+def _check_places(checkpoint: Any) -> None:
+    """Raise ValueError unless all ranks name the same checkpoint: they open it together."""
+    if (ranks := ranks_of("svi")).size > 1:
+        from .distributed.steps import check_same  # which needs posteriors
+
+        check_same(ranks, checkpoint=None if checkpoint is None else str(checkpoint))
 
 
 def _with_digest(found: T, call: BoundArguments) -> T:

@@ -195,7 +195,8 @@ def svi(
         source, data, batch_size = in_batches(data, batch_size)
     if source is not None and ranks.size > 1:
         raise ValueError(f"svi: data in blocks are read by one process, and there are {ranks.size}: give tensors")
-    check_same(ranks, data=data, batch_size=batch_size, num_steps=num_steps, lr=lr, seed=seed)
+    chosen = {"loss": loss, "optim": optim, "num_particles": num_particles, "engine": engine}
+    check_same(ranks, data=data, batch_size=batch_size, num_steps=num_steps, lr=lr, seed=seed, **chosen)
     data = to_device("svi", data, device)
     check_loss(loss, num_particles)
     preferred, number = preferred_options(guide), 1

@@ -39,7 +39,7 @@ from torch import Tensor
 
 from . import linear_gaussian
 from ._shared.init import init
-from ._shared.inputs import check_spread, rows_of
+from ._shared.inputs import rows_of
 from ._shared.row_weights import checked_weights
 from ._shared.steps import Params, Steps
 from .linear_gaussian import (
@@ -161,7 +161,6 @@ def maximum_likelihood(
     """
     x = rows_of("ppca", x)
     check("ppca", latent_dim, x.shape[1])
-    check_spread("ppca", x)
     row_weights = checked_weights("ppca", row_weights, len(x))
     found = principal_axes(x, latent_dim, row_weights=row_weights)
     eigenvalues, noise = found.pop("eigenvalues"), found["noise_variance"]

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from scipy import sparse
@@ -16,6 +17,8 @@ from guidebook.inference import Posterior, em, stream
 from guidebook.models import gmm, mixture, ppca
 from guidebook.workflow import blocks
 from guidebook.workflow.blocks import in_blocks
+from guidebook.workflow.manifest import read_run
+from guidebook.workflow.rerun import repeat
 
 ROWS = gmm.simulate(400, num_components=2, num_features=3, seed=3)[0]
 
@@ -71,7 +74,9 @@ def test_em_of_the_command_is_that_of_python(tmp_path: Path, run: Callable[..., 
     assert found["log_likelihood"] == pytest.approx(best, rel=1e-9)
     assert found["findings"] == ["400 rows were read in blocks of 400 at most (0.0 MiB)"]
     assert (found["judgement"], found["standardized"]) == (None, False)
-    assert {file.name for file in (tmp_path / "out").iterdir()} >= {"posterior.safetensors", "result.json"}
+    made = {"posterior.safetensors", "result.json", "parameters.csv", "rows.csv", "report.html", "run.json"}
+    assert {file.name for file in (tmp_path / "out").iterdir()} == made
+    assert "400 rows, 3 columns" in (tmp_path / "out" / "report.html").read_text()
     assert Posterior.load(tmp_path / "out" / "posterior.safetensors").params["loc"].shape == (2, 3)
     assert run(*words)["log_likelihood"] == pytest.approx(best, rel=1e-9)
 
@@ -103,6 +108,31 @@ def test_sparse_counts_and_labels_from_parquet(tmp_path: Path, run: Callable[...
     _, a, b = found["parameters"]["w"]["mean"]
     assert a > 0.5 > abs(b)  # the labels are made of a
     assert stream(tmp_path / "x.parquet", target="y").shape == (400, 2)
+
+
+def test_rows_of_blocks_are_those_of_memory_and_the_run_is_repeated(
+    tmp_path: Path, call: Callable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From Parquet, in several blocks; and a file with one other number is not the data of then."""
+    pyarrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    table = {f"x{k}": ROWS[:, k].numpy().copy() for k in range(3)}
+    np.savetxt(tmp_path / "x.csv", ROWS.numpy(), delimiter=",", header="x0,x1,x2", comments="", fmt="%.17g")
+    parquet.write_table(pyarrow.table(table), tmp_path / "x.parquet", row_group_size=150)
+    for name in ("x.csv", "x.parquet"):
+        words = ["gmm", "--method", "em", "--data", str(tmp_path / name), "--set", "num_components=2"]
+        assert call(*words, "--out", str(tmp_path / f"of {name}"))[0] == 0
+    held, blocks = (pd.read_csv(tmp_path / f"of {name}" / "rows.csv") for name in ("x.csv", "x.parquet"))
+    pd.testing.assert_frame_equal(held, blocks, rtol=1e-4, atol=1e-5)
+    assert blocks["row"].tolist() == list(range(400))
+
+    monkeypatch.setattr(sys, "argv", ["guidebook"])
+    for changed in (False, True):
+        if changed:
+            table["x1"][333] += 1e-3
+            parquet.write_table(pyarrow.table(table), tmp_path / "x.parquet", row_group_size=150)
+        record, folder = read_run(tmp_path / "of x.parquet")
+        found = repeat(record, tmp_path / "of x.parquet", folder)
+        assert (found.same, found.same_data) == (not changed, not changed)
 
 
 @pytest.mark.parametrize(

@@ -116,6 +116,28 @@ def test_a_fit_adds_its_ladder(tmp_path: Path) -> None:
     assert found["entries"]["alone on x"]["methods"] == []
 
 
+def test_two_ladders_of_one_model_are_both_shown(tmp_path: Path) -> None:
+    rung = {"method": "dadvi", "seconds": 1.0, "judgement": "good", "error": 0.03, "sentence": "dadvi is good."}
+    fits = [{"model": "mine", "data": "x", "chosen": "dadvi", "sentence": f"fit {k}", "rungs": [rung]} for k in (1, 2)]
+    found = _data(write_explorer([_record()], tmp_path / "e.html", ladders=fits))["entries"]
+    assert {title: entry["ladder"]["sentence"] for title, entry in found.items()} == {
+        "mine on x": "fit 1",
+        "mine on x (2)": "fit 2",
+    }
+
+
+@pytest.mark.parametrize(("quantity", "method"), [("w", "svi"), ("gone", "svi"), ("w", "gone")])
+def test_curves_of_an_earlier_comparison_are_left_out(tmp_path: Path, quantity: str, method: str) -> None:
+    """Of a quantity or a method that the comparison has not: then as without curves."""
+    curve = {"quantity": quantity, "label": quantity, "low": 0.0, "high": 1.0}
+    curve |= {"curves": {"nuts": [1] * 81, method: [2] * 81}, "points": {}}
+    found = _data(write_explorer([_record(marginals=[curve])], tmp_path / "e.html"))["entries"]["mine on x"]
+    if (quantity, method) == ("w", "svi"):
+        assert found["quantities"] == [curve]
+    else:
+        assert found["quantities"] == [{"quantity": "w", "label": "w"}, {"quantity": "v", "label": "v"}]
+
+
 def test_folders_folders_of_folders_and_files_are_read(tmp_path: Path) -> None:
     folder = tmp_path / "all" / "a"
     folder.mkdir(parents=True)
@@ -157,6 +179,13 @@ def test_the_command_writes_the_stored_comparisons(call: Callable, tmp_path: Pat
     assert call("explore", DOCS / "compared", "--out", page) == (0, f"{page}\n", "")
     assert page.stat().st_size < 1_000_000
     assert "logistic on breast_cancer" in _data(page)["entries"]
+
+
+def test_a_reference_alone_is_what_is_shown(tmp_path: Path) -> None:
+    """The script picks a method to begin with: where there is no other, the reference."""
+    page = write_explorer([_record(methods=_record()["methods"][:1])], tmp_path / "e.html")
+    assert [method["name"] for method in _data(page)["entries"]["mine on x"]["methods"]] == ["nuts"]
+    assert "|| entry.methods[0];" in page.read_text()
 
 
 @pytest.mark.skipif(shutil.which("node") is None, reason="node is not installed")

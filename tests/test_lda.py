@@ -26,9 +26,9 @@ from guidebook.inference import cavi, evidence, gibbs, nuts, svi
 from guidebook.inference.diagnostics import ess
 from guidebook.inference.traces.init import InitMessenger
 from guidebook.models import lda
-from guidebook.models.lda.cavi import seeded_topics
 from guidebook.models.lda.inputs import read
 from guidebook.models.lda.responsibilities import document_topics, row_scaled_exp, token_responsibilities
+from guidebook.models.lda.seeds import seeded_topics
 
 Sites = dict[str, torch.Tensor]
 

@@ -30,6 +30,21 @@ def test_a_whole_step_on_all_documents_rests_at_the_optimum(corpus: torch.Tensor
     torch.testing.assert_close(part, 0.75 * start + 0.25 * whole)
 
 
+@pytest.mark.parametrize("sparse", [False, True])
+def test_batches_that_begin_with_empty_documents_are_scored_by_the_others(corpus: torch.Tensor, sparse: bool) -> None:
+    """A document of one token has no second half either."""
+    short = torch.zeros(150, 12, dtype=corpus.dtype)
+    short[100:, 3] = 1
+    steps, best = lda.online_steps(3, **OPTIONS), lda.simulate(3, num_topics=3, num_features=12)[1]["topic_words"]
+    params = {"topic_words.concentration": 100 * best.double()}
+    rows = torch.cat([short, corpus])
+    moved, score = steps.update(params, 0.5, 300, rows.to_sparse() if sparse else rows)
+    assert float(score) == pytest.approx(float(steps.update(params, 0.5, 300, corpus)[1]), rel=1e-12)
+    assert bool(moved["topic_words.concentration"].isfinite().all())
+    with pytest.raises(ValueError, match=r"^lda: none of the 150 documents of a batch has two tokens"):
+        steps.update(params, 0.5, 300, short)
+
+
 def test_batches_lead_to_the_topics_of_coordinate_ascent(corpus: torch.Tensor) -> None:
     train, test = corpus[:240].numpy(), corpus[240:].numpy()
     options = {"doc_topic_prior": 0.3, "topic_word_prior": 0.2, "random_state": 0}

@@ -15,6 +15,7 @@ from zoo import ranks
 
 HERE = Path(__file__).parent
 JOBS = ("point", "whole", "latent", "kept", "resumed", "again", "apart", "ended", "data", "seed", "options")
+JOBS += ("loss", "optim", "place", "failed")
 
 
 def started(folder: Path, *jobs: str) -> list[tuple[int, str]]:
@@ -93,7 +94,15 @@ def test_all_ranks_end_by_the_first_ones_callback(folder: Path) -> None:
 def test_ranks_that_were_not_given_the_same_are_told(folder: Path) -> None:
     assert len({*found(folder, "data")}) == 1
     assert found(folder, "data")[0].startswith("svi: data differ between the 2 ranks: every rank makes the same call")
-    assert all("svi: seed differ" in said for said in found(folder, "seed"))
+    for job, what in (("seed", "seed"), ("loss", "loss, num_particles"), ("optim", "optim"), ("place", "checkpoint")):
+        assert all(said.startswith(f"svi: {what} differ between the 2 ranks") for said in found(folder, job))
+    assert not (folder / "of one").exists()
+
+
+def test_what_fails_on_the_first_rank_is_said_by_all(folder: Path) -> None:
+    first, second = found(folder, "failed")
+    assert first == ["KeyError: 'w'", "OSError: no space", "3"]
+    assert second == ["RuntimeError: svi: rank 0 failed: KeyError: 'w'", "OSError: no space", "3"]
 
 
 def test_options_that_do_not_go_with_ranks_are_refused(folder: Path) -> None:

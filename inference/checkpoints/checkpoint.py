@@ -37,11 +37,12 @@ class Checkpoint:
         self._saved: dict[str, Any] | None = None
         self._earlier, self._began, self._full = 0.0, time.perf_counter(), False
         if folder is not None:
-            folder.mkdir(parents=True, exist_ok=True)
             self._saved = self._read(folder)
         self._next = time.perf_counter() + every
 
     def _read(self, folder: Path) -> dict[str, Any] | None:
+        """Return the state in a folder, which is made if it is not there."""
+        folder.mkdir(parents=True, exist_ok=True)
         saved = read_state(self.method, folder)
         if saved is None:
             return None

@@ -56,7 +56,8 @@ class Ranks(NamedTuple):
     def first(self, function: Callable[[], T]) -> T:
         """Return what a function returns on the first rank, where alone it is called.
 
-        A ValueError or an OSError there is raised by all.
+        An error there is raised by all: by the others as a RuntimeError with its words, unless it is a ValueError or an
+        OSError, which tell a user of a mistake.
         """
         if self.size == 1:
             return function()
@@ -66,11 +67,18 @@ class Ranks(NamedTuple):
                 told[0] = function()
             except (ValueError, OSError) as error:
                 told[1] = error
-        with self._together():
-            dist.broadcast_object_list(told, 0)
+            except Exception as error:
+                self._tell([None, RuntimeError(f"{self.method}: rank 0 failed: {type(error).__name__}: {error}")])
+                raise
+        self._tell(told)
         if told[1] is not None:
             raise told[1]
         return told[0]
+
+    def _tell(self, told: list[Any]) -> None:
+        """Replace entries by those of the first rank; they are pickled."""
+        with self._together():
+            dist.broadcast_object_list(told, 0)
 
     @contextmanager
     def _together(self) -> Iterator[None]:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from .rows import READ, Block, Stream
 
@@ -30,8 +31,8 @@ def opened(what: str, path: Path, suffix: str) -> Any:
 def arrow_stream(name: str, source: Any, columns: Sequence[str] | None, target: str | None) -> Stream:
     """Return a pyarrow table, or a data set of files, as a stream; arguments as for `stream`.
 
-    The matrix is in float32 if all its columns fit in that, else in float64. Files are read a row group at a time, in
-    random order for minibatches.
+    The matrix is in float32 if all its columns fit in that, else in float64, and so is the target. Files are read a row
+    group at a time, in random order for minibatches.
     """
     from pyarrow import dataset  # pyright: ignore[reportMissingImports]
 
@@ -48,8 +49,8 @@ def arrow_stream(name: str, source: Any, columns: Sequence[str] | None, target: 
             )
     if not names:
         raise ValueError(f"{name}: no column is left beside the target")
-    types = [schema.field(column).type.to_pandas_dtype() for column in names]
-    dtype = np.result_type(np.float32, *types)
+    dtype = _floating(schema, names)
+    target_dtype = dtype if target is None else _floating(schema, [target])
     size = max(1, READ // len(names))
 
     def passes(seed: int | None) -> Iterator[Block]:
@@ -59,7 +60,8 @@ def arrow_stream(name: str, source: Any, columns: Sequence[str] | None, target: 
         for place in order:
             for batch in pieces[place](columns=wanted, batch_size=size):
                 if batch.num_rows:
-                    yield _block(name, batch, names, target, dtype)
+                    x = _matrix(name, batch, names, dtype)
+                    yield (x,) if target is None else (x, _matrix(name, batch, [target], target_dtype)[:, 0])
 
     files = [file for file in getattr(found, "files", ()) if os.path.exists(file)]  # those of this machine
     return Stream(name, found.count_rows(), passes=passes, reads_ahead=True, files=files)
@@ -71,13 +73,16 @@ def _row_groups(fragment: Any) -> list[Any]:
     return [partial(part.to_batches, batch_readahead=1, fragment_readahead=1) for part in parts]
 
 
-def _block(name: str, batch: Any, names: Sequence[str], target: str | None, dtype: np.dtype) -> Block:
+def _floating(schema: Any, names: Sequence[str]) -> np.dtype:
+    """Return the least floating-point type that holds the numbers of these columns."""
+    return np.result_type(np.float32, *(schema.field(column).type.to_pandas_dtype() for column in names))
+
+
+def _matrix(name: str, batch: Any, names: Sequence[str], dtype: np.dtype) -> Tensor:
     x = np.empty((batch.num_rows, len(names)), dtype)
     for place, column in enumerate(names):
         x[:, place] = _numbers(name, batch, column)
-    if target is None:
-        return (torch.from_numpy(x),)
-    return torch.from_numpy(x), torch.from_numpy(np.array(_numbers(name, batch, target), dtype))
+    return torch.from_numpy(x)
 
 
 def _numbers(name: str, batch: Any, column: str) -> np.ndarray:

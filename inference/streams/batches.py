@@ -38,8 +38,7 @@ class StreamBatches:
 
     def __next__(self) -> tuple:
         if self._order is not None:
-            assert self._stream.at is not None
-            return self._moved(self._stream._noted(self._stream.at(self._order.take(1)[0])))
+            return self._moved(self._stream.look_up(self._order.take(1)[0]))
         batch = next(self._batches, None)
         if batch is None:
             self._generator, self._taken = torch.get_rng_state(), 0

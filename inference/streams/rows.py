@@ -147,6 +147,11 @@ class Stream:
             start = end
         return _joined(found)
 
+    def look_up(self, index: Tensor) -> Block:
+        """Return the rows with these numbers as a block that is worked on; only where rows can be looked up."""
+        assert self.at is not None
+        return self._noted(self.at(index))
+
     def example(self, least: int) -> Block:
         """Return `EXAMPLE` rows, or ``least`` if that is more, or all: spread evenly, or the first ones in order."""
         count = min(len(self), max(EXAMPLE, least))

@@ -65,14 +65,16 @@ def target_of(model: str, y: Any, x: Tensor, check: Callable[[Tensor], object] |
     )
 
 
-def check_spread(model: str, x: Tensor | Blocks) -> None:
+def check_spread(model: str, x: Tensor | Blocks, variance: Tensor | None = None) -> None:
     """Raise ValueError for a column that varies, and whose variance is too large or too small for its dtype.
 
-    That of `Blocks` is computed in float64, whatever their dtype, and has room enough.
+    Columns whose ``variance``, if it is known already, lies in that range are not looked at. That of `Blocks` is
+    computed in float64, whatever their dtype, and has room enough.
     """
-    if not isinstance(x, Tensor):
+    least = torch.finfo(x.dtype).tiny
+    if not isinstance(x, Tensor) or (variance is not None and bool(((variance >= least) & variance.isfinite()).all())):
         return
-    variance, least = x.var(0, correction=0), torch.finfo(x.dtype).tiny
+    variance = x.var(0, correction=0)
     wrong = ~torch.isfinite(variance)
     for column in (variance < least).nonzero().flatten().tolist():
         wrong[column] = bool((x[:, column] != x[0, column]).any())

@@ -30,4 +30,14 @@ def random_rows(x: Tensor | Blocks, number: int, row_weights: Tensor | None) -> 
     """Return different rows at random, as likely as their weights."""
     if row_weights is None:
         return x[random_places(x, number)]
-    return x[torch.multinomial(row_weights, number)]
+    return x[weighted_places(row_weights, number)]
+
+
+def weighted_places(weights: Tensor, number: int) -> Tensor:
+    """Return different places at random, one after the other, each as likely as its weight is among those left.
+
+    As ``torch.multinomial`` does with up to 2²⁴ weights: an exponential time passes for each, the faster the larger it
+    is, and the first ones are taken (Efraimidis and Spirakis 2006, Weighted random sampling with a reservoir,
+    Information Processing Letters 97).
+    """
+    return (weights / torch.empty_like(weights).exponential_()).topk(number).indices

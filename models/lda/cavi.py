@@ -8,15 +8,17 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.distributions import Dirichlet, Gamma
+from torch.distributions import Dirichlet
 
 from .._shared.steps import Params, Steps
 from .corpus import Corpus, blocks
 from .exact import log_dirichlet_ratio
 from .inputs import check_options, check_size, read, warn_of_gaps
 from .responsibilities import TokenResponsibilities, row_scaled_exp, row_scaled_exp_of, token_responsibilities
+from .seeds import joined_topics, seeded_topics
 
 _INNER = 2  # alternating updates of q(z) and q(topic_weights) per update of q(topic_words)
+_SEEDS = 2  # per topic: of as many seeds as topics, some share a topic, and others then have two
 _EARLY_SWEEPS, _EARLY_INNER = 10, 10  # before the first sweep: documents' weights start afresh each time
 # A weight close to alpha hardly grows again, since E log of it is about -1 / alpha: documents that keep their weights
 # while topics are still vague reach a worse bound (by 10,000 nats on Reuters, K = 20) and predict worse.
@@ -86,11 +88,22 @@ def cavi_steps(num_topics: int = 20, alpha: float = 0.1, eta: float = 0.01) -> S
 
 
 def start(x: Tensor | Corpus, num_topics: int, alpha: float, eta: float) -> Params:
-    """Return the parameters of q to start from: unlike documents, after sweeps that forget the documents' weights."""
+    """Return the parameters of q to start from: unlike documents, after sweeps that forget the documents' weights.
+
+    Twice as many topics start from a document each; after some sweeps they are joined, like to like. Of 20 topics in
+    5,000 documents of 64 tokens that finds all, where 20 seeds led to 14 to 18 of them.
+    """
     check_options(num_topics, alpha, eta)
     corpus = read(x)
-    check_size(num_topics, corpus.num_rows, corpus.num_features)
-    params = {"topic_words.concentration": seeded_topics(corpus, num_topics).add_(eta)}
+    check_size(num_topics, corpus.num_rows, corpus.num_features, copies=_SEEDS)
+    seeds = seeded_topics(corpus, _SEEDS * num_topics).add_(eta)
+    many = _early_sweeps({"topic_words.concentration": seeds}, corpus, alpha, eta)
+    topics = joined_topics(many["topic_words.concentration"] - eta, num_topics)
+    return _early_sweeps({"topic_words.concentration": topics + eta}, corpus, alpha, eta)
+
+
+def _early_sweeps(params: Params, corpus: Corpus, alpha: float, eta: float) -> Params:
+    num_topics = len(params["topic_words.concentration"])
     even = {"topic_weights.concentration": corpus.counts.new_ones(corpus.num_rows, num_topics)}
     for _ in range(_EARLY_SWEEPS):
         params = maximise(expect(params | even, corpus, alpha, eta, _EARLY_INNER))
@@ -122,40 +135,6 @@ def maximise(expectations: Expectations, *data: Tensor | Corpus) -> Params:
     """Update q(topic_words), and take over q(topic_weights)."""
     topic_words, topic_weights, _ = expectations
     return {"topic_words.concentration": topic_words, "topic_weights.concentration": topic_weights}
-
-
-def seeded_topics(corpus: Corpus, num_topics: int) -> Tensor:
-    """Return the expected tokens of each topic that are each word, (k, v), to start from.
-
-    Seed documents are drawn one after the other, with probability proportional to their squared distance from the seeds
-    so far (Arthur and Vassilvitskii 2007), where distance is one minus the affinity Σ_v √(p_v q_v) of their words. Each
-    document's tokens go to the nearest seed's topic. Every topic also gets an equal share of all tokens, and a little
-    noise, which separates equal topics. On Reuters held-out perplexity is 6 to 10 % lower than from random topics.
-    """
-    totals = corpus.totals
-    ones = torch.ones_like(totals)
-    root = totals.index_select(0, corpus.document)
-    torch.div(corpus.counts, root, out=root).sqrt_()
-    affinity, topic = torch.zeros_like(ones), torch.zeros_like(ones, dtype=torch.long)
-    for k in range(num_topics):
-        chance = torch.where(totals > 0, (1 - affinity).clamp(min=0) ** 2, 0)
-        seed = int(torch.multinomial(chance if chance.sum() > 0 else ones, 1))
-        own = slice(int(corpus.document_starts[seed]), int(corpus.document_starts[seed + 1]))
-        words = totals.new_zeros(corpus.num_features, 1).index_put_((corpus.word[own],), root[own, None])
-        alike = corpus.sum_by_document(root, words).squeeze(-1)
-        topic = torch.where(alike > affinity, k, topic)
-        affinity = torch.maximum(affinity, alike)
-    del root
-    member = torch.nn.functional.one_hot(topic, num_topics).to(totals)
-    tokens = totals.new_empty(corpus.num_features, num_topics).mT
-    for words, sums in corpus.sum_by_word(corpus.counts, member):
-        tokens[:, words] = sums.mT
-    tokens += tokens.sum(0) / num_topics
-    hundred = tokens.new_full((tokens.shape[1],), 100.0)
-    noise = Gamma(hundred, hundred)
-    for row in tokens:
-        row *= noise.sample()
-    return tokens
 
 
 def log_expectation(concentration: Tensor) -> Tensor:

@@ -93,9 +93,9 @@ def check_options(num_topics: int, alpha: float, eta: float = 1.0) -> None:
             raise ValueError(f"lda: {name} must be positive, got {value}")
 
 
-def check_size(num_topics: int, num_rows: int, num_features: int) -> None:
-    """Raise ValueError if memory cannot hold so many topics of so many documents and words."""
-    check_memory("lda", f"num_topics={num_topics}", _COPIES * num_topics * (num_rows + num_features))
+def check_size(num_topics: int, num_rows: int, num_features: int, *, copies: int = 1) -> None:
+    """Raise ValueError if memory cannot hold so many topics of so many documents and words, ``copies`` times over."""
+    check_memory("lda", f"num_topics={num_topics}", copies * _COPIES * num_topics * (num_rows + num_features))
 
 
 def warn_of_gaps(corpus: Corpus) -> None:

@@ -32,8 +32,9 @@ def online_steps(num_topics: int = 20, alpha: float = 0.1, eta: float = 0.01) ->
     -------
     OnlineSteps
         For batches ``(x,)`` of documents, (n, v), dense or sparse. The parameter is ``topic_words.concentration``
-        (k, v). The score is the mean log density of a token in the second halves of a hundred documents, given their
-        first halves (`completion`), before anything is learned from them.
+        (k, v). The score is the mean log density of a token in the second halves of the first hundred documents with
+        two tokens or more, given their first halves (`completion`), before anything is learned from them; ValueError
+        for a batch without any.
     """
     name, options = "topic_words.concentration", {"alpha": alpha, "eta": eta}
 
@@ -43,7 +44,7 @@ def online_steps(num_topics: int = 20, alpha: float = 0.1, eta: float = 0.01) ->
     def update(params: Params, step_size: float, num_rows: int, x: Any) -> tuple[Params, Tensor]:
         topics = params[name]
         mean = topics / topics.sum(-1, keepdim=True)
-        log_density, tokens = completion(mean, _first(x, _SCORED), alpha=alpha)
+        log_density, tokens = completion(mean, _scored(x), alpha=alpha)
         moved = online_update(topics, x, **options, num_documents=num_rows, step_size=step_size, tol=_ENOUGH)
         return {name: moved}, log_density.sum() / tokens.sum()
 
@@ -53,8 +54,13 @@ def online_steps(num_topics: int = 20, alpha: float = 0.1, eta: float = 0.01) ->
     return OnlineSteps(init, update, draw, sparse=True)
 
 
-def _first(x: Tensor, rows: int) -> Tensor:
-    return x.index_select(0, torch.arange(min(rows, len(x)), device=x.device))
+def _scored(x: Tensor) -> Tensor:
+    """Return the first documents that can be split in two."""
+    lengths = x.sum(1)
+    rows = (lengths.to_dense() if lengths.is_sparse else lengths).gt(1).nonzero().flatten()[:_SCORED]
+    if not len(rows):
+        raise ValueError(f"lda: none of the {len(x)} documents of a batch has two tokens: take larger batches")
+    return x.index_select(0, rows)
 
 
 @torch.no_grad()

@@ -21,8 +21,9 @@ from .._shared.blocks import Blocks
 from .._shared.inputs import check_spread, rows_of
 from .._shared.row_weights import checked_weights
 from .._shared.steps import Params, Steps
+from .compress import compress
 from .data import check, check_columns
-from .start import qr_compress, starting_sites_of
+from .start import starting_sites_of
 
 
 class CompressedRows(NamedTuple):
@@ -59,7 +60,9 @@ def prepare(x: Float[Tensor, "n d"] | Blocks, row_weights: Tensor | None = None)
     ``row_weights`` say how many times each row counts; default: once.
     """
     row_weights = checked_weights("em", row_weights, len(x))
-    centre, rest = qr_compress(x, row_weights)
+    centre, rest = compress(x, row_weights)
+    if isinstance(x, Tensor):
+        centre, rest = centre.to(x.dtype), rest.to(x.dtype)
     ones = rest.new_zeros(len(rest) + 1)
     ones[-1] = math.sqrt(len(x) if row_weights is None else float(row_weights.sum()))
     rows = torch.cat([rest, rest.new_zeros(1, x.shape[1])])
@@ -81,7 +84,7 @@ def em_steps(
         found = prepared(*data)
         columns, variance, loc = found.x.shape[1], found.variance, found.centre
         check(name, latent_dim, columns, 1.0 if prior_scale is None else prior_scale)
-        check_spread(name, found.x)
+        check_spread(name, found.x, variance)
         if not shared_noise:
             check_columns(found.x)
             if restart == 0:

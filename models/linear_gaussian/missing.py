@@ -33,6 +33,7 @@ class Rows(NamedTuple):
     x: Tensor  # (n, d)
     row_weights: Tensor  # (n,): how many times each row counts
     seen: Tensor  # (n, d): 1 for an entry that is there, 0 for a missing one
+    centre: Tensor  # (d,): the mean of each column's entries, about which they are taken: it saves digits
     variance: Tensor  # (d,): of each column's entries
 
     def floor(self, shared_noise: bool) -> Tensor:
@@ -93,8 +94,9 @@ def prepare_gaps(name: str, x: Tensor, row_weights: Tensor | None = None, *rest:
     counts = weights @ seen
     if (column := (counts == 0).nonzero()).numel():
         raise ValueError(f"{name}: column {int(column[0])} has no value")
-    gap = (values - weights @ values / counts) * seen
-    return Rows(x, weights, seen, weights @ gap.square() / counts)
+    centre = weights @ values / counts
+    gap = (values - centre) * seen
+    return Rows(x, weights, seen, centre, weights @ gap.square() / counts)
 
 
 def complete(sites: Params, x: Float[Tensor, "n d"]) -> Float[Tensor, "n d"]:
@@ -159,7 +161,7 @@ def given_seen(sites: Params, x: Float[Tensor, "n d"]) -> tuple[Tensor, Tensor, 
 
 def _m_step(expectations: Expectations, rows: Rows, *, shared_noise: bool) -> Params:
     mean, covariance, _ = expectations
-    seen, values = rows.row_weights[:, None] * rows.seen, torch.nan_to_num(rows.x)
+    seen, values = rows.row_weights[:, None] * rows.seen, torch.nan_to_num(rows.x - rows.centre)
     features = torch.cat([mean, mean.new_ones(len(mean), 1)], 1)
     squares = features.unsqueeze(2) * features.unsqueeze(1)
     squares[:, :-1, :-1] += covariance
@@ -169,4 +171,4 @@ def _m_step(expectations: Expectations, rows: Rows, *, shared_noise: bool) -> Pa
     residual = (seen * (values - features @ coefficients.mT).square()).sum(0)
     residual = residual + torch.einsum("nd,nij,di,dj->d", seen, covariance, W, W)
     noise = residual.sum() / seen.sum() if shared_noise else residual / seen.sum(0)
-    return {"W": W, "loc": loc, "noise_variance": noise.maximum(rows.floor(shared_noise))}
+    return {"W": W, "loc": rows.centre + loc, "noise_variance": noise.maximum(rows.floor(shared_noise))}

@@ -1,66 +1,30 @@
 """Where fits of a linear Gaussian model start: at principal axes, or at small random loadings."""
 
-from collections.abc import Iterable
-
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from .._shared.blocks import Blocks
 from .._shared.inputs import check_spread
+from .compress import compress
 from .data import check_columns
 
 LEAST_NOISE = 0.01  # smallest initial noise variance, as a share of its column's variance
 
 
-def qr_compress(
-    x: Float[Tensor, "n d"] | Blocks, row_weights: Float[Tensor, " n"] | None = None
-) -> tuple[Float[Tensor, " d"], Float[Tensor, "r d"]]:
-    """Return the mean row, and at most d rows with the same squares and products as the rows about their mean.
-
-    ``row_weights`` say how many times each row counts; default: once.
-
-    The latter are the triangular factor of a QR decomposition, taken chunk by chunk; d rows or fewer are only centred.
-    `Blocks` are read twice, and computed with in float64.
-    """
-    rows, columns = x.shape
-    if not isinstance(x, Tensor):
-        if row_weights is not None:
-            raise ValueError("em: weights of rows need all rows in memory, and these come in blocks")
-        mean = torch.stack([part.double().sum(0) for part in x.split(32 * columns)]).sum(0) / rows
-        return mean, _triangular((part.double() - mean for part in x.split(32 * columns)), mean)
-    mean = x.mean(0) if row_weights is None else row_weights @ x / row_weights.sum()
-    if rows <= columns:
-        return mean, x - mean if row_weights is None else row_weights.sqrt()[:, None] * (x - mean)
-    times = None if row_weights is None else row_weights.sqrt()[:, None]
-    parts = (slice(start, start + 32 * columns) for start in range(0, rows, 32 * columns))
-    centred = (x[part] - mean if times is None else times[part] * (x[part] - mean) for part in parts)
-    return mean, _triangular(centred, mean)
-
-
-def _triangular(parts: Iterable[Tensor], mean: Tensor) -> Tensor:
-    """Return the triangular factor of a QR decomposition of rows about their mean."""
-    factor = mean.new_zeros(0, len(mean))
-    for part in parts:
-        factor = torch.linalg.qr(torch.cat([factor, part]), mode="r").R
-    return factor
-
-
 def principal_axes(
-    x: Float[Tensor, "n d"],
-    latent_dim: int,
-    scale: Tensor | float = 1.0,
-    row_weights: Float[Tensor, " n"] | None = None,
+    x: Float[Tensor, "n d"], latent_dim: int, row_weights: Float[Tensor, " n"] | None = None
 ) -> dict[str, Tensor]:
-    """Return the maximum likelihood of probabilistic PCA on x / ``scale``: Tipping and Bishop (1999), section 3.2.
+    """Return the maximum likelihood of probabilistic PCA: Tipping and Bishop (1999), section 3.2.
 
     ``W`` (d, q) has eigenvectors of the covariance (1/n), each times (λ[j] - σ²)^½; ``loc`` (d) is x's mean;
     ``noise_variance`` σ², the mean of the d - q smallest eigenvalues; and ``eigenvalues`` (d) come largest first.
-    ``row_weights`` as for `qr_compress`.
+    They are computed in float64, and returned in the dtype of ``x``. ``row_weights`` as for `compress`. Raises
+    ValueError for a column whose variance leaves the range of that dtype.
     """
-    loc, rest = qr_compress(x, row_weights)
+    loc, rest = compress(x, row_weights)
     total = float(len(x) if row_weights is None else row_weights.sum())
-    return {"loc": loc} | _axes(rest / scale, total, latent_dim)
+    check_spread("ppca", x, rest.square().sum(0) / total)
+    return {name: value.to(x.dtype) for name, value in ({"loc": loc} | _axes(rest, total, latent_dim)).items()}
 
 
 def starting_sites(x: Float[Tensor, "n d"], latent_dim: int, *, shared_noise: bool) -> dict[str, Tensor]:
@@ -69,16 +33,18 @@ def starting_sites(x: Float[Tensor, "n d"], latent_dim: int, *, shared_noise: bo
     A noise variance starts at a hundredth of its column's variance or more. Raises ValueError for a constant column,
     unless the noise is shared.
     """
-    check_spread("ppca" if shared_noise else "factor_analysis", x)
+    loc, rest = compress(x)
+    check_spread("ppca" if shared_noise else "factor_analysis", x, rest.square().sum(0) / len(x))
     if not shared_noise:
         check_columns(x)
-    return starting_sites_of(*qr_compress(x), float(len(x)), latent_dim, shared_noise=shared_noise)
+    sites = starting_sites_of(loc, rest, float(len(x)), latent_dim, shared_noise=shared_noise)
+    return {name: value.to(x.dtype) for name, value in sites.items()}
 
 
 def starting_sites_of(
     loc: Float[Tensor, " d"], rest: Float[Tensor, "r d"], total: float, latent_dim: int, *, shared_noise: bool
 ) -> dict[str, Tensor]:
-    """Return `starting_sites` of ``total`` rows that `qr_compress` made into a mean row and some rows about it."""
+    """Return `starting_sites` of ``total`` rows that `compress` made into a mean row and some rows about it."""
     variance = rest.square().sum(0) / total
     if shared_noise:
         found = _axes(rest, total, latent_dim)

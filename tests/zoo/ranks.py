@@ -10,12 +10,14 @@ from typing import Any
 
 import pyro
 import pyro.distributions as dist
+import pyro.infer
 import torch
 import torch.distributed
 from torch import Tensor
 
 from guidebook import guides
 from guidebook.inference import svi
+from guidebook.inference.distributed.ranks import ranks_of
 from zoo import linear
 
 ROWS, STEPS, BATCH = 40, 60, 5
@@ -99,15 +101,30 @@ def killed(folder: Path) -> None:
     kept(folder)
 
 
-def refused(units: float = 1.0, seed: int = 0, **options: Any) -> str:
-    """What is said if rank 1 has other units or another seed."""
+def refused(units: float = 1.0, apart: dict[str, Any] | None = None, **options: Any) -> str:
+    """What is said if rank 1 has other units, or other options."""
     first, (x, y) = torch.distributed.get_rank() == 0, rows()
-    given = {"num_steps": 5, "batch_size": BATCH, "seed": 0 if first else seed, **QUIET, **options}
+    given = {"num_steps": 5, "batch_size": BATCH, **QUIET, **options, **({} if first else apart or {})}
     try:
         svi(linear.model, guides.mean_field, x if first else units * x, y, **given)
     except ValueError as error:
         return str(error)
     return ""
+
+
+def failed() -> list[str]:
+    """What each rank says where the first one cannot do what all wait for, and how the group is afterwards."""
+    ranks, said = ranks_of("svi"), []
+    for error in (KeyError("w"), OSError("no space")):
+        try:
+            ranks.first(partial(raised, error))
+        except (RuntimeError, KeyError, OSError) as found:
+            said.append(f"{type(found).__name__}: {found}")
+    return [*said, str(ranks.first(lambda: 3))]
+
+
+def raised(error: Exception) -> None:
+    raise error
 
 
 def own_rows_and_noise() -> Any:
@@ -141,7 +158,11 @@ def main(folder: Path, rank: int, jobs: list[str]) -> None:
         "apart": own_rows_and_noise,
         "ended": ended,
         "data": lambda: refused(units=2.0),
-        "seed": lambda: refused(seed=1),
+        "seed": lambda: refused(apart={"seed": 1}),
+        "loss": lambda: refused(apart={"loss": pyro.infer.RenyiELBO(), "num_particles": 2}),
+        "optim": lambda: refused(apart={"optim": torch.optim.Adam}),
+        "place": lambda: refused(apart={"checkpoint": folder / "of one"}),
+        "failed": failed,
         "options": lambda: (refused(batch_size=ROWS), refused(engine="compiled")),
     }
     for job in jobs:

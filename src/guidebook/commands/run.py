@@ -94,4 +94,4 @@ def run(
     if str(json_file) != "-":
         output.print_run(record, task.coords)
         if out:
-            print(f"\nresult: {out}" if blocks else f"\nreport: {out / 'report.html'}")
+            print(f"\nreport: {out / 'report.html'}")

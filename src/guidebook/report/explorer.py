@@ -63,7 +63,7 @@ def write_explorer(
     ----------
     comparisons : sequence of mapping
         Each what ``guidebook compare --json`` prints, and ``marginals``, the result of `marginal_curves`; without
-        those, curves are normals with each method's mean and standard deviation.
+        those, or with those of another comparison, curves are normals with each method's mean and standard deviation.
     path : str or Path
         As for `write_html`.
     ladders : sequence of mapping
@@ -83,6 +83,8 @@ def write_explorer(
         entries[_title(record, entries)] = _entry(record)
     for record in ladders:
         title = f"{record['model']} on {record['data']}"
+        if "ladder" in entries.get(title, {}):
+            title = _title(record, entries)
         entries.setdefault(title, {"methods": [], "quantities": []})["ladder"] = _ladder(record)
     if not entries:
         raise ValueError("explore: there is no comparison to show")
@@ -102,7 +104,7 @@ def _title(record: Mapping[str, Any], taken: Mapping[str, Any]) -> str:
 def _entry(record: Mapping[str, Any]) -> dict[str, Any]:
     """Return what the page needs of a comparison."""
     curves = record.get("marginals")
-    if curves is None:
+    if not curves or _are_of_another(curves, record["methods"]):
         curves = [{"quantity": name, "label": name} for name in _farthest(record["methods"])[:MOST_QUANTITIES]]
     methods = [
         _method(method, record["reference"], [curve["quantity"] for curve in curves]) for method in record["methods"]
@@ -113,6 +115,16 @@ def _entry(record: Mapping[str, Any]) -> dict[str, Any]:
         "methods": methods,
         "quantities": curves,
     }
+
+
+def _are_of_another(curves: Sequence[Mapping[str, Any]], methods: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether curves are those of an earlier comparison in the same folder: of other quantities, or other methods."""
+    names = {method["name"] for method in methods}
+    return any(
+        not {*curve["curves"], *curve["points"]} <= names
+        or any(curve["quantity"] not in method["quantities"] for method in methods)
+        for curve in curves
+    )
 
 
 def _farthest(methods: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -12,7 +12,6 @@ import numpy as np
 import pandas as pd
 from torch import Tensor
 
-from guidebook.datasets import Dataset
 from guidebook.inference import Check, Comparison, FitInfo, Posterior
 from guidebook.inference.climb import MOVED
 from guidebook.inference.diagnostics import disagrees, ess, of_sites, r_hat
@@ -241,7 +240,7 @@ def told(task: Task, record: dict[str, Any]) -> Any:
     facts = {
         "Model": f"{task.row.title} ({', '.join(f'{name}={task.options[name]}' for name in task.row.options)})",
         "Method": record.get("chosen") or ":".join(filter(None, (record["method"], record["guide"]))),
-        "Data": _size(data) + _reading(task),
+        "Data": _size(task) + _reading(task),
         "Log likelihood": _in_nats(record["log_likelihood"]),
         "Log evidence": _in_nats(record["log_evidence"]),
         "ELBO": _in_nats(record["elbo"]),
@@ -268,9 +267,10 @@ def _in_nats(value: float | None) -> str:
     return "" if value is None else f"{nats(value)} nats"
 
 
-def _size(data: Dataset) -> str:
+def _size(task: Task) -> str:
+    data, rows = task.data, len(task.data.x if task.stream is None else task.stream)
     columns = f", {len(data.columns):,} columns" if data.columns else ""  # arguments of a user's own model have none
-    return f"{data.name}: {len(data.x):,} rows{columns}"
+    return f"{data.name}: {rows:,} rows{columns}"
 
 
 def _reading(task: Task) -> str:

@@ -15,6 +15,8 @@ from guidebook.workflow.manifest import without_targets
 from guidebook.workflow.own.file import functions_in
 from guidebook.workflow.threads import num_threads
 
+BLOCK = 4096  # rows whose checksum is taken together
+
 
 def run_record(task: Task, seed: int, results: Mapping[str, Posterior]) -> dict[str, Any]:
     """Return what repeating the run of this process takes, and what tells whether it came out the same."""
@@ -25,12 +27,19 @@ def run_record(task: Task, seed: int, results: Mapping[str, Posterior]) -> dict[
         "model": task.row.name,
         "options": {name: value for name, value in task.options.items() if value is not None},
         "seed": seed,
-        "data": {"name": task.data.name, "sha256": data_sha256(task.args)},
+        "data": {"name": task.data.name, "sha256": _data_sha256(task)},
         "code": [{"path": str(function.path), "sha256": function.sha256} for function in functions_in(words)],
         "versions": versions(),
         "threads": num_threads(task.args),
         "results": {name: draws_sha256(posterior) for name, posterior in results.items()},
     }
+
+
+def _data_sha256(task: Task) -> str:
+    """Return the SHA-256 of the data as they are fitted; of rows that are read in blocks, that of the blocks' own."""
+    if task.stream is None:
+        return data_sha256(task.args)
+    return data_sha256(data_sha256(block) for block in task.stream.blocks(BLOCK))
 
 
 def draws_sha256(posterior: Posterior) -> str:

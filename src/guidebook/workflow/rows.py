@@ -1,7 +1,8 @@
 """Tables of a fit: a line per quantity, with the data's names, and a line per row, with its identifiers."""
 
 from collections.abc import Mapping
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -13,6 +14,9 @@ from guidebook.datasets import Dataset
 from guidebook.inference import Posterior
 from guidebook.inference.diagnostics import ess, r_hat
 from guidebook.inference.quantities import Coords, label
+
+if TYPE_CHECKING:
+    from guidebook.workflow.fit import Task
 
 _AT_ONCE = 2**22  # numbers
 
@@ -47,9 +51,24 @@ def row_table(row: Row, posterior: Posterior, data: Dataset, options: Mapping[st
     return pd.DataFrame(columns)
 
 
-def as_csv(table: pd.DataFrame) -> str:
+def write_rows(file: Path, task: "Task", posterior: Posterior) -> None:
+    """Write the table of rows that are read in blocks, block by block; nothing if there is none."""
+    assert task.stream is not None
+    start = 0
+    for x, *rest in task.stream.blocks():
+        x, y = x.double(), rest[0].double() if rest else None
+        block = task.data._replace(x=x, y=y, rows=range(start, start + len(x)))
+        table = row_table(task.row, posterior, block, task.options)
+        if table is None:
+            return
+        with file.open("a", encoding="utf-8") as opened:
+            opened.write(as_csv(table, header=not start))
+        start += len(x)
+
+
+def as_csv(table: pd.DataFrame, *, header: bool = True) -> str:
     """Return a table as the text of a .csv, six digits per number."""
-    return table.to_csv(index=False, float_format="%.6g", lineterminator="\n")
+    return table.to_csv(index=False, header=header, float_format="%.6g", lineterminator="\n")
 
 
 def completed(row: Row, posterior: Posterior, data: Dataset, most_draws: int = 20) -> Dataset:

@@ -14,7 +14,7 @@ from guidebook.workflow.output import told
 from guidebook.workflow.own.inputs import NewData, read_inputs
 from guidebook.workflow.own.rows import fitted_rows
 from guidebook.workflow.record import run_record
-from guidebook.workflow.rows import as_csv, parameter_table, row_table
+from guidebook.workflow.rows import as_csv, parameter_table, row_table, write_rows
 
 
 def save_fit(folder: Path, task: Task, posterior: Posterior, record: dict[str, Any]) -> None:
@@ -39,13 +39,18 @@ def save_fit(folder: Path, task: Task, posterior: Posterior, record: dict[str, A
 
 
 def save_in_blocks(folder: Path, task: Task, posterior: Posterior, record: dict[str, Any]) -> None:
-    """Write a posterior to rows that were read in blocks, and what the command prints of it: no page, no rows."""
+    """Write what `save_fit` does where rows are read in blocks, in two more passes; the page has no figures of rows."""
+    from guidebook.report import write_fit  # matplotlib is slow to load
+
     identified = task.identify(posterior.draws) if task.identify else posterior.draws
+    table = parameter_table(identified, task.coords)
     run = run_record(task, record["seed"], {"posterior": posterior})
     with drafted(folder, run) as draft:
         posterior.save(draft / "posterior.safetensors", about=run)
         (draft / "result.json").write_text(as_json(record), encoding="utf-8")
-        (draft / "parameters.csv").write_text(as_csv(parameter_table(identified, task.coords)), encoding="utf-8")
+        (draft / "parameters.csv").write_text(as_csv(table), encoding="utf-8")
+        write_rows(draft / "rows.csv", task, posterior)
+        write_fit(posterior, draft / "report.html", told(task, record), table, run=run)
 
 
 def _rows(task: Task, posterior: Posterior, record: dict[str, Any]) -> pd.DataFrame | None:
