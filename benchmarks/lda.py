@@ -183,6 +183,7 @@ def _same_topics(splits: int) -> Record:
             seed=split,
             progress=False,
         )
+        assert posterior.info.state is not None
         found[0].append(perplexity(posterior.info.state["topic_word_counts"].double() + ETA, test))
         peer = _tomotopy(train, TOPICS, seed=split)
         peer.train(GIBBS_SWEEPS, workers=1)
