@@ -1,4 +1,4 @@
-"""Topic models on Reuters, K = 20: time and memory to scikit-learn's held-out perplexity, and Gibbs tokens a second."""
+"""Topic models on Reuters: time and memory to scikit-learn's held-out perplexity, and Gibbs tokens a second."""
 
 import logging
 import time
@@ -13,13 +13,14 @@ from sklearn.decomposition import LatentDirichletAllocation
 from torch import Tensor
 
 from guidebook import datasets
-from guidebook.inference import cavi
+from guidebook.inference import cavi, gibbs
 from guidebook.models import lda
 
 from .measure import Record, in_process, in_turn, peak_memory, record, seconds
 
 TOPICS, ALPHA, ETA = 20, 0.1, 0.01
 TRAINING = 316  # of 395 documents
+MANY_TOPICS, GIBBS_SWEEPS = 200, 200
 SWEEPS = (1, 2, 5, 10, 20, 40, 80, 160, 320)
 
 
@@ -120,51 +121,101 @@ def memory(side: str, iterations: int, sweeps: int) -> dict[str, float]:
 
 
 def _gibbs(repeats: int) -> Iterator[Record]:
+    """Tokens a second of sweeps, ours with what `gibbs` does in one: a copy of the state, both tables counted anew."""
     x = datasets.load("reuters").x
     tokens = float(x.sum())
-    package, tomoto = _lda_package(x), _tomotopy(x)
-    for chains in (1, 4):
-        steps = lda.gibbs_steps(TOPICS, alpha=ALPHA, eta=ETA)
-        data = steps.prepare(x)
+    for topics, chains in ((TOPICS, 1), (TOPICS, 4), (MANY_TOPICS, 1), (MANY_TOPICS, 4)):
+        package, tomoto = _lda_package(x, topics), _tomotopy(x, topics)
+        steps = lda.gibbs_steps(topics, alpha=ALPHA, eta=ETA, collapsed=True)
+        data = steps.prepare(x.double())
         torch.manual_seed(0)
         state: dict[str, Any] = {"now": steps.init(chains, *data)}
 
-        def sweep(steps: Any = steps, state: dict[str, Any] = state, data: tuple = data) -> None:
+        def sweep(kept: bool = False, steps: Any = steps, state: dict[str, Any] = state, data: tuple = data) -> None:
             for conditional in steps.conditionals:
                 state["now"] = state["now"] | conditional(state["now"], *data)
+            if kept:
+                steps.draw(state["now"], *data)
 
-        actions = (sweep, lambda: package._sample_topics(package._rands), lambda: tomoto.train(1, workers=1))
+        def five(sweep: Any = sweep) -> None:
+            for kept in (False, False, False, False, True):
+                sweep(kept)
+
+        actions = (
+            sweep,
+            five,
+            partial(package._sample_topics, package._rands),
+            partial(tomoto.train, 1, workers=1),
+        )
         for action in actions:
             action()
-        times = in_turn(repeats, *(lambda action=action: seconds(action) for action in actions))
-        mine = [1e-6 * chains * tokens / value for value in times[0]]
-        said = f"{tokens:,.0f} tokens, {chains} chain{'s' * (chains > 1)} of ours; ours draws blocks, "
-        for peer, taken in zip(("lda", "tomotopy"), times[1:], strict=True):
-            yield record(
-                "lda",
-                f"Gibbs sweep, Reuters, {chains} chain{'s' * (chains > 1)}",
-                peer,
-                mine,
-                [1e-6 * tokens / value for value in taken],
-                "M tokens/s",
-                higher=True,
-                what=said + "the peer one token at a time, collapsed, which moves further in a sweep; one thread",
-            )
+        own, kept, *theirs = in_turn(repeats, *(partial(seconds, action) for action in actions))
+        name = f"Gibbs sweep, Reuters, K = {topics}, {chains} chain{'s' * (chains > 1)}"
+        said = f"{tokens:,.0f} tokens a chain, drawn one at a time by both; one thread; chains of ours in turn"
+        speeds = [[1e-6 * tokens / value for value in taken] for taken in theirs]
+        line = partial(record, "lda", unit="M tokens/s", higher=True)
+        for peer, speed in zip(("lda", "tomotopy"), speeds, strict=True):
+            mine = [1e-6 * chains * tokens / value for value in own]
+            yield line(name=name, peer=peer, ours=mine, theirs=speed, asked=1.0, what=said)
+        yield line(
+            name=f"{name}, every fifth kept",
+            peer="tomotopy",
+            ours=[5e-6 * chains * tokens / value for value in kept],
+            theirs=speeds[1],
+            what=f"{said}; ours draws topics and weights from their Dirichlets after every fifth sweep, the peer never",
+        )
+    yield _same_topics(2 if repeats < 9 else 5)
 
 
-def _lda_package(x: Tensor) -> Any:
+def _same_topics(splits: int) -> Record:
+    """Held-out perplexity after the same number of sweeps, over the words of the training documents."""
+    found: tuple[list[float], list[float]] = ([], [])
+    for split in range(splits):
+        train, test = documents(split)
+        used = train.sum(0) > 0
+        train, test = train[:, used].double(), test[:, used].double()
+        posterior = gibbs(
+            lda.gibbs_steps(TOPICS, alpha=ALPHA, eta=ETA, collapsed=True),
+            train,
+            num_draws=1,
+            num_warmup=GIBBS_SWEEPS - 1,
+            num_chains=1,
+            seed=split,
+            progress=False,
+        )
+        assert posterior.info.state is not None
+        found[0].append(perplexity(posterior.info.state["topic_word_counts"].double() + ETA, test))
+        peer = _tomotopy(train, TOPICS, seed=split)
+        peer.train(GIBBS_SWEEPS, workers=1)
+        words = torch.zeros(TOPICS, train.shape[1], dtype=torch.float64)
+        order = torch.tensor([int(word) for word in peer.used_vocabs])
+        words[:, order] = torch.tensor([peer.get_topic_word_dist(k) for k in range(TOPICS)], dtype=torch.float64)
+        found[1].append(perplexity(words, test))
+    return record(
+        "lda",
+        f"Gibbs, Reuters, held-out perplexity after {GIBBS_SWEEPS} sweeps",
+        "tomotopy",
+        *found,
+        "a token",
+        share=True,
+        asked=1.02,
+        what=f"{splits} splits of documents, {TRAINING} for training; K = {TOPICS}, one chain, its last topics",
+    )
+
+
+def _lda_package(x: Tensor, topics: int) -> Any:
     import lda as package
 
     logging.getLogger("lda").setLevel(logging.WARNING)
-    sampler = package.LDA(n_topics=TOPICS, n_iter=1, alpha=ALPHA, eta=ETA, random_state=0)
+    sampler = package.LDA(n_topics=topics, n_iter=1, alpha=ALPHA, eta=ETA, random_state=0)
     sampler._initialize(x.numpy().astype("int64"))
     return sampler
 
 
-def _tomotopy(x: Tensor) -> Any:
+def _tomotopy(x: Tensor, topics: int, seed: int = 0) -> Any:
     import tomotopy
 
-    sampler = tomotopy.LDAModel(k=TOPICS, alpha=ALPHA, eta=ETA, seed=0)
+    sampler = tomotopy.LDAModel(k=topics, alpha=ALPHA, eta=ETA, seed=seed)
     for row in x.long():
         words = row.nonzero()[:, 0]
         sampler.add_doc([str(int(word)) for word in words.repeat_interleave(row[words])])

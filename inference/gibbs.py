@@ -100,8 +100,11 @@ def gibbs(
                     _check_finite(state, sweep)
                     raise
             if sweep > num_warmup and (sweep - num_warmup) % thin == 0:
+                sites = state
+                if steps.draw is not None:
+                    _check_finite(sites := steps.draw(state, *data), sweep)
                 for name, values in kept.items():
-                    values.append(state[name].cpu())
+                    values.append(sites[name].cpu())
             states.offer("gibbs", lambda sweep=sweep, state=state: _stand(sweep, state, kept))
             if sweep % 50 == 0 or sweep == total:
                 bar.update(sweep)

@@ -15,6 +15,7 @@ import pytest
 import torch
 from torch import Tensor
 from zoo import linear
+from zoo.topics import TINY
 
 from guidebook import guides
 from guidebook.inference import Posterior, dadvi, em, fit, gibbs, hmc, kl_warm_up, mcem, nuts, svi
@@ -25,7 +26,7 @@ from guidebook.inference.checkpoints.trees import put_together, take_apart
 from guidebook.inference.mcmc.kernels import KERNELS
 from guidebook.inference.optim.stopping import AutoPlan
 from guidebook.inference.traces.moments import Moments
-from guidebook.models import gmm, ppca
+from guidebook.models import gmm, lda, ppca
 from reliability.fits import QUICK
 from reliability.kills import differences
 
@@ -81,6 +82,10 @@ STOPPED: dict[str, tuple[Callable[..., Posterior], tuple[int, ...]]] = {
         (2, 5),
     ),
     "gibbs": (short(gibbs, gmm.gibbs_steps(num_components=2), X, num_draws=30, num_warmup=10, **QUIET), (3, 12, 25)),
+    "gibbs, tokens in turn": (
+        short(gibbs, lda.gibbs_steps(2), TINY, num_draws=30, num_warmup=10, thin=2, **QUIET),
+        (3, 12, 45),
+    ),
     "em": (short(em, gmm.em_steps(num_components=2), X, num_restarts=3), (2, 7)),
     "em, accelerated": (short(em, gmm.em_steps(num_components=2), X, num_restarts=3, accelerate=True), (2, 7)),
     "hmc": (short(hmc, linear.model, X, Y, num_draws=20, num_warmup=60, num_chains=2, **QUIET), (5, 70, 90)),

@@ -19,6 +19,7 @@ from sklearn.decomposition import LatentDirichletAllocation
 from torch.distributions import Dirichlet
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.nn.functional import one_hot
+from zoo.topics import EVIDENCE, FLAT, PAIRS, TINY, Sites, pair_probability, sites_of
 
 from guidebook.datasets import bundled as corpora
 from guidebook.guides import lda as guides
@@ -30,27 +31,10 @@ from guidebook.models.lda.inputs import read
 from guidebook.models.lda.responsibilities import document_topics, row_scaled_exp, token_responsibilities
 from guidebook.models.lda.seeds import seeded_topics
 
-Sites = dict[str, torch.Tensor]
-
-# Three documents, 0 0 1 2, 1 2 2 2 and 0 1 1, with two topics and both concentrations 1; by another program.
-TINY = torch.tensor([[2.0, 1.0, 1.0], [0.0, 1.0, 3.0], [1.0, 2.0, 0.0]], dtype=torch.float64)
-EVIDENCE = -13.026732377415
-PAIRS = {(0, 1): 0.747472, (0, 2): 0.610058, (5, 6): 0.784322}
-FLAT = {"num_topics": 2, "alpha": 1.0, "eta": 1.0}
-
 
 @pytest.fixture(scope="module")
 def corpus() -> tuple[torch.Tensor, Sites]:
     return lda.simulate(40, num_topics=3, num_features=12, mean_total=15.0, alpha=0.3, eta=0.6, seed=1)
-
-
-def sites_of(rows: int, topics: int, words: int, *lead: int, seed: int = 0) -> Sites:
-    torch.manual_seed(seed)
-    one = torch.ones((), dtype=torch.float64)
-    return {
-        "topic_words": Dirichlet(one.expand(words)).sample((*lead, topics)),
-        "topic_weights": Dirichlet(one.expand(topics)).sample((*lead, rows)),
-    }
 
 
 def at(sites: Sites, *index: int) -> Sites:
@@ -472,25 +456,7 @@ def test_tiny_concentrations_stay_finite(corpus: tuple[torch.Tensor, Sites]) -> 
     assert math.isfinite(found.info.elbo)
 
 
-# Gibbs
-
-
-def pair_probability(draws: Sites, first: int, second: int) -> torch.Tensor:
-    """p(z[s] = z[t] | w, sites) of TINY's tokens, (chain, draw): tokens are independent given the sites."""
-    document, word = read(TINY).tokens
-    shares = [draws["topic_weights"][:, :, document[t]] * draws["topic_words"][..., word[t]] for t in (first, second)]
-    first_share, second_share = (s / s.sum(-1, keepdim=True) for s in shares)
-    return (first_share * second_share).sum(-1)
-
-
-def test_gibbs_has_the_exact_pair_probabilities() -> None:
-    steps = lda.gibbs_steps(**FLAT)
-    found = gibbs(steps, TINY, num_draws=6000, num_warmup=100, num_chains=2, seed=0, progress=False)
-    for pair, known in PAIRS.items():
-        values = pair_probability(found.draws, *pair)
-        error = float(values.std()) / math.sqrt(float(ess(values)))
-        assert error < 0.01
-        assert float(values.mean()) == pytest.approx(known, abs=4.5 * error)
+# NUTS and evidence
 
 
 def test_nuts_has_the_exact_pair_probabilities() -> None:
@@ -511,46 +477,6 @@ def test_annealing_in_both_directions_brackets_the_exact_evidence() -> None:
     bridge = evidence(model, TINY, method="bridge", posterior=draws)
     for found in (up, down, bridge):
         assert abs(found.estimate - EVIDENCE) < 5 * found.error < 0.6
-
-
-def test_gibbs_draws_tokens_from_their_conditional_and_counts_them() -> None:
-    steps = lda.gibbs_steps(**FLAT)
-    sites = sites_of(3, 2, 3)
-    state = {name: value.expand(20_000, *value.shape) for name, value in sites.items()}
-    torch.manual_seed(0)
-    state |= {"z": torch.zeros(20_000, 11, dtype=torch.long)}
-    drawn = steps.conditionals[0](state, TINY)
-    document, word = read(TINY).tokens
-    share = sites["topic_weights"][document] * sites["topic_words"].mT[word]
-    share = share[:, 1] / share.sum(1)
-    z = (drawn["z"].double().mean(0) - share) / (share * (1 - share) / 20_000).sqrt()
-    assert z.abs().max() < 4.5
-    for chain in range(3):
-        of_documents, of_words = np.zeros((3, 2)), np.zeros((2, 3))
-        np.add.at(of_documents, (document, drawn["z"][chain]), 1)
-        np.add.at(of_words, (drawn["z"][chain], word), 1)
-        np.testing.assert_array_equal(drawn["document_topics"][chain].numpy(), of_documents)
-        np.testing.assert_array_equal(drawn["topic_word_counts"][chain].numpy(), of_words)
-
-
-def test_gibbs_draws_sites_from_their_dirichlets() -> None:
-    """Mean and variance of every entry, with concentrations that differ."""
-    alpha, eta = 0.5, 2.0
-    state = {
-        "document_topics": torch.tensor([[3.0, 1.0], [0.0, 4.0], [1.0, 2.0]], dtype=torch.float64),
-        "topic_word_counts": torch.tensor([[2.0, 1.0, 1.0], [1.0, 3.0, 3.0]], dtype=torch.float64),
-    }
-    state = {name: value.expand(40_000, -1, -1) for name, value in state.items()}
-    torch.manual_seed(0)
-    drawn = lda.gibbs_steps(2, alpha, eta).conditionals[1](state, TINY)
-    for name, table, prior in (("topic_weights", "document_topics", alpha), ("topic_words", "topic_word_counts", eta)):
-        c = state[table][0] + prior
-        total = c.sum(-1, keepdim=True)
-        mean = c / total
-        square = (drawn[name] - mean).square()
-        for values, known in ((drawn[name], mean), (square, mean * (1 - mean) / (total + 1))):
-            z = (values.mean(0) - known) / (values.std(0) / 200)
-            assert z.abs().max() < 5, name  # of 24 comparisons
 
 
 # Guides

@@ -86,15 +86,19 @@ class GibbsSteps(NamedTuple):
         Each ``(state, *data) -> dict`` draws one block given all others, and returns the entries of the state that it
         replaces. A sweep runs them in order.
     sites : tuple of str
-        Entries of the state to keep as draws: the model's sites.
+        What to keep as draws, the model's sites: entries of the state, or of what ``draw`` returns.
     prepare : callable
         As in `Steps`.
+    draw : callable, optional
+        ``(state, *data) -> sites``: draws from the conditional of sites that no other conditional needs. It is called
+        only where draws are kept.
     """
 
     init: Callable[..., Params]
     conditionals: tuple[Callable[..., Params], ...]
     sites: tuple[str, ...]
     prepare: Callable[..., tuple] = lambda *data: data
+    draw: Callable[..., Params] | None = None
 
 
 class ExactPosterior(NamedTuple):

@@ -4,7 +4,7 @@ import math
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Num
 from torch import Tensor
 from torch.nn.functional import one_hot
 
@@ -32,8 +32,8 @@ def log_likelihood(sites: Params, x: Any) -> Float[Tensor, "*batch n"]:
 
 
 def log_joint_collapsed(
-    document_topics: Float[Tensor, "*batch n k"],
-    topic_words: Float[Tensor, "*batch k v"],
+    document_topics: Num[Tensor, "*batch n k"],
+    topic_words: Num[Tensor, "*batch k v"],
     *,
     alpha: float = 0.1,
     eta: float = 0.01,
@@ -54,6 +54,7 @@ def log_joint_collapsed(
 
 def log_dirichlet_ratio(counts: Tensor, concentration: float) -> Tensor:
     """Return log B(c + counts) / B(c), (…) from (…, d): labels in one order, their probabilities integrated out."""
+    counts = counts if counts.is_floating_point() else counts.double()
     size = counts.shape[-1]
     constant = math.lgamma(size * concentration) - size * math.lgamma(concentration)
     total = counts.sum(-1) + size * concentration

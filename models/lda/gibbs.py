@@ -1,4 +1,6 @@
-"""Gibbs sampling in two exact blocks: the topics of all tokens, then topics and documents' weights given them."""
+"""Gibbs sampling of the tokens' topics, collapsed or in blocks; topics and documents' weights are drawn given them."""
+
+import warnings
 
 import torch
 from torch import Tensor
@@ -6,30 +8,47 @@ from torch.distributions import Dirichlet
 
 from .._shared.memory import check_memory
 from .._shared.steps import GibbsSteps, Params
-from .corpus import Corpus, chunks
+from . import blocked
+from .collapsed import obstacle, sweep
+from .corpus import Corpus
 from .inputs import check_options, check_size, read, warn_of_gaps
 
-_PER_TOKEN = 4  # numbers in each chain
+_PER_TOKEN = 4  # numbers in each chain, of the blocked sampler, which takes more
 
 
-def gibbs_steps(num_topics: int = 20, alpha: float = 0.1, eta: float = 0.01) -> GibbsSteps:
-    """Full conditionals of z and of (topic_words, topic_weights), each drawn as one block, all chains together.
+def gibbs_steps(
+    num_topics: int = 20, alpha: float = 0.1, eta: float = 0.01, collapsed: bool | None = None
+) -> GibbsSteps:
+    """Gibbs sampling of z; topic_words and topic_weights are drawn from their Dirichlets given z, where they are kept.
 
-    Given topics and weights, tokens are independent; given the tokens' topics, all Dirichlets are. So a sweep has no
-    loop over tokens. It costs t k operations per chain, like one of the collapsed sampler of Griffiths and Steyvers
-    (2004), which moves further in a sweep but one token at a time.
+    The collapsed sampler of Griffiths and Steyvers (2004) has the sites integrated out and draws one token at a time,
+    in C++. The blocked one draws the sites given z, then all tokens at once, which are independent given these. Both
+    are exact, and both take t k operations per sweep and chain; the collapsed one moves further in a sweep and takes
+    less time for it. It works in float32: probabilities are right to within about 1e-6.
 
     Parameters
     ----------
     num_topics, alpha, eta
         As for `model`.
+    collapsed : bool, optional
+        Which of the two. Default: collapsed, unless there is no C++ compiler or the data are on a GPU. A seed gives
+        other draws with either.
 
     Returns
     -------
     GibbsSteps
-        Every chain starts at random topics of the tokens. The state has the sites, ``z`` (chain, t), and z's tables of
-        counts ``document_topics`` (chain, n, k) and ``topic_word_counts`` (chain, k, v), which `log_joint_collapsed`
-        takes.
+        Every chain starts at random topics of the tokens. The state has ``z`` (chain, t), and its tables of counts
+        ``document_topics`` (chain, n, k) and ``topic_word_counts`` (chain, k, v), which `log_joint_collapsed` takes.
+
+    Raises
+    ------
+    ValueError
+        By ``init``, of ``collapsed=True`` where that is not possible, with the reason.
+
+    Warns
+    -----
+    UserWarning
+        By ``init``, if the blocked sampler has to do on a CPU.
     """
 
     def init(num_chains: int, x: Tensor | Corpus) -> Params:
@@ -37,43 +56,32 @@ def gibbs_steps(num_topics: int = 20, alpha: float = 0.1, eta: float = 0.01) -> 
         corpus = read(x)
         warn_of_gaps(corpus)
         check_size(num_chains * num_topics, corpus.num_rows, corpus.num_features)
-        check_memory(
-            "lda", f"{float(corpus.counts.sum()):g} tokens", _PER_TOKEN * num_chains * float(corpus.counts.sum())
-        )
-        topic = torch.randint(num_topics, (num_chains, int(corpus.counts.sum())), device=corpus.device)
-        state = count_topics(topic, corpus)
-        return state | draw_sites(state, corpus)
+        tokens = float(corpus.counts.sum())
+        check_memory("lda", f"{tokens:g} tokens", _PER_TOKEN * num_chains * tokens)
+        reason = obstacle_to_collapsing(corpus)
+        if reason and collapsed:
+            raise ValueError(f"lda: tokens cannot be drawn with collapsed=True: {reason}")
+        if reason and collapsed is None and corpus.device.type == "cpu":
+            message = f"lda: all tokens are drawn at once, which takes several times as long as in turn: {reason}"
+            warnings.warn(message, stacklevel=3)
+        topic = torch.randint(num_topics, (num_chains, int(tokens)), dtype=torch.int32, device=corpus.device)
+        return blocked.count_topics(topic, corpus, num_topics)
 
     def draw_topics(state: Params, x: Tensor | Corpus) -> Params:
         corpus = read(x)
-        document, word = corpus.tokens
-        least = torch.finfo(corpus.counts.dtype).tiny ** 0.49  # products of less take many times as long
-        weights, words = state["topic_weights"].clamp(min=least), state["topic_words"].mT.clamp(min=least).contiguous()
-        topic = torch.empty_like(state["z"])
-        for part in chunks(len(document), len(weights) * num_topics):
-            joint = weights.index_select(1, document[part]) * words.index_select(1, word[part])
-            cumulative = joint.cumsum(-1)
-            uniform = torch.rand_like(cumulative[..., :1]) * cumulative[..., -1:]
-            topic[:, part] = (uniform > cumulative[..., :-1]).sum(-1)
-        return count_topics(topic, corpus)
+        if collapsed is not False and not obstacle_to_collapsing(corpus):
+            return sweep(state["z"], corpus, num_topics, alpha, eta)
+        return blocked.count_topics(blocked.draw_topics(draw_sites(state, corpus), corpus), corpus, num_topics)
 
     def draw_sites(state: Params, x: Tensor | Corpus) -> Params:
+        counts = read(x).counts
         return {
-            "topic_words": Dirichlet(state["topic_word_counts"] + eta, False).sample(),
-            "topic_weights": Dirichlet(state["document_topics"] + alpha, False).sample(),
+            "topic_words": Dirichlet(state["topic_word_counts"].to(counts) + eta, False).sample(),
+            "topic_weights": Dirichlet(state["document_topics"].to(counts) + alpha, False).sample(),
         }
 
-    def count_topics(topic: Tensor, corpus: Corpus) -> Params:
-        document, word = corpus.tokens
-        chains, one = len(topic), corpus.counts.new_ones(()).expand_as(topic)
-        document_topics = one.new_zeros(chains, corpus.num_rows * num_topics)
-        topic_words = one.new_zeros(chains, num_topics * corpus.num_features)
-        document_topics.scatter_add_(1, document * num_topics + topic, one)
-        topic_words.scatter_add_(1, topic * corpus.num_features + word, one)
-        return {
-            "z": topic,
-            "document_topics": document_topics.unflatten(1, (-1, num_topics)),
-            "topic_word_counts": topic_words.unflatten(1, (num_topics, -1)),
-        }
+    def obstacle_to_collapsing(corpus: Corpus) -> str:
+        return "" if collapsed is False else obstacle(corpus, num_topics, alpha, eta)
 
-    return GibbsSteps(init, (draw_topics, draw_sites), ("topic_words", "topic_weights"), prepare=lambda x: (read(x),))
+    sites = ("topic_words", "topic_weights")
+    return GibbsSteps(init, (draw_topics,), sites, prepare=lambda x: (read(x),), draw=draw_sites)
