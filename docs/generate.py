@@ -24,7 +24,8 @@ def write_all(docs: Path) -> None:
     without_links = re.sub(r"\[([^\]]+)\]\((?!https:)[^)]+\)", r"\1", contributing)
     write_fragments(generated, {"contributing": without_links})
     found = read_stored([docs / "compared"])
-    noted = [record | {"headline": f"{record['headline']} {record['note']}"} for record in found.comparisons]
+    in_order = sorted(found.comparisons, key=lambda record: list(ROWS).index(record["model"]))
+    noted = [record | {"headline": f"{record['headline']} {record['note']}"} for record in in_order]
     write_explorer(noted, generated / "extra" / "explorer.html", ladders=found.fits)
     (docs / "_static" / "palette.css").write_text(palette(), encoding="utf-8")
 
