@@ -143,6 +143,17 @@ def _summary(function: Callable[..., Any]) -> str:
     return (inspect.getdoc(function) or "").partition("\n\n")[0].replace("\n", " ").replace("``", "`")
 
 
+def course(folder: Path) -> str:
+    """Return the notebooks of a folder as a list: title and question, with which each of them begins."""
+    lines = []
+    for file in sorted(folder.glob("*.ipynb")):
+        words = "".join(json.loads(file.read_text(encoding="utf-8"))["cells"][0]["source"])
+        title, question, *_ = words.split("\n\n")
+        number = int(file.name.partition("_")[0])
+        lines += [f"{number}. [{title.removeprefix('# ')}](tutorials/{file.name})\\", f"   {question.strip('*')}"]
+    return "\n".join(lines)
+
+
 def reached_table(name: str) -> str:
     """Return what the methods of a model have reached, and how well it predicts rows held out, if that is stored."""
     parts = [
