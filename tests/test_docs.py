@@ -132,7 +132,7 @@ def test_the_course_lists_each_notebook_with_its_question() -> None:
     assert len(lines) == 2 * len(notebooks)
     for number, notebook in enumerate(notebooks, 1):
         title, question = lines[2 * number - 2 : 2 * number]
-        assert re.fullmatch(rf"{number}\. \[\w[^\]*#]+\]\(tutorials/{notebook.name}\)\\\\", title)
+        assert re.fullmatch(rf"{number}\. \[\w[^\]*#]+\]\(tutorials/{notebook.name}\)\\", title)
         assert re.fullmatch(r"   \w[^*]+[.?]", question)
 
 
