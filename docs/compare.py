@@ -1,6 +1,7 @@
 """Compare the methods of each model, and store what pages and the explorer show: ``python docs/compare.py [MODEL …]``.
 
-For all models it takes a quarter of an hour.
+For all models it takes half an hour. Networks without a posterior to compare are held against each other by what they
+predict, with ``guidebook choose``.
 """
 
 import argparse
@@ -13,7 +14,7 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
-from guidebook.workflow.stored import COMPARISON, FIT, MARGINALS
+from guidebook.workflow.stored import CHOICE, COMPARISON, FIT, MARGINALS
 
 HERE = Path(__file__).parent / "compared"
 TOPICS = ("--data", "three_documents", "--set", "num_topics=2", "--set", "alpha=1", "--set", "eta=1")
@@ -32,28 +33,53 @@ OPTIONS = {
     "lda": (*TOPICS, "--reference", "gibbs", "--draws", "1000"),
     "vae": ("--steps", "3000"),
 }
+HELD_OUT = {
+    "vae": ("latent_dim=2,5,10,20", "--steps", "2000"),
+    "autoregressive": ("network=made,pixelcnn", "--steps", "1000"),
+}
+KNOWN = (*METHODS, *(model for model in HELD_OUT if model not in METHODS))
 FITTED = ("logistic", "linear", "gmm", "mixture")
 _KEPT_OF_FIT = ("model", "data", "chosen", "sentence", "judgement", "rungs")
 
 
 def main(models: list[str]) -> None:
     """Run the commands for these models, or for all, and keep what is shown of their results."""
-    for model in models or METHODS:
+    for model in models or KNOWN:
         with tempfile.TemporaryDirectory() as folder:
-            compared, fitted, kept = Path(folder, "compared"), Path(folder, "fitted"), HERE / model
+            kept = HERE / model
             kept.mkdir(parents=True, exist_ok=True)
-            command("compare", model, "--methods", METHODS[model], *OPTIONS.get(model, ()), "--out", compared)
-            curves = json.loads((compared / MARGINALS).read_text())
-            shown = {curve["quantity"] for curve in curves}
-            record = json.loads((compared / COMPARISON).read_text()) | {"note": note()}
-            for method in record["methods"]:
-                method["quantities"] = {name: v for name, v in method["quantities"].items() if name in shown}
-            write(kept / COMPARISON, record)
-            write(kept / MARGINALS, curves)
+            if model in METHODS:
+                compare(model, Path(folder, "compared"), kept)
             if model in FITTED:
-                command("fit", model, "--out", fitted)
-                found = json.loads((fitted / FIT).read_text())
-                write(kept / FIT, {key: found[key] for key in _KEPT_OF_FIT})
+                fit(model, Path(folder, "fitted"), kept)
+            if model in HELD_OUT:
+                choose(model, Path(folder, "chosen"), kept)
+
+
+def compare(model: str, folder: Path, kept: Path) -> None:
+    """Compare a model's methods, and keep the quantities whose curves are shown."""
+    command("compare", model, "--methods", METHODS[model], *OPTIONS.get(model, ()), "--out", folder)
+    curves = json.loads((folder / MARGINALS).read_text())
+    shown = {curve["quantity"] for curve in curves}
+    record = json.loads((folder / COMPARISON).read_text()) | {"note": note()}
+    for method in record["methods"]:
+        method["quantities"] = {name: v for name, v in method["quantities"].items() if name in shown}
+    write(kept / COMPARISON, record)
+    write(kept / MARGINALS, curves)
+
+
+def fit(model: str, folder: Path, kept: Path) -> None:
+    """Fit a model, and keep what was tried."""
+    command("fit", model, "--out", folder)
+    found = json.loads((folder / FIT).read_text())
+    write(kept / FIT, {key: found[key] for key in _KEPT_OF_FIT})
+
+
+def choose(model: str, folder: Path, kept: Path) -> None:
+    """Choose an option's value by rows held out, and keep how each value does."""
+    varied, *options = HELD_OUT[model]
+    command("choose", model, "--set", varied, *options, "--out", folder)
+    write(kept / CHOICE, json.loads((folder / CHOICE).read_text()) | {"note": note()})
 
 
 def note() -> str:
@@ -84,8 +110,8 @@ def rounded(record: Any) -> Any:
 
 if __name__ == "__main__":
     options = argparse.ArgumentParser(description=__doc__)
-    options.add_argument("models", nargs="*", metavar="MODEL", help=f"of {', '.join(METHODS)}; default: all")
+    options.add_argument("models", nargs="*", metavar="MODEL", help=f"of {', '.join(KNOWN)}; default: all")
     chosen = options.parse_args().models
-    if unknown := sorted({*chosen} - {*METHODS}):
+    if unknown := sorted({*chosen} - {*KNOWN}):
         options.error(f"no methods are listed for {', '.join(unknown)}")
     main(chosen)

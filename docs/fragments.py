@@ -17,7 +17,7 @@ from guidebook.plots import model_graph, plot_graph, to_svg
 from guidebook.workflow.fit import load_task
 from guidebook.workflow.options import Option
 from guidebook.workflow.resolve import methods_of, split_method
-from guidebook.workflow.stored import COMPARISON
+from guidebook.workflow.stored import CHOICE, COMPARISON
 
 HERE = Path(__file__).parent
 STORED = HERE / "compared"
@@ -143,18 +143,39 @@ def _summary(function: Callable[..., Any]) -> str:
     return (inspect.getdoc(function) or "").partition("\n\n")[0].replace("\n", " ").replace("``", "`")
 
 
+def course(folder: Path) -> str:
+    """Return the notebooks of a folder as a list: title and question, with which each of them begins."""
+    lines = []
+    for file in sorted(folder.glob("*.ipynb")):
+        words = "".join(json.loads(file.read_text(encoding="utf-8"))["cells"][0]["source"])
+        title, question, *_ = words.split("\n\n")
+        number = int(file.name.partition("_")[0])
+        lines += [f"{number}. [{title.removeprefix('# ')}](tutorials/{file.name})\\", f"   {question.strip('*')}"]
+    return "\n".join(lines)
+
+
 def reached_table(name: str) -> str:
-    """Return what each method of the stored comparison of a model has reached."""
-    file = STORED / name / COMPARISON
-    if not file.exists():
-        return "No comparison of its methods is stored."
-    record = json.loads(file.read_text(encoding="utf-8"))
+    """Return what the methods of a model have reached, and how well it predicts rows held out, if that is stored."""
+    parts = [
+        table(json.loads(file.read_text(encoding="utf-8")))
+        for file, table in (
+            (STORED / name / COMPARISON, compared_table),
+            (STORED / name / CHOICE, held_out_table),
+        )
+        if file.exists()
+    ]
+    return "\n\n".join(parts) or "No comparison of its methods is stored."
+
+
+def compared_table(record: dict[str, Any]) -> str:
+    """Return a comparison's verdicts and figures."""
     lines = [
         "| method | verdict | seconds | ELBO, nats | mean shift, sd | sd ratio | at |",
         "|---|---|--:|--:|--:|--:|---|",
     ]
     for method in record["methods"]:
-        worst = {} if method["judgement"] in ("reference", "refused") else method["worst"]
+        judged = method["judgement"] not in ("reference", "refused", "not judged")
+        worst = method["worst"] if judged else {}
         figures = [number(worst.get(figure)) for figure in ("mean_shift_in_sd", "sd_ratio")]
         label = f"`{worst['label']}`" if worst else "–"
         cells = [f"[`{method['name']}`](../methods/{method['name'].partition(':')[0]}.md)", method["judgement"]]
@@ -162,3 +183,22 @@ def reached_table(name: str) -> str:
         lines.append(f"| {' | '.join(cells)} |")
     words = f"On `{record['data']}`: {record['headline']} {record['note']}"
     return "\n".join([words, "", *lines, "", "The [explorer](../explore.md) shows these posteriors."])
+
+
+def held_out_table(record: dict[str, Any]) -> str:
+    """Return how well each value of an option predicts rows held out."""
+    lines = [
+        f"| `{record['option']}` | nats per row held out | behind the best, nats per row | seconds |",
+        "|---|--:|--:|--:|",
+    ]
+    rows = record["rows"]
+    for value in record["values"]:
+        behind = "–" if value["value"] == record["best"] else _with_error(value, "difference", "difference_error", rows)
+        cells = [f"`{value['value']}`", _with_error(value, "elpd", "error", rows), behind, number(value["seconds"])]
+        lines.append(f"| {' | '.join(cells)} |")
+    words = f"On `{record['data']}`, fitted by `{record['method']}`, {record['criterion']}: {record['sentence']}"
+    return "\n".join([f"{words} {record['note']}", "", *lines])
+
+
+def _with_error(value: dict[str, Any], figure: str, error: str, rows: int) -> str:
+    return f"{value[figure] / rows:.2f} ± {value[error] / rows:.2f}".replace("-", "−")

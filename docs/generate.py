@@ -22,9 +22,10 @@ def write_all(docs: Path) -> None:
         write_fragments(generated / "methods" / method, fragments.of_method(method))
     contributing = (docs.parent / "CONTRIBUTING.md").read_text(encoding="utf-8")
     without_links = re.sub(r"\[([^\]]+)\]\((?!https:)[^)]+\)", r"\1", contributing)
-    write_fragments(generated, {"contributing": without_links})
+    write_fragments(generated, {"contributing": without_links, "course": fragments.course(docs.parent / "tutorials")})
     found = read_stored([docs / "compared"])
-    noted = [record | {"headline": f"{record['headline']} {record['note']}"} for record in found.comparisons]
+    in_order = sorted(found.comparisons, key=lambda record: list(ROWS).index(record["model"]))
+    noted = [record | {"headline": f"{record['headline']} {record['note']}"} for record in in_order]
     write_explorer(noted, generated / "extra" / "explorer.html", ladders=found.fits)
     (docs / "_static" / "palette.css").write_text(palette(), encoding="utf-8")
 

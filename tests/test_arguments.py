@@ -219,7 +219,7 @@ def test_what_is_no_array_stays_as_it_is(value: Any) -> None:
 
 
 REFUSED = [
-    (pd.Series(["u", "v"]), "argument 1 of the data holds"),
+    (pd.Series(["u", "v"]), "and numbers are needed: give categories, as .astype('category') does"),
     (pd.Series([1, None], dtype="Int64"), "argument 1 of the data has a missing value in row 1"),
     (pd.Series(["a", None], dtype="category"), "argument 1 of the data has a missing category in row 1"),
     (pd.DataFrame({"a": [1.0], "city": ["Ulm"]}), "argument 1 of the data, column 'city', holds"),

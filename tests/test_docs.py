@@ -62,8 +62,8 @@ def test_a_page_names_nothing_that_does_not_exist(page: Path) -> None:
     for file, name in re.findall(r"`(tests/\w+\.py)(?:::(\w+))?`", text):
         assert re.search(rf"^def {name}\b", (ROOT / file).read_text(), re.MULTILINE), name
     for fragment in re.findall(r"\{include\} \S*generated/(\S+)", text):
-        assert re.fullmatch(r"(models|methods)/(\w+)/(\w+)\.md|contributing\.md", fragment), fragment
-        assert page.stem in (*fragment.split("/"), "extend"), fragment
+        assert re.fullmatch(r"(models|methods)/(\w+)/(\w+)\.md|(contributing|course)\.md", fragment), fragment
+        assert page.stem in (*fragment.removesuffix(".md").split("/"), "extend"), fragment
     for code in re.findall(r"```python\n(.*?)```", text, re.DOTALL):
         for node in ast.walk(ast.parse(code)):
             if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("guidebook"):
@@ -110,6 +110,30 @@ def test_what_models_reach_is_that_of_methods_they_have() -> None:
         assert all("marginals" in record for record in stored.comparisons)
         table = fragments.reached_table(record["model"])
         assert all(f"[`{name}`]" in table for name in names)
+
+
+def test_what_models_predict_is_stored_for_options_they_have_and_told_per_row() -> None:
+    records = [json.loads(file.read_text()) for file in (DOCS / "compared").glob("*/choice.json")]
+    assert len(records) >= 2
+    for record in records:
+        assert record["option"] in ROWS[record["model"]].options
+        split_method(find_names(record["model"]), record["method"])
+        table = fragments.reached_table(record["model"])
+        assert table.count("nats per row held out") == 1
+        for value in record["values"]:
+            (line,) = (line for line in table.splitlines() if line.startswith(f"| `{value['value']}` |"))
+            assert f"| −{abs(value['elpd']) / record['rows']:.2f} ± " in line
+            assert (line.count("±") == 1) == (value["value"] == record["best"])
+
+
+def test_the_course_lists_each_notebook_with_its_question() -> None:
+    notebooks = sorted((ROOT / "tutorials").glob("*.ipynb"))
+    lines = fragments.course(ROOT / "tutorials").splitlines()
+    assert len(lines) == 2 * len(notebooks)
+    for number, notebook in enumerate(notebooks, 1):
+        title, question = lines[2 * number - 2 : 2 * number]
+        assert re.fullmatch(rf"{number}\. \[\w[^\]*#]+\]\(tutorials/{notebook.name}\)\\", title)
+        assert re.fullmatch(r"   \w[^*]+[.?]", question)
 
 
 def test_formulas_of_pages_and_notebooks_can_be_shown() -> None:

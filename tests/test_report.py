@@ -570,6 +570,17 @@ def _apart(a: tuple[float, ...], b: tuple[float, ...]) -> bool:
     return a[2] < b[0] or b[2] < a[0] or a[3] < b[1] or b[3] < a[1]
 
 
+def test_a_plates_label_can_be_read_where_an_arrow_leaves_the_plate():
+    nodes, edges = dict.fromkeys(("rate", "x"), ("latent", "")), [("rate", "x")]
+    axes = plots.plot_graph(plots.Graph(nodes, edges, {"segments: 4": {"rate"}, "rows: 9": {"x"}})).axes[0]
+    (arrow,) = (patch for patch in axes.patches if isinstance(patch, FancyArrowPatch))
+    labels = [text for text in axes.texts if ": " in text.get_text()]
+    assert len(labels) == 2
+    for label in labels:
+        assert label.get_zorder() > arrow.get_zorder()
+        assert label.get_bbox_patch().get_facecolor()[3] == 1  # opaque
+
+
 def test_an_arrow_bends_around_what_is_in_its_way():
     place = {"above": (0.0, 2.0), "between": (0.0, 1.0), "below": (0.0, 0.0)}
     boxes = {name: (x - 0.3, y - 0.25, x + 0.3, y + 0.25) for name, (x, y) in place.items()}

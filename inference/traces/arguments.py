@@ -15,6 +15,7 @@ from torch import Tensor
 from ..streams.arrays import without_copy
 
 CODES = "give whole numbers, such as those of .astype('category').cat.codes"
+CATEGORIES = "give categories, as .astype('category') does"
 
 
 def as_arguments(method: str, values: Sequence[Any], names: Sequence[str]) -> tuple[Any, ...]:
@@ -46,7 +47,7 @@ def as_data(what: str, value: Any) -> Any:
             raise ValueError(f"{what} has a missing category in row {int((codes < 0).argmax())}")
         return torch.tensor(codes, dtype=torch.int64)
     if pandas and isinstance(value, pandas.Series | pandas.Index):
-        return _series(what, value)
+        return _series(what, value, CATEGORIES)
     if isinstance(value, list):
         return _list(what, value)
     if hasattr(value, "tocoo") and hasattr(value, "nnz"):
@@ -83,8 +84,11 @@ def _sparse(what: str, matrix: Any) -> Tensor:
     return torch.sparse_coo_tensor(index, as_tensor(what, coo.data), coo.shape, check_invariants=True).coalesce()
 
 
-def as_tensor(what: str, values: np.ndarray) -> Tensor:
-    """Return an array of numbers as a tensor: floats as they are, whole numbers in int64, truth values as such."""
+def as_tensor(what: str, values: np.ndarray, for_text: str = CODES) -> Tensor:
+    """Return an array of numbers as a tensor: floats as they are, whole numbers in int64, truth values as such.
+
+    ``for_text`` says what to give instead of text.
+    """
     kind = values.dtype.kind
     if kind == "b":
         return torch.tensor(values)
@@ -100,7 +104,8 @@ def as_tensor(what: str, values: np.ndarray) -> Tensor:
             raise ValueError(f"{what} has whole numbers beyond the range of int64")
         return as_tensor(what, found)
     known = {"c": "complex numbers", "U": "text", "S": "text", "M": "dates", "m": "durations"}
-    raise ValueError(f"{what} holds {known.get(kind) or _objects(values)}, and numbers are needed{_hint(values)}")
+    held = known.get(kind) or _objects(values)
+    raise ValueError(f"{what} holds {held}, and numbers are needed{_hint(values, for_text)}")
 
 
 def _objects(values: np.ndarray) -> str:
@@ -108,16 +113,16 @@ def _objects(values: np.ndarray) -> str:
     return f"objects, such as {first!r:.40}"
 
 
-def _hint(values: np.ndarray) -> str:
+def _hint(values: np.ndarray, for_text: str) -> str:
     has_text = values.dtype.kind == "U" or (values.dtype.kind == "O" and any(isinstance(v, str) for v in values.flat))
-    return f": {CODES}" if has_text else ""
+    return f": {for_text}" if has_text else ""
 
 
-def _series(what: str, series: Any) -> Tensor:
+def _series(what: str, series: Any, for_text: str = CODES) -> Tensor:
     """Return a series, or an index, as a tensor; nullable dtypes too, if nothing is missing."""
     kind = series.dtype.kind
     if isinstance(series.dtype, np.dtype) or kind not in "iufb":
-        return as_tensor(what, series.to_numpy())
+        return as_tensor(what, series.to_numpy(), for_text)
     if kind != "f" and bool(series.isna().any()):
         raise ValueError(f"{what} has a missing value in row {int(series.isna().to_numpy().argmax())}")
     if kind == "f":

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-COMPARISON, FIT, MARGINALS = "comparison.json", "result.json", "marginals.json"
+COMPARISON, FIT, MARGINALS, CHOICE = "comparison.json", "result.json", "marginals.json", "choice.json"
 _OF_COMPARISON = {"model": str, "data": str, "reference": str, "methods": list}
 _OF_METHOD = {"name": str, "seconds": float, "judgement": str, "verdict": str, "worst": dict, "quantities": dict}
 _OF_FIT = {"model": str, "data": str, "chosen": str, "sentence": str, "rungs": list}

@@ -11,6 +11,7 @@ from .graph import Graph
 from .layout import Box, around, lay_out
 
 ARROW: Any = {"arrowstyle": "-|>", "shrinkA": 0, "shrinkB": 1, "mutation_scale": 9, "color": SOFT, "linewidth": 1}
+OVER_ARROWS: Any = {"zorder": 3, "bbox": {"facecolor": PAPER, "edgecolor": "none", "pad": 1}}
 MOST_NODES = 40  # that fit on a page
 BENDS = sorted(np.linspace(0.9, -0.9, 13).round(2), key=abs)  # of arrows: straight, then left, away from the labels
 
@@ -27,7 +28,7 @@ def plot_graph(graph: Graph) -> Figure:
         for plate, (x0, y0, x1, y1) in layout.plates.items():
             shape = "round,pad=0,rounding_size=0.12"
             ax.add_patch(FancyBboxPatch((x0, y0), x1 - x0, y1 - y0, boxstyle=shape, facecolor="none", edgecolor=GREY))
-            ax.text(x1 - 0.1, y0 + 0.07, plate, ha="right", va="bottom", fontsize=7.5, color=SOFT)
+            ax.text(x1 - 0.1, y0 + 0.07, plate, ha="right", va="bottom", fontsize=7.5, color=SOFT, **OVER_ARROWS)
         ellipses = {}
         for name, (kind, distribution) in graph.nodes.items():
             x0, y0, x1, y1 = layout.nodes[name]
