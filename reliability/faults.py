@@ -111,7 +111,7 @@ def markdown(found: Table) -> str:
         if one.words and fault in ("a full disk", "NaN in the loss"):
             sentences[f"`{method}`: {fault}", _escaped(one.words)] = None
         elif one.words:
-            sentences[fault, _escaped(one.words.removeprefix(f"{method}: "))] = None
+            sentences[fault, _escaped(one.words.removeprefix(f"{method.split()[0]}: "))] = None
     lines += [f"| {by} | {sentence} |" for by, sentence in sentences]
     return BEGINNING + "\n".join(lines) + "\n"
 

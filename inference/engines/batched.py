@@ -17,6 +17,7 @@ from ..traces.vectors import Sites, as_sites, as_vector
 from . import xla
 from .graph import CannotCompile, Potential, recorded
 from .record import LogitsWithoutWrites, count_operations
+from .signals import signals_held
 
 ROWS, WIDE_ROWS = 64, 256  # points at once, and where a graph serves many data sets
 LONG_LOOP = 300  # operations of one call from which compiling (a second) pays
@@ -177,7 +178,8 @@ class Batched:
         if self.start.device.type != "cpu" or not xla.installed():
             return None
         try:
-            from .xla.batched import compile_batched  # imports JAX
+            with signals_held():
+                from .xla.batched import compile_batched  # imports JAX
 
             return compile_batched(self._energy, self.start)
         except (CannotCompile, ImportError, AttributeError):
