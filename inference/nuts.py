@@ -16,6 +16,7 @@ from torch import Tensor
 from .checkpoints import Checkpoint, Place, states_of
 from .engines import xla
 from .engines.graph import CannotCompile
+from .engines.signals import signals_held
 from .info import NutsInfo
 from .mcmc.chains import ChainOptions, Chains, divergence, prepare_chains, run_chains, warn_unless_converged
 from .mcmc.hamiltonian import check_target_accept, hamiltonian_chain, metric_of
@@ -153,7 +154,8 @@ def _compiled(prepared: Prepared, states: Checkpoint, *options: Any) -> Chains:
     if not xla.installed():
         raise CannotCompile(f"it needs JAX and NumPyro: {xla.INSTALL}")
     try:
-        from .engines.xla.chains import xla_chains  # imports JAX
+        with signals_held():
+            from .engines.xla.chains import xla_chains  # imports JAX
     except (ImportError, AttributeError) as error:  # not there, or a release that moved a name
         raise CannotCompile(f"JAX and NumPyro cannot be imported: {error}") from error
     return xla_chains(prepared, states, *options)

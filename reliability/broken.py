@@ -10,7 +10,10 @@ import tempfile
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from multiprocessing import get_context
+from multiprocessing.connection import Connection, Pipe
+from multiprocessing.context import ForkProcess, SpawnProcess
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,7 +27,7 @@ from guidebook.inference import Posterior
 from guidebook.inference.checkpoints import checkpoint
 from guidebook.inference.checkpoints.trees import Tree
 
-from .fits import Case
+from .fits import SHORT, Case
 from .kills import differences
 from .nan import EDGE
 
@@ -41,19 +44,14 @@ class Outcome(NamedTuple):
     words: str = ""
 
 
-def killed(case: Case, expected: Posterior, folder: Path) -> Outcome:
+def killed(method: str, expected: Posterior, folder: Path) -> Outcome:
     """Kill −9 a fit in the middle of its states, and resume it; ``folder`` keeps the checkpoint as it was then."""
+    case = SHORT[method]
     with _counted() as writes, quiet():
         case(checkpoint=folder / "whole", every=0.0)
     within = writes[1:-1]  # the first says what the folder is for, the last has the result
     after = 1 + (len(within) + 1) // 2
-
-    def work() -> None:
-        with _counted(after), quiet():
-            case(checkpoint=folder / "kept", every=0.0)
-
-    _, status = os.waitpid(_forked(work), 0)
-    if os.waitstatus_to_exitcode(status) != -signal.SIGKILL:
+    if (status := _status(_started(_until_killed, method, folder / "kept", after))) != -signal.SIGKILL:
         return Outcome(WRONG, f"it ended with status {status} instead of being killed")
     shutil.copytree(folder / "kept", folder / "resumed")
     with _counted() as again, quiet():
@@ -107,24 +105,17 @@ def full_disk(case: Case, expected: Posterior) -> Outcome:
 def signalled(words: str, number: int) -> Outcome:
     """Send a command a signal while it fits, over and over; it ends with its status, and leaves nothing."""
     with tempfile.TemporaryDirectory() as place:
-        folder, (reading, writing) = Path(place), os.pipe()
-
-        def work() -> None:
-            _fit_for_ever(writing)
-            for each in ("SIGINT", "SIGTERM"):  # a shell may have had them ignored
-                signal.signal(getattr(signal, each), signal.default_int_handler)
-            os.dup2(os.open(folder / "said", os.O_CREAT | os.O_WRONLY), 2)
-            sys.stderr = open(2, "w", closefd=False)  # noqa: SIM115 (as long as the process)
-            sys.argv = ["guidebook", *words.split(), "--out", str(folder / "out" / "fit")]
-            cli.main()
-
+        folder = Path(place)
         (folder / "out").mkdir()
-        process = _forked(work)
-        os.close(writing)  # so that a command that ends without a fit is not waited for
-        os.read(reading, 1)
-        os.close(reading)
+        reading, writing = Pipe(duplex=False)
+        process = _started(_command_for_ever, words, folder, writing)
+        writing.close()  # so that a command that ends without a fit is not waited for
+        with suppress(EOFError):
+            reading.recv_bytes()
+        reading.close()
         time.sleep(0.3)
-        os.kill(process, number)
+        assert process.pid is not None
+        os.kill(process.pid, number)
         status = _status(process)
         said = (folder / "said").read_text().replace("guidebook: warning:", "")
         left = [path.name for path in (folder / "out").iterdir()]
@@ -245,12 +236,27 @@ def _counted(last: int | None = None) -> Iterator[list[Path]]:
         checkpoint.write_state = write
 
 
-def _fit_for_ever(started: int) -> None:
+def _until_killed(method: str, place: Path, after: int) -> None:
+    with _counted(after), quiet():
+        SHORT[method](checkpoint=place, every=0.0)
+
+
+def _command_for_ever(words: str, folder: Path, started: Connection) -> None:
+    _fit_for_ever(started)
+    for each in ("SIGINT", "SIGTERM"):  # a shell may have had them ignored
+        signal.signal(getattr(signal, each), signal.default_int_handler)
+    os.dup2(os.open(folder / "said", os.O_CREAT | os.O_WRONLY), 2)
+    sys.stderr = open(2, "w", closefd=False)  # noqa: SIM115 (as long as the process)
+    sys.argv = ["guidebook", *words.split(), "--out", str(folder / "out" / "fit")]
+    cli.main()
+
+
+def _fit_for_ever(started: Connection) -> None:
     """Have every method say that it begins, and repeat its fit until something ends it."""
 
     def repeated(method: Callable) -> Callable:
         def fit(*args: Any, **kwargs: Any) -> None:
-            os.write(started, b".")
+            started.send_bytes(b".")
             while True:
                 method(*args, **kwargs)
 
@@ -260,31 +266,23 @@ def _fit_for_ever(started: int) -> None:
         METHODS[name] = method._replace(function=repeated(method.function))
 
 
-def _forked(work: Callable[[], None]) -> int:
-    child = os.fork()
-    if child:
-        return child
-    status = 1
-    try:
-        torch.set_num_threads(1)
-        work()
-        status = 0
-    except SystemExit as stop:
-        status = int(stop.code or 0)
-    except BaseException as error:
-        print(f"{type(error).__name__}: {error}", file=sys.stderr)
-    finally:
-        sys.stderr.flush()
-        os._exit(status)
+def _started(work: Callable[..., None], *args: Any) -> SpawnProcess | ForkProcess:
+    """Run a function in another process: a fork, or a fresh one if JAX, whose threads a fork lacks, was loaded here."""
+    made = (get_context("spawn") if "jax" in sys.modules else get_context("fork")).Process
+    process = made(target=_alone, args=(work, *args))
+    process.start()
+    return process
 
 
-def _status(process: int) -> int:
-    deadline = time.monotonic() + PATIENCE
-    while time.monotonic() < deadline:
-        ended, status = os.waitpid(process, os.WNOHANG)
-        if ended:
-            return os.waitstatus_to_exitcode(status)
-        time.sleep(0.02)
-    os.kill(process, signal.SIGKILL)
-    os.waitpid(process, 0)
-    return -signal.SIGKILL
+def _alone(work: Callable[..., None], *args: Any) -> None:
+    torch.set_num_threads(1)
+    work(*args)
+
+
+def _status(process: SpawnProcess | ForkProcess) -> int | None:
+    """Return the exit status of a process, which is killed if it does not end."""
+    process.join(PATIENCE)
+    if process.exitcode is None:
+        process.kill()
+        process.join()
+    return process.exitcode

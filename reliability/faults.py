@@ -18,24 +18,9 @@ from guidebook.inference import Posterior
 
 from . import broken, nan
 from .broken import DAMAGES, RAW, WRONG, Outcome
-from .fits import CASES, Case
+from .fits import SHORT
 
 PAGE = Path(__file__).parents[1] / "docs" / "faults.md"
-SHORT = {"num_draws": 20, "num_warmup": 30, "num_chains": 2}
-FITS: dict[str, Case] = {
-    "svi": partial(CASES["svi"], num_steps=600),
-    "dadvi": CASES["dadvi"],
-    "pathfinder": CASES["pathfinder"],
-    "nuts": partial(CASES["nuts"], **SHORT),
-    "hmc": partial(CASES["hmc"], **SHORT),
-    "metropolis": partial(CASES["metropolis"], num_warmup=200, thin=2, num_chains=2),
-    "mcem": partial(CASES["mcem"], num_steps=100),
-    "em": CASES["em"],
-    "cavi": CASES["cavi"],
-    "gibbs": partial(CASES["gibbs"], num_draws=40, num_warmup=20),
-    "closed_form": CASES["closed_form"],
-    "fit": CASES["fit"],
-}
 WORDS = {
     "svi": "run logistic --method svi:mean_field",
     "em": "run gmm --method em",
@@ -45,6 +30,7 @@ WORDS = {
     "closed_form": "run linear --method closed_form",
     "fit": "fit logistic",
     "nuts": "run logistic --method nuts --chains 1 --draws 20 --warmup 30",
+    "nuts compiled": "run logistic --method nuts --chains 2 --draws 600 --warmup 600",
     "hmc": "run logistic --method hmc --chains 1 --draws 20 --warmup 30",
     "metropolis": "run logistic --method metropolis --chains 1 --draws 20 --warmup 30",
 }
@@ -60,19 +46,19 @@ Table = dict[tuple[str, str], Outcome]
 
 def outcomes(method: str) -> Table:
     """Return the outcome of every fault, by its name and the method's."""
-    case = FITS[method]
     with tempfile.TemporaryDirectory() as place, broken.quiet():
-        found = _of_states(case, case(), Path(place))
+        found = _of_states(method, SHORT[method](), Path(place))
     words = WORDS.get(method, f"run logistic --method {method}")
     for name, number in (("SIGTERM", signal.SIGTERM), ("Ctrl-C", signal.SIGINT)):
         found[name] = broken.signalled(words, number)
-    found["NaN in the loss"] = broken.not_a_number(nan.CASES[method], method)
+    found["NaN in the loss"] = broken.not_a_number(nan.CASES[method], method.split()[0])
     return {(fault, method): found[fault] for fault in FAULTS}
 
 
-def _of_states(case: Case, expected: Posterior, folder: Path) -> dict[str, Outcome]:
+def _of_states(method: str, expected: Posterior, folder: Path) -> dict[str, Outcome]:
     """Return the outcomes of faults of checkpoints and saved files."""
-    faults: dict[str, Callable[[], Outcome]] = {"kill -9": lambda: broken.killed(case, expected, folder)}
+    case = SHORT[method]
+    faults: dict[str, Callable[[], Outcome]] = {"kill -9": lambda: broken.killed(method, expected, folder)}
     for name, damage in DAMAGES.items():
         faults[f"its last state: {name}"] = partial(broken.damaged, case, expected, folder, damage)
         faults[f"its saved posterior: {name}"] = partial(broken.saved, expected, damage)
@@ -88,8 +74,7 @@ def table(methods: Iterable[str]) -> Table:
 
 BEGINNING = """# What becomes of a fit when something goes wrong
 
-Every fault below was done to a small fit by every method; `nuts` is Pyro's sampler here. NumPyro's keeps its states in
-the same way, and is killed by `python -m reliability.kills`.
+Every fault below was done to a small fit by every method; `nuts` is Pyro's sampler here, and `nuts compiled` NumPyro's.
 
 | in the table | what happens |
 |---|---|
@@ -126,7 +111,7 @@ def markdown(found: Table) -> str:
         if one.words and fault in ("a full disk", "NaN in the loss"):
             sentences[f"`{method}`: {fault}", _escaped(one.words)] = None
         elif one.words:
-            sentences[fault, _escaped(one.words.removeprefix(f"{method}: "))] = None
+            sentences[fault, _escaped(one.words.removeprefix(f"{method.split()[0]}: "))] = None
     lines += [f"| {by} | {sentence} |" for by, sentence in sentences]
     return BEGINNING + "\n".join(lines) + "\n"
 
@@ -153,9 +138,9 @@ def main() -> int:
     """Write the page, or compare it; exit with 1 if any cell is out of order, and say which."""
     parser = argparse.ArgumentParser(prog="python -m reliability.faults", description=__doc__)
     parser.add_argument("--check", action="store_true", help="compare the page instead of writing it")
-    parser.add_argument("--only", nargs="+", choices=FITS, metavar="METHOD", help="methods; default: all")
+    parser.add_argument("--only", nargs="+", choices=SHORT, metavar="METHOD", help="methods; default: all")
     given = parser.parse_args()
-    methods = given.only or list(FITS)
+    methods = given.only or list(SHORT)
     found = table(methods)
     bad = [
         f"{fault}, {method}: {one.kind}: {one.words}"
@@ -166,7 +151,7 @@ def main() -> int:
         said = _cells(PAGE.read_text(encoding="utf-8"))
         bad += [f"{fault}, {method}: {one.kind}, and {PAGE.name} says {said.get((fault, method))}"
                 for (fault, method), one in found.items() if one.kind != said.get((fault, method))]  # fmt: skip
-    elif len(methods) == len(FITS):
+    elif len(methods) == len(SHORT):
         PAGE.write_text(markdown(found), encoding="utf-8")
     else:
         print(markdown(found))

@@ -58,3 +58,19 @@ CASES: dict[str, Case] = {
     "fit": partial(fit, MODEL, X, Y, **QUIET),
 }
 QUICK = ("em", "gibbs", "mcem")
+_FEW: dict[str, Any] = {"num_draws": 20, "num_warmup": 30, "num_chains": 2}
+SHORT: dict[str, Case] = {  # for faults, one column of their table each
+    "svi": partial(CASES["svi"], num_steps=600),
+    "dadvi": CASES["dadvi"],
+    "pathfinder": CASES["pathfinder"],
+    "nuts": partial(CASES["nuts"], **_FEW),
+    "hmc": partial(CASES["hmc"], **_FEW),
+    "metropolis": partial(CASES["metropolis"], num_warmup=200, thin=2, num_chains=2),
+    "mcem": partial(CASES["mcem"], num_steps=100),
+    "em": CASES["em"],
+    "cavi": CASES["cavi"],
+    "gibbs": partial(CASES["gibbs"], num_draws=40, num_warmup=20),
+    "closed_form": CASES["closed_form"],
+    "fit": CASES["fit"],
+    "nuts compiled": partial(CASES["nuts compiled"], num_draws=200, num_warmup=100),  # last: no fork after JAX
+}

@@ -11,6 +11,7 @@ import time
 import warnings
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # read when libraries are imported
 os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", f"{tempfile.gettempdir()}/guidebook-reliability")
@@ -65,7 +66,7 @@ def differences(one: Posterior, other: Posterior) -> list[str]:
     return [name for name in first.keys() | second.keys() if not _same(first.get(name), second.get(name))]
 
 
-def _untimed(value: object) -> object:
+def _untimed(value: Any) -> Any:
     """Return the rows of a record without the seconds in them."""
     rows = isinstance(value, list) and all(isinstance(row, dict) for row in value)
     return [row | {"seconds": None} for row in value] if rows else value
@@ -123,10 +124,12 @@ def main() -> int:
     parser.add_argument("--kills", type=int, default=50, metavar="N", help="kills per method; default: 50")
     parser.add_argument("--only", nargs="+", metavar="METHOD", help="methods and commands, as they are printed")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the moments")
+    parser.add_argument("--record", action="store_true", help="put the counts into the table of docs/reliability.md")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="reliability-") as folder:
         from .commands import COMMANDS, kill_command  # which use the functions above
         from .fits import CASES
+        from .record import record
 
         if unknown := set(given.only or ()) - {*CASES, *COMMANDS}:
             parser.error(f"unknown method {unknown.pop()!r}: there is {', '.join([*CASES, *COMMANDS])}")
@@ -144,6 +147,8 @@ def main() -> int:
                 failed = True
                 continue
             failed = failed or bool(found.differing)
+            if given.record:
+                record(name, found.kills, found.fits, found.differing)
             what = f"differing: {', '.join(found.differing)}" if found.differing else "0 differences"
             print(f"{name}: {found.kills} kills in {found.fits} fits of {found.seconds:.1f} s, {what}", flush=True)
     return int(failed)

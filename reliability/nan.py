@@ -79,6 +79,7 @@ CASES: dict[str, Callable[[], Posterior]] = {
     "dadvi": partial(dadvi, model, ROWS, **QUIET),
     "pathfinder": partial(pathfinder, model, ROWS, **QUIET),
     "nuts": partial(nuts, model, ROWS, engine="pyro", **CHAIN),
+    "nuts compiled": partial(nuts, model, ROWS, engine="xla", num_draws=200, num_warmup=100, num_chains=1, **QUIET),
     "hmc": partial(hmc, model, ROWS, trajectory_length=0.5, target_accept=0.5, **CHAIN | {"num_warmup": 20}),
     "metropolis": partial(metropolis, model, ROWS, num_warmup=2000, num_draws=100, num_chains=1, **QUIET),
     "mcem": partial(mcem, _with_params, ROWS, num_steps=200, **QUIET),

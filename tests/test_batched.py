@@ -12,6 +12,7 @@ from torch import Tensor
 from guidebook.inference.engines.batched import Batched
 from guidebook.inference.traces.isolate import isolated
 from guidebook.inference.traces.prepare import prepare
+from guidebook.inference.traces.recurring import Recurring
 from guidebook.inference.traces.target import VectorTarget
 
 T = torch.tensor
@@ -83,6 +84,23 @@ def test_batches_equal_one_point_after_another(model: Callable, data: tuple, rec
             torch.testing.assert_close(products[n], curve)
         hessian = torch.autograd.functional.hessian(alone, points[0])
         torch.testing.assert_close(batched.hessian(points[0]), hessian)
+
+
+def test_wide_graphs_take_the_data_of_each_set_and_give_what_each_point_alone_has() -> None:
+    recurring = Recurring(regression, [1])
+    points = torch.randn(600, 3, dtype=double, generator=torch.Generator().manual_seed(0))
+    for y in (T([1.0, 0.0, 3.0], dtype=double), T([-2.0, 0.5, 1.0], dtype=double)):
+        with isolated(0, double):
+            batched = target_of(recurring, X, y).batched
+            energy, gradient = batched(points)
+            products = batched.products(points, points)
+            alone = [target_of(regression, X, y).batched(point[None]) for point in points[::150]]
+            hessians = [target_of(regression, X, y).batched.hessian(point) for point in points[::150]]
+        assert batched.is_recorded
+        torch.testing.assert_close(energy[::150], torch.cat([value for value, _ in alone]))
+        torch.testing.assert_close(gradient[::150], torch.cat([slope for _, slope in alone]))
+        torch.testing.assert_close(products[::150], torch.einsum("nij,nj->ni", torch.stack(hessians), points[::150]))
+    assert {shape[0] for _, (shape, _), *_ in recurring.graphs} == {256}  # points at once
 
 
 def test_points_without_a_density_have_infinite_energy_and_leave_the_others_alone() -> None:

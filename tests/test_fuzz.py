@@ -32,6 +32,7 @@ def test_damaged_files_are_read_or_refused_in_a_sentence(tmp_path: Path) -> None
     [
         ({"indptr": [0, 10**9, 2]}, "indptr must not decrease"),
         ({"indptr": [0, 2, 0]}, "indptr must not decrease"),
+        ({"indptr": np.array([0, 1, -(2**31)], np.int32)}, "indptr must not decrease"),  # the step down overflows
         ({"indices": [0, 99]}, "indices must be < 3"),
         ({"indices": [0, -3]}, "indices must be >= 0"),
         ({"indptr": [0, 1]}, "index pointer size"),

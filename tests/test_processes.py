@@ -19,6 +19,7 @@ from guidebook.commands.interrupts import interruptible
 from guidebook.guides import mean_field
 from guidebook.inference import nuts, svi
 from guidebook.inference.checkpoints import NOT_KEPT
+from guidebook.inference.engines.signals import signals_held
 from guidebook.inference.mcmc import workers
 from guidebook.inference.mcmc.chains import ChainOptions, prepare_chains, run_chains
 from guidebook.workflow.drafts import LOCK, PREFIX, claim, release_all
@@ -115,6 +116,48 @@ def test_an_interrupt_that_passes_through_c_code_has_its_status(tmp_path: Path) 
     command = [sys.executable, "-m", "through_c"]
     ran = subprocess.run(command, env=os.environ | {"PYTHONPATH": paths}, capture_output=True, text=True, check=False)
     assert (ran.returncode, ran.stderr) == (143, "guidebook: interrupted\n")
+
+
+def test_signals_are_held_until_a_block_has_ended() -> None:
+    ended: list[bool] = []
+
+    def hold() -> None:
+        with signals_held():
+            signalled(signal.SIGTERM, 0.01)
+            signalled(signal.SIGINT, 0.01)
+            ended.append(True)
+
+    with interruptible(lambda: None) as interrupts:
+        with pytest.raises(KeyboardInterrupt):
+            hold()
+        assert (ended, interrupts.signal) == ([True], signal.SIGTERM)
+        assert signal.getsignal(signal.SIGTERM) == interrupts.handle
+
+
+IN_JAXLIB = """
+import enum, os, sys
+from guidebook import cli
+
+make, sent = enum.EnumType.__call__, []
+
+def interrupting(*given, **named):
+    if "jaxlib.mlir._mlir_libs" in sys.modules and not sent:
+        sent.append(os.kill(os.getpid(), 15))
+    return make(*given, **named)
+
+enum.EnumType.__call__ = interrupting
+sys.argv = ["guidebook", *"run linear --method nuts --chains 1 --draws 600 --warmup 600 --out".split(), sys.argv[1]]
+cli.main()
+"""
+
+
+@pytest.mark.slow
+def test_a_signal_in_the_midst_of_an_import_of_jax_waits_for_its_end(tmp_path: Path) -> None:
+    ran = subprocess.run(
+        [sys.executable, "-c", IN_JAXLIB, str(tmp_path / "out")], capture_output=True, text=True, check=False
+    )
+    assert (ran.returncode, ran.stderr) == (143, "guidebook: interrupted\n")
+    assert not [*tmp_path.iterdir()]
 
 
 def test_a_signal_that_is_ignored_stays_so() -> None:

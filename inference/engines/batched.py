@@ -1,7 +1,8 @@
 """A potential, its gradient and products with its Hessian at many points at once.
 
 For methods that work with a batch of draws or of chains. The graph that is recorded has a fixed number of rows, so that
-a few sizes serve all: fewer points are padded, more are taken in turn.
+a few sizes serve all: fewer points are padded, more are taken in turn. Where graphs serve many data sets, a wider one
+pays, whose operations cost less per row.
 """
 
 from collections.abc import Callable, Hashable
@@ -16,8 +17,9 @@ from ..traces.vectors import Sites, as_sites, as_vector
 from . import xla
 from .graph import CannotCompile, Potential, recorded
 from .record import LogitsWithoutWrites, count_operations
+from .signals import signals_held
 
-ROWS = 64  # points at once
+ROWS, WIDE_ROWS = 64, 256  # points at once, and where a graph serves many data sets
 LONG_LOOP = 300  # operations of one call from which compiling (a second) pays
 MAX_NUMBERS = 2_000_000  # entries of the data, times the points, that are worked on at once: arrays beyond 32 MB are
 # mapped and unmapped by the C library, operation after operation, which takes several times as long as the arithmetic
@@ -62,7 +64,9 @@ class Batched:
         self._recurring, self._recorded = recurring, {} if kept is None else kept
         self.start, self.gradients, self.is_recorded = as_vector(at), 0, True
         self._potential, self._shapes = potential, {name: value.shape for name, value in at.items()}
-        self._rows = max(1, min(ROWS, MAX_NUMBERS // max(1, size)))
+        most = max(1, MAX_NUMBERS // max(1, size))
+        self._rows, self._wide_rows = min(ROWS, most), min(WIDE_ROWS if recurring else ROWS, most)
+        self._checked: dict[bool, tuple[Tensor, ...]] = {}  # what the model itself gives, by `second`
         self._graphs: dict[tuple[bool, int], Function] = {}
 
     @property
@@ -92,10 +96,11 @@ class Batched:
         return (rows + rows.T) / 2
 
     def _mapped(self, second: bool, *inputs: Tensor) -> list[Tensor]:
-        rows = 1 if len(inputs[0]) == 1 else self._rows
+        count = len(inputs[0])
+        rows = 1 if count == 1 else self._wide_rows if count >= self._wide_rows else self._rows
         run = self._graph(second, rows)
         parts: list[tuple[Tensor, ...]] = []
-        for begin in range(0, len(inputs[0]), rows):
+        for begin in range(0, count, rows):
             parts.append(self._run(run, rows, [value[begin : begin + rows] for value in inputs]))
         return [torch.cat(values) for values in zip(*parts, strict=True)]
 
@@ -114,11 +119,13 @@ class Batched:
         eagerly = _one_by_one(self._product_eagerly if second else self._gradient_eagerly)
         if not self.is_recorded:
             return eagerly
-        points = self.start + 0.01 * torch.linspace(-1, 1, rows * self.dim).to(self.start).reshape(rows, -1)
+        points = self._nearby[torch.arange(rows) % len(self._nearby)]
         inputs = (points, torch.ones_like(points)) if second else (points,)
         key = second, rows
         try:
-            checked = eagerly(*(value[:1] for value in inputs))
+            if second not in self._checked:
+                self._checked[second] = eagerly(*(value[:1] for value in inputs))
+            checked = self._checked[second]
             for make in (self._recorded.get, lambda _: self._new(function, inputs)):
                 graph = make(key)
                 if graph and all(_agree(a[:1], b) for a, b in zip(graph(*inputs), checked, strict=True)):
@@ -128,6 +135,11 @@ class Batched:
             pass
         self.is_recorded = second  # gradients may be had from a graph though second derivatives are not
         return eagerly
+
+    @cached_property
+    def _nearby(self) -> Tensor:
+        """Points around the start, (ROWS, d), at which graphs are recorded; at the first they are compared."""
+        return self.start + 0.01 * torch.linspace(-1, 1, ROWS * self.dim).to(self.start).reshape(ROWS, -1)
 
     def _new(self, function: Function, inputs: tuple[Tensor, ...]) -> Function:
         graph = self._with_data(function, inputs) or self._xla
@@ -166,7 +178,8 @@ class Batched:
         if self.start.device.type != "cpu" or not xla.installed():
             return None
         try:
-            from .xla.batched import compile_batched  # imports JAX
+            with signals_held():
+                from .xla.batched import compile_batched  # imports JAX
 
             return compile_batched(self._energy, self.start)
         except (CannotCompile, ImportError, AttributeError):
