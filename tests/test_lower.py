@@ -150,8 +150,8 @@ def test_sums_and_largest_entries_are_over_any_dimensions() -> None:
 
 
 @needs_compiler
-def test_long_sums_go_in_parts() -> None:
-    """Of 4 × 65 and three more entries."""
+def test_sums_of_a_prime_number_of_entries() -> None:
+    """No number of entries at a time divides it."""
     sums: list[Callable[[Tensor], Tensor]] = [
         lambda x: x.exp().sum(),
         lambda x: torch.stack([x.sin().amax(), x.abs().mean()]),

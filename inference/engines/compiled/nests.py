@@ -1,12 +1,9 @@
 """Loops over entries of one shape as one nest of C++ loops, the innermost over neighbours in memory."""
 
-import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
 from .works import Work
-
-LONG, PARTS = 128, 4  # entries from which a sum goes in parts, and how many
 
 
 class Entry(NamedTuple):
@@ -60,38 +57,18 @@ def nest(lines: Sequence[Line]) -> list[str]:
         elif sizes and not steps[work.strides][-1]:  # the innermost loop sums up in a register
             totals.append(line)
             body.append(_reduced(work.reduction, f"s{name}", name))
-            after.append(_reduced(work.reduction, stored, f"s{name}_0"))
+            after.append(_reduced(work.reduction, stored, f"s{name}"))
         else:
             body.append(_reduced(work.reduction, stored, name))
     before = [_filled(line, "= " + _start(line.work)) for line in lines if line.work.reduction]
-    outer = [f"for (int i{dim} = 0; i{dim} < {size}; ++i{dim}) {{" for dim, size in enumerate(sizes[:-1])]
-    sums_alone = len(totals) == sum(bool(line.target) for line in lines)
-    inner = _innermost(body, totals, sizes, sums_alone) if sizes else body
+    outer = [f"for (int i{dim} = 0; i{dim} < {size}; ++i{dim}) {{" for dim, size in enumerate(sizes)]
+    if sizes:
+        clauses = "".join(f" reduction({line.work.reduction} : s{line.name})" for line in totals)
+        starts = [f"{line.work.kind} s{line.name} = {_start(line.work)};" for line in totals]
+        outer[-1:] = [*starts, f"#pragma omp simd{clauses}", outer[-1]]
+    ends = ["}" * bool(sizes), *after, "}" * (len(sizes) - 1)]
     means = [_filled(line, f"/= {line.work.divisor}") for line in lines if line.work.divisor != 1]
-    return ["{", *before, *outer, *inner, *after, "}" * len(outer), *means, "}"]
-
-
-def _innermost(body: Sequence[str], totals: Sequence[Line], sizes: Sequence[int], sums_alone: bool) -> list[str]:
-    """Return the innermost loop; long sums go in several parts, since each addition waits for the one before."""
-    last, size = f"i{len(sizes) - 1}", sizes[-1]
-    parts = PARTS if totals and sums_alone and size >= LONG else 1
-    each = size // parts
-    pairs = [(line, part) for part in range(parts) for line in totals]
-    clauses = "".join(f" reduction({line.work.reduction} : s{line.name}_{part})" for line, part in pairs)
-
-    def of_part(part: int) -> str:
-        shifted = (text.replace(f"{last} ", f"({last} + {part * each}) ") for text in body)
-        return "{ " + " ".join(re.sub(r"\bs(v\d+)\b", rf"s\1_{part}", text) for text in shifted) + " }"
-
-    return [
-        *(f"{line.work.kind} s{line.name}_{part} = {_start(line.work)};" for line, part in pairs),
-        f"#pragma omp simd{clauses}",
-        f"for (int {last} = 0; {last} < {each}; ++{last}) {{",
-        *map(of_part, range(parts)),
-        "}",
-        *([f"for (int {last} = {parts * each}; {last} < {size}; ++{last}) {of_part(0)}"] if size % parts else []),
-        *(_reduced(line.work.reduction, f"s{line.name}_0", f"s{line.name}_{part}") for line, part in pairs if part),
-    ]
+    return ["{", *before, *outer, *body, *ends, *means, "}"]
 
 
 def _at(entry: Entry, steps: dict[tuple[int, ...], list[int]]) -> str:
