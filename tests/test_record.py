@@ -53,7 +53,28 @@ def test_writes_that_nobody_else_sees_are_recorded_as_new_tensors() -> None:
         torch.testing.assert_close(graph(at), ((at * 2 + at.exp()) * 3).clamp(max=20.0))
 
 
-@pytest.mark.parametrize("function", [through_a_view, under_a_view, to_another_dtype], ids=lambda f: f.__name__)
+def through_a_diagonal(x: Tensor) -> Tensor:
+    y = x.T @ x
+    y.view(9)[::4].add_(1)
+    y.t().select(0, 1).mul_(y[2].clone())
+    return y
+
+
+@pytest.mark.parametrize("function", [through_a_view, under_a_view, through_a_diagonal], ids=lambda f: f.__name__)
+def test_writes_through_views_change_what_is_viewed(function) -> None:
+    graph = record(function, (X,)).module()
+    for at in (X, X - 1):
+        torch.testing.assert_close(graph(at), function(at))
+
+
+def to_a_part(x: Tensor) -> Tensor:
+    y = x * 2
+    top, bottom = y.split(1)
+    top.mul_(bottom)
+    return y
+
+
+@pytest.mark.parametrize("function", [to_another_dtype, to_a_part], ids=lambda f: f.__name__)
 def test_other_writes_are_recorded_in_another_way(function) -> None:
     with pytest.raises(WritesInPlace):
         record(function, (X,))

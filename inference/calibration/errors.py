@@ -4,7 +4,6 @@ from collections.abc import Callable
 from functools import cache
 
 import numpy as np
-from scipy.stats import binom, norm
 
 REACH, GRID = 40.0, 1601  # posterior sds of the draws on either side, and places there, to integrate over
 MOST_SHIFT, MOST_SPREAD = 20.0, 8.0  # of true values, in sds of the draws: ranks tell no more
@@ -17,7 +16,8 @@ def errors(ranks: np.ndarray, num_draws: int) -> dict[str, np.ndarray]:
     If draws are N(m + b, (c s)²) and true values N(m, s²), a true value lies z sds of the draws from their mean,
     z ~ N(-b / (c s), 1 / c²), and its rank is binomial with probability Φ(z). The errors are b / s and c.
     """
-    from scipy.optimize import minimize  # slow to import
+    from scipy.optimize import minimize  # slow to import, as is the other
+    from scipy.stats import norm
 
     places, given = _rank_probabilities(num_draws)
     found = []
@@ -38,6 +38,8 @@ def errors(ranks: np.ndarray, num_draws: int) -> dict[str, np.ndarray]:
 @cache
 def _rank_probabilities(num_draws: int) -> tuple[np.ndarray, np.ndarray]:
     """Return values of z, and the probability of each rank given each of them, (rank, place)."""
+    from scipy.stats import binom, norm
+
     places = np.linspace(-REACH, REACH, GRID)
     below = norm.cdf(places).clip(1e-15, 1 - 1e-15)  # beyond, scipy overflows
     return places, binom.pmf(np.arange(num_draws + 1)[:, None], num_draws, below)

@@ -6,7 +6,7 @@ computed and not recorded, and of results only shape and dtype are kept.
 
 import operator
 import weakref
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -18,6 +18,8 @@ from torch.nn.functional import binary_cross_entropy_with_logits, logsigmoid
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.weak import WeakTensorKeyDictionary
+
+from .views import VIEWS, after_write
 
 aten = torch.ops.aten
 # Operations that change a tensor's shape and none of its numbers, and the same without a write: torch's own product of
@@ -53,13 +55,17 @@ def record(
     inputs: Sequence[Tensor],
     known: Callable[[Any], bool] = lambda _: True,
     place: Callable[[], Any] = lambda: None,
+    *,
+    rules: Mapping[Any, Callable] | None = None,
+    draws: bool = False,
 ) -> Recorded:
-    """Return a function of tensors, which draws no random numbers, as a graph recorded at a point.
+    """Return a function of tensors as a graph recorded at a point.
 
-    Operations that are not ``known`` are taken apart by torch's core rules where there is one. What ``place`` returns
-    while an operation runs becomes the node's ``meta["place"]``.
+    Operations that are not ``known`` are taken apart by ``rules``, default: torch's core rules, where there is one.
+    What ``place`` returns while an operation runs becomes the node's ``meta["place"]``. With ``draws``, random numbers
+    are drawn anew whenever the graph runs; without, those that do not depend on the inputs are constants.
     """
-    recorder, values = _Recorder(known, place), [value.detach().clone() for value in inputs]
+    recorder, values = _Recorder(known, place, rules, draws), [value.detach().clone() for value in inputs]
     for position, value in enumerate(values):
         recorder.follow(value, recorder.graph.placeholder(f"input_{position}"))
     with recorder:
@@ -90,14 +96,21 @@ class _Counter(TorchDispatchMode):
 
 
 class _Recorder(TorchDispatchMode):
-    def __init__(self, known: Callable[[Any], bool], place: Callable[[], Any]) -> None:
+    def __init__(
+        self,
+        known: Callable[[Any], bool],
+        place: Callable[[], Any],
+        rules: Mapping[Any, Callable] | None,
+        draws: bool,
+    ) -> None:
         super().__init__()
         self.graph = Graph()
         self.constants: dict[Node, Tensor] = {}
         self._nodes: Any = WeakTensorKeyDictionary()  # by tensor: weakly, since torch reuses a result nobody else has
+        self._made: Any = WeakTensorKeyDictionary()  # views of tensors: what they are a view of, and which
         self._memory: set[int] = set()  # of constants
         self._sharing: dict[int, list[weakref.ref]] = {}  # followed tensors by their memory
-        self._known, self._place = known, place
+        self._known, self._place, self._rules, self._draws = known, place, rules, draws
         self._likes: dict[tuple, Tensor] = {}
 
     @classmethod
@@ -115,13 +128,16 @@ class _Recorder(TorchDispatchMode):
             return result
         if func._schema.is_mutable and any(value.untyped_storage().data_ptr() in self._memory for value in inputs):
             raise WritesInPlace
-        if not any(value in self._nodes for value in inputs):
+        is_draw = self._draws and torch.Tag.nondeterministic_seeded in func.tags
+        if not is_draw and not any(value in self._nodes for value in inputs):
             return func(*args, **kwargs)
+        if is_draw and func._schema.is_mutable and args[0] not in self._nodes:
+            return self._drawn(func, args, kwargs)
         if func._schema.is_mutable:
             return self._written(func, args, kwargs)
         if torch.Tag.data_dependent_output in func.tags:
             raise RuntimeError(f"data-dependent: {func}")
-        if not self._known(func) and func in (rules := _rules()):
+        if not self._known(func) and func in (rules := _core_rules() if self._rules is None else self._rules):
             with self:
                 found = rules[func](*args, **kwargs)
             if found is not NotImplemented:
@@ -131,6 +147,8 @@ class _Recorder(TorchDispatchMode):
         node = self.graph.call_function(func, *given)
         node.meta["place"] = self._place()
         self.follow(result, node)
+        if func in VIEWS and args[0] in self._nodes:
+            self._made[result] = args[0], func, args[1:]
         return result
 
     def _written(self, func: Any, args: tuple, kwargs: dict) -> Tensor:
@@ -144,11 +162,34 @@ class _Recorder(TorchDispatchMode):
             raise WritesInPlace
         node = self.graph.call_function(functional, *given)
         node.meta.update(place=self._place(), val=self._like(target))
+        written = [(target, node)]
+        while (made := self._made.get(written[-1][0])) is not None:
+            behind, view, arguments = made
+            node = after_write(self.graph, view, arguments, self.node_of(behind), written[-1][1])
+            if not self._known(node.target):
+                raise WritesInPlace
+            node.meta.update(place=self._place(), val=self._like(behind))
+            written.append((behind, node))
         for reference in self._sharing[target.untyped_storage().data_ptr()]:
             if (other := reference()) is not None:
-                self._nodes[other] = None  # no node has its new values
-        self._nodes[target] = node
+                self._nodes[other] = None  # no node has its new values yet
+        for tensor, node in written:
+            self._nodes[tensor] = node
         return func(*args, **kwargs)
+
+    def _drawn(self, func: Any, args: tuple, kwargs: dict) -> Tensor:
+        """Record a draw into a new tensor."""
+        target = args[0]
+        if target.untyped_storage().nbytes() != target.nbytes or not target.is_contiguous():
+            raise WritesInPlace
+        options = {"dtype": target.dtype, "device": target.device}
+        empty = self.graph.call_function(aten.empty.memory_format, (list(target.shape),), options)
+        empty.meta.update(place=self._place(), val=self._like(target))
+        node = self.graph.call_function(func, (empty, *map_aggregate(args[1:], self.node_of)), dict(kwargs))
+        node.meta["place"] = self._place()
+        result = func(*args, **kwargs)
+        self.follow(target, node)
+        return result
 
     def follow(self, result: Any, node: Node) -> None:
         """Remember which node a result, or each of several, belongs to."""
@@ -172,7 +213,11 @@ class _Recorder(TorchDispatchMode):
             self._memory.add(value.untyped_storage().data_ptr())
             node.meta["val"] = self._like(value)
         if self._nodes[value] is None:
-            raise WritesInPlace
+            if value not in self._made:
+                raise WritesInPlace
+            behind, view, arguments = self._made[value]
+            self._nodes[value] = node = self.graph.call_function(view, (self.node_of(behind), *arguments))
+            node.meta.update(place=self._place(), val=self._like(value))
         return self._nodes[value]
 
     def _like(self, value: Any) -> Any:
@@ -186,7 +231,7 @@ class _Recorder(TorchDispatchMode):
 
 
 @cache
-def _rules() -> dict[Any, Callable]:
+def _core_rules() -> dict[Any, Callable]:
     return torch.export.default_decompositions()
 
 

@@ -8,6 +8,7 @@ import shutil
 import warnings
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import partial
 from itertools import accumulate
 from types import ModuleType
 
@@ -16,20 +17,21 @@ import torch
 from joblib import Parallel, delayed
 from torch import Tensor
 from torch.fx import Graph, GraphModule, Node
-from torch.fx.experimental.proxy_tensor import make_fx
 
 from ...optim.rules import Rule
 from ...streams.order import RowIndex, gather
 from ..graph import CannotCompile
-from .cpp_loop import CppLoop
+from ..record import record
+from .build import COMPILERS
+from .cpp_loop import CppCalls, CppLoop
 from .cuda_loop import CudaGraphLoop
 from .functionalise import PureStep, close, sample_noise
 from .inductor import compile_graph, kernels_of, trust_cpuid
+from .lower import Lowered
 from .small_matrices import Unsupported
 
 aten = torch.ops.aten
 SMALL = 4096  # numbers in a step's largest tensor; vector instructions cost more than they save below
-COMPILERS = ("g++", "clang++", "c++")
 
 
 class PythonLoop:
@@ -81,20 +83,47 @@ def compile_step(step: PureStep, rule: Rule, leaves: Sequence[Tensor], batch: Se
             largest = max(value.numel() for value in [*values, *step.constants] if isinstance(value, Tensor))
             with torch.random.fork_rng():  # draws that are no input, such as gamma variates
                 expected = whole(*examples)
-            with trust_cpuid():
-                run, program = compile_graph(whole, examples, scalar=largest < SMALL)
-                loop = _loop(run, program, examples, states, streams, len(batch))
-                first = [examples[position].unsqueeze(0) for position in streams[:3]]
-                every = [RowIndex(rows, torch.arange(len(rows), device=rows.device)[None]) for rows in batch]
+            first = [examples[position].unsqueeze(0) for position in streams[:3]]
+            every = [RowIndex(rows, torch.arange(len(rows), device=rows.device)[None]) for rows in batch]
+            for make in (_lowered, partial(_by_inductor, scalar=largest < SMALL)):
+                loop = make(whole, examples, states, streams, len(batch))
+                if loop is None:
+                    continue
                 loss = loop.run([*first, *every])
+                if all(close(a, b) for a, b in zip(expected, [loss.squeeze(0), *loop.state], strict=True)):
+                    break
+            else:
+                raise CannotCompile("the compiled step disagrees with the recorded one")
+        except CannotCompile:
+            raise
         except Exception as error:  # user models, and releases of torch, can fail in any way; fall back to eager
             detail = (str(error).strip().splitlines() or [""])[0][:200]
             raise CannotCompile(f"torch cannot compile it: {type(error).__name__}: {detail}") from None
-        if not all(close(a, b) for a, b in zip(expected, [loss.squeeze(0), *loop.state], strict=True)):
-            raise CannotCompile("the compiled step disagrees with the recorded one")
         for value, start in zip(loop.state, [vector, vector, *memory], strict=True):
             value.copy_(start)
     return loop
+
+
+def _lowered(
+    whole: GraphModule, inputs: list[Tensor], states: int, streams: Sequence[int], picked: int
+) -> CppLoop | None:
+    """Return a loop of C++ of our own; None if it does not know an operation, or if another way is faster."""
+    if inputs[0].is_cuda:
+        return None
+    try:
+        with torch.random.fork_rng():
+            return CppLoop(partial(Lowered, whole, changing=streams[-1] + 1), inputs, states, streams, picked)
+    except Unsupported:
+        return None
+
+
+def _by_inductor(
+    whole: GraphModule, inputs: list[Tensor], states: int, streams: Sequence[int], picked: int, *, scalar: bool
+) -> Loop:
+    """Return the fastest loop of what Inductor makes of a graph."""
+    with trust_cpuid():
+        run, program = compile_graph(whole, inputs, scalar=scalar)
+        return _loop(run, program, inputs, states, streams, picked)
 
 
 def _with_update(step: PureStep, rule: Rule, leaves: Sequence[Tensor], inputs: Sequence[Tensor]) -> GraphModule:
@@ -116,7 +145,8 @@ def _with_update(step: PureStep, rule: Rule, leaves: Sequence[Tensor], inputs: S
     loss, *grads = _inlined(step.graph, graph, [*values, *rest[:changing], normal, uniform, *rest[changing:]])
     flat = [graph.call_function(aten.reshape.default, (grad, [-1])) for grad in grads]
     grad = graph.call_function(aten.cat.default, (flat,))
-    after = _inlined(make_fx(update)(*inputs[: len(before)], inputs[0].clone()), graph, [*before, grad])
+    recorded = record(update, [*inputs[: len(before)], inputs[0]]).module()
+    after = _inlined(recorded, graph, [*before, grad])
     graph.output((graph.call_function(aten.reshape.default, (loss, [])), *after))
     return GraphModule(torch.nn.Module(), graph)
 
@@ -136,7 +166,7 @@ def _loop(
             return CudaGraphLoop(run, inputs, states, streams)
     elif program is not None:
         try:
-            return CppLoop(program, inputs, states, streams, picked)
+            return CppLoop(partial(CppCalls, program), inputs, states, streams, picked)
         except Unsupported:
             kernels = kernels_of(program).values()
             Parallel(joblib.cpu_count(), prefer="threads")(delayed(getattr)(kernel, "function") for kernel in kernels)

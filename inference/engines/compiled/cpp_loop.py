@@ -1,7 +1,7 @@
 """Compiled steps on a CPU in a C++ loop, without Python between them.
 
-Inductor's program always makes the same calls on the same buffers. Record them once and emit a C++ loop: noise is read
-in place, the next batch is prefetched, state is carried over.
+A step is C++ of our own (`Lowered`), or a program of Inductor's, which always makes the same calls on the same buffers:
+`CppCalls` records them once. The loop around it reads noise in place, prefetches the next batch and carries the state.
 """
 
 import ctypes
@@ -15,6 +15,7 @@ from torch import Tensor
 from ...streams.order import RowIndex, gather
 from . import small_matrices
 from .inductor import PREFIX, Kernel, call_with, kernels_of, load_cpp
+from .lower import Lowered
 from .small_matrices import Unsupported
 
 MAX_PREFETCH = 256  # bytes of a row of the next step's batch that are prefetched
@@ -23,14 +24,20 @@ NUMBERS = {torch.float32: "float", torch.float64: "double"}
 
 
 class CppLoop:
-    """Take steps in a row; `Unsupported` if the program does more than call kernels and multiply small matrices.
+    """Take steps in a row; `Unsupported` if a step does more than ``calls_of`` knows how to do in C++.
 
-    The first ``states`` of the program's ``inputs`` are the state, which a step returns after its loss. Those at the
-    positions in ``streams``, next to them, change from step to step; the last ``picked`` of these are batches of rows.
+    That gets inputs and streams, and returns `CppCalls` or `Lowered`. The first ``states`` of the ``inputs`` are the
+    state, which a step returns after its loss. Those at the positions in ``streams``, next to them, change from step to
+    step; the last ``picked`` of these are batches of rows.
     """
 
     def __init__(
-        self, program: ModuleType, inputs: Sequence[Tensor], states: int, streams: Sequence[int], picked: int
+        self,
+        calls_of: Callable[[Sequence[Tensor], Sequence[Tensor]], "CppCalls | Lowered"],
+        inputs: Sequence[Tensor],
+        states: int,
+        streams: Sequence[int],
+        picked: int,
     ) -> None:
         self._number = inputs[0].dtype
         if self._number not in NUMBERS:
@@ -39,7 +46,7 @@ class CppLoop:
         self._inputs = [*(value.clone() for value in inputs[:end]), *inputs[end:]]  # the loop writes to the clones
         self.state = self._inputs[:states]
         split = len(streams) - picked
-        self._calls = calls = CppCalls(program, self._inputs, [self._inputs[position] for position in streams[:split]])
+        self._calls = calls = calls_of(self._inputs, [self._inputs[position] for position in streams[:split]])
         loss, *after = calls.results
         if any(value.dtype != self._number for value in (loss, *after)):
             raise Unsupported("it has numbers of several types")
@@ -55,9 +62,9 @@ class CppLoop:
         for old, new in zip(self.state, after, strict=True):
             lines.append(f"memcpy({calls.place(old)}, {calls.place(new)}, {new.nbytes});")
         number = f"typedef {NUMBERS[self._number]} number;"
-        loop = _LOOP.replace("BODY", "\n      ".join(lines))
+        loop = _LOOP.replace("BODY", "\n    ".join([*calls.declarations, *lines]))
         try:
-            library = load_cpp("\n".join([PREFIX, number, small_matrices.SOURCE, *calls.kernels, loop]))
+            library = calls.library(number, loop)
         except (RuntimeError, ImportError, AttributeError) as error:  # the compiler's, or of a name that has moved
             raise Unsupported("its kernels cannot be compiled together") from error
         self._run = library.run
@@ -89,6 +96,7 @@ class CppCalls:
 
     def __init__(self, program: ModuleType, inputs: Sequence[Tensor], streams: Sequence[Tensor]) -> None:
         self.lines: list[str] = []
+        self.declarations: list[str] = []
         self.kernels: list[str] = []
         self.addresses: list[int] = []
         self._streams, self._number = streams, inputs[0].dtype
@@ -103,6 +111,10 @@ class CppCalls:
             self.results = call_with(program, names, inputs)
         except (NameError, AttributeError, TypeError) as reason:
             raise Unsupported(str(reason)) from None
+
+    def library(self, number: str, loop: str) -> Any:
+        """Compile a loop that has the lines; returns a library with its function ``run``."""
+        return load_cpp("\n".join([PREFIX, number, small_matrices.SOURCE, *self.kernels, loop, _GUARDED]))
 
     def place(self, tensor: Tensor) -> str:
         """Return a tensor's address as a C++ expression."""
@@ -182,12 +194,20 @@ static inline void fetch(void* batch, const char* data, const int64_t* index, in
   }}
 }}
 
+static void take(
+    int64_t steps, void* const* at, char* const* rows, const int64_t* index, number* losses) {{
+  for (int64_t t = 0; t < steps; ++t) {{
+    BODY
+  }}
+}}
+"""
+
+# Inductor's kernels may throw.
+_GUARDED = f"""
 extern "C" int run(
-    int64_t steps, void* const* at, char* const* rows, const int64_t* index, number* losses, char* message) {{
+    int64_t count, void* const* at, char* const* rows, const int64_t* index, number* losses, char* message) {{
   try {{
-    for (int64_t t = 0; t < steps; ++t) {{
-      BODY
-    }}
+    take(count, at, rows, index, losses);
     return 0;
   }} catch (const std::exception& error) {{
     strncpy(message, error.what(), {MESSAGE_SIZE - 1});

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+from torch._ops import OpOverload
 from torch.fx import Graph, GraphModule, Interpreter, Node
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.fx.node import map_arg
@@ -49,14 +50,18 @@ def functionalise(graph: GraphModule, inputs: Sequence[Tensor]) -> PureStep:
     def pure(*arguments: Tensor) -> Any:
         return run.run(*arguments, enable_io_processing=False)
 
-    rules = {aten.cumsum.default: _cumsum, aten.cumprod.default: _cumprod}
     filled = sample_noise(inputs[0], noise)
-    trace = make_fx(torch.func.functionalize(pure, remove="mutations"), decomposition_table=rules)
-    try:
-        with torch.no_grad():
-            found = trace(*inputs, *filled)
-    except RuntimeError as error:  # of an operation that writes into a tensor from outside
-        raise CannotCompile(reason(error)) from None
+    if any(isinstance(node.target, OpOverload) and node.target._schema.is_mutable for node in graph.graph.nodes):
+        trace = make_fx(torch.func.functionalize(pure, remove="mutations"), decomposition_table=UNROLLED)
+        try:
+            with torch.no_grad():
+                found = trace(*inputs, *filled)
+        except RuntimeError as error:  # of an operation that writes into a tensor from outside
+            raise CannotCompile(reason(error)) from None
+    else:
+        copy = Graph()
+        copy.output(copy.graph_copy(graph.graph, {}))
+        found = GraphModule(graph, copy)
     for node in list(found.graph.nodes):
         if node.target is aten._linalg_check_errors.default:
             found.graph.erase_node(node)  # a failed factorisation gives a loss that is not finite
@@ -116,10 +121,13 @@ def _noise_as_input(graph: Graph) -> tuple[int, int]:
             start = used[source]
             used[source] = start + value.numel()
             part = graph.call_function(aten.slice.Tensor, (source, 0, start, used[source]))
-            part = graph.call_function(aten.view.default, (part, list(value.shape)))
+            part.meta["val"] = value.reshape(-1)
+            steps = [(aten.view.default, list(value.shape))]
             if (shift, factor) != (0.0, 1.0):
-                part = graph.call_function(aten.mul.Tensor, (part, factor))
-                part = graph.call_function(aten.add.Tensor, (part, shift))
+                steps += [(aten.mul.Tensor, factor), (aten.add.Tensor, shift)]
+            for target, argument in steps:
+                part = graph.call_function(target, (part, argument))
+                part.meta["val"] = value
         node.replace_all_uses_with(part)
         graph.erase_node(node)
     return used[normal], used[uniform]
@@ -189,7 +197,8 @@ def _cumsum(x: Tensor, dim: int, *, dtype: torch.dtype | None = None) -> Tensor:
     return _scan(torch.add, x, dim, dtype)
 
 
-def _cumprod(x: Tensor, dim: int, *, dtype: torch.dtype | None = None) -> Tensor:
+def cumprod(x: Tensor, dim: int, *, dtype: torch.dtype | None = None) -> Tensor:
+    """Return a cumulative product, written out; NotImplemented if it is long."""
     return _scan(torch.mul, x, dim, dtype)
 
 
@@ -202,3 +211,6 @@ def _scan(step: Callable[..., Tensor], x: Tensor, dim: int, dtype: torch.dtype |
     for position in range(1, len(parts)):
         parts[position] = step(parts[position - 1], parts[position])
     return torch.stack(parts, dim)
+
+
+UNROLLED = {aten.cumsum.default: _cumsum, aten.cumprod.default: cumprod}

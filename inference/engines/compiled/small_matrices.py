@@ -57,8 +57,6 @@ def _with_sizes(name: str, sizes: list[int], matrices: list[Tensor]) -> str:
 
 
 SOURCE = r"""
-#include <cmath>
-
 #pragma GCC push_options
 #pragma GCC optimize("tree-loop-vectorize")  // which Inductor switches off
 
@@ -157,7 +155,7 @@ static inline void cholesky(const number* a, number* out) {
       for (int i = j; i < S; ++i) {
         number value = a[z * az + i * ai + j * aj];
         for (int k = 0; k < j; ++k) value -= l[i * oi + k * oj] * l[j * oi + k * oj];
-        l[i * oi + j * oj] = i == j ? std::sqrt(value) : value / l[j * oi + j * oj];
+        l[i * oi + j * oj] = i == j ? (number) __builtin_sqrt(value) : value / l[j * oi + j * oj];
       }
     }
   }

@@ -1,6 +1,6 @@
 """One gradient estimate of an ELBO, guide and model included, as a graph of tensor operations without Pyro.
 
-Pyro runs once, on stand-ins for the parameters, while ``make_fx`` records every operation, those of the gradient too.
+Pyro runs once, on stand-ins for the parameters, while every operation is recorded, those of the gradient too.
 A stand-in replaces its parameter in every tensor operation, wherever the parameter is kept: in a module, in Pyro's
 store or in a closure.
 """
@@ -19,6 +19,8 @@ from torch.overrides import TorchFunctionMode
 
 from ...optim.losses import loss_and_grads
 from ..graph import CannotCompile, reason
+from ..record import WritesInPlace, record
+from .functionalise import UNROLLED, cumprod
 
 # Answers to what Pyro's own modules ask of a value while a step is recorded: `warn_if_nan`, whether it is NaN (each
 # loss is checked after the step instead), and `Dice`, whether all probabilities are positive (else it drops those
@@ -55,7 +57,7 @@ def trace_step(
     at = [leaf.detach() for leaf in leaves]
     try:
         with pyro.validation_enabled(False):
-            graph = make_fx(step)(*at, *(samples[0][position] for position in rows))
+            graph = _recorded(step, [*at, *(samples[0][position] for position in rows)])
     except CannotCompile:
         raise
     except Exception as error:  # user models can fail in any way; fall back to eager
@@ -76,6 +78,14 @@ def trace_step(
             if not torch.allclose(a.to(b.dtype), b, rtol=tolerance, atol=tolerance * (1 + float(b.abs().max()))):
                 raise CannotCompile("the recorded step disagrees with the eager one")
     return graph
+
+
+def _recorded(step: Callable, inputs: list[Tensor]) -> GraphModule:
+    """Return a step as a graph that draws; by `make_fx`, a second slower, if it writes to shared memory."""
+    try:
+        return record(step, inputs, lambda target: target not in UNROLLED, rules=UNROLLED, draws=True).module()
+    except WritesInPlace:
+        return make_fx(step)(*inputs)
 
 
 class _StandIns(TorchFunctionMode):
@@ -105,4 +115,7 @@ class _StandIns(TorchFunctionMode):
         def stand_in(value: Any) -> Any:
             return self._of.get(id(value), value)
 
-        return func(*map_aggregate(args, stand_in), **map_aggregate(kwargs or {}, stand_in))  # pyright: ignore
+        args, kwargs = map_aggregate(args, stand_in), map_aggregate(kwargs or {}, stand_in)  # pyright: ignore
+        if func is Tensor.cumprod and (found := cumprod(*args, **kwargs)) is not NotImplemented:
+            return found  # whose gradient does not ask where the zeros are, as torch's own
+        return func(*args, **kwargs)
