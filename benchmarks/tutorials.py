@@ -101,18 +101,19 @@ def density_gap(name: str) -> dict[str, float]:
     """Return the `largest_gap` between a model of ours and NumPyro's."""
     from .peers.tutorials import MODELS
 
-    return {"gap": largest_gap(TUTORIALS[name].model(), MODELS[name], lambda: (TUTORIALS[name].data(), {}))}
+    return {"gap": largest_gap(TUTORIALS[name].model, MODELS[name], lambda: (TUTORIALS[name].data(), {}))}
 
 
 def largest_gap(
-    model: Callable[..., None],
+    make: Callable[[], Callable[..., None]],
     twin: Callable[..., None],
     data: Callable[[], tuple[tuple[Tensor, ...], dict[str, Tensor]]],
     points: int = 3,
 ) -> float:
     """Return the largest relative gap between the log joints of a Pyro model and its twin in NumPyro, in float64.
 
-    Discrete sites are summed out in both. ``data`` returns the models' arguments, by place and by name.
+    Discrete sites are summed out in both. ``make`` returns ours, and ``data`` the models' arguments, by place and by
+    name; both are called with float64 as the default.
     """
     import jax
     import pyro
@@ -122,7 +123,7 @@ def largest_gap(
     default = torch.get_default_dtype()
     torch.set_default_dtype(torch.float64)
     try:
-        args, named = data()
+        model, (args, named) = make(), data()
         pyro.set_rng_seed(0)
         start, potential, transforms, _ = initialize_model(model, args, named)
         pairs = []

@@ -59,7 +59,7 @@ def test_fit_finds_the_cheapest_good_posterior(call, file: Path, tmp_path: Path)
 
 
 def test_where_nothing_is_good_it_says_what_was_tried_and_what_to_do(call, file: Path, tmp_path: Path) -> None:
-    counts = np.random.default_rng(0).poisson(1.0, size=(20, 12))
+    counts = np.random.default_rng(0).poisson(10.0, size=(20, 12))
     np.save(tmp_path / "words.npy", counts)
     words = ["lda", "--data", tmp_path / "words.npy", "--set", "num_topics=4"]
     status, out, err = call("fit", *words, "--out", tmp_path / "r")

@@ -21,7 +21,7 @@ def _seed() -> None:
 
 
 def _fit(shift: float = 0.0, ratio: float = 1.0, seconds: float = 8.0, **fields) -> Posterior:
-    draws = torch.randn(1, 1000, dtype=torch.float64)
+    draws = torch.randn(1, 1000, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
     return by_svi({"w": shift + ratio * (draws - draws.mean()) / draws.std()}, seconds=seconds, **fields)
 
 
