@@ -21,10 +21,13 @@ from guidebook.inference import Check, Posterior, svi
 from guidebook.inference import check as check_with_a_bar
 from guidebook.inference.advice import for_chains_that_move
 from guidebook.inference.info import ClosedFormInfo, Info
-from guidebook.inference.mcmc.beside_chains import judge_moved, sentence
+from guidebook.inference.mcmc.beside_chains import is_clear, judge_moved, sentence
 from guidebook.inference.mcmc.moments import Moments, moments
-from guidebook.inference.mcmc.moved import Moved
+from guidebook.inference.mcmc.moved import WINDOWS, Moved, move_draws
 from guidebook.inference.mcmc.short_chains import ShortChains, metric_of_states
+from guidebook.inference.progress import Progress
+from guidebook.inference.traces.target import VectorTarget
+from guidebook.inference.traces.trained import prepare_at
 
 check = partial(check_with_a_bar, progress=False)
 
@@ -534,6 +537,40 @@ def _moved(shifts: list[float], error: float, plain: float = 0.0) -> Moved:
 @pytest.mark.parametrize(("shift", "judgement"), [(0.12, "good"), (0.14, "usable")])
 def test_good_goes_beyond_a_limit_by_one_error_at_most(shift: float, judgement: str) -> None:
     assert judge_moved(_moved([shift, *[0.0] * 19], 0.03)).graded.judgement == judgement
+
+
+@pytest.mark.parametrize(("ratio", "judgement"), [(0.9, "good"), (0.88, "usable"), (1.11, "good"), (1.14, "usable")])
+def test_good_goes_beyond_a_limit_of_sds_by_half_an_error_at_most(ratio: float, judgement: str) -> None:
+    """Of 4 %, with limits of 1 / 1.1 and 1.1; the draws' own error, that of 4,000 of them, is 1 %."""
+    moved = _moved([0.0], 0.01)
+    found = moved.moments._replace(error_of_sd=torch.tensor([0.04]))
+    moved = moved._replace(moments=found, before={"q": ratio * moved.before["q[0]"]})
+    assert judge_moved(moved).graded.judgement == judgement
+
+
+@pytest.mark.parametrize(("shift", "error", "clear"), [(0.0, 0.09, True), (0.05, 0.06, False), (0.5, 0.06, True)])
+def test_what_is_good_is_clear_where_one_error_more_would_not_make_it_worse(
+    shift: float, error: float, clear: bool
+) -> None:
+    assert is_clear(_moved([shift], error)) is clear
+
+
+def test_chains_that_have_settled_but_do_not_suffice_are_run_for_longer_once() -> None:
+    def model() -> None:
+        pyro.sample("w", dist.Normal(torch.zeros(2), 1.0).to_event(1))
+
+    draws = {"w": torch.randn(1, 1000, 2)}
+    target = VectorTarget("check", prepare_at("check", model, (), {}, device=None, least_dtype=torch.float64))
+
+    def kept(suffices: Callable[[Moved], bool]) -> int:
+        with Progress("check", 1, False) as bar:
+            moved = move_draws(target, draws, lambda values, *_: values, 128, bar, suffices=suffices)
+        assert moved is not None
+        assert moved.moments.settled.all()
+        return moved.vectors.shape[1]
+
+    assert kept(lambda moved: True) == WINDOWS[0]
+    assert kept(lambda moved: False) == WINDOWS[0] + WINDOWS[1]
 
 
 @pytest.mark.parametrize(("plain", "judgement"), [(0.0, "bad"), (2.9, "cannot say")])

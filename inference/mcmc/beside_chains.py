@@ -76,7 +76,8 @@ def _graded(table: pd.DataFrame, mcse: np.ndarray, mcse_of_log_sd: np.ndarray) -
 
     Thus draws of the posterior itself are not bad for being few. What is good exceeds a limit by one error at most,
     without a margin for many quantities, since errors are conservative; of sds, which chains that have not gone far
-    enough let seem too close, by one error of the draws. Also returned are the figures with the errors that count.
+    enough let seem too close, by one of the draws and half one of the chains. Also returned are the figures with the
+    errors that count.
     """
     shift, ratio, error, error_of_ratio = (table[c].to_numpy() for c in COLUMNS)
     both = np.hypot(error, mcse)
@@ -89,7 +90,8 @@ def _graded(table: pd.DataFrame, mcse: np.ndarray, mcse_of_log_sd: np.ndarray) -
     graded = grade(shift, ratio, error, error_of_ratio)
     if graded.judgement != "good":
         return graded, table
-    by = table.assign(error_of_shift=error, error_of_ratio=ratio * np.where(by_chance, mcse_of_log_sd, 0.0))
+    allowed = np.hypot(table["error_of_ratio"] / 2, ratio * np.where(by_chance, mcse_of_log_sd, 0.0))
+    by = table.assign(error_of_shift=error, error_of_ratio=allowed)
     is_close = Certain.of(*(by[c] for c in COLUMNS), errors=1).worst(GOOD_SHIFT, GOOD_RATIO) <= 1
     return (graded, by) if is_close.all() else (graded._replace(judgement="usable"), table)
 
