@@ -39,7 +39,7 @@ def online_steps(num_topics: int = 20, alpha: float = 0.1, eta: float = 0.01) ->
     name, options = "topic_words.concentration", {"alpha": alpha, "eta": eta}
 
     def init(x: Any) -> Params:
-        return {name: start(x, num_topics, alpha, eta)[name]}
+        return {name: start(x, num_topics, alpha, eta, seeds=2)[name]}
 
     def update(params: Params, step_size: float, num_rows: int, x: Any) -> tuple[Params, Tensor]:
         topics = params[name]
