@@ -137,11 +137,11 @@ def svi(
     engine : {"auto", "eager", "compiled"}
         How steps are taken: one by one in Pyro ("eager"), or with model, guide, loss and optimiser compiled into a
         loop of machine code. For small models that is some two hundred times faster once compiled, which takes a
-        second or so the first time; flows and networks take some ten. "auto" compiles fits of 5,000 draws of the guide
-        or more, or of a number of steps that is not given, if the loss is Pyro's and the optimiser Adam (with
-        ``betas``, ``eps``), RMSprop (``alpha``, ``eps``) or SGD (``momentum``, ``nesterov``); of others the message
-        says so. "compiled" does so for any length, and for a function as ``loss``, which must not change from call to
-        call. The two draw different random numbers.
+        second or so the first time, ten or twenty for steps of more than 1,000 operations, such as flows. "auto"
+        compiles fits of 5,000 draws of the guide or more, or of a number of steps that is not given, if the loss is
+        Pyro's and the optimiser Adam (with ``betas``, ``eps``), RMSprop (``alpha``, ``eps``) or SGD (``momentum``,
+        ``nesterov``); of others the message says so. "compiled" does so for any length, and for a function as ``loss``,
+        which must not change from call to call. The two draw different random numbers.
     init : Posterior or dict of Tensor, optional
         Where to start: a fit of the same guide, or its ``params`` (constrained values by name). Of a posterior by
         another guide or method the guide, one of a family with a mean, gets the mean of the draws on the unconstrained
