@@ -165,8 +165,11 @@ def main(folder: Path, rank: int, jobs: list[str]) -> None:
         "failed": failed,
         "options": lambda: (refused(batch_size=ROWS), refused(engine="compiled")),
     }
-    for job in jobs:
-        torch.save(of[job](), folder / f"{job}-{rank}.pt")
+    try:
+        for job in jobs:
+            torch.save(of[job](), folder / f"{job}-{rank}.pt")
+    finally:
+        torch.distributed.destroy_process_group()  # a process that ends in a group may abort
 
 
 if __name__ == "__main__":

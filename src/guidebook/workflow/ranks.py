@@ -43,5 +43,10 @@ def process_group(device: str | None) -> Iterator[None]:
     if on_gpu:
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
     torch.distributed.init_process_group("nccl" if on_gpu else "gloo")
-    yield
+    try:
+        yield
+    except BaseException:
+        if not on_gpu:  # NCCL would wait for the others, which may have ended
+            torch.distributed.destroy_process_group()
+        raise
     torch.distributed.destroy_process_group()
