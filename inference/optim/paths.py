@@ -26,7 +26,7 @@ LEVEL = 1e-8  # nats: a path ends when `WINDOW` steps together decrease the ener
 WINDOW = 3
 MIN_CURVATURE = 1e-12  # relative: a pair with less is left out
 
-Energies = Callable[[Tensor], tuple[Tensor, Tensor]]
+Energies = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 
 
 class Place(NamedTuple):
@@ -48,36 +48,47 @@ class Path(NamedTuple):
 
 
 def lbfgs_paths(
-    energies: Energies, starts: Tensor, *, history: int, num_steps: int, report: Callable[[int], object]
+    energies: Energies,
+    starts: Tensor,
+    *,
+    history: int,
+    num_steps: int,
+    level: float = LEVEL,
+    report: Callable[[int], object] = lambda _: None,
 ) -> list[Path]:
     """Minimise an energy from each of the starts (path, d), at which it is finite.
 
     Parameters
     ----------
     energies : callable
-        Points (n, d) → energies (n) in nats, infinite where there is none, and gradients (n, d).
+        Points (n, d), and the number (n) of the path that each is for → energies (n) in nats, infinite where there is
+        none, and gradients (n, d).
     starts : Tensor, shape (path, d)
     history : int
         Steps that the estimate of the inverse Hessian remembers.
     num_steps : int
         Steps per path at most.
+    level : float
+        Nats by which `WINDOW` steps together decrease the energy at least, if a path is to go on.
     report : callable
         Called with the number of steps that the longest path has made.
     """
-    found, gradients = energies(starts)
-    walkers = [_Walker(*start, history) for start in zip(starts, found, gradients, strict=True)]
+    numbers = torch.arange(len(starts), device=starts.device)
+    found, gradients = energies(starts, numbers)
+    walkers = [_Walker(*start, history, level) for start in zip(starts, found, gradients, strict=True)]
     _turn(walkers)
-    while going := [walker for walker in walkers if not walker.message]:
+    while left := [index for index, walker in enumerate(walkers) if not walker.message]:
+        going = [walkers[index] for index in left]
         trials = torch.stack([walker.trial for walker in going])
         arrived = [
             walker
-            for walker, energy, gradient in zip(going, *energies(trials), strict=True)
+            for walker, energy, gradient in zip(going, *energies(trials, numbers[left]), strict=True)
             if walker.arrives(energy, gradient)
         ]
         for walker in arrived:
             walker.judge(num_steps)
-        if left := [walker for walker in arrived if not walker.message]:
-            _turn(left)
+        if onward := [walker for walker in arrived if not walker.message]:
+            _turn(onward)
         report(max(len(walker.places) for walker in walkers) - 1)
     return [Path(walker.places, walker.converged, walker.message) for walker in walkers]
 
@@ -107,9 +118,9 @@ def _turn(walkers: list["_Walker"]) -> None:
 class _Walker:
     """One path, and where its line search stands."""
 
-    def __init__(self, at: Tensor, energy: Tensor, gradient: Tensor, history: int) -> None:
+    def __init__(self, at: Tensor, energy: Tensor, gradient: Tensor, history: int, level: float) -> None:
         self.places = [Place(at, float(energy), gradient, torch.ones_like(at), ())]
-        self.history = history
+        self.history, self.least = history, level
         self.message, self.converged = "", False
         self.step, self.shortest, self.longest, self.tries = 1.0, 0.0, float("inf"), 0
 
@@ -153,7 +164,7 @@ class _Walker:
     def level(self) -> float:
         """Decrease of the energy, in nats, below which it counts as level."""
         place = self.places[-1]
-        return LEVEL + 100 * torch.finfo(place.at.dtype).eps * abs(place.energy)
+        return self.least + 100 * torch.finfo(place.at.dtype).eps * abs(place.energy)
 
     def judge(self, num_steps: int) -> None:
         """End the path if it is level, or has no steps left."""
