@@ -102,8 +102,8 @@ def dadvi(
     progress : bool
         Whether to show a bar.
     checkpoint, every
-        As in `svi`, but that a fit, or a batch of up to 256 starts, is kept when it has ended, and begins anew if it was
-        stopped before.
+        As in `svi`, but that a fit, or a batch of up to 256 starts, is kept when it has ended, and begins anew if it
+        was stopped before.
 
     Returns
     -------

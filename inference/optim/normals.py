@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from ..engines.batched import Batched
+from .descent import descend
 from .lbfgs import NO_VALUE
-from .paths import lbfgs_paths
 
 MAX_STEPS = 300  # of L-BFGS
 HISTORY = 10  # steps that it remembers
@@ -51,15 +51,9 @@ def fit_normals(batched: Batched, centres: Tensor, roots: Tensor, noise: Tensor)
         slopes = torch.cat([pulled.mean(1), (pulled * noise).mean(1) * scale - 1], 1)
         return energies.mean(1) - scale.log().sum(1), slopes
 
-    paths = lbfgs_paths(
-        objective,
-        torch.zeros(len(centres), 2 * dim).to(centres),
-        history=HISTORY,
-        num_steps=MAX_STEPS,
-        level=LEVEL,
-    )
-    theta = torch.stack([path.places[-1].at for path in paths])
-    values = torch.tensor([min(path.places[-1].energy, NO_VALUE) for path in paths]).to(centres)
+    begin = torch.zeros(len(centres), 2 * dim).to(centres)
+    ended = descend(objective, begin, history=HISTORY, num_steps=MAX_STEPS, level=LEVEL)
+    theta, values = ended.at, ended.energy.clamp(max=NO_VALUE)
     entropies = roots.diagonal(dim1=-2, dim2=-1).log().sum(1) + dim / 2 * math.log(2 * math.pi * math.e)
     moved = centres + (roots @ theta[:, :dim, None])[..., 0]
     return Normals(moved, scale_of(theta), values - entropies)
