@@ -10,7 +10,7 @@ from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # read when libraries are imported
 
-AREAS = ("nuts", "tutorials", "svi", "vae", "em", "lda", "minibatch", "ranks")
+AREAS = ("nuts", "tutorials", "svi", "vae", "em", "restarts", "lda", "minibatch", "ranks")
 ON_DEVICE = ("svi", "vae", "em")
 
 

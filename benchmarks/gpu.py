@@ -27,7 +27,7 @@ from .measure import seconds
 
 LIMIT = 360.0  # seconds
 SIGMAS = 5.0  # standard errors by which two random answers may differ
-SINGLE = 40  # EM restarts that are timed one after another
+SINGLE = 40  # restarts that are timed one after another
 
 
 class Answer(NamedTuple):
@@ -109,6 +109,11 @@ def restarts(device: str, sizes: Sizes) -> Answer:
     return close(fit.info.objective[-1], 1e-7)
 
 
+def dadvi_restarts(device: str, sizes: Sizes) -> Answer:
+    fit = dadvi(logistic.model, *cancer(device), num_restarts=sizes.restarts, **QUIET)
+    return moments(fit.draws["w"], 0.05)
+
+
 def sweeps(device: str, sizes: Sizes) -> Answer:
     fit = gibbs(logistic.gibbs_steps(), *cancer(device), num_draws=sizes.draws, num_chains=2, **QUIET)
     return moments(fit.draws["w"])
@@ -148,6 +153,7 @@ PATHS: dict[str, Callable[[str, Sizes], Answer]] = {
     "svi compiled, autoencoder in minibatches": partial(autoencoder, "compiled"),
     "laplace": of_weights(svi, 0.01, guides.laplace),
     "dadvi": of_weights(dadvi, 0.05),
+    "dadvi, many restarts in one batch": dadvi_restarts,
     "pathfinder": of_weights(pathfinder, 0.2, num_draws=1000),
     "check, many chains": moved,
     "nuts, Pyro's": of_weights(nuts, 0.0, engine="pyro", num_chains=1, num_draws=lambda s: s.draws, num_warmup=150),
@@ -161,16 +167,14 @@ def distance(one: Answer, other: Answer) -> float:
     return float(((one.value - other.value).abs() / allowed.clamp(min=1e-300)).max())
 
 
-def batch_against_single(device: str, sizes: Sizes) -> str:
-    """Time EM restarts in one batch, and some of them one after another."""
-    x = blobs(500, device)
-    fit = partial(em, gmm.em_steps(4), x)
+def batch_against_single(name: str, fit: Callable[..., Any], device: str, sizes: Sizes) -> str:
+    """Time restarts in one batch, and some of them one after another."""
     fit(num_restarts=2)
     together = seconds(lambda: fit(num_restarts=sizes.restarts), device)
     single = seconds(lambda: [fit(num_restarts=1, seed=seed) for seed in range(SINGLE)], device) / SINGLE
     ratio = single * sizes.restarts / together
     return (
-        f"{sizes.restarts} EM restarts in one batch: {together:.2f} s; one after another, by {SINGLE} of them: "
+        f"{sizes.restarts} restarts of {name} in one batch: {together:.2f} s; one after another, by {SINGLE} of them: "
         f"{single * sizes.restarts:.1f} s, {ratio:.1f} times as long"
     )
 
@@ -212,7 +216,9 @@ def main() -> int:
             agrees, line = False, f"{name:42} FAILED: {type(error).__name__}: {' '.join(str(error).split())[:200]}"
         status = status if agrees else 1
         print(line, flush=True)
-    print(batch_against_single(given.device, sizes))
+    print(batch_against_single("em", partial(em, gmm.em_steps(4), blobs(500, given.device)), given.device, sizes))
+    of_cancer = partial(dadvi, logistic.model, *cancer(given.device), **QUIET)
+    print(batch_against_single("dadvi", of_cancer, given.device, sizes))
     print(
         f"apart: largest difference, 1 is allowed; ratio: CPU over device; {time.perf_counter() - begin:.0f} s in all"
     )

@@ -12,6 +12,7 @@ import math
 import time
 import warnings
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -25,7 +26,8 @@ from .optim.balanced import BalancedDraws, balanced_normals
 from .optim.coordinates import Coordinates
 from .optim.guide_rounds import fit_guide
 from .optim.losses import loss_for
-from .optim.rounds import fit_rounds, found_optima, rounds_of
+from .optim.many_starts import fit_best, fit_each
+from .optim.mode import MAX_DENSE
 from .optim.unit_scale import into_unit_scale
 from .options import at_least_one, options_by_name
 from .posterior import Posterior
@@ -87,7 +89,9 @@ def dadvi(
     linear_response : bool
         Whether draws come from the normal with the covariance by linear response, or from the optimum itself.
     num_restarts : int
-        Starts: the mode from the first start, then from others; the fit with the greatest ELBO is kept.
+        Starts; the fit with the greatest ELBO is kept. All starts lead to their modes, and to independent normals, in
+        batches; the five best of the different optima are then fitted as a single one is. With more than 200 latent
+        numbers one start after another is fitted.
     params : dict of Tensor, optional
         Values, constrained, of the model's ``pyro.param`` statements: they are held there. Default: their initial
         values, with a warning; with ``guide`` they are learnt.
@@ -98,7 +102,8 @@ def dadvi(
     progress : bool
         Whether to show a bar.
     checkpoint, every
-        As in `svi`, but that a restart is kept when it has ended, and begins anew if it was stopped before.
+        As in `svi`, but that a fit, or a batch of up to 256 starts, is kept when it has ended, and begins anew if it
+        was stopped before.
 
     Returns
     -------
@@ -173,18 +178,12 @@ def _fit_normal(
     bar: Progress,
     states: Checkpoint,
 ) -> _Fit:
-    batched, fits = target.batched, []
-    for restart in range(num_restarts):
-        start = target.new_start() if restart else batched.start
-        kept = states.part(f"restart-{restart}")
-        if (ended := kept.result) is not None:
-            fits.append(rounds_of(ended["fit"], start.device))
-            batched.gradients, batched.is_recorded = ended["gradients"], ended["is_recorded"]
-        else:
-            fits.append(fit_rounds(batched, start, num_draws, response=linear_response, seed=seed + 1000 * restart))
-            used = {"gradients": batched.gradients, "is_recorded": batched.is_recorded}
-            kept.finish({"fit": fits[-1], **used})
-        bar.update(restart + 1, f"ELBO {-min(fit.loss for fit in fits):.2f}")
+    batched = target.batched
+    starts = torch.stack([batched.start, *(target.new_start() for _ in range(num_restarts - 1))])
+    how: dict[str, Any] = {"response": linear_response, "seed": seed, "once": partial(_once, states, batched)}
+    fit_all = fit_best if num_restarts > 1 and batched.dim <= MAX_DENSE else fit_each
+    fits, optima = fit_all(batched, starts, num_draws, **how)
+    bar.update(num_restarts, f"ELBO {-min(fit.loss for fit in fits):.2f}")
     best = min(fits, key=lambda fit: fit.loss)
     z = balanced_normals(RETURNED_DRAWS, batched.dim, seed).to(batched.start)
     normal, notes = best.response or best.normal, [best.message, *target.prepared.notes]
@@ -197,12 +196,23 @@ def _fit_normal(
         "num_draws": best.num_draws,
         "linear_response": normal is best.response,
         "rounds": best.history,
-        "optima": found_optima(fits),
+        "optima": optima,
         "gradients": batched.gradients,
         "per_row": target.prepared.per_row,
     }
     draws = target.draws(normal.points(z)[None], dtype)
     return _Fit(draws, target.prepared.params, weights, best.converged, "; ".join(notes), fields)
+
+
+def _once(states: Checkpoint, batched: Batched, name: str, make: Callable[[], tuple]) -> tuple:
+    """Return what ``make`` does, or what it did in a run that was stopped later."""
+    kept = states.part(name)
+    if (ended := kept.result) is not None:
+        batched.gradients, batched.is_recorded = ended["gradients"], ended["is_recorded"]
+        return ended["fit"]
+    fit = make()
+    kept.finish({"fit": fit, "gradients": batched.gradients, "is_recorded": batched.is_recorded})
+    return fit
 
 
 def _fit_guide(

@@ -116,7 +116,8 @@ class DadviInfo(Info):
         Per round of the best restart: ``num_draws``; ``elbo`` at these draws, in nats; ``shift``, how far means moved
         since the round before, at most, in sds; ``spread``, how far sds did, relative to them (None in the first).
     optima : list of dict
-        Optima that restarts reached, best first: ``elbo`` in nats; ``restarts``, how many ended there.
+        Optima that restarts reached, best first: ``elbo`` in nats; ``restarts``, how many ended there. The ELBO of all
+        but the best five is a little low: that of an independent normal in coordinates of the curvature at the mode.
     gradients : int
         Gradients of the log joint that were taken; a product with its Hessian counts as two.
     """

@@ -115,7 +115,13 @@ def pathfinder(
         target = VectorTarget("pathfinder", prepared)
         batched = target.batched
         starts = torch.stack([batched.start, *(target.new_start() for _ in range(num_paths - 1))])
-        paths = lbfgs_paths(batched, starts, history=_history(batched.dim), num_steps=max_steps, report=bar.update)
+        paths = lbfgs_paths(
+            lambda points, _: batched(points),
+            starts,
+            history=_history(batched.dim),
+            num_steps=max_steps,
+            report=bar.update,
+        )
         bests = [_best_normal(path, batched) for path in paths]
         found = _resampled([best for best in bests if best], batched, num_draws)
         draws = target.draws(found.vectors[None], dtype)

@@ -28,7 +28,7 @@ from .info import SviInfo
 from .optim.balanced import BalancedDraws
 from .optim.bound import bound_of
 from .optim.callback import Callback, WatchedPlan
-from .optim.checks import check_options
+from .optim.checks import check_options, check_restarts, check_started
 from .optim.first_step import Job
 from .optim.kept import Calls, Leaves, Memory
 from .optim.laplace import laplace_normal
@@ -62,6 +62,7 @@ def svi(
     *data: Any,
     model_kwargs: Mapping[str, Any] | None = None,
     num_steps: int | str = "auto",
+    num_restarts: int = 1,
     lr: float = 0.01,
     optim: Callable[..., torch.optim.Optimizer] | Mapping[str, Any] | None = None,
     loss: Any = None,
@@ -108,6 +109,11 @@ def svi(
         Gradient steps; for Newton's method and L-BFGS, the maximum number of iterations. "auto", the default, stops
         when the iterates are stationary and the Monte Carlo error of their average is small beside the guide's standard
         deviations (`guidebook.inference.optim.stopping`), at 60,000 steps in any case.
+    num_restarts : int
+        Starts, of the families that are fitted in such coordinates. In batches they are led to their modes, and to
+        independent normals; to the five best of the different optima a normal like the guide is fitted, all at the same
+        fixed draws, and steps are taken from the one with the greatest ELBO. The message says how many optima there
+        were.
     lr : float
         Step size before it decays.
     optim : type, functools.partial or dict, optional
@@ -206,6 +212,7 @@ def svi(
     shown = example_rows if large and source is None else tuple
     check_guide(guide, model)
     by_hand = None if is_family(guide) else clone_guide(guide)
+    check_restarts(num_restarts, by_hand, init, source, ranks.size)
     if device is not None and isinstance(by_hand, torch.nn.Module):
         by_hand = by_hand.to(device)
     reading: dict[str, Any] = {"shown": shown, "in_blocks": source is not None}
@@ -220,7 +227,8 @@ def svi(
             loss, number = preferred.get("loss"), preferred.get("num_particles", 1)
         loss, trained = loss_for(loss, num_particles or number, joint, trained, fitted)
         whole = by_hand is None and init is None and not large and not prepared.subsampling
-        unit_scale = into_unit_scale(fitted, joint, batch_size is None, seed) if whole else None
+        unit_scale = into_unit_scale(fitted, joint, batch_size is None, seed, num_restarts) if whole else None
+        check_started(num_restarts, unit_scale)
         with Progress("svi", counted or CEILING, progress and ranks.is_first) as bar:
             how = Steps(
                 num_steps=num_steps,
@@ -254,7 +262,7 @@ def svi(
     seconds = time.perf_counter() - begin
 
     bound = {} if point else bound_of(loss, fit.losses, drawn.log_weights, large=large)
-    message = "; ".join([fit.message, *prepared.notes])
+    message = "; ".join(filter(None, [fit.message, unit_scale and unit_scale.words, *prepared.notes]))
     if not (fit.converged or fit.ended):
         warnings.warn(f"svi: {message}", stacklevel=3)
     info = SviInfo(

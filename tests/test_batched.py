@@ -165,3 +165,15 @@ def test_the_least_dtype_is_kept_where_the_model_allows_it() -> None:
     assert prepare("dadvi", plain, (x,), least_dtype=double).data[0].dtype == double
     assert prepare("dadvi", plain, (x,), least_dtype=double).notes == ()
     assert prepare("dadvi", with_weights, (x,), least_dtype=double).dtype == torch.float32
+
+
+def test_hessians_at_many_points_are_those_at_each_and_wider_graphs_change_nothing() -> None:
+    with isolated(0, double):
+        batched = target_of(regression, X, T([1.0, 0.0, 3.0], dtype=double)).batched
+        points = torch.randn(300, batched.dim)
+        torch.testing.assert_close(batched.hessians(points[:3])[2], batched.hessian(points[2]))
+        narrow = batched(points)
+        with batched.widened():
+            wide = batched(points)
+        torch.testing.assert_close(narrow, wide, rtol=1e-12, atol=1e-12)
+        assert all(map(torch.equal, narrow, batched(points)))

@@ -180,26 +180,30 @@ def test_an_automatic_plan_goes_on() -> None:
 
 
 def test_restarts_and_fits_that_have_ended_are_not_done_again(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    module = sys.modules["guidebook.inference.dadvi"]
-    done, fit_rounds = [], module.fit_rounds
+    module = sys.modules["guidebook.inference.optim.many_starts"]
+    searches, find_modes = [], module.find_modes
 
-    def counted(*args: Any, seed: int, **options: Any) -> Any:
-        if len(done) == 1 and done[0] != "again":
-            raise Stopped
-        done.append(seed)
-        return fit_rounds(*args, seed=seed, **options)
+    def counted(batched: Any, starts: Tensor) -> Any:
+        searches.append(len(starts))
+        return find_modes(batched, starts)
 
-    expected = dadvi(linear.model, X, Y, num_restarts=2, **QUIET)
-    monkeypatch.setattr(module, "fit_rounds", counted)
-    with pytest.raises(Stopped):
-        dadvi(linear.model, X, Y, num_restarts=2, checkpoint=tmp_path, **QUIET)
-    assert done == [0]
-    done[:] = ["again"]
-    found = dadvi(linear.model, X, Y, num_restarts=2, checkpoint=tmp_path, **QUIET)
-    assert done == ["again", 1000]
-    assert differences(expected, found) == []
-    monkeypatch.setattr(module, "fit_rounds", None)
-    assert differences(expected, dadvi(linear.model, X, Y, num_restarts=2, checkpoint=tmp_path, **QUIET)) == []
+    def restarts(**options: Any) -> Posterior:
+        return dadvi(linear.model, X, Y, num_restarts=3, **options, **QUIET)
+
+    monkeypatch.setattr(module, "MAX_CHUNK", 2)
+    monkeypatch.setattr(module, "find_modes", counted)
+    expected = restarts()
+    assert searches == [2, 1]
+    for function in ("fit_normals", "rounds_from"):
+        with monkeypatch.context() as patched:
+            patched.setattr(module, function, _stop)
+            with pytest.raises(Stopped):
+                restarts(checkpoint=tmp_path)
+        assert searches == [2, 1, 2, 1]
+    assert differences(expected, restarts(checkpoint=tmp_path)) == []
+    monkeypatch.setattr(module, "rounds_from", None)
+    assert differences(expected, restarts(checkpoint=tmp_path)) == []
+    assert searches == [2, 1, 2, 1]
 
 
 def test_fit_does_not_repeat_a_method_that_has_ended(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -209,7 +213,7 @@ def test_fit_does_not_repeat_a_method_that_has_ended(monkeypatch: pytest.MonkeyP
         patched.setattr(module, "check", _stop)
         with pytest.raises(Stopped):
             fit(linear.model, X, Y, checkpoint=tmp_path, **QUIET)
-    monkeypatch.setattr(sys.modules["guidebook.inference.dadvi"], "fit_rounds", None)
+    monkeypatch.setattr(sys.modules["guidebook.inference.optim.many_starts"], "fit_rounds", None)
     assert differences(expected, fit(linear.model, X, Y, checkpoint=tmp_path, **QUIET)) == []
 
 

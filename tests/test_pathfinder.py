@@ -218,7 +218,7 @@ def test_a_covariance_that_is_not_positive_is_told() -> None:
 
 
 def test_paths_of_rosenbrocks_valley_end_in_its_minimum() -> None:
-    def energies(points: Tensor) -> tuple[Tensor, Tensor]:
+    def energies(points: Tensor, _: Tensor) -> tuple[Tensor, Tensor]:
         leaf = points.detach().requires_grad_()
         with torch.enable_grad():
             energy = (1 - leaf[:, 0]) ** 2 + 100 * (leaf[:, 1] - leaf[:, 0] ** 2) ** 2
@@ -226,7 +226,7 @@ def test_paths_of_rosenbrocks_valley_end_in_its_minimum() -> None:
         return energy.detach(), gradient
 
     starts = torch.tensor([[-1.2, 1.0], [3.0, -4.0], [0.0, 0.0]], dtype=F8)
-    paths = lbfgs_paths(energies, starts, history=5, num_steps=200, report=lambda done: None)
+    paths = lbfgs_paths(energies, starts, history=5, num_steps=200)
     for path in paths:
         assert path.converged
         torch.testing.assert_close(path.places[-1].at, torch.ones(2, dtype=F8), rtol=0, atol=1e-3)

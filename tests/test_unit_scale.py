@@ -9,7 +9,7 @@ import torch
 from pyro.infer.autoguide import AutoDiagonalNormal
 from torch import Tensor
 
-from guidebook.guides import flow, full_rank, low_rank, mean_field
+from guidebook.guides import flow, full_rank, low_rank, map_point, mean_field
 from guidebook.inference import dadvi, svi
 from guidebook.inference.optim.coordinates import Coordinates
 from guidebook.inference.optim.unit_scale import UnitScale
@@ -119,3 +119,39 @@ def test_draws_have_the_moments_of_their_guide(name: str) -> None:
         mean, variance = params["loc"][:2], (params["scale"].square() + factor.square().sum(1))[:2]
     assert torch.allclose(w.mean(0), mean, rtol=1e-6)
     assert torch.allclose(w.var(0, correction=0), variance, rtol=1e-6)
+
+
+def two_wells() -> None:
+    """At 4, with the weight e^-.2 of a normal, and at -4, with e^-1.7; a start may lead to either."""
+    z = pyro.sample("z", dist.Normal(0.0, 10.0), infer={"init": lambda: 12 * torch.rand(()) - 6})
+    wells = [weight + dist.Normal(centre, 0.5).log_prob(z) for weight, centre in ((-0.2, 4.0), (-1.7, -4.0))]
+    pyro.factor("wells", torch.logsumexp(torch.stack(wells), 0) - dist.Normal(0.0, 10.0).log_prob(z))
+
+
+@pytest.mark.parametrize("name", [*FAMILIES, "flow"])
+def test_steps_are_taken_from_the_best_of_several_starts(name: str) -> None:
+    how = {"num_steps": 10, "engine": "eager", "progress": False}
+    family = (FAMILIES | {"flow": flow})[name]
+    alone = [svi(two_wells, family, seed=seed, **how).info.elbo for seed in range(3)]
+    assert min(alone) < -1.4
+    info = svi(two_wells, family, num_restarts=12, seed=alone.index(min(alone)), **how).info
+    assert info.elbo > -1
+    assert "12 starts led to 2 optima, of which the best was taken" in info.message
+
+
+def test_restarts_are_refused_where_nothing_is_chosen_by_them() -> None:
+    def by_hand() -> None:
+        pyro.sample("a", dist.Normal(pyro.param("loc", torch.tensor(0.0)), 1.0))
+
+    def with_parameter() -> None:
+        pyro.sample("a", dist.Normal(pyro.param("centre", torch.tensor(0.0)), 1.0))
+
+    def refused(words: str, model: Callable, guide: Callable, **options) -> None:
+        with pytest.raises(ValueError, match=f"^svi: num_restarts {words}"):
+            svi(model, guide, **({"num_restarts": 2, "progress": False} | options))
+
+    refused("needs a guide family", two_wells, by_hand)
+    refused("looks for a start, and init gives one", two_wells, mean_field, init={})
+    refused("serves mean_field", two_wells, map_point)
+    refused("serves mean_field", with_parameter, mean_field)
+    refused("must be at least 1", two_wells, mean_field, num_restarts=0)

@@ -64,7 +64,8 @@ def moved_to(device: torch.device, tree: Tree) -> Tree:
     if isinstance(tree, dict):
         return {key: moved_to(device, value) for key, value in tree.items()}
     if isinstance(tree, tuple | list):
-        return type(tree)(moved_to(device, value) for value in tree)
+        moved = [moved_to(device, value) for value in tree]
+        return type(tree)(*moved) if hasattr(tree, "_fields") else type(tree)(moved)
     return tree
 
 

@@ -1,11 +1,12 @@
 """A potential, its gradient and products with its Hessian at many points at once.
 
 For methods that work with a batch of draws or of chains. The graph that is recorded has a fixed number of rows, so that
-a few sizes serve all: fewer points are padded, more are taken in turn. Where graphs serve many data sets, a wider one
-pays, whose operations cost less per row.
+a few sizes serve all: fewer points are padded, more are taken in turn. Where graphs serve many data sets, or thousands
+of points, a wider one pays, whose operations cost less per row.
 """
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterator
+from contextlib import contextmanager
 from functools import cached_property, partial
 
 import torch
@@ -19,7 +20,7 @@ from .graph import CannotCompile, Potential, recorded
 from .record import LogitsWithoutWrites, count_operations
 from .signals import signals_held
 
-ROWS, WIDE_ROWS = 64, 256  # points at once, and where a graph serves many data sets
+ROWS, WIDE_ROWS = 64, 256  # points at once, and where a graph serves many data sets or thousands of points
 LONG_LOOP = 300  # operations of one call from which compiling (a second) pays
 MAX_NUMBERS = 2_000_000  # entries of the data, times the points, that are worked on at once: arrays beyond 32 MB are
 # mapped and unmapped by the C library, operation after operation, which takes several times as long as the arithmetic
@@ -64,8 +65,9 @@ class Batched:
         self._recurring, self._recorded = recurring, {} if kept is None else kept
         self.start, self.gradients, self.is_recorded = as_vector(at), 0, True
         self._potential, self._shapes = potential, {name: value.shape for name, value in at.items()}
-        most = max(1, MAX_NUMBERS // max(1, size))
-        self._rows, self._wide_rows = min(ROWS, most), min(WIDE_ROWS if recurring else ROWS, most)
+        self._most = max(1, MAX_NUMBERS // max(1, size))
+        self._rows = min(ROWS, self._most)
+        self._wide_rows = min(WIDE_ROWS, self._most) if recurring else self._rows
         self._checked: dict[bool, tuple[Tensor, ...]] = {}  # what the model itself gives, by `second`
         self._graphs: dict[tuple[bool, int], Function] = {}
 
@@ -94,6 +96,21 @@ class Batched:
         """Return the second derivatives at a point (d), shape (d, d)."""
         rows = self.products(point.expand(self.dim, -1), torch.eye(self.dim).to(point))
         return (rows + rows.T) / 2
+
+    def hessians(self, points: Tensor) -> Tensor:
+        """Return the second derivatives at each of points (n, d), shape (n, d, d)."""
+        count, eye = len(points), torch.eye(self.dim).to(points)
+        rows = self.products(points.repeat_interleave(self.dim, 0), eye.repeat(count, 1)).unflatten(0, (count, -1))
+        return (rows + rows.mT) / 2
+
+    @contextmanager
+    def widened(self) -> Iterator[None]:
+        """Take more points per call of a graph for a while, which costs less per point where there are thousands."""
+        before, self._wide_rows = self._wide_rows, min(WIDE_ROWS, self._most)
+        try:
+            yield
+        finally:
+            self._wide_rows = before
 
     def _mapped(self, second: bool, *inputs: Tensor) -> list[Tensor]:
         count = len(inputs[0])

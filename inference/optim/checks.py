@@ -41,6 +41,30 @@ def check_options(
     return counted
 
 
+def check_restarts(num_restarts: int, by_hand: Any, init: Any, source: Any, num_ranks: int) -> None:
+    """Raise ValueError where there is nothing that restarts could choose."""
+    at_least_one("svi", num_restarts=num_restarts)
+    if num_restarts == 1:
+        return
+    if by_hand is not None:
+        raise ValueError(
+            "svi: num_restarts needs a guide family, such as mean_field: a guide that is given starts as it is"
+        )
+    if init is not None:
+        raise ValueError("svi: num_restarts looks for a start, and init gives one: remove one of them")
+    if source is not None or num_ranks > 1:
+        raise ValueError("svi: num_restarts needs all rows in one process: give tensors, without torchrun")
+
+
+def check_started(num_restarts: int, unit_scale: Any) -> None:
+    """Raise ValueError if restarts were asked for, and there is no start by a normal."""
+    if num_restarts > 1 and unit_scale is None:
+        raise ValueError(
+            "svi: num_restarts serves mean_field, full_rank, low_rank and flow, on models without parameters, with 200 "
+            "latent numbers and a million in the data at most, and with batch_size without latent sites per row"
+        )
+
+
 def check_unwatched(callback: Any) -> None:
     """Raise ValueError for a callback where points are fitted by Newton's method or L-BFGS."""
     if callback is not None:

@@ -40,12 +40,12 @@ class Mode(NamedTuple):
     energies: list[float]  # nats, after each step
 
 
-class _Curvature(NamedTuple):
-    """Eigenvalues and eigenvectors of a Hessian scaled to unit diagonal, and the scales."""
+class Curvature(NamedTuple):
+    """Eigenvalues and eigenvectors of Hessians scaled to unit diagonal, and the scales."""
 
-    values: Tensor
-    vectors: Tensor
-    scale: Tensor
+    values: Tensor  # (…, d), the least first
+    vectors: Tensor  # (…, d, d)
+    scale: Tensor  # (…, d)
 
 
 def find_mode(
@@ -71,7 +71,7 @@ def find_mode(
         if not bool(torch.isfinite(hessian).all()):
             hessian = None
             return ended(False, "second derivatives are not finite")
-        curvature = _curvature(hessian)
+        curvature = curvature_of(hessian)
         along = curvature.vectors.mT @ (gradient / curvature.scale)
         size = curvature.values.abs().clamp(min=MIN_CURVATURE)
         decrement = float((along.square() / size).sum() / 2)
@@ -96,14 +96,15 @@ def find_mode(
     return ended(False, f"the density still rose after {max_iterations} Newton steps: it may have no mode")
 
 
-def _curvature(hessian: Tensor) -> _Curvature:
-    scale = hessian.diagonal().abs().sqrt()
+def curvature_of(hessian: Tensor) -> Curvature:
+    """Return the curvature by Hessians (…, d, d)."""
+    scale = hessian.diagonal(dim1=-2, dim2=-1).abs().sqrt()
     scale = torch.where(scale > 0, scale, torch.ones_like(scale))
-    values, vectors = torch.linalg.eigh(hessian / scale / scale[:, None])
-    return _Curvature(values, vectors, scale)
+    values, vectors = torch.linalg.eigh(hessian / scale[..., None, :] / scale[..., None])
+    return Curvature(values, vectors, scale)
 
 
-def _step(curvature: _Curvature, along: Tensor, size: Tensor, damping: float) -> Tensor:
+def _step(curvature: Curvature, along: Tensor, size: Tensor, damping: float) -> Tensor:
     return -(curvature.vectors @ (along / (size + damping))) / curvature.scale
 
 

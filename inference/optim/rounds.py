@@ -22,7 +22,6 @@ MIN_DRAWS, MAX_DRAWS = 64, 4096  # of the objective, where they grow
 MIN_RESPONSE, MAX_RESPONSE = 128, 1024  # draws at which Hessians are averaged
 RESPONSE_PRODUCTS = 4096  # with Hessians that they may take, if more than the least number of draws do
 TOLERANCE = 0.03  # posterior sds by which means, and relative to sds, sds may move when draws are doubled
-SAME_ELBO, SAME_PLACE = 0.1, 0.5  # nats, and sds, within which two restarts found one optimum
 VALLEY_SHIFT, VALLEY_ELBO = 0.5, 0.05  # sds that would cost .125 nats if there were one optimum
 FIRST_SD = 0.3  # of a normal that starts where there is no mode, in units of the curvature there
 
@@ -41,9 +40,16 @@ class Rounds(NamedTuple):
 
 def fit_rounds(batched: Batched, start: Tensor, num_draws: int | None, *, response: bool, seed: int) -> Rounds:
     """Fit a normal from one start (d); ``num_draws`` None lets the draws grow."""
-    dim = batched.dim
+    first = (start_large if batched.dim > MAX_DENSE else start_at_mode)(batched, start)
+    return rounds_from(batched, *first, num_draws, response=response, seed=seed)
+
+
+def rounds_from(
+    batched: Batched, coordinates: Coordinates, words: str, num_draws: int | None, *, response: bool, seed: int
+) -> Rounds:
+    """Fit a normal from a first one, which ``words`` describe; ``num_draws`` None lets the draws grow."""
+    dim, start = batched.dim, batched.start
     is_large = dim > MAX_DENSE
-    coordinates, words = (start_large if is_large else start_at_mode)(batched, start)
     full = not is_large and 2 * dim + 2 <= (num_draws or MAX_DRAWS)
     count = num_draws or max(MIN_DRAWS, 1 << (2 * dim + 1).bit_length() if full else 0)
     fit = None
@@ -93,12 +99,21 @@ def start_at_mode(batched: Batched, start: Tensor) -> tuple[Coordinates, str]:
     root = inverse_root(mode.hessian) if mode.is_mode and mode.hessian is not None else None
     if root is not None:
         return Coordinates(mode.point, root), "started from the mode"
-    curvature = batched.hessian(start).diagonal().abs()
-    scale = torch.where(torch.isfinite(curvature) & (curvature > 0), curvature, torch.ones_like(curvature)).rsqrt()
-    first = Coordinates(start, FIRST_SD * scale)
-    noise = balanced_normals(MIN_DRAWS, batched.dim, 0).to(start)
-    fit = fit_normal(batched, first, noise, full=False)
+    first = Coordinates(start, first_sds(batched.hessian(start)))
+    fit = fit_normal(batched, first, first_noise(start), full=False)
     return Coordinates(fit.coordinates.centre, fit.coordinates.root.diag()), f"no mode ({mode.message})"
+
+
+def first_sds(hessians: Tensor) -> Tensor:
+    """Return sds, (…, d), of normals that start where there is no mode, by Hessians there, (…, d, d)."""
+    curvature = hessians.diagonal(dim1=-2, dim2=-1).abs()
+    known = torch.isfinite(curvature) & (curvature > 0)
+    return FIRST_SD * torch.where(known, curvature, torch.ones_like(curvature)).rsqrt()
+
+
+def first_noise(like: Tensor) -> Tensor:
+    """Return the fixed draws (n, d) of normals before the first round, for points like these, (…, d)."""
+    return balanced_normals(MIN_DRAWS, like.shape[-1], 0).to(like)
 
 
 def _fit(batched: Batched, start: Coordinates, noise: Tensor, *, full: bool) -> NormalFit:
@@ -120,20 +135,6 @@ def _response(batched: Batched, at: Coordinates, noise: Tensor, *, full: bool) -
         return None
     root, failed = torch.linalg.cholesky_ex(covariance)
     return None if int(failed) else Coordinates(at.centre, at.root @ root)
-
-
-def found_optima(fits: list[Rounds]) -> list[dict[str, Any]]:
-    """Return the different optima among fits, best first, and how many fits ended at each."""
-    kept: list[tuple[Rounds, int]] = []
-    for fit in sorted(fits, key=lambda one: one.loss):
-        for position, (other, count) in enumerate(kept):
-            apart = (fit.normal.centre - other.normal.centre).abs() / other.normal.sds
-            if abs(fit.loss - other.loss) <= SAME_ELBO and float(apart.max()) <= SAME_PLACE:
-                kept[position] = other, count + 1
-                break
-        else:
-            kept.append((fit, 1))
-    return [{"elbo": -fit.loss, "restarts": count} for fit, count in kept]
 
 
 def _is_undetermined(history: list[dict[str, Any]]) -> bool:

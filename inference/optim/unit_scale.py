@@ -30,11 +30,12 @@ from torch import Tensor
 from ..engines.batched import Batched
 from ..options import size_of
 from ..traces.log_joint import LogJoint
-from ..traces.potential import Potential, finite_energy
+from ..traces.potential import Potential, find_start, finite_energy
 from ..traces.sites import nodes
-from ..traces.vectors import as_sites
+from ..traces.vectors import as_sites, as_vector
 from .balanced import balanced_normals
 from .coordinates import Coordinates
+from .many_starts import FITTED_AGAIN, find_optima
 from .mode import MAX_DENSE
 from .normal import fit_normal
 from .rounds import MIN_DRAWS, start_at_mode
@@ -43,8 +44,10 @@ MAX_SIZE = 1_000_000  # numbers in the data: more take long to go through for a 
 DIAGONAL = (AutoNormal, AutoDiagonalNormal, AutoLowRankMultivariateNormal)
 
 
-def into_unit_scale(guide: Any, joint: LogJoint, local: bool, seed: int) -> "UnitScale | None":
+def into_unit_scale(guide: Any, joint: LogJoint, local: bool, seed: int, num_restarts: int = 1) -> "UnitScale | None":
     """Start a guide at a normal fitted at fixed draws, in whose coordinates its parameters are from now on.
+
+    That is the best that ``num_restarts`` starts lead to: the guide's own, and others from torch's generator.
 
     Returns
     -------
@@ -73,21 +76,25 @@ def into_unit_scale(guide: Any, joint: LogJoint, local: bool, seed: int) -> "Uni
     energy, _ = finite_energy(potential, at)
     if sum(value.numel() for value in at.values()) > MAX_DENSE or not bool(torch.isfinite(energy)):
         return None
-    found = _fitted(Batched(potential, at, size_of(joint.data)), is_dense, seed)
+    others = (as_vector(find_start("svi", potential)) for _ in range(num_restarts - 1))
+    starts = torch.stack([as_vector(at), *others])
+    found, words = _fitted(Batched(potential, at, size_of(joint.data)), starts, is_dense, seed)
     if found is None:
         return None
     like = next(guide.parameters())
     coordinates = Coordinates(found.centre.to(like), found.root.to(like))
-    return UnitScale(guide, coordinates, {name: value.shape for name, value in at.items()})
+    return UnitScale(guide, coordinates, {name: value.shape for name, value in at.items()}, words)
 
 
 class UnitScale:
     """A guide whose parameters are relative to a normal, at which it starts, until `fold` is called.
 
-    ``shapes`` are those of the unconstrained latent sites, in the guide's order.
+    ``shapes`` are those of the unconstrained latent sites, in the guide's order; ``words`` say how the normal was
+    chosen, if it was.
     """
 
-    def __init__(self, guide: Any, coordinates: Coordinates, shapes: dict[str, torch.Size]) -> None:
+    def __init__(self, guide: Any, coordinates: Coordinates, shapes: dict[str, torch.Size], words: str = "") -> None:
+        self.words = words
         kind = _Sites if isinstance(guide, AutoNormal) else _Vector
         self._guide, self._relative = guide, kind(guide, coordinates, shapes)
         with torch.no_grad():
@@ -113,16 +120,27 @@ class UnitScale:
             self._relative.install()
 
 
-def _fitted(batched: Batched, is_dense: bool, seed: int) -> Coordinates | None:
-    """Return the normal of least loss at fixed draws: any, or an independent one."""
-    start, _ = start_at_mode(batched, batched.start)
-    if not is_dense:
-        root = torch.linalg.solve_triangular(start.root, torch.eye(batched.dim).to(start.root), upper=False)
-        start = Coordinates(start.centre, root.square().sum(0).rsqrt())
+def _fitted(batched: Batched, starts: Tensor, is_dense: bool, seed: int) -> tuple[Coordinates | None, str]:
+    """Return the normal of least loss at fixed draws, any or an independent one, and how it was chosen."""
+    if len(starts) == 1:
+        firsts, words = [start_at_mode(batched, starts[0])[0]], ""
+    else:
+        optima = find_optima(batched, starts)
+        firsts = [one.first for one in optima[:FITTED_AGAIN]]
+        found = "one optimum" if len(optima) == 1 else f"{len(optima)} optima, of which the best was taken"
+        words = f"{len(starts)} starts led to {found}"
     count = max(MIN_DRAWS, 1 << (2 * batched.dim + 1).bit_length() if is_dense else 0)
-    noise = balanced_normals(count, batched.dim, seed).to(start.centre)
-    found = fit_normal(batched, start, noise, full=is_dense).coordinates
-    return found if all(bool(torch.isfinite(value).all()) for value in (found.centre, found.root)) else None
+    noise = balanced_normals(count, batched.dim, seed).to(starts)
+    fits = [fit_normal(batched, one if is_dense else _independent(one), noise, full=is_dense) for one in firsts]
+    best = min(fits, key=lambda fit: fit.loss).coordinates
+    is_finite = all(bool(torch.isfinite(value).all()) for value in (best.centre, best.root))
+    return (best if is_finite else None), words
+
+
+def _independent(normal: Coordinates) -> Coordinates:
+    """Return the independent normal that is nearest to a dense one, by the divergence that SVI minimises."""
+    root = torch.linalg.solve_triangular(normal.root, torch.eye(len(normal.root)).to(normal.root), upper=False)
+    return Coordinates(normal.centre, root.square().sum(0).rsqrt())
 
 
 def _ends_with_triangle(guide: Any) -> bool:

@@ -54,6 +54,7 @@ METHODS: dict[str, Method] = {
         "guide",
         _LR
         | {
+            "num_restarts": Option(int, None, "number of starts; steps are taken from the best", 1),
             "loss": Option(str, None, "loss to minimise", choices=tuple(LOSSES)),
             "num_particles": Option(int, None, "draws of the guide per step", 1),
             "renyi_order": Option(float, None, "order of the loss renyi"),
