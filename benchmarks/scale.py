@@ -149,7 +149,7 @@ def svi_sparse(folder: str, size: int) -> dict[str, Any]:
     return svi_steps(model, (matrix,), size)
 
 
-def svi_steps(model: Callable, data: tuple, size: int, few: int = 2_000, many: int = 12_000) -> dict[str, Any]:
+def svi_steps(model: Callable, data: tuple, size: int, few: int = 20_000, many: int = 220_000) -> dict[str, Any]:
     """CPU seconds per compiled step, and the peak memory of a fit without mapped files."""
     from guidebook import guides
     from guidebook.inference import svi

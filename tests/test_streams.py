@@ -11,6 +11,7 @@ import pytest
 import torch
 from pyro import poutine
 from scipy import sparse
+from scipy.stats import kstest
 from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 from zoo import linear
 
@@ -163,13 +164,27 @@ def test_an_error_of_a_reader_is_raised_where_its_rows_are_read(tmp_path: Path) 
 @pytest.mark.parametrize("size", [2, 3, 10, 1000, 4097])
 def test_many_rows_are_permuted_without_a_list_of_them(size: int) -> None:
     torch.manual_seed(size)
-    orders = torch.stack([permuted(torch.arange(size), size, torch.randint(2**31, (6,))) for _ in range(20)])
+    orders = torch.stack([permuted(torch.arange(size), size, torch.randint(2**31, (4,))) for _ in range(20)])
     assert all(len(one.unique()) == size for one in orders)
     assert len(orders.unique(dim=0)) > 1
     if size > 500:
         ranks = torch.corrcoef(torch.cat([torch.arange(size)[None], orders]).double())
         off = ranks[~torch.eye(21, dtype=torch.bool)].abs() * size**0.5
         assert off.max() < 5  # of 210 standard normals
+
+
+@pytest.mark.parametrize("size", [2**30, 2**30 + 1, 5 * 10**9])
+def test_places_of_very_many_rows_are_uniform_and_independent(size: int) -> None:
+    """The widths of numbers change at 2**30 rows."""
+    torch.manual_seed(1)
+    places = torch.tensor([0, 1, size // 2, size - 1])
+    found = torch.stack([permuted(places, size, torch.randint(2**31, (4,))) for _ in range(1000)]).double() / size
+    apart = torch.stack([(found[:, i] - found[:, j]) % 1 for i in range(4) for j in range(i)], 1)
+    for column in torch.cat([found, apart], 1).T:
+        assert kstest(column.numpy(), "uniform").pvalue > 1e-5  # of 30
+    some = permuted(torch.arange(size - 5000, size), size, torch.randint(2**31, (4,)))
+    assert len(some.unique()) == 5000
+    assert 0 <= some.min() <= some.max() < size
 
 
 def test_epochs_of_many_rows_are_without_replacement(monkeypatch: pytest.MonkeyPatch) -> None:

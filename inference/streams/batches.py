@@ -1,7 +1,7 @@
 """Endless minibatches of a stream, as `optim.minibatch.Batches` has them of tensors."""
 
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -30,7 +30,8 @@ class StreamBatches:
         self.positions = list(range(len(stream.first)))
         self._stream, self._batch_size, self._like = stream, batch_size, like
         self._order = None if stream.at is None else Order(len(stream), batch_size, torch.device("cpu"))
-        self._batches, self._taken = iter(()), 0
+        self._batches: Iterator[_Part] = iter(())
+        self._taken = 0
         self._generator = torch.get_rng_state()  # at the start of the pass
 
     def __iter__(self) -> Iterator[tuple]:
@@ -39,19 +40,19 @@ class StreamBatches:
     def __next__(self) -> tuple:
         if self._order is not None:
             return self._moved(self._stream.look_up(self._order.take(1)[0]))
-        batch = next(self._batches, None)
-        if batch is None:
-            self._generator, self._taken = torch.get_rng_state(), 0
-            self._batches = self._epoch()
-            batch = next(self._batches)
-        self._taken += 1
-        return self._moved(batch)
+        return self._moved(_gathered([self._next()]))
 
     def take(self, count: int) -> list[RowIndex]:
-        """Return the next ``count`` batches, one after the other in memory."""
-        found = [torch.cat(values) for values in zip(*(next(self) for _ in range(count)), strict=True)]
-        places = torch.arange(count * self._batch_size, device=found[0].device).view(count, -1)
-        return [RowIndex(rows, places) for rows in found]
+        """Return the next ``count`` batches."""
+        if self._order is not None:
+            index = self._order.take(count)
+            return self._in_turn(self._stream.look_up(index.flatten()), count)
+        parts = [self._next() for _ in range(count)]
+        buffer = parts[0].buffer
+        if all(part.buffer is buffer for part in parts) and all(map(_is_like, buffer, self._like)):
+            rows = torch.stack([part.rows for part in parts])
+            return [RowIndex(value, rows.to(value.device)) for value in buffer]
+        return self._in_turn(_gathered(parts), count)
 
     def state(self) -> Any:
         """Return where in an epoch the batches are."""
@@ -68,11 +69,29 @@ class StreamBatches:
         for _ in range(self._taken):
             next(self._batches)
 
-    def _epoch(self) -> Iterator[Block]:
+    def _in_turn(self, block: Block, count: int) -> list[RowIndex]:
+        """Return batches that follow one another in a block."""
+        found = self._moved(block)
+        rows = torch.arange(len(block[0]), device=found[0].device).view(count, -1)
+        return [RowIndex(value, rows) for value in found]
+
+    def _moved(self, block: Block) -> tuple:
+        return tuple(_to(value, like) for value, like in zip(block, self._like, strict=True))
+
+    def _next(self) -> "_Part":
+        part = next(self._batches, None)
+        if part is None:
+            self._generator, self._taken = torch.get_rng_state(), 0
+            self._batches = self._epoch()
+            part = next(self._batches)
+        self._taken += 1
+        return part
+
+    def _epoch(self) -> Iterator["_Part"]:
         if self._stream.shuffles:
             for block in self._stream.blocks(self._batch_size):
                 if len(block[0]) == self._batch_size:
-                    yield block
+                    yield _Part(block, torch.arange(self._batch_size))
             return
         numbers = sum(value[0].numel() for value in self._stream.first)
         most = max(1, BUFFER // max(1, numbers) // self._batch_size) * self._batch_size
@@ -82,10 +101,23 @@ class StreamBatches:
             order = torch.randperm(len(block[0]), generator=generator)
             for rows in order.split(self._batch_size):
                 if len(rows) == self._batch_size:
-                    yield tuple(value.index_select(0, rows.to(value.device)) for value in block)
+                    yield _Part(block, rows)
 
-    def _moved(self, batch: Block) -> tuple:
-        return tuple(_to(value, like) for value, like in zip(batch, self._like, strict=True))
+
+class _Part(NamedTuple):
+    """A batch that has not been gathered yet."""
+
+    buffer: Block
+    rows: Tensor
+
+
+def _gathered(parts: Sequence[_Part]) -> Block:
+    found = [[value.index_select(0, part.rows.to(value.device)) for value in part.buffer] for part in parts]
+    return tuple(map(torch.cat, zip(*found, strict=True)))
+
+
+def _is_like(value: Tensor, like: Tensor) -> bool:
+    return (value.dtype, value.device) == (like.dtype, like.device)
 
 
 def _to(value: Tensor, like: Tensor) -> Tensor:

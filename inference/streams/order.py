@@ -7,9 +7,10 @@ import torch
 from torch import Tensor
 
 MAX_ROWS = 1_000_000  # whose order is kept; that of more rows is computed
-_ROUNDS = 6
-_FACTORS = 0x9E3779B1, 0x85EBCA6B  # odd, of 32 bits: products with 31 bits fit in int64
+_ROUNDS = 4
+_FACTORS = 0x9E3779B1 - 2**32, 0x85EBCA6B - 2**32  # odd, of 32 bits with their sign
 _MASK = 2**31 - 1
+_SMALL = 2**30  # rows: a place along a row or column has 15 bits, and its product with 15 more fits in int32
 
 
 class RowIndex(NamedTuple):
@@ -31,8 +32,8 @@ class Order:
     """Endless batches of row numbers: every epoch shuffles all rows; its last incomplete batch is dropped.
 
     Up to `MAX_ROWS` rows, an epoch is a random permutation. More rows are permuted by a keyed bijection that is
-    computed batch by batch: a Feistel network on the cells of a table, repeated until a number is in range (Black and
-    Rogaway 2002, Ciphers with arbitrary finite domains, section 4).
+    computed batch by batch: a Feistel network of four rounds (Luby and Rackoff 1988) on the cells of a table, repeated
+    until a number is in range (Black and Rogaway 2002, Ciphers with arbitrary finite domains, section 4).
     """
 
     def __init__(self, num_rows: int, batch_size: int, device: torch.device) -> None:
@@ -77,23 +78,29 @@ def permuted(places: Tensor, size: int, keys: Tensor) -> Tensor:
     """Return the images of ``places``, numbers below ``size``, under the permutation that ``keys`` choose."""
     columns = math.isqrt(size - 1) + 1
     shape = -(-size // columns), columns  # of a table whose cells are permuted; hardly more than there are rows
-    found = _feistel(places, shape, keys)
-    while bool((outside := found >= size).any()):
+    dtype = torch.int32 if size <= _SMALL else torch.int64
+    keys, found = keys.to(dtype), _feistel(places.to(dtype), shape, keys.to(dtype))
+    while int(found.max()) >= size:
+        outside = found >= size
         found = found.index_put((outside,), _feistel(found[outside], shape, keys))
-    return found
+    return found.long()
 
 
 def _feistel(number: Tensor, shape: tuple[int, int], keys: Tensor) -> Tensor:
     """Move each cell along its row and its column in turn, by what the other place and a key say."""
-    place = [number // shape[1], number % shape[1]]
+    bits, sign = (15, 31) if number.dtype == torch.int32 else (31, 63)
+    row = number // shape[1]
+    place = [row, number - row * shape[1]]
     for turn, key in enumerate(keys):
         moving = turn % 2
-        moved = place[moving] + ((_hashed(place[1 - moving] ^ key) * shape[moving]) >> 31)
-        place[moving] = moved - shape[moving] * (moved >= shape[moving])
+        length = shape[moving]
+        step = _hashed(place[1 - moving] ^ key).bitwise_right_shift_(31 - bits).mul_(length).bitwise_right_shift_(bits)
+        past = step.add_(place[moving]).sub_(length)
+        place[moving] = past.add_((past >> sign).bitwise_and_(length))  # a length more where that is negative
     return place[0] * shape[1] + place[1]
 
 
 def _hashed(number: Tensor) -> Tensor:
     """Return 31 bits, all of which depend on those of the number: multiplicative hashing (Knuth 1998, section 6.4)."""
-    found = (number * _FACTORS[0]) & _MASK
-    return ((found ^ (found >> 15)) * _FACTORS[1]) & _MASK
+    found = (number * _FACTORS[0]).bitwise_and_(_MASK)
+    return found.bitwise_xor_(found >> 15).mul_(_FACTORS[1]).bitwise_and_(_MASK)

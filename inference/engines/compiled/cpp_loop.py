@@ -6,6 +6,7 @@ A step is C++ of our own (`Lowered`), or a program of Inductor's, which always m
 
 import ctypes
 from collections.abc import Callable, Sequence
+from itertools import accumulate, chain
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
@@ -52,13 +53,19 @@ class CppLoop:
             raise Unsupported("it has numbers of several types")
         if not all(value.is_contiguous() for value in after):
             raise Unsupported("its state is not contiguous")
-        lines = []
+        gaps = _gaps(calls.lines)
+        lines = {gap: [line] for gap, line in enumerate(calls.lines)}
+        fetched = []
         for stream, position in enumerate(streams[split:], split):
             batch = self._inputs[position]
             size = len(batch)
-            row = f"{batch.nbytes // size}>({calls.place(batch)}, rows[{stream}]"
-            lines.append(f"fetch<{row}, index + t * {size}, {size}, t + 1 < steps);")
-        lines += [*calls.lines, f"losses[t] = *(number*) {calls.place(loss)};"]
+            row, at = f"{batch.nbytes // size}>", f"rows[{stream}], index + t * {size}"
+            fetched.append(f"fetch<{row}({calls.place(batch)}, {at}, {size});")
+            for part, gap in enumerate(gaps):
+                first, last = (size * end // len(gaps) for end in (part, part + 1))
+                if first < last:
+                    lines[gap].insert(0, f"if (t + 1 < steps) expect<{row}({at} + {size + first}, {last - first});")
+        lines = [*fetched, *chain(*lines.values()), f"losses[t] = *(number*) {calls.place(loss)};"]
         for old, new in zip(self.state, after, strict=True):
             lines.append(f"memcpy({calls.place(old)}, {calls.place(new)}, {new.nbytes});")
         number = f"typedef {NUMBERS[self._number]} number;"
@@ -184,14 +191,24 @@ class _Torch:
         return value
 
 
+def _gaps(lines: Sequence[str]) -> list[int]:
+    """Return the lines before which another can be put: those outside all braces."""
+    depth = accumulate((line.count("{") - line.count("}") for line in lines), initial=0)
+    return [gap for gap, inside in zip(range(len(lines)), depth, strict=False) if not inside]
+
+
 _LOOP = f"""
 template <int64_t bytes>
-static inline void fetch(void* batch, const char* data, const int64_t* index, int64_t size, bool more) {{
-  for (int64_t i = 0; i < size; ++i) {{
-    for (int64_t line = 0; more && line < bytes && line < {MAX_PREFETCH}; line += 64)
-      __builtin_prefetch(data + index[size + i] * bytes + line);
+static inline void fetch(void* batch, const char* data, const int64_t* index, int64_t size) {{
+  for (int64_t i = 0; i < size; ++i)
     memcpy((char*) batch + i * bytes, data + index[i] * bytes, bytes);
-  }}
+}}
+
+template <int64_t bytes>
+static inline void expect(const char* data, const int64_t* index, int64_t size) {{
+  for (int64_t i = 0; i < size; ++i)
+    for (int64_t line = 0; line < bytes && line < {MAX_PREFETCH}; line += 64)
+      __builtin_prefetch(data + index[i] * bytes + line);
 }}
 
 static void take(
