@@ -19,6 +19,9 @@ from guidebook import guides
 from guidebook.inference import Posterior, online, svi
 from guidebook.inference.streams.batches import StreamBatches
 from guidebook.models import gmm, vae
+from guidebook.workflow.calibrate import calibrate
+from guidebook.workflow.fit import fit, load_task
+from guidebook.workflow.resolve import split_method
 
 QUIET: dict[str, Any] = {"progress": False}
 FACTORS = {"latent_dim": 2, "network": "linear"}
@@ -249,3 +252,27 @@ def test_what_cannot_be_learned_so_is_refused_in_a_sentence() -> None:
     broken[77] = math.nan
     with pytest.raises(ArithmeticError, match=r"^online: the score is nan at batch 7: .*'y'"):
         online(linear.model, guides.mean_field, in_order(broken, y, size=10), **QUIET)
+
+
+def test_the_command_takes_a_models_own_steps_or_its_guide() -> None:
+    """Own steps where there are some and no guide is named; otherwise gradients, by default in batches of 128."""
+    flowers = load_task("gmm", settings=["num_epochs=2", "decay=0.6", "offset=3"])
+    how: dict[str, Any] = {"num_epochs": 2, "decay": 0.6, "offset": 3.0, "batch_size": 50, **QUIET}
+    same(fit(flowers, "online"), online(gmm.online_steps(3), *flowers.args, **how))
+    assert split_method(flowers.row, "online") == ("online", None)
+    assert split_method(flowers.row, "online:mean_field") == ("online", "mean_field")
+    assert fit(flowers, "online", "mean_field").info.guide == "mean_field"
+    images = load_task("vae", settings=["num_epochs=1", "optim=rmsprop", "lr=0.1", "hidden=8"])
+    how = {"batch_size": 128, "optim": torch.optim.RMSprop, "lr": 0.1, "num_draws": 1, **QUIET}
+    by_hand = online(partial(vae.model, hidden=8), partial(guides.vae.encoder, hidden=8), *images.args, **how)
+    found = fit(images, "online", draws=1)
+    for name, value in by_hand.params.items():
+        assert torch.equal(value, found.params[name]), name
+    patients = load_task("linear", settings=["num_epochs=1"])  # whose prior is worked out from all rows
+    assert fit(patients, "online").info.num_batches == len(patients.args[0]) // 128
+    with pytest.raises(ValueError, match="online: lr belongs to a model and its guide"):
+        fit(load_task("gmm", settings=["lr=0.1"]), "online")
+    with pytest.raises(ValueError, match=r"nuts takes no guide .*: guides belong to svi and online"):
+        split_method(flowers.row, "nuts:mean_field")
+    with pytest.raises(ValueError, match="calibrate: online learns rows as they come"):
+        calibrate(flowers, "online", None, counts={})
