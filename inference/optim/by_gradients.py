@@ -2,12 +2,12 @@
 
 Steps shrink as a power of their number, as Robbins and Monro ask, and are divided by a running root mean square of the
 gradient, so that one size suits parameters of any scale: Kucukelbir, Tran, Ranganath, Gelman and Blei (2017), Automatic
-differentiation variational inference, JMLR 18, section 2.6; here with Adam's momentum and bias correction (Kingma and
+differentiation variational inference, JMLR 18; here with Adam's momentum and bias correction (Kingma and
 Ba 2015, Adam, ICLR, algorithm 1). The answer is an average of the iterates that weighs late ones more: Shamir and Zhang
-(2013), Stochastic gradient descent for non-smooth optimization, ICML, section 4. All of this goes on from one fit to
+(2013), Stochastic gradient descent for non-smooth optimization, ICML. All of this goes on from one fit to
 the next.
 
-Hoffman, Blei, Wang and Paisley (2013), Stochastic variational inference, JMLR 14, section 2.4: a batch stands for all
+Hoffman, Blei, Wang and Paisley (2013), Stochastic variational inference, JMLR 14: a batch stands for all
 rows, each of its rows for N / B.
 """
 
