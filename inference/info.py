@@ -253,15 +253,26 @@ class OnlineInfo(Info):
     Attributes
     ----------
     scores : Tensor, shape (batch,)
-        How well each batch was predicted before it was learned from, in nats: see the steps.
+        How well each batch was predicted before it was learned from, in nats: see the steps; of a guide, the ELBO per
+        row, an unbiased estimate of a lower bound of its log density.
     num_batches, num_rows : int
         Batches and rows that have been read, those of the fits before included.
+    elbo_se : float or None
+        Monte Carlo standard error of ``elbo``, which is that of the last tenth of the batches, in nats.
+    optim : str or None
+        Of a guide: the optimiser.
+    state : dict of Tensor, or None
+        Of a guide: what a fit that goes on needs, on the unconstrained scale: last iterates, their averages, which are
+        the answer, and the optimiser's running means.
     """
 
     method: str = "online"
     scores: Tensor
     num_batches: int
     num_rows: int
+    elbo_se: float | None = None
+    optim: str | None = None
+    state: dict[str, Tensor] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -89,6 +89,8 @@ def _take_data(method: str, call: BoundArguments) -> None:
     Where ``coords`` are taken and not given, they are the names that come with frames and series.
     """
     given = call.arguments
+    if method == "online":
+        _take_guide(given)
     data = _in_blocks(method, tuple(given.get("data", ())), given)
     named: Mapping[str, Any] = given.pop("model_kwargs", None) or {}
     names = (
@@ -111,6 +113,15 @@ def _take_data(method: str, call: BoundArguments) -> None:
             given[name] = with_keywords(given[name], list(tensors), keywords)
 
 
+def _take_guide(given: dict[str, Any]) -> None:
+    """Give the guide of `online`, which stands before the rows if there is a model, its name."""
+    if callable(given["model"]):
+        if given.get("guide") is None and given.get("data"):
+            given["guide"], *given["data"] = given["data"]
+    elif given.get("model_kwargs"):
+        raise ValueError("online: model_kwargs belong to a model and its guide, and a model's own steps were given")
+
+
 def _in_blocks(method: str, data: tuple, given: Mapping[str, Any]) -> tuple:
     """Return data with what is to be read in blocks as a stream; ValueError if the method needs all rows at once.
 
@@ -122,7 +133,7 @@ def _in_blocks(method: str, data: tuple, given: Mapping[str, Any]) -> tuple:
         return data
     steps = given.get("steps")
     if method == "online" and data:
-        return (stream(data[0] if len(data) == 1 else data, dense=not getattr(steps, "sparse", False)),)
+        return (stream(data[0] if len(data) == 1 else data, dense=not getattr(given["model"], "sparse", False)),)
     large: tuple[type, ...] = (np.memmap,) if getattr(steps, "by_blocks", False) else ()
     sparse_too = bool(large) or (method == "svi" and given.get("batch_size") is not None and len(data) == 1)
     return tuple(

@@ -282,7 +282,7 @@ def test_the_mixtures_hand_written_guides_follow_its_covariance(covariance: str,
 def test_every_method_fits(name: str, method: str) -> None:
     """Each method's result satisfies an identity or a bound that holds exactly, however short the run."""
     resolved, guide = resolve.split_method(ROWS[name], method)
-    task = small_task(name, used=(resolved, guide or ""))
+    task = small_task(name, settings=["num_epochs=2"] if method == "online" else None, used=(resolved, guide or ""))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
         posterior = fit(task, resolved, guide, steps=1200 if method == "laplace" else 100, draws=6, warmup=6, chains=1)
@@ -296,6 +296,9 @@ def test_every_method_fits(name: str, method: str) -> None:
         assert (info.objective.diff() >= -1e-9 * info.objective.abs()[1:]).all()
         reached = info.log_likelihood if method == "em" else info.elbo
         assert reached == pytest.approx(max(b["objective"] for b in info.optima if not b["degenerate"]), rel=1e-9)
+    if resolved == "online":
+        assert info.num_batches == len(info.scores) > 0
+        assert info.scores.isfinite().all()
     if resolved == "mcem":
         best = {"ppca": ("closed_form", {}), "factor_analysis": ("em", {})}.get(name)
         if best:  # no estimate has a higher likelihood than the maximum

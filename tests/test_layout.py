@@ -96,7 +96,6 @@ def test_the_top_of_inference_has_methods_and_what_one_does_with_posteriors() ->
         "apply_guide",
         "discrete",
         "log_likelihood",
-        "online",
         "predictive",
         "gradients",
         "posterior",

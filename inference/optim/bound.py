@@ -29,4 +29,5 @@ def bound_by_weights(log_weights: Tensor) -> dict[str, Any]:
 
 
 def _mean_and_error(values: Tensor) -> dict[str, Any]:
-    return {"elbo": float(values.mean()), "elbo_se": float(values.std() / math.sqrt(len(values)))}
+    error = float(values.std() / math.sqrt(len(values))) if len(values) > 1 else None
+    return {"elbo": float(values.mean()), "elbo_se": error}

@@ -44,7 +44,8 @@ def as_guide(guide: Any, model: Callable) -> Any:
 def check_guide(guide: Any, model: Callable, method: str = "svi") -> None:
     """Raise ValueError for what is neither a guide nor a guide family, saying what to write."""
     if not callable(guide):
-        written = "svi(model, guide, *data)" if method == "svi" else f"{method}(model, *data, guide=guide)"
+        in_order = {"svi": "svi(model, guide, *data)", "online": "online(model, guide, rows)"}
+        written = in_order.get(method, f"{method}(model, *data, guide=guide)")
         raise ValueError(
             f"{method}: guide must be a guide or a guide family, got {type(guide).__name__}: write "
             f"{written}, with mean_field of guidebook.guides as the guide, for example"

@@ -105,7 +105,10 @@ VAE = Row(
     per_row=outcomes.codes,
     findings=findings.used_factors,
     coords=lambda columns, x, options: {"x_mean": [columns], "x_sd": [columns]},
-    default_options={"svi": {"num_steps": 15_000}},  # networks settle late: the automatic stop takes far more
+    default_options={
+        "svi": {"num_steps": 15_000},  # networks settle late: the automatic stop takes far more
+        "online": {"num_epochs": 100},
+    },
     default_guide="encoder",
     num_draws=200,
 )

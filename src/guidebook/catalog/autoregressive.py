@@ -67,7 +67,10 @@ AUTOREGRESSIVE = Row(
     per_row=outcomes.pixel_likelihoods,
     findings=findings.nats_per_row,
     coords=lambda columns, x, options: {"x_mean": [columns]},
-    default_options={"svi": {"num_steps": 3_000}},  # networks settle late: the automatic stop takes far more
+    default_options={
+        "svi": {"num_steps": 3_000},  # networks settle late: the automatic stop takes far more
+        "online": {"num_epochs": 100},
+    },
     default_guide="map_point",
     num_draws=200,
 )

@@ -29,7 +29,8 @@ class Method(NamedTuple):
     """An inference method: ``(*what it takes, *data, **options) -> Posterior``.
 
     ``takes``, what goes before the data, is "model"; "guide", for a model and its guide; "latent_model", for the model
-    with explicit latent variables; "steps" or "solution", which the model's row makes.
+    with explicit latent variables; "steps" or "solution", which the model's row makes; "guide or steps", for the steps
+    of the row, if it has some, and no guide is asked for.
     """
 
     function: Callable
@@ -41,6 +42,10 @@ class Method(NamedTuple):
 
 _STEPS, _CHAINS = ("num_steps",), ("num_draws", "num_warmup", "num_chains")
 _LR = {"lr": Option(float, None, "step size of the optimiser", 0, False)}
+_BATCHES = {
+    "batch_size": Option(int, None, "rows per step; default: all", 1),
+    "optim": Option(str, None, "optimiser", choices=tuple(OPTIMISERS)),
+}
 _TARGET = {"target_accept": Option(float, None, "acceptance probability to adapt the step size to", 0, False)}
 _RESTARTS = {
     "num_restarts": Option(int, None, "number of starts; the best wins", 1),
@@ -53,18 +58,29 @@ METHODS: dict[str, Method] = {
         inference.svi,
         "guide",
         _LR
+        | _BATCHES
         | {
             "num_restarts": Option(int, None, "number of starts; steps are taken from the best", 1),
             "loss": Option(str, None, "loss to minimise", choices=tuple(LOSSES)),
             "num_particles": Option(int, None, "draws of the guide per step", 1),
             "renyi_order": Option(float, None, "order of the loss renyi"),
-            "batch_size": Option(int, None, "rows per step; default: all", 1),
             "alternate": Option(int, None, "gradient steps per half-step of variational EM", 1),
-            "optim": Option(str, None, "optimiser", choices=tuple(OPTIMISERS)),
             "warm_up": Option(int, None, "steps over which the divergence from the prior is annealed in", 1),
         },
         _STEPS,
         {"local_draws": False},
+    ),
+    "online": Method(
+        inference.online,
+        "guide or steps",
+        _LR
+        | _BATCHES
+        | {
+            "num_epochs": Option(int, None, "passes over the rows", 1),
+            "decay": Option(float, None, "power by which steps decay, above 0.5 and at most 1"),
+            "offset": Option(float, None, "steps by which the decay is put off", 0),
+        },
+        ("num_draws",),
     ),
     "dadvi": Method(
         inference.dadvi,

@@ -52,13 +52,14 @@ GMM = Row(
     log_likelihood=gmm.log_likelihood,
     default_methods=_DEFAULT_METHODS,
     unavailable=_UNAVAILABLE,
-    steps={"em": gmm.em_steps, "cavi": gmm.cavi_steps, "gibbs": gmm.gibbs_steps},
+    steps={"em": gmm.em_steps, "cavi": gmm.cavi_steps, "gibbs": gmm.gibbs_steps, "online": gmm.online_steps},
     choosing=Choosing("gibbs", criteria=_gmm_criteria),
     latent_model=gmm.latent_model,
     shared=lambda options, x: {"prior": gmm.default_prior(x, options["num_components"])},
     exchangeable=lambda options: {
         site: 0 for site in ("loc", "weights", *(_OF_COVARIANCES if options["covariance"] != "tied" else ()))
     },
+    default_options={"online": {"batch_size": 50, "num_epochs": 20}},
     figures=figures("gmm"),
     per_row=outcomes.segments(gmm),
     findings=findings.normal_segments,
@@ -87,7 +88,12 @@ MIXTURE = Row(
     log_likelihood=mixture.log_likelihood,
     default_methods=_DEFAULT_METHODS,
     unavailable=_UNAVAILABLE,
-    steps={"em": mixture.em_steps, "cavi": mixture.cavi_steps, "gibbs": mixture.gibbs_steps},
+    steps={
+        "em": mixture.em_steps,
+        "cavi": mixture.cavi_steps,
+        "gibbs": mixture.gibbs_steps,
+        "online": mixture.online_steps,
+    },
     choosing=Choosing(
         "gibbs",
         criteria=_mixture_criteria,
@@ -96,6 +102,7 @@ MIXTURE = Row(
     latent_model=mixture.latent_model,
     shared=lambda options, x: {"prior": mixture.default_prior(x, options["num_components"], options["family"])},
     exchangeable=lambda options: {"rate" if options["family"] == "poisson" else "probs": 0, "weights": 0},
+    default_options={"online": {"batch_size": 50, "num_epochs": 20}},
     figures=figures("mixture"),
     per_row=outcomes.segments(mixture),
     findings=findings.count_segments,

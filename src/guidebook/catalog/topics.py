@@ -63,7 +63,7 @@ LDA = Row(
         "map": _NO_MODE,
         "map_point": _NO_MODE._replace(nearest="mean_field"),
     },
-    steps={"cavi": lda.cavi_steps, "gibbs": lda.gibbs_steps},
+    steps={"cavi": lda.cavi_steps, "gibbs": lda.gibbs_steps, "online": lda.online_steps},
     choosing=Choosing("cavi", folds=5, held_out=_held_out),
     latent_model=lda.latent_model,
     to_draw=lambda x: {"totals": x.sum(1)},
@@ -74,6 +74,7 @@ LDA = Row(
     per_row=outcomes.topics,
     findings=findings.topic_words,
     default_options={
+        "online": {"batch_size": 50, "num_epochs": 5},
         "svi": {"num_steps": 1500},
         "cavi": {"num_restarts": 2},
         **{sampler: {"num_draws": 50, "num_warmup": 1000} for sampler in ("gibbs", "nuts", "hmc", "metropolis")},

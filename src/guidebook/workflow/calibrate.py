@@ -54,6 +54,8 @@ def calibrate(
         If the method gives points, or works its prior out from each data set anew.
     """
     row, how = task.row, METHODS[method]
+    if method == "online":
+        raise ValueError("calibrate: online learns rows as they come: calibrate svi with the same guide")
     if how.takes == "latent_model" or method == "em" or (method == "closed_form" and not row.is_exact):
         raise ValueError(f"calibrate: {method} gives a point for {row.name}, among whose draws nothing can be ranked")
     if how.takes in ("steps", "solution"):

@@ -146,10 +146,13 @@ def fit(
     ``init`` is a posterior to start from, for methods that take one; ``checkpoint`` and ``every`` are those of `svi`.
     """
     row, how = task.row, METHODS[method]
+    by_steps = how.takes == "steps" or (how.takes == "guide or steps" and guide is None and method in row.steps)
+    if how.takes == "guide or steps" and task.stream is None:
+        task = _with_shared(task)
     accepted = signature(how.function).parameters
     counts = _given(num_steps=steps, num_draws=draws, num_warmup=warmup, num_chains=chains)
     settings = {
-        **({"num_draws": row.num_draws} if method in ("svi", "cavi", "pathfinder", "closed_form") else {}),
+        **({"num_draws": row.num_draws} if method in ("svi", "online", "cavi", "pathfinder", "closed_form") else {}),
         **how.defaults,
         **(row.default_options.get(method, {}) if task.data.name == row.data.name else {}),
         **{name: value for name, value in counts.items() if name in how.counts},
@@ -162,14 +165,18 @@ def fit(
     if method == "svi":
         num_rows = len(task.stream or task.args[0]) if task.args else 0
         settings = _svi_settings(settings, guide_of(row, guide or row.default_guide), num_rows, is_own=bool(task.own))
-    if how.takes == "steps":  # which took some of the options themselves
+    if method == "online" and "optim" in settings:
+        settings["optim"] = OPTIMISERS[settings["optim"]]
+    if by_steps:  # which took some of the options themselves
         settings = {k: v for k, v in settings.items() if k not in signature(row.steps[method]).parameters}
-    subject = _subject(task, method, guide or row.default_guide)
-    args = task.args if "device" in accepted or not device else tuple(value.to(device) for value in task.args)
+    subject = _subject(task, method, guide or row.default_guide, by_steps=by_steps)
+    if by_steps:
+        settings.pop("device", None)
+    args = task.args if "device" in settings or not device else tuple(value.to(device) for value in task.args)
     if task.stream is not None:
         args = (task.stream,)
-        if method == "svi":
-            settings = {"batch_size": BATCH_SIZE, **settings}
+    if (task.stream is not None and method == "svi") or (method == "online" and not by_steps):
+        settings = {"batch_size": BATCH_SIZE, **settings}
     with warnings.catch_warnings(), threads_for(task.args), time_said():
         raw = ["components merely swap labels", *(["the chains have not mixed"] if task.identify else [])]
         warnings.filterwarnings("ignore", rf"[a-z]+: drew (?!.*diverge).*; ({'|'.join(raw)})")  # see identify
@@ -180,10 +187,19 @@ def fit(
     return replace(posterior, draws={**posterior.draws, **added})
 
 
-def _subject(task: Task, method: str, guide: str) -> tuple[Callable | None, ...]:
+def _with_shared(task: Task) -> Task:
+    """Return a task whose model has what it works out from all rows, so that batches share it."""
+    if not task.row.shared or task.options["batch_size"]:
+        return task
+    shared = task.row.shared(task.options, *task.args)
+    latent = partial(task.latent_model, **shared) if task.latent_model else None
+    return task._replace(model=partial(task.model, **shared), latent_model=latent)
+
+
+def _subject(task: Task, method: str, guide: str, *, by_steps: bool) -> tuple[Callable | None, ...]:
     """Return what a method takes before the data."""
     row, takes = task.row, METHODS[method].takes
-    if takes == "guide":
+    if takes in ("guide", "guide or steps") and not by_steps:
         cell = guide_of(row, guide)
         if task.own:
             return task.model, with_keywords(cell.function, task.own.arguments, task.own.keywords)
@@ -192,7 +208,7 @@ def _subject(task: Task, method: str, guide: str) -> tuple[Callable | None, ...]
         return (getattr(task, takes),)
     make = bind(row.steps[method], task.options, [*row.options, *METHODS[method].options])
     make = partial(make, **{name: value for name, value in task.shared.items() if name in signature(make).parameters})
-    return (make() if takes == "steps" else make,)
+    return (make() if by_steps else make,)
 
 
 def _svi_settings(settings: dict[str, Any], guide: Guide, num_rows: int, *, is_own: bool) -> dict[str, Any]:

@@ -60,6 +60,7 @@ def _options(found: dict[str, list[Any]]) -> dict[str, Option]:
 _KNOWN: dict[str, Any] = json.loads(FILE.read_text(encoding="utf-8"))
 ALIASES: dict[str, str] = _KNOWN["aliases"]  # methods that are svi with a guide
 METHODS: dict[str, dict[str, Option]] = {name: _options(found) for name, found in _KNOWN["methods"].items()}
+GUIDED = ("svi", "online")  # methods that take a guide
 
 
 def _names(name: str, found: dict[str, Any]) -> Names:
@@ -113,7 +114,10 @@ def methods_of(row: Row | Names) -> list[str]:
 
 
 def split_method(row: Row | Names, method: str | None, guide: str | None = None) -> tuple[str, str | None]:
-    """Resolve ``svi``, ``svi:full_rank``, ``laplace``, … to a method and, for svi, the name of a guide."""
+    """Resolve ``svi``, ``svi:full_rank``, ``laplace``, … to a method and the name of its guide.
+
+    That is None for methods without one, and for `online` if none is given: some models have steps of their own.
+    """
     if method is None:
         method = "svi" if guide else row.default_method
     name, _, suffix = method.partition(":")
@@ -122,15 +126,15 @@ def split_method(row: Row | Names, method: str | None, guide: str | None = None)
     guide = suffix or guide
     if name not in METHODS and name not in ALIASES:
         raise ValueError(unknown("method", name, [*METHODS, *ALIASES]))
-    if guide and name != "svi":
-        raise ValueError(f"{name} takes no guide (got {guide!r}): guides belong to svi")
+    if guide and name not in GUIDED:
+        raise ValueError(f"{name} takes no guide (got {guide!r}): guides belong to {' and '.join(GUIDED)}")
     if name in row.unavailable:
         reason, nearest = row.unavailable[name]
         others = ", ".join(m for m in methods_of(row) if m != nearest)
         raise ValueError(f"{row.name} has no {name}: {reason}; nearest is {nearest}, and it has {others}")
     if name in ALIASES:
         name, guide = "svi", ALIASES[name]
-    if name != "svi":
+    if name not in GUIDED or (name == "online" and not guide):
         return name, None
     guide = guide or row.default_guide
     if is_own(guide):
