@@ -1,13 +1,15 @@
 """Endless minibatches of a stream, as `optim.minibatch.Batches` has them of tensors."""
 
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from .order import Order, RowIndex
 from .rows import Block, Stream
+from .transfer import moved, transfer_to
 
 BUFFER = 2**22  # numbers among which rows are shuffled, if they can only be read in order
 
@@ -17,6 +19,9 @@ class StreamBatches:
 
     Rows that can be looked up are shuffled among all. Others are shuffled within a buffer of `BUFFER` numbers, or of a
     batch if that is more; a source that shuffles by itself, as a DataLoader may, is read as it comes.
+
+    For a GPU, as many batches as were asked for last are on their way there meanwhile, up to the end of the epoch: so
+    random numbers are drawn, and epochs resumed, as on the CPU.
 
     Parameters
     ----------
@@ -32,41 +37,68 @@ class StreamBatches:
         self._order = None if stream.at is None else Order(len(stream), batch_size, torch.device("cpu"))
         self._batches, self._taken = iter(()), 0
         self._generator = torch.get_rng_state()  # at the start of the pass
+        self._transfer = transfer_to(like)
+        self._coming: deque[Callable[[], Block]] = deque()
 
     def __iter__(self) -> Iterator[tuple]:
         return self
 
     def __next__(self) -> tuple:
-        if self._order is not None:
-            return self._moved(self._stream.look_up(self._order.take(1)[0]))
-        batch = next(self._batches, None)
-        if batch is None:
-            self._generator, self._taken = torch.get_rng_state(), 0
-            self._batches = self._epoch()
-            batch = next(self._batches)
-        self._taken += 1
-        return self._moved(batch)
+        return self._next(1)[0]
 
     def take(self, count: int) -> list[RowIndex]:
         """Return the next ``count`` batches, one after the other in memory."""
-        found = [torch.cat(values) for values in zip(*(next(self) for _ in range(count)), strict=True)]
+        found = [torch.cat(values) for values in zip(*self._next(count), strict=True)]
         places = torch.arange(count * self._batch_size, device=found[0].device).view(count, -1)
         return [RowIndex(rows, places) for rows in found]
 
     def state(self) -> Any:
-        """Return where in an epoch the batches are."""
+        """Return where in an epoch the batches are; those on their way have not been taken."""
         if self._order is not None:
-            return self._order.state()
-        return {"generator": self._generator, "taken": self._taken}
+            state = self._order.state()
+            return state | {"at": state["at"] - len(self._coming) * self._batch_size}
+        return {"generator": self._generator, "taken": self._taken - len(self._coming)}
 
     def restore(self, state: Any) -> None:
         """Go back to a place in an epoch; data that can only be read in order are read up to there."""
+        self._coming.clear()
         if self._order is not None:
             return self._order.restore(state)
         torch.set_rng_state(state["generator"])
         self._generator, self._batches, self._taken = state["generator"], self._epoch(), state["taken"]
         for _ in range(self._taken):
             next(self._batches)
+
+    def _next(self, count: int) -> list[Block]:
+        """Return the next batches where they are needed."""
+        if self._transfer is None:
+            return [moved(self._chosen()(), self._like) for _ in range(count)]
+        self._send(count)
+        found = [self._coming.popleft() for _ in range(count)]
+        self._send(min(count, len(self._coming) + self._left()))
+        return [arrived() for arrived in found]
+
+    def _send(self, count: int) -> None:
+        """Have so many batches on their way."""
+        assert self._transfer is not None
+        while len(self._coming) < count:
+            self._coming.append(self._transfer.begin(self._chosen()))
+
+    def _chosen(self) -> Callable[[], Block]:
+        """Choose the next batch; return what reads it."""
+        if self._order is not None:
+            return partial(self._stream.look_up, self._order.take(1)[0])
+        batch = next(self._batches, None)
+        if batch is None:
+            self._generator, self._taken = torch.get_rng_state(), 0
+            self._batches = self._epoch()
+            batch = next(self._batches)
+        self._taken += 1
+        return lambda: batch
+
+    def _left(self) -> int:
+        """How many batches of this epoch have not been chosen."""
+        return self._order.left if self._order is not None else len(self._stream) // self._batch_size - self._taken
 
     def _epoch(self) -> Iterator[Block]:
         if self._stream.shuffles:
@@ -83,14 +115,3 @@ class StreamBatches:
             for rows in order.split(self._batch_size):
                 if len(rows) == self._batch_size:
                     yield tuple(value.index_select(0, rows.to(value.device)) for value in block)
-
-    def _moved(self, batch: Block) -> tuple:
-        return tuple(_to(value, like) for value, like in zip(batch, self._like, strict=True))
-
-
-def _to(value: Tensor, like: Tensor) -> Tensor:
-    """Return a batch in the dtype and on the device of ``like``; by way of pinned memory, so that the copy is quick."""
-    value = value.to(like.dtype)
-    if value.device.type == "cpu" and like.device.type == "cuda":
-        return value.pin_memory().to(like.device, non_blocking=True)
-    return value.to(like.device)
