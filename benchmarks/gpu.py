@@ -19,7 +19,7 @@ from torch import Tensor
 
 from guidebook import datasets, guides
 from guidebook.guides import vae as vae_guides
-from guidebook.inference import cavi, check, closed_form, dadvi, em, gibbs, hmc, nuts, pathfinder, svi
+from guidebook.inference import cavi, check, closed_form, dadvi, em, gibbs, hmc, nuts, pathfinder, stream, svi
 from guidebook.inference.diagnostics import ess
 from guidebook.models import gmm, logistic, ppca, vae
 
@@ -114,12 +114,14 @@ def sweeps(device: str, sizes: Sizes) -> Answer:
     return moments(fit.draws["w"])
 
 
-def autoencoder(engine: str, device: str, sizes: Sizes) -> Answer:
+def autoencoder(engine: str, device: str, sizes: Sizes, *, streamed: bool = False) -> Answer:
+    """Minibatches of pixels that lie on the device, or that are read from the host and copied there meanwhile."""
     options: dict[str, Any] = {"latent_dim": 10, "hidden": (200, 200)}
     x = vae.simulate(sizes.pixels, latent_dim=10, num_features=784, hidden=32)[0].float()
     model, guide = partial(vae.model, **options), partial(vae_guides.encoder, **options)
     how: dict[str, Any] = {"batch_size": min(512, sizes.pixels), "num_steps": sizes.steps // 4, "lr": 1e-3}
-    fit = svi(model, guide, x, device=device, engine=engine, num_draws=1, local_draws=False, **how, **QUIET)
+    data: Any = stream(x) if streamed else x
+    fit = svi(model, guide, data, device=device, engine=engine, num_draws=1, local_draws=False, **how, **QUIET)
     end = fit.info.losses[-sizes.steps // 20 :].double()
     return Answer(end.mean().reshape(1), end.std().reshape(1) / (len(end) / 5) ** 0.5 + 0.002 * end.mean().abs())
 
@@ -146,6 +148,8 @@ PATHS: dict[str, Callable[[str, Sizes], Answer]] = {
     ),
     "svi eager, autoencoder in minibatches": partial(autoencoder, "eager"),
     "svi compiled, autoencoder in minibatches": partial(autoencoder, "compiled"),
+    "svi eager, autoencoder from a stream": partial(autoencoder, "eager", streamed=True),
+    "svi compiled, autoencoder from a stream": partial(autoencoder, "compiled", streamed=True),
     "laplace": of_weights(svi, 0.01, guides.laplace),
     "dadvi": of_weights(dadvi, 0.05),
     "pathfinder": of_weights(pathfinder, 0.2, num_draws=1000),
