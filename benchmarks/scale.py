@@ -23,7 +23,7 @@ from .measure import in_process
 PIECE = 1_000_000  # rows written at a time
 BATCH, COLUMNS = 256, 8  # of svi
 DIM, COMPONENTS = 16, 8  # of em
-TOPICS, WORDS, LENGTH, ALPHA, ETA = 20, 2000, 64, 0.1, 0.05  # of lda
+TOPICS, WORDS, LENGTH, ALPHA, ETA = (10, 20), 2000, 64, 0.1, 0.05  # of lda
 DOCUMENTS, START = 1000, 5000  # per batch, and those that coordinate ascent starts from
 
 
@@ -63,7 +63,8 @@ def em_rows(folder: Path, divide: int) -> Iterator[dict[str, Any]]:
 
 def lda_rows(folder: Path, divide: int) -> Iterator[dict[str, Any]]:
     """Topics from documents that are simulated as they are read, and how well they predict as more are seen."""
-    yield in_process("scale:topics", total=1_000_000 // divide)
+    for num_topics in TOPICS:
+        yield in_process("scale:topics", num_topics=num_topics, total=1_000_000 // divide)
 
 
 PARTS: dict[str, Callable[[Path, int], Iterator[dict[str, Any]]]] = {"svi": svi_rows, "em": em_rows, "lda": lda_rows}
@@ -206,25 +207,26 @@ def em_pass(folder: str, size: int, source: str) -> dict[str, Any]:
     }
 
 
-def topics(total: int) -> dict[str, Any]:
+def topics(num_topics: int, total: int) -> dict[str, Any]:
     """Perplexity of held-out documents, and the truth's, as more are seen; how near the topics are to the truth."""
     import torch
 
-    from guidebook.inference import cavi, online, stream
+    from guidebook.inference import online, stream
     from guidebook.models import lda
 
     from .measure import peak_memory
 
+    warnings.simplefilter("ignore")
     rng = np.random.default_rng(0)
-    truth = rng.dirichlet(np.full(WORDS, ETA), TOPICS)
+    truth = rng.dirichlet(np.full(WORDS, ETA), num_topics)
     cumulative = truth.cumsum(1)
 
     def documents(seed: int, count: int = DOCUMENTS) -> Any:
         draw = np.random.default_rng([1, seed])
-        shares = draw.dirichlet(np.full(TOPICS, ALPHA), count).cumsum(1)
+        shares = draw.dirichlet(np.full(num_topics, ALPHA), count).cumsum(1)
         topic = (draw.random((count, LENGTH, 1)) > shares[:, None, :-1]).sum(-1).ravel()
         chance, word = draw.random(topic.size), np.empty(topic.size, np.int64)
-        for k in range(TOPICS):
+        for k in range(num_topics):
             word[topic == k] = np.searchsorted(cumulative[k], chance[topic == k])
         places = torch.from_numpy(np.stack([np.arange(count).repeat(LENGTH), word.clip(max=WORDS - 1)]))
         ones = torch.ones(topic.size, dtype=torch.float64)
@@ -232,11 +234,11 @@ def topics(total: int) -> dict[str, Any]:
 
     held_out, curve = documents(10**6), []
     begin, used = time.perf_counter(), time.process_time()
-    steps = lda.online_steps(TOPICS, ALPHA, ETA)
+    steps = lda.online_steps(num_topics, ALPHA, ETA)
     marks = [DOCUMENTS * 10**k for k in range(1 + round(math.log10(total // DOCUMENTS)))]
     with peak_memory() as peak:
-        first = documents(10**6 + 1, START)  # online learning does not leave the optimum in whose reach it starts
-        fitted = cavi(lda.cavi_steps(TOPICS, ALPHA, ETA), first, num_restarts=5, num_steps=60, num_draws=1)
+        first = [documents(10**6 + 1, START)]  # online learning does not leave the optimum in whose reach it starts
+        fitted = online(steps, stream(first, num_rows=START), batch_size=START, num_draws=1, progress=False)
         for start, stop in pairwise([0, *marks]):
 
             def some(start: int = start, stop: int = stop) -> Iterator[Any]:
@@ -252,8 +254,9 @@ def topics(total: int) -> dict[str, Any]:
             near = {"least_affinity": float(affinity.min()), "found": int((affinity > 0.95).sum())}
             curve.append({"documents": stop, "perplexity": perplexity, **near})
     best = lda.perplexity(torch.from_numpy(truth), held_out, alpha=ALPHA)
+    found = {"topics": num_topics, "curve": curve, "perplexity_of_truth": best}
     times = {"seconds": time.perf_counter() - begin, "cpu_s": time.process_time() - used}
-    return {"curve": curve, "perplexity_of_truth": best, **times, "peak_mib": peak.mib, "held": fitted.info.streamed}
+    return {**found, **times, "peak_mib": peak.mib, "held": fitted.info.streamed}
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 import math
 from functools import partial
+from typing import Any
 
 import pytest
 import torch
@@ -12,10 +13,11 @@ from zoo import linear
 
 from guidebook import datasets, guides
 from guidebook.catalog import METHODS, ROWS
-from guidebook.inference import cavi, closed_form, em, gibbs, hmc, nuts, svi
+from guidebook.inference import cavi, closed_form, em, gibbs, hmc, nuts, stream, svi
 from guidebook.inference.diagnostics import ess
 from guidebook.inference.engines.compiled import compile_step
 from guidebook.inference.engines.compiled.cuda_loop import CudaGraphLoop
+from guidebook.inference.streams.batches import StreamBatches
 from guidebook.models import gmm, logistic, ppca, vae
 from guidebook.workflow import resolve
 from guidebook.workflow.fit import load_task
@@ -148,6 +150,27 @@ def test_compiled_steps_fit_as_on_the_cpu_and_plain_ones_are_one_launch_each(
     ends = [found.info.losses[-300:].double() for found in (here, far)]
     error = math.sqrt(sum(float(end.var()) / 30 for end in ends))  # neighbours are alike
     assert float(ends[0].mean()) == pytest.approx(float(ends[1].mean()), abs=5 * error)
+
+
+@pytest.mark.parametrize("engine", ["eager", "compiled"])
+@pytest.mark.filterwarnings("ignore:svi. took all")
+def test_batches_of_a_stream_are_copied_in_time_and_fit_as_on_the_cpu(engine: str) -> None:
+    x, y = linear.data(500)
+    found, rows = StreamBatches(stream((x, y)), 50, there(x, y)), []
+    for _ in range(10):  # an epoch
+        batch = next(found)
+        assert all(value.device.type == DEVICE for value in batch)
+        rows.append(batch[1])
+    torch.testing.assert_close(torch.cat(rows).cpu().sort().values, y.sort().values, rtol=0, atol=0)
+    exact = linear.posterior(x, y)
+    how: dict[str, Any] = {
+        "num_steps": 3000 if engine == "compiled" else 600,
+        "lr": 0.05,
+        "engine": engine,
+        "progress": False,
+    }
+    fit = svi(linear.model, guides.full_rank, stream((x, y)), batch_size=50, device=DEVICE, **how)
+    assert ((fit.samples["w"].double().mean(0) - exact.mean) / exact.stddev).abs().max() < 0.4
 
 
 # Chains

@@ -13,6 +13,9 @@ import torch
 from torch import Tensor
 from zoo import ranks
 
+from guidebook.inference.distributed.ranks import Ranks
+from guidebook.workflow.ranks import process_group
+
 HERE = Path(__file__).parent
 JOBS = ("point", "whole", "latent", "kept", "resumed", "again", "apart", "ended", "data", "seed", "options")
 JOBS += ("loss", "optim", "place", "failed")
@@ -109,6 +112,66 @@ def test_options_that_do_not_go_with_ranks_are_refused(folder: Path) -> None:
     large, compiled = found(folder, "options")[0]
     assert large == "svi: 2 ranks with batch_size=40 take 80 rows per step, and there are 40"
     assert compiled == "svi: 2 ranks take their steps one by one: remove engine='compiled'"
+
+
+@pytest.mark.parametrize(
+    ("said", "kept"),
+    [
+        (
+            "[../third_party/gloo/gloo/transport/tcp/pair.cc:534] Connection closed by peer [127.0.0.1]:10880. This may"
+            " indicate a remote failure.",
+            "Connection closed by peer [127.0.0.1]:10880",
+        ),
+        (  # https://github.com/NVIDIA/nccl/issues/2076
+            "NCCL error in: /pytorch/torch/csrc/distributed/c10d/NCCLUtils.hpp:268, remote process exited or there was "
+            "a network error, NCCL version 2.21.5\nncclRemoteError: A call failed possibly due to a network error or a "
+            "remote process exiting prematurely.\nLast error:\n",
+            "NCCL error, remote process exited or there was a network error, NCCL version 2.21.5",
+        ),
+        ("shapes differ", None),
+    ],
+)
+def test_an_error_of_the_library_says_that_a_rank_was_lost(
+    said: str, kept: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(values: Tensor) -> None:
+        raise RuntimeError(said)
+
+    monkeypatch.setattr(torch.distributed, "all_reduce", fail)
+    with pytest.raises(RuntimeError if kept is None else ConnectionError) as error:
+        Ranks("svi", 1, 2).add(torch.zeros(1))
+    if kept is None:
+        assert str(error.value) == said
+    else:
+        assert str(error.value).startswith("svi: rank 1 of 2 lost the others")
+        assert str(error.value).endswith(f"({kept})")
+
+
+@pytest.mark.parametrize("fails", [False, True])
+@pytest.mark.parametrize(("device", "backend"), [(None, "gloo"), ("cuda", "nccl")])
+def test_a_rank_leaves_its_group_unless_it_would_wait_for_the_others(
+    device: str | None, backend: str, fails: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[Any] = []
+    for name, value in {"RANK": 0, "LOCAL_RANK": 1, "WORLD_SIZE": 2, "MASTER_ADDR": "a", "MASTER_PORT": 1}.items():
+        monkeypatch.setenv(name, str(value))
+    monkeypatch.setenv("TORCH_NCCL_BLOCKING_WAIT", "")  # so that it is put back
+    monkeypatch.delenv("TORCH_NCCL_BLOCKING_WAIT")
+
+    def begin(backend: str) -> None:
+        calls.append((backend, os.environ.get("TORCH_NCCL_BLOCKING_WAIT")))
+
+    monkeypatch.setattr(torch.cuda, "set_device", calls.append)
+    monkeypatch.setattr(torch.distributed, "init_process_group", begin)
+    monkeypatch.setattr(torch.distributed, "destroy_process_group", lambda: calls.append("left"))
+    try:
+        with process_group(device):
+            if fails:
+                raise OSError("no space")
+    except OSError:
+        assert fails
+    begun = [("gloo", None)] if backend == "gloo" else [1, ("nccl", "1")]
+    assert calls == begun + (["left"] if not fails or backend == "gloo" else [])
 
 
 @pytest.mark.slow

@@ -12,7 +12,7 @@ from torch import Tensor
 T = TypeVar("T")
 
 # what libraries say where a rank has ended
-LOST = re.compile("connect|time(d )?out|peer|socket|broken pipe|abort|heartbeat", re.IGNORECASE)
+LOST = re.compile("connect|time(d )?out|peer|socket|broken pipe|abort|heartbeat|remote process", re.IGNORECASE)
 
 
 class Ranks(NamedTuple):
@@ -105,4 +105,4 @@ def ranks_of(method: str) -> Ranks:
 
 def _reason(error: Exception) -> str:
     """Return what the library says of a lost connection, without where in its source that is and what it guesses."""
-    return re.split(r"\. |\n", re.sub(r"^\[\S+:\d+\] ", "", str(error).strip()))[0].rstrip(".")
+    return re.split(r"\. |\n", re.sub(r"^\[\S+:\d+\] | in: \S+:\d+(?=,)", "", str(error).strip()))[0].rstrip(".")

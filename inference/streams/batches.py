@@ -1,6 +1,8 @@
 """Endless minibatches of a stream, as `optim.minibatch.Batches` has them of tensors."""
 
-from collections.abc import Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -8,6 +10,7 @@ from torch import Tensor
 
 from .order import Order, RowIndex
 from .rows import Block, Stream
+from .transfer import moved, transfer_to
 
 BUFFER = 2**22  # numbers among which rows are shuffled, if they can only be read in order
 
@@ -17,6 +20,9 @@ class StreamBatches:
 
     Rows that can be looked up are shuffled among all. Others are shuffled within a buffer of `BUFFER` numbers, or of a
     batch if that is more; a source that shuffles by itself, as a DataLoader may, is read as it comes.
+
+    For a GPU, as many batches as were asked for last are on their way there meanwhile, up to the end of the epoch: so
+    random numbers are drawn, and epochs resumed, as on the CPU.
 
     Parameters
     ----------
@@ -33,35 +39,39 @@ class StreamBatches:
         self._batches: Iterator[_Part] = iter(())
         self._taken = 0
         self._generator = torch.get_rng_state()  # at the start of the pass
+        self._transfer = transfer_to(like)
+        self._coming: deque[Callable[[], Block]] = deque()
 
     def __iter__(self) -> Iterator[tuple]:
         return self
 
     def __next__(self) -> tuple:
-        if self._order is not None:
-            return self._moved(self._stream.look_up(self._order.take(1)[0]))
-        return self._moved(_gathered([self._next()]))
+        return self._next(1)[0]
 
     def take(self, count: int) -> list[RowIndex]:
         """Return the next ``count`` batches."""
+        if self._transfer is not None:
+            return _in_turn(_joined(self._next(count)), count)
         if self._order is not None:
-            index = self._order.take(count)
-            return self._in_turn(self._stream.look_up(index.flatten()), count)
-        parts = [self._next() for _ in range(count)]
+            block = self._stream.look_up(self._order.take(count).flatten())
+            return _in_turn(moved(block, self._like), count)
+        parts = [self._part() for _ in range(count)]
         buffer = parts[0].buffer
         if all(part.buffer is buffer for part in parts) and all(map(_is_like, buffer, self._like)):
             rows = torch.stack([part.rows for part in parts])
             return [RowIndex(value, rows.to(value.device)) for value in buffer]
-        return self._in_turn(_gathered(parts), count)
+        return _in_turn(moved(_joined([part.gathered() for part in parts]), self._like), count)
 
     def state(self) -> Any:
-        """Return where in an epoch the batches are."""
+        """Return where in an epoch the batches are; those on their way have not been taken."""
         if self._order is not None:
-            return self._order.state()
-        return {"generator": self._generator, "taken": self._taken}
+            state = self._order.state()
+            return state | {"at": state["at"] - len(self._coming) * self._batch_size}
+        return {"generator": self._generator, "taken": self._taken - len(self._coming)}
 
     def restore(self, state: Any) -> None:
         """Go back to a place in an epoch; data that can only be read in order are read up to there."""
+        self._coming.clear()
         if self._order is not None:
             return self._order.restore(state)
         torch.set_rng_state(state["generator"])
@@ -69,16 +79,28 @@ class StreamBatches:
         for _ in range(self._taken):
             next(self._batches)
 
-    def _in_turn(self, block: Block, count: int) -> list[RowIndex]:
-        """Return batches that follow one another in a block."""
-        found = self._moved(block)
-        rows = torch.arange(len(block[0]), device=found[0].device).view(count, -1)
-        return [RowIndex(value, rows) for value in found]
+    def _next(self, count: int) -> list[Block]:
+        """Return the next batches where they are needed."""
+        if self._transfer is None:
+            return [moved(self._chosen()(), self._like) for _ in range(count)]
+        self._send(count)
+        found = [self._coming.popleft() for _ in range(count)]
+        self._send(min(count, len(self._coming) + self._left()))
+        return [arrived() for arrived in found]
 
-    def _moved(self, block: Block) -> tuple:
-        return tuple(_to(value, like) for value, like in zip(block, self._like, strict=True))
+    def _send(self, count: int) -> None:
+        """Have so many batches on their way."""
+        assert self._transfer is not None
+        while len(self._coming) < count:
+            self._coming.append(self._transfer.begin(self._chosen()))
 
-    def _next(self) -> "_Part":
+    def _chosen(self) -> Callable[[], Block]:
+        """Choose the next batch; return what reads it."""
+        if self._order is not None:
+            return partial(self._stream.look_up, self._order.take(1)[0])
+        return self._part().gathered
+
+    def _part(self) -> "_Part":
         part = next(self._batches, None)
         if part is None:
             self._generator, self._taken = torch.get_rng_state(), 0
@@ -86,6 +108,10 @@ class StreamBatches:
             part = next(self._batches)
         self._taken += 1
         return part
+
+    def _left(self) -> int:
+        """How many batches of this epoch have not been chosen."""
+        return self._order.left if self._order is not None else len(self._stream) // self._batch_size - self._taken
 
     def _epoch(self) -> Iterator["_Part"]:
         if self._stream.shuffles:
@@ -110,19 +136,19 @@ class _Part(NamedTuple):
     buffer: Block
     rows: Tensor
 
+    def gathered(self) -> Block:
+        return tuple(value.index_select(0, self.rows.to(value.device)) for value in self.buffer)
 
-def _gathered(parts: Sequence[_Part]) -> Block:
-    found = [[value.index_select(0, part.rows.to(value.device)) for value in part.buffer] for part in parts]
-    return tuple(map(torch.cat, zip(*found, strict=True)))
+
+def _joined(blocks: Sequence[Block]) -> Block:
+    return tuple(map(torch.cat, zip(*blocks, strict=True)))
+
+
+def _in_turn(block: Block, count: int) -> list[RowIndex]:
+    """Return batches that follow one another in a block."""
+    rows = torch.arange(len(block[0]), device=block[0].device).view(count, -1)
+    return [RowIndex(value, rows) for value in block]
 
 
 def _is_like(value: Tensor, like: Tensor) -> bool:
     return (value.dtype, value.device) == (like.dtype, like.device)
-
-
-def _to(value: Tensor, like: Tensor) -> Tensor:
-    """Return a batch in the dtype and on the device of ``like``; by way of pinned memory, so that the copy is quick."""
-    value = value.to(like.dtype)
-    if value.device.type == "cpu" and like.device.type == "cuda":
-        return value.pin_memory().to(like.device, non_blocking=True)
-    return value.to(like.device)

@@ -40,13 +40,18 @@ class Order:
         self.num_rows, self.batch_size, self.device = num_rows, batch_size, device
         self._kept, self._at = torch.empty(0, dtype=torch.long), num_rows  # a permutation, or keys
 
+    @property
+    def left(self) -> int:
+        """How many batches this epoch has yet."""
+        return (self.num_rows - self._at) // self.batch_size
+
     def take(self, count: int) -> Tensor:
         """Return the next row numbers, shape (count, batch)."""
         parts = []
         while count:
-            if self._at + self.batch_size > self.num_rows:
+            if not self.left:
                 self._begin()
-            batches = min(count, (self.num_rows - self._at) // self.batch_size)
+            batches = min(count, self.left)
             places = slice(self._at, self._at + batches * self.batch_size)
             parts.append(self._rows(places).view(batches, self.batch_size))
             self._at, count = places.stop, count - batches

@@ -23,7 +23,7 @@ def cuda_graph(body: Callable[[], None], device: torch.device) -> Callable[[], N
                 body()
         torch.cuda.current_stream().wait_stream(side)
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):
+        with torch.cuda.graph(graph, capture_error_mode="thread_local"):  # another may be reading the next batches
             body()
     return graph.replay
 

@@ -42,11 +42,12 @@ def process_group(device: str | None) -> Iterator[None]:
         raise ValueError(f"run: each of several processes takes its own GPU: give --device cuda, not {device}")
     if on_gpu:
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
+        os.environ.setdefault("TORCH_NCCL_BLOCKING_WAIT", "1")  # a lost rank is an error here; else NCCL kills this one
     torch.distributed.init_process_group("nccl" if on_gpu else "gloo")
     try:
         yield
     except BaseException:
-        if not on_gpu:  # NCCL would wait for the others, which may have ended
+        if not on_gpu:  # NCCL would wait for the others, which may have ended; it aborts when this process ends
             torch.distributed.destroy_process_group()
         raise
     torch.distributed.destroy_process_group()

@@ -1,8 +1,10 @@
 """Tasks side by side, in processes here or on a dask cluster; those that a lost worker leaves are done again."""
 
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures.process import BrokenProcessPool
-from typing import Any, Generic, NamedTuple, TypeVar
+from contextlib import suppress
+from typing import Any, Generic, NamedTuple, TypeVar, cast
 
 SECONDS_TO_CONNECT = 30
 
@@ -63,12 +65,13 @@ def run_tasks(
     def take(places: Sequence[int]) -> list[int]:
         """Return those that were being done when a worker was lost; none if all have been done."""
         begun: list[int] = []
-        try:
+        with warnings.catch_warnings(), suppress(BrokenProcessPool):
+            warnings.filterwarnings(
+                "ignore", "A worker stopped while some jobs", UserWarning
+            )  # one that grew: replaced
             for place, result in _in_processes(function, tasks, places, workers, begun):
                 found[place] = result
                 note(len(found))
-        except BrokenProcessPool:
-            pass
         interrupted = [place for place in begun if place not in found]
         lost.update({place: lost[place] + 1 for place in interrupted})
         return interrupted
@@ -114,8 +117,8 @@ def _on_cluster(
     except ImportError:
         raise ValueError("--cluster needs dask: pip install 'guidebook[dask]'") from None
 
-    def suspicions(dask_scheduler: Any = None) -> list[int]:  # defined here: it goes by value, to a bare scheduler too
-        return [dask_scheduler.tasks[key].suspicious for key in keys]
+    def lost_at(key: str, dask_scheduler: Any = None) -> int:  # defined here: it goes by value, to a bare scheduler too
+        return dask_scheduler.tasks[key].suspicious
 
     with Client(address, timeout=SECONDS_TO_CONNECT, set_as_default=False) as client:
         try:
@@ -123,14 +126,14 @@ def _on_cluster(
         except TimeoutError:
             raise ValueError(f"--cluster: {address} has no worker: start one by `dask worker {address}`") from None
         futures = client.map(function, tasks, pure=False, batch_size=None)
-        keys = [future.key for future in futures]
         places = {future: place for place, future in enumerate(futures)}
         found: dict[int, Result] = {}
+        lost = dict.fromkeys(range(len(tasks)), 0)
         for future in as_completed(futures, loop=client.loop):
-            try:
-                found[places[future]] = future.result()
-            except KilledWorker:
-                continue
+            place = places[future]
+            with suppress(KilledWorker):
+                found[place] = future.result()
+            lost[place] = cast("int", client.run_on_scheduler(lost_at, key=future.key))
+            future.release()  # or it would be done again if its worker were lost later
             note(len(found))
-        lost: Any = client.run_on_scheduler(suspicions)
-    return [Done(found.get(place), count) for place, count in enumerate(lost)]
+    return [Done(found.get(place), count) for place, count in lost.items()]
