@@ -138,7 +138,7 @@ def _picture(rungs: Sequence[Mapping[str, Any]]) -> Section | None:
 
 
 def _words(place: int, rung: Mapping[str, Any], chosen: str) -> dict[str, Any]:
-    """Return the words of a rung: what it cost, its judgement, and why it was left."""
+    """Return the words of a rung: its cost and judgement, and why it was left; of the chosen one, the page begins so."""
     cost = []
     if rung["judgement"] != "not tried":
         cost.append(f"{number(rung['seconds'])} s")
@@ -146,8 +146,13 @@ def _words(place: int, rung: Mapping[str, Any], chosen: str) -> dict[str, Any]:
         cost.append(f"{rung['gradients']:,} gradients")
     if rung.get("error") is not None:
         cost.append(f"worst error {number(rung['error'])} sd")
-    words = {key: rung[key] for key in ("method", "judgement", "sentence")}
-    return words | {"place": place, "cost": ", ".join(cost), "chosen": rung["method"] == chosen}
+    is_chosen = rung["method"] == chosen
+    words = {
+        "method": rung["method"],
+        "judgement": rung["judgement"],
+        "sentence": "" if is_chosen else rung["sentence"],
+    }
+    return words | {"place": place, "cost": ", ".join(cost), "chosen": is_chosen}
 
 
 def figures_table(columns: Sequence[str], rows: Sequence[Sequence[str]], summary: str) -> Table:
