@@ -138,7 +138,7 @@ def _picture(rungs: Sequence[Mapping[str, Any]]) -> Section | None:
 
 
 def _words(place: int, rung: Mapping[str, Any], chosen: str) -> dict[str, Any]:
-    """Return the words of a rung: its cost and judgement, and why it was left; of the chosen one, the page begins so."""
+    """Return the words of a rung: its cost and judgement, and why it was left; the page begins with the chosen's."""
     cost = []
     if rung["judgement"] != "not tried":
         cost.append(f"{number(rung['seconds'])} s")

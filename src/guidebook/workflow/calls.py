@@ -14,11 +14,12 @@ def with_commands(sentence: str, row: Row) -> str:
 
     In a command "…" stands for the options of data and model that were given.
     """
-    return _CALL.sub(lambda call: _command(*call.groups(default=""), row) or call[0], sentence)
+    return _CALL.sub(lambda call: _command(call, row) or call[0], sentence)
 
 
-def _command(method: str, guide: str, options: str, row: Row) -> str:
+def _command(call: re.Match[str], row: Row) -> str:
     """Return the command of a call; empty if there is none."""
+    method, guide, options = call.groups(default="")
     if method == "fit" and not options:
         return f"guidebook fit {row.name} …"
     if method not in METHODS or method in row.unavailable or (guide and guide not in row.guides):
