@@ -36,6 +36,7 @@ from guidebook.plots.models.mixture import plot_profiles, profiles
 from guidebook.plots.models.vae import sections as images
 from guidebook.plots.style import ellipse
 from guidebook.report import plot_comparison, write_html, write_index, write_ladder
+from guidebook.report.ladder import headline_of
 from guidebook.report.words import number
 from guidebook.workflow.fit import load_task
 
@@ -697,6 +698,10 @@ def test_a_fit_of_which_no_error_is_known_has_no_picture_and_other_posteriors_ha
     assert page.labels == []
     assert "Error against seconds" not in page.text
     assert 'class="first"' not in (tmp_path / "p.html").read_text()  # two columns
+    alone = _fitted(chains, chosen="gibbs", judgement="cannot say")
+    assert headline_of(alone.info, "gibbs", "cannot say") == "gibbs is not known to be good, after 13 s."
+    two = _fitted(_rung("dadvi", 1.0, "bad", "It is."), chains, chosen="gibbs", judgement="cannot say")
+    assert headline_of(two.info, "gibbs", "cannot say").endswith("after 13 s: gibbs comes nearest.")
     with pytest.raises(ValueError, match=r"^write_ladder: give what fit returned; this posterior is by nuts"):
         write_ladder(by_nuts(_weights()), tmp_path / "q.html")
 

@@ -108,6 +108,8 @@ def headline_of(info: Info, name: str, judgement: str) -> str:
         chosen = info.chosen.removesuffix(MOVED) + (" and short chains" if info.chosen.endswith(MOVED) else "")
         if info.judgement == "good":
             return f"A good posterior in {after}, by {chosen}."
+        if len(info.rungs) == 1:
+            return f"{chosen} is not known to be good, after {after}."
         return f"No posterior is known to be good after {after}: {chosen} comes nearest."
     if judgement == "point":
         return f"{name} found a point in {after}."
