@@ -35,6 +35,7 @@ class _Tried(NamedTuple):
     posterior: Posterior
     row: dict[str, Any]  # of `FitInfo.rungs`
     advice: str  # what to call next
+    merely_few: bool  # whether longer chains of a sampler would do
     multiple: float  # the worst shift or ratio as a multiple of what is allowed; infinite if unknown
 
 
@@ -54,8 +55,8 @@ def climb(
     """Try methods in their order until one is good; options are those of `fit`.
 
     ``judge(posterior, model, *data)`` judges those that are no samplers, as `check` does. A sampler is judged by its
-    own chains, as the reference of `compare` is. ``otherwise`` is what to do next where nothing is good; default: what
-    the judgement of the best says.
+    own chains, as the reference of `compare` is. ``otherwise`` is what to do next where nothing is good and the best is
+    not merely a chain too short; default: what the judgement of the best says.
 
     Raises
     ------
@@ -103,7 +104,7 @@ def _judged(
     """Return a posterior, begun at a time, with its judgement; and its moved draws, if these are good."""
     if is_sampler(posterior):
         alone = by_own_chains(name, posterior, identify=identify, coords=coords)
-        return [_tried(posterior, name, started, alone.judgement, alone.sentence)]
+        return [_tried(posterior, name, started, alone.judgement, alone.sentence, alone.are_merely_few)]
     found = judge(posterior)
     tried = [_by_check(name, posterior, started, found, tolerance)]
     if tried[0].row["judgement"] != "good" and found.improved is not None and found.improved.info.converged:
@@ -130,7 +131,7 @@ def _by_check(name: str, posterior: Posterior, started: float, found: Check, tol
         judgement = "good" if is_good else "usable"
         sentence = f"{name} is {judgement} at a tolerance of {tolerance:g}; by that of compare, {sentence}"
     error = USABLE_SHIFT * float(distance(found.table).max())
-    return _tried(posterior, name, started, judgement, sentence, multiple, gradients, error)
+    return _tried(posterior, name, started, judgement, sentence, multiple=multiple, gradients=gradients, error=error)
 
 
 def _tried(
@@ -139,13 +140,14 @@ def _tried(
     started: float,
     judgement: str,
     sentence: str,
+    merely_few: bool = False,
     multiple: float = math.inf,
     gradients: int | None = None,
     error: float = math.nan,
 ) -> _Tried:
     words, _, advice = sentence.partition(NEXT)
     seconds = time.perf_counter() - started
-    return _Tried(posterior, _row(name, seconds, judgement, words, gradients, error), advice, multiple)
+    return _Tried(posterior, _row(name, seconds, judgement, words, gradients, error), advice, merely_few, multiple)
 
 
 def _row(
@@ -189,7 +191,7 @@ def _posterior(
         seconds=seconds,
         engine=own.engine,
         converged=good,
-        message=_message(row, rows, best.advice if otherwise is None else otherwise),
+        message=_message(row, rows, best.advice if otherwise is None or best.merely_few else otherwise),
         is_point=own.is_point,
         guide=own.guide,
         elbo=own.elbo,

@@ -115,6 +115,17 @@ def test_draws_have_the_exact_probabilities() -> None:
 
 
 @pytest.mark.parametrize("options", KINDS)
+def test_draws_are_those_of_the_whole_network_at_every_pixel(options: dict) -> None:
+    """Convolutions are computed where a pixel is drawn and kept; images are larger than what a kernel sees."""
+    params = network(81, seed=3, **options)
+    x, generator = torch.zeros(7, 81, dtype=torch.float64), torch.Generator().manual_seed(5)
+    for pixel in order_of(params):
+        x[:, pixel] = torch.bernoulli(ar.conditionals(params, x)[:, pixel], generator=generator)
+    assert torch.equal(ar.generate(params, 7, seed=5), x)
+    assert 0.1 < x.mean() < 0.9
+
+
+@pytest.mark.parametrize("options", KINDS)
 def test_the_model_has_that_density_and_draws_such_rows(options: dict) -> None:
     params, x = network(9, **options), all_images(9)[::7]
     with pyro.get_param_store().scope():

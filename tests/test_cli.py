@@ -41,6 +41,13 @@ def call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
     return run
 
 
+def test_inference_is_imported_without_what_is_slow_and_rarely_needed() -> None:
+    slow = "{'pandas', 'matplotlib', 'sklearn', 'jax', 'arviz_stats', 'pyarrow', 'dask', 'torch._dynamo'}"
+    code = f"import sys, guidebook.inference; assert not {slow} & set(sys.modules), {slow} & set(sys.modules)"
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert ran.returncode == 0, ran.stderr
+
+
 def test_help_is_there_without_torch() -> None:
     code = "import sys; sys.argv = ['guidebook', '--help']\nfrom guidebook.cli import main\n"
     code += "try: main()\nexcept SystemExit: pass\n"

@@ -51,6 +51,13 @@ def test_each_page_can_be_reached_from_the_start_page() -> None:
     assert reached == {*PAGES}
 
 
+@pytest.mark.parametrize("page", sorted((DOCS / "api").glob("*.md")), ids=lambda page: page.stem)
+def test_each_module_of_the_reference_has_its_heading_so_that_the_side_bar_leads_to_it(page: Path) -> None:
+    text = page.read_text()
+    headed = re.findall(r"^##+ [^\n]+\n\n```\{eval-rst\}\n\.\. automodule::", text, re.MULTILINE)
+    assert len(headed) == text.count("automodule::") > 0
+
+
 @pytest.mark.parametrize("page", PAGES, ids=NAMES)
 def test_a_page_names_nothing_that_does_not_exist(page: Path) -> None:
     text = page.read_text()

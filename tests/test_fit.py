@@ -1,6 +1,7 @@
 """The cheapest good posterior: what is tried, in which order, and why the search stops."""
 
 import math
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -31,9 +32,9 @@ def posterior(shift: float = 0.0, ratio: float = 1.0, seconds: float = 1.0) -> P
     return Posterior(draws={"x": 1 + SD * (shift + ratio * draws)}, info=info)
 
 
-def chains(disagree: float = 0.0) -> Posterior:
+def chains(disagree: float = 0.0, num_draws: int = 500) -> Posterior:
     generator = torch.Generator().manual_seed(1)
-    draws = torch.randn(4, 500, 2, generator=generator, dtype=F8)
+    draws = torch.randn(4, num_draws, 2, generator=generator, dtype=F8)
     draws = draws + disagree * torch.arange(4, dtype=F8)[:, None, None]
     one = torch.ones(4)
     info = NutsInfo(
@@ -112,6 +113,12 @@ def test_nothing_good_gives_the_best_and_says_so() -> None:
     assert alone.info.message.endswith(". Next: guidebook choose.")
     with pytest.raises(ValueError, match=r"^fit: no method succeeded: dadvi: it does not work"):
         climbed(("broken", broken))
+
+
+def test_chains_that_are_merely_short_are_to_be_longer_whatever_else_a_model_advises() -> None:
+    few = climbed(("few", lambda best: chains(num_draws=60)), otherwise="guidebook choose")
+    assert "too few effective draws" in few.info.message
+    assert re.search(r" Next: nuts\(model, …, num_draws=\d+\)\.$", few.info.message)
 
 
 def counted(count: int, **off: float) -> Posterior:

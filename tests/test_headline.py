@@ -58,6 +58,21 @@ def test_it_names_the_quickest_answer_that_is_as_good(fits: dict[str, Posterior]
     assert _compared(**fits).headline == words
 
 
+def test_seconds_that_are_not_known_are_not_told() -> None:
+    """Draws from elsewhere have none; they are not the quickest, either."""
+    draws, unknown = torch.randn(4, 250, dtype=torch.float64), float("nan")
+    draws = (draws - draws.mean()) / draws.std()
+    from_elsewhere = compare(by_nuts({"w": draws}, seconds=unknown), _fit(seconds=3.0), names=["there", "a"])
+    assert from_elsewhere.headline == "a gives there's answer in 3 s."
+    assert _compared(b=_fit(seconds=unknown), a=_fit(seconds=60.0)).headline.startswith(
+        "a gives nuts's answer in 60 s,"
+    )
+    assert _compared(b=_fit(seconds=unknown)).headline == "b gives nuts's answer."
+    alone = _compared(divergences=2, a=_fit(seconds=unknown))
+    good = replace(alone, verdicts=alone.verdicts | {"a": Verdict("good", "")})
+    assert good.headline == "a is good, by short chains from its own draws."
+
+
 def test_a_reference_that_is_not_fit_gives_no_answer() -> None:
     assert _compared(divergences=2, a=_fit()).headline == "nuts is not fit to judge the others."
 

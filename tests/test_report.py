@@ -36,6 +36,7 @@ from guidebook.plots.models.mixture import plot_profiles, profiles
 from guidebook.plots.models.vae import sections as images
 from guidebook.plots.style import ellipse
 from guidebook.report import plot_comparison, write_html, write_index, write_ladder
+from guidebook.report.ladder import headline_of
 from guidebook.report.words import number
 from guidebook.workflow.fit import load_task
 
@@ -654,6 +655,7 @@ def test_the_page_of_a_fit_shows_every_rung_with_its_cost_and_why_it_was_left(tm
     page = _Page(write_ladder(_fitted(), tmp_path / "a" / "p.html", coords={"w": [["<age>", "dose"]]}))
     assert page.labels == ["Worst error and seconds of each method that was tried"]
     assert page.text.index("<svg") < page.text.index("9.87 s, 12,345 gradients, worst error 0.500 sd")
+    assert "It is." not in page.text  # of the one chosen the page has said so at the top
     for words in ("1: dadvi", "a &amp; b.", "2: broken", "&lt;i&gt;", "3: dadvi, moved", "4: nuts", "so &amp; so."):
         assert words in page.text
     assert page.text.count(">chosen</span>") == 1
@@ -696,7 +698,10 @@ def test_a_fit_of_which_no_error_is_known_has_no_picture_and_other_posteriors_ha
     assert page.labels == []
     assert "Error against seconds" not in page.text
     assert 'class="first"' not in (tmp_path / "p.html").read_text()  # two columns
-    assert "They disagree." in page.text
+    alone = _fitted(chains, chosen="gibbs", judgement="cannot say")
+    assert headline_of(alone.info, "gibbs", "cannot say") == "gibbs is not known to be good, after 13 s."
+    two = _fitted(_rung("dadvi", 1.0, "bad", "It is."), chains, chosen="gibbs", judgement="cannot say")
+    assert headline_of(two.info, "gibbs", "cannot say").endswith("after 13 s: gibbs comes nearest.")
     with pytest.raises(ValueError, match=r"^write_ladder: give what fit returned; this posterior is by nuts"):
         write_ladder(by_nuts(_weights()), tmp_path / "q.html")
 

@@ -263,7 +263,18 @@ GAPS = "a,kind,b\n1,x,2\n,y,4\n5,NA,7\n9,x,1\n"
 
 def test_gaps_are_refused_with_what_to_do(tmp_path):
     path = write(tmp_path, GAPS)
-    refused(path, "line 3, column 'a': the value is missing (2 rows have gaps)", "--missing drop", "--missing impute")
+    gaps = "line 3, column 'a': the value is missing (2 rows have gaps)"
+    refused(path, gaps, "--missing drop", "--missing impute fills them in, for gmm, ppca and factor_analysis")
+    with pytest.raises(ValueError, match=r"--missing impute fills them in$"):
+        load(path, selection=Selection(imputable=True))
+    with pytest.raises(ValueError, match=r"--missing drop leaves such rows out$"):
+        load(path, selection=Selection(imputable=False))
+
+
+def test_gaps_in_new_rows_are_not_answered_by_an_option_that_predict_does_not_have(tmp_path):
+    fitted = load(write(tmp_path, "a,b\n1,2\n3,5\n"))
+    with pytest.raises(ValueError, match=r"\(1 row has gaps\): the fit was made without gaps, so fill in or leave out"):
+        load_like(write(tmp_path, "a,b\n1,\n3,5\n"), fitted.encoding)
 
 
 def test_rows_with_gaps_are_dropped_if_asked_for(tmp_path):

@@ -5,17 +5,21 @@ Vehtari, Gelman and Gabry (2017), section 5.2: the error of a difference; Sivula
 reliable neither for differences below 4 nats nor for fewer than about 100 rows.
 """
 
+from __future__ import annotations
+
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 
 from ..diagnostics import MAX_R_HAT
 from ..words import listed
 from .score import Score, error_of_sum
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 NO_DIFFERENCE = 4.0  # nats: the predictions of two models are as good (Sivula et al. 2020)
 NUM_ERRORS = 2.0  # a difference of fewer standard errors may be chance
@@ -129,6 +133,8 @@ def _check(scores: Mapping[Any, Score]) -> None:
 def _table(
     scores: Mapping[Any, Score], best: Any, option: str, others: Mapping[str, Mapping[Any, float]]
 ) -> pd.DataFrame:
+    import pandas as pd  # slow to import
+
     rows = []
     for value, score in scores.items():
         paired = score.pointwise - scores[best].pointwise

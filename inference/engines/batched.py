@@ -17,7 +17,7 @@ from ..traces.validation import unvalidated
 from ..traces.vectors import Sites, as_sites, as_vector
 from . import xla
 from .graph import CannotCompile, Potential, recorded
-from .record import LogitsWithoutWrites, count_operations
+from .record import LogitsWithoutWrites, ZerosInMemory, count_operations
 from .signals import signals_held
 
 ROWS, WIDE_ROWS = 64, 256  # points at once, and where a graph serves many data sets or thousands of points
@@ -141,7 +141,8 @@ class Batched:
         key = second, rows
         try:
             if second not in self._checked:
-                self._checked[second] = eagerly(*(value[:1] for value in inputs))
+                with ZerosInMemory():
+                    self._checked[second] = eagerly(*(value[:1] for value in inputs))
             checked = self._checked[second]
             for make in (self._recorded.get, lambda _: self._new(function, inputs)):
                 graph = make(key)
@@ -212,7 +213,7 @@ class Batched:
     def _products(self, points: Tensor, directions: Tensor, *, without_writes: bool = False) -> tuple[Tensor, ...]:
         leaves = points.detach().requires_grad_()
         gradients = self._differentiated(leaves, without_writes)[1]
-        with torch.enable_grad():
+        with torch.enable_grad(), ZerosInMemory():
             (products,) = torch.autograd.grad((gradients * directions).sum(), leaves, create_graph=True)
         return (products.detach(),)
 

@@ -262,3 +262,17 @@ class LogitsWithoutWrites(TorchFunctionMode):
             return func(*args, **(kwargs or {}))
         logits, value = args
         return (1 - value) * logits - logsigmoid(logits)
+
+
+class ZerosInMemory(TorchDispatchMode):
+    """Gives gradients that are zero, as a sign's is, memory: torch imports its compiler to add one that has none."""
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return False
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
+        """Replace the one function."""
+        if func is torch.ops.aten._efficientzerotensor.default:
+            func = torch.ops.aten.zeros.default
+        return func(*args, **(kwargs or {}))

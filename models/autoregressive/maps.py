@@ -47,7 +47,7 @@ def independent(x: Float[Tensor, "n d"]) -> Float[Tensor, " n"]:
 
 
 def generate(params: ParamMap, num_rows: int, *, seed: int = 0) -> Float[Tensor, "n d"]:
-    """Return new rows, drawn exactly: pixel after pixel, so that the network runs d times.
+    """Return new rows, drawn exactly: pixel after pixel. MADE runs d times for that, PixelCNN once, a pixel at a time.
 
     Parameters
     ----------

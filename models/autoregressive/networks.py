@@ -22,8 +22,12 @@ MOST_NUMBERS = 5_000_000  # that a layer computes at once, for many rows
 
 def logits(params: ParamMap, x: Tensor) -> Tensor:
     """Return the log odds of a one at each pixel given those before it, (..., d); x is (..., d)."""
-    masked = {name: params[name] * mask for name, mask in masks(params).items()}
+    masked = _masked(params)
     return _made(params, masked, x) if "network.order" in params else _pixelcnn(params, masked, x)
+
+
+def _masked(params: ParamMap) -> dict[str, Tensor]:
+    return {name: params[name] * mask for name, mask in masks(params).items()}
 
 
 def masks(params: ParamMap) -> dict[str, Tensor]:
@@ -95,21 +99,20 @@ class Pixels(dist.TorchDistribution):
     @torch.no_grad()
     def sample(self, sample_shape: Any = ALONE, generator: torch.Generator | None = None) -> Tensor:
         """Draw images, pixel after pixel in the network's order, each given those drawn."""
-        bias = self.params["network.logits.bias"]
-        x = bias.new_zeros(self.shape(sample_shape))
-        places = self.params.get("network.order", torch.arange(len(bias)))
-        for pixel in places.argsort().tolist():
-            probability = torch.sigmoid(logits(self.params, x)[..., pixel])
-            x[..., pixel] = torch.bernoulli(probability, generator=generator)
-        return x
+        x = self.params["network.logits.bias"].new_zeros(self.shape(sample_shape))
+        rows = x.reshape(-1, x.shape[-1])
+        draw = _draw_made if "network.order" in self.params else _draw_pixelcnn
+        draw(self.params, _masked(self.params), rows, generator)
+        return rows.reshape(x.shape)
 
 
-def _made(params: ParamMap, masked: ParamMap, x: Tensor) -> Tensor:
+def _made(params: ParamMap, masked: ParamMap, x: Tensor, at: slice = slice(None)) -> Tensor:
+    """Return the log odds of some pixels, default: all."""
     h = x
     for name, _ in _layers(params):
         h = torch.tanh(functional.linear(h, masked[f"{name}.weight"], params[f"{name}.bias"]))
-    out = functional.linear(x, masked["network.direct.weight"], params["network.logits.bias"])
-    return out + h @ masked["network.logits.weight"].mT if "network.logits.weight" in params else out
+    out = functional.linear(x, masked["network.direct.weight"][at], params["network.logits.bias"][at])
+    return out + h @ masked["network.logits.weight"][at].mT if "network.logits.weight" in params else out
 
 
 def _pixelcnn(params: ParamMap, masked: ParamMap, x: Tensor) -> Tensor:
@@ -119,6 +122,36 @@ def _pixelcnn(params: ParamMap, masked: ParamMap, x: Tensor) -> Tensor:
         h = torch.tanh(functional.conv2d(h, masked[f"{name}.weight"], params[f"{name}.bias"], padding=kernel // 2))
     out = functional.conv2d(h, masked["network.logits.weight"])
     return out.reshape(x.shape) + params["network.logits.bias"]
+
+
+def _draw_made(params: ParamMap, masked: ParamMap, x: Tensor, generator: torch.Generator | None) -> None:
+    """Draw the rows of ``x`` (n, d), with the hidden layers once per pixel."""
+    for pixel in params["network.order"].argsort().tolist():
+        probability = torch.sigmoid(_made(params, masked, x, slice(pixel, pixel + 1))[:, 0])
+        x[:, pixel] = torch.bernoulli(probability, generator=generator)
+
+
+def _draw_pixelcnn(params: ParamMap, masked: ParamMap, x: Tensor, generator: torch.Generator | None) -> None:
+    """Draw the rows of ``x`` (n, d), with the whole network once in all.
+
+    A layer at a pixel is computed when that pixel's turn comes, and kept: it sees no later pixel.
+    """
+    n, side = len(x), math.isqrt(x.shape[1])
+    weights = [masked[f"{name}.weight"] for name, _ in _layers(params)] + [masked["network.logits.weight"]]
+    biases = [params[f"{name}.bias"] for name, _ in _layers(params)]
+    margins = [weight.shape[-1] // 2 for weight in weights]
+    # What each layer sees: pixels, then the units of the layer before, with zeros above and at the sides.
+    seen = [x.new_zeros(n, w.shape[1], side + m, side + 2 * m) for w, m in zip(weights, margins, strict=True)]
+    for pixel, shift in enumerate(params["network.logits.bias"]):
+        row, column = divmod(pixel, side)
+        for layer, bias in enumerate(biases):
+            m, after = margins[layer], margins[layer + 1]
+            near = seen[layer][:, :, row : row + m + 1, column : column + 2 * m + 1]
+            units = torch.tanh(near.flatten(1) @ weights[layer][:, :, : m + 1].flatten(1).mT + bias)
+            seen[layer + 1][:, :, row + after, column + after] = units
+        probability = torch.sigmoid(seen[-1][:, :, row, column] @ weights[-1].flatten() + shift)
+        x[:, pixel] = torch.bernoulli(probability, generator=generator)
+        seen[0][:, 0, row + margins[0], column + margins[0]] = x[:, pixel]
 
 
 def _layers(params: ParamMap) -> Iterator[tuple[str, int]]:

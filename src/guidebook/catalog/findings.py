@@ -69,7 +69,7 @@ def odds(posterior: Posterior, data: Dataset, options: Mapping[str, Any]) -> lis
     w = thinned({"w": posterior.draws["w"]})["w"]
     mean, sd = w.mean(0), w.std(0, correction=0)
     one = (data.classes or ("0", "1"))[1]
-    unit = "one standard deviation more of" if data.standardized else "one more of"
+    unit = "each standard deviation of" if data.standardized else "each unit of"
     surest = _farthest((mean / sd.clamp(min=1e-12))[1:] if len(w) > 1 else mean[1:])
     lines = []
     for column in surest:
@@ -80,7 +80,7 @@ def odds(posterior: Posterior, data: Dataset, options: Mapping[str, Any]) -> lis
     if data.y is not None:
         probability = torch.sigmoid(mean[0] + data.x.double() @ mean[1:])
         right = float(((probability > 0.5) == (data.y > 0.5)).double().mean())
-        lines.append(f"{_share(right)} of the labels fitted are predicted rightly")
+        lines.append(f"{_share(right)} of the labels fitted are predicted correctly")
     return lines
 
 
@@ -88,7 +88,7 @@ def effects(posterior: Posterior, data: Dataset, options: Mapping[str, Any]) -> 
     """Say by how much the surest columns raise or lower the target, and what share of its variance the fit explains."""
     w = thinned({"w": posterior.draws["w"]})["w"]
     mean, sd = w.mean(0), w.std(0, correction=0)
-    unit = "one standard deviation more of" if data.standardized else "one more of"
+    unit = "each standard deviation of" if data.standardized else "each unit of"
     lines = []
     for column in _farthest((mean / sd.clamp(min=1e-12))[1:] if len(w) > 1 else mean[1:]):
         low, high = torch.quantile(w[:, column + 1], torch.tensor([0.05, 0.95]).double())

@@ -144,7 +144,7 @@ def load(
             raise ValueError(f"{where}: has labels already: give a target for files only")
         if vocabulary is not None:
             raise ValueError(f"{where}: has names of columns already: give a vocabulary for files only")
-        if selection != Selection():
+        if selection._replace(imputable=None) != Selection():
             raise ValueError(f"{where}: is used as it is: choose columns of files only")
         table = _bundled(source, supervised)
     else:

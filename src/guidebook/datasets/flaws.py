@@ -14,6 +14,7 @@ from .table import listed, quoted, short, shown
 
 MOST_LEVELS = 60  # of a category
 FEWEST_ROWS = 10  # from which on values that are all different count as an identifier
+_IMPUTING = ", for gmm, ppca and factor_analysis"  # said where the model is not known
 MOST_SAID = 3  # cells, or categories, of different columns
 
 Levels = Mapping[str, list[str] | None]  # of the columns used: of categories; None for numbers
@@ -67,9 +68,12 @@ def column_flaws(columns: Sequence[Column], wanted: Sequence[str]) -> list[Flaw]
 
 
 def cell_flaws(
-    columns: Sequence[Column], lines: Sequence[int], policy: str, sources: Levels | None = None
+    columns: Sequence[Column], lines: Sequence[int], selection: Selection, sources: Levels | None = None
 ) -> list[Flaw]:
-    """Return the first cell of each column, by line, that holds no value of its kind, as in ``sources``; then gaps."""
+    """Return the first cell of each column, by line, that holds no value of its kind, as in ``sources``; then gaps.
+
+    ``sources`` are given for new rows only.
+    """
     bad = []
     for place, column in enumerate(columns):
         is_number = column.is_number if sources is None else sources[column.name] is None
@@ -83,21 +87,26 @@ def cell_flaws(
     said = [
         Flaw(f"line {lines[row]}, column {quoted(columns[place].name)}: {flaw}") for row, place, flaw in sorted(bad)
     ]
-    return _first(said) + gap_flaws(columns, lines, policy)
+    return _first(said) + gap_flaws(columns, lines, selection, is_new=sources is not None)
 
 
-def gap_flaws(columns: Sequence[Column], lines: Sequence[int], policy: str, *, imputable: bool = True) -> list[Flaw]:
+def gap_flaws(
+    columns: Sequence[Column], lines: Sequence[int], selection: Selection, *, is_new: bool = False
+) -> list[Flaw]:
     """Return the first gap, by line, and how many rows have one, unless these are not refused."""
     gaps = sorted((row, place) for place, column in enumerate(columns) for row in column.missing)
-    if policy != "refuse" or not gaps:
+    if selection.missing != "refuse" or not gaps:
         return []
     row, place = gaps[0]
     text, count = columns[place].texts[row], len({row for row, _ in gaps})
     absent = "the value is missing" if not text else f"{text!r} stands for a missing value"
     many = "1 row has" if count == 1 else f"{count:,} rows have"
-    impute = ", --missing impute fills them in, for gmm, ppca and factor_analysis" if imputable else ""
-    where = f"line {lines[row]}, column {quoted(columns[place].name)}"
-    return [Flaw(f"{where}: {absent} ({many} gaps): --missing drop leaves such rows out{impute}", "missing")]
+    words = f"line {lines[row]}, column {quoted(columns[place].name)}: {absent} ({many} gaps)"
+    if is_new:
+        return [Flaw(f"{words}: the fit was made without gaps, so fill in or leave out such rows")]
+    impute = "" if selection.imputable is False else ", --missing impute fills them in"
+    known = _IMPUTING if selection.imputable is None else ""
+    return [Flaw(f"{words}: --missing drop leaves such rows out{impute}{known}", "missing")]
 
 
 def level_flaws(columns: Sequence[Column], lines: Sequence[int], sources: Levels) -> list[Flaw]:

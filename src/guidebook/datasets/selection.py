@@ -25,6 +25,8 @@ class Selection(NamedTuple):
         "english" leaves common words of English out of documents, "none" keeps them.
     missing : str
         What to do about missing values: "refuse"; "drop" the rows; or leave NaN for the model to "impute".
+    imputable : bool, optional
+        Whether the model that the rows are for can impute, for what a refusal advises. Default: not known.
     """
 
     columns: tuple[str, ...] = ()
@@ -34,6 +36,7 @@ class Selection(NamedTuple):
     text: str | None = None
     stop_words: str = "english"
     missing: str = "refuse"
+    imputable: bool | None = None
 
     @classmethod
     def of(cls, options: Mapping[str, Any]) -> "Selection":

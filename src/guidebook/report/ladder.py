@@ -108,6 +108,8 @@ def headline_of(info: Info, name: str, judgement: str) -> str:
         chosen = info.chosen.removesuffix(MOVED) + (" and short chains" if info.chosen.endswith(MOVED) else "")
         if info.judgement == "good":
             return f"A good posterior in {after}, by {chosen}."
+        if len(info.rungs) == 1:
+            return f"{chosen} is not known to be good, after {after}."
         return f"No posterior is known to be good after {after}: {chosen} comes nearest."
     if judgement == "point":
         return f"{name} found a point in {after}."
@@ -138,7 +140,7 @@ def _picture(rungs: Sequence[Mapping[str, Any]]) -> Section | None:
 
 
 def _words(place: int, rung: Mapping[str, Any], chosen: str) -> dict[str, Any]:
-    """Return the words of a rung: what it cost, its judgement, and why it was left."""
+    """Return the words of a rung: its cost and judgement, and why it was left; the page begins with the chosen's."""
     cost = []
     if rung["judgement"] != "not tried":
         cost.append(f"{number(rung['seconds'])} s")
@@ -146,8 +148,13 @@ def _words(place: int, rung: Mapping[str, Any], chosen: str) -> dict[str, Any]:
         cost.append(f"{rung['gradients']:,} gradients")
     if rung.get("error") is not None:
         cost.append(f"worst error {number(rung['error'])} sd")
-    words = {key: rung[key] for key in ("method", "judgement", "sentence")}
-    return words | {"place": place, "cost": ", ".join(cost), "chosen": rung["method"] == chosen}
+    is_chosen = rung["method"] == chosen
+    words = {
+        "method": rung["method"],
+        "judgement": rung["judgement"],
+        "sentence": "" if is_chosen else rung["sentence"],
+    }
+    return words | {"place": place, "cost": ", ".join(cost), "chosen": is_chosen}
 
 
 def figures_table(columns: Sequence[str], rows: Sequence[Sequence[str]], summary: str) -> Table:

@@ -62,7 +62,7 @@ def load_task(
         return make_own_task(row, data, options, settings)
     small = row.data.small if row.data.small and data is None and {*row.data.small.cells} & {*used} else None
     options = parse_options(row, settings, small.options if small else {})
-    selection = Selection.of(options)
+    selection = Selection.of(options)._replace(imputable=row.data.impute is not None)
     if selection.missing == "impute" and row.data.impute is None:
         able = ", ".join(name for name, known in ROWS.items() if known.data.impute)
         raise ValueError(

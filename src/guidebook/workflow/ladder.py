@@ -16,6 +16,7 @@ from guidebook.inference.mcmc.beside_chains import IMPROVED
 from guidebook.inference.mcmc.own_chains import by_own_chains
 from guidebook.inference.quantities import labels
 from guidebook.inference.verdict import is_sampler
+from guidebook.workflow.calls import with_commands
 from guidebook.workflow.cost import time_said
 from guidebook.workflow.files import file_name
 from guidebook.workflow.fit import Task, fit
@@ -38,21 +39,28 @@ def fit_best(
 
     What is tried is the ladder in the model's row.
     """
+    limits: dict[str, Any] = {"tolerance": tolerance, "max_seconds": max_seconds, "seed": seed}
     options: dict[str, Any] = {"seed": seed, "device": device, "progress": progress, "every": every}
-    limits: dict[str, Any] = {"tolerance": tolerance, "max_seconds": max_seconds}
-    if not task.row.ladder:
-        with warnings.catch_warnings(), threads_for(task.args), time_said():
-            warnings.filterwarnings("ignore", "fit: nothing was found good")  # which is printed
-            how = limits | options | {"coords": task.coords, "checkpoint": checkpoint}
-            return fit_any(task.model, *task.args, **how)
-    limits["otherwise"] = task.row.otherwise
+    found = (_by_rungs if task.row.ladder else _by_any)(task, limits, options, checkpoint)
+    return replace(found, info=replace(found.info, message=with_commands(found.info.message, task.row)))
+
+
+def _by_any(task: Task, limits: dict[str, Any], options: dict[str, Any], checkpoint: Path | None) -> Posterior:
+    """Try what `guidebook.inference.fit` tries for any model."""
+    with warnings.catch_warnings(), threads_for(task.args), time_said():
+        warnings.filterwarnings("ignore", "fit: nothing was found good")  # which is printed
+        how = limits | options | {"coords": task.coords, "checkpoint": checkpoint}
+        return fit_any(task.model, *task.args, **how)
+
+
+def _by_rungs(task: Task, limits: dict[str, Any], options: dict[str, Any], checkpoint: Path | None) -> Posterior:
+    """Try the methods of the model's row."""
     rungs = []
     for name in task.row.ladder:
         kept = {"checkpoint": checkpoint and checkpoint / file_name(name)}
         rungs.append(Rung(name, partial(_climbed, task, name, options | kept)))
-    return climb(
-        rungs, task.model, task.args, partial(_judged, task, seed), identify=task.identify, seed=seed, **limits
-    )
+    how: dict[str, Any] = limits | {"identify": task.identify, "otherwise": task.row.otherwise}
+    return climb(rungs, task.model, task.args, partial(_judged, task, limits["seed"]), **how)
 
 
 MOVED_BY_COMMAND = "its moved draws, which guidebook check --out saves, or guidebook fit"
@@ -87,7 +95,7 @@ def judge_alone(task: Task, posterior: Posterior, seed: int = 0) -> Verdict | No
     found = _judged_if_it_can_be(task, posterior, seed) if alone.are_merely_few else None
     if found is not None and found.judgement != "cannot say":
         return Verdict(found.judgement, found.sentence)
-    return Verdict(alone.judgement, alone.sentence)
+    return Verdict(alone.judgement, with_commands(alone.sentence, task.row))
 
 
 def judge_fast(task: Task, posterior: Posterior, seed: int = 0) -> Check | None:
@@ -134,7 +142,7 @@ def with_calls_there_are(comparison: Comparison, row: Row) -> Comparison:
 
 def _named(sentence: str, task: Task, posterior: Posterior) -> str:
     """Return a sentence with the quantity that it points at named by the data's columns, and a command to type."""
-    sentence = sentence.replace(IMPROVED, MOVED_BY_COMMAND)
+    sentence = with_commands(sentence.replace(IMPROVED, MOVED_BY_COMMAND), task.row)
     for number, name in names_of_quantities(task, posterior).items():
         sentence = sentence.replace(number, name)
     return sentence

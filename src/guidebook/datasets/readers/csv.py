@@ -97,7 +97,7 @@ def _flaws(columns: Sequence[Column], lines: Sequence[int], selection: Selection
     flaws = column_flaws(columns, selection.columns) if sources is None else level_flaws(columns, lines, sources)
     settled = {name for flaw in flaws for name in flaw.columns}
     rest = [column for column in columns if column.name not in settled]
-    return flaws + cell_flaws(rest, lines, selection.missing, sources)
+    return flaws + cell_flaws(rest, lines, selection, sources)
 
 
 def _matrix(columns: Sequence[Column], sources: Levels | None, num_rows: int) -> tuple[np.ndarray, list[str], Levels]:

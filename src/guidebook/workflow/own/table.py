@@ -49,8 +49,8 @@ def read_table(
         read_commas(where, used, found.lines)
     flaws = column_flaws([columns[name] for name in in_matrix], [*selection.columns, *known.get(matrix or "", ())])
     settled = {name for flaw in flaws for name in flaw.columns}
-    policy = "drop" if selection.missing == "drop" else "refuse"
-    flaws += gap_flaws([column for column in used if column.name not in settled], found.lines, policy, imputable=False)
+    rest = [column for column in used if column.name not in settled]
+    flaws += gap_flaws(rest, found.lines, selection._replace(imputable=False), is_new=is_new)
     refuse(where, flaws, selection)
     kept = _without_gaps(where, used, found.lines)
 
