@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-IN_MEMORY = 2**25  # numbers
+IN_MEMORY = 2**24  # numbers
 
 
 def table(num_rows: int, num_columns: int) -> Tensor:
