@@ -127,11 +127,11 @@ def start(x: Documents, num_topics: int, alpha: float, eta: float, *, seeds: int
     few = _some_of(corpus, max(MOST_STARTED_FROM, PER_TOPIC * num_topics))
     rows_held = max(few.num_rows, corpus.num_rows if isinstance(corpus, Corpus) else 0)
     check_size(num_topics, rows_held, corpus.num_features, copies=seeds)
-    topics = seeded_topics(few, seeds * num_topics).add_(eta)
+    params = {"topic_words.concentration": seeded_topics(few, seeds * num_topics).add_(eta)}
     if seeds > 1:
-        many = _early_sweeps(topics, [few] * _EARLY_SWEEPS, alpha, eta)["topic_words.concentration"]
-        topics = joined_topics(many - eta, num_topics).add_(eta)
-    return _early_sweeps(topics, [*[few] * (_EARLY_SWEEPS - 1), corpus], alpha, eta)
+        many = _early_sweeps(params, [few] * _EARLY_SWEEPS, alpha, eta)["topic_words.concentration"]
+        params = {"topic_words.concentration": joined_topics(many - eta, num_topics).add_(eta)}
+    return _early_sweeps(params, [*[few] * (_EARLY_SWEEPS - 1), corpus], alpha, eta)
 
 
 def _some_of(corpus: Corpus | CorpusInBlocks, most: int) -> Corpus:
@@ -141,12 +141,14 @@ def _some_of(corpus: Corpus | CorpusInBlocks, most: int) -> Corpus:
     return corpus if isinstance(corpus, Corpus) else corpus.chosen(torch.arange(corpus.num_rows))
 
 
-def _early_sweeps(topics: Tensor, corpora: Sequence[Corpus | CorpusInBlocks], alpha: float, eta: float) -> Params:
-    """Sweep over one corpus after the other, whose documents' weights begin even; return the parameters of the last."""
-    params = {"topic_words.concentration": topics}
+def _early_sweeps(params: Params, corpora: Sequence[Corpus | CorpusInBlocks], alpha: float, eta: float) -> Params:
+    """Sweep over one corpus after the other, whose documents' weights begin even; return the parameters of the last.
+
+    ``params`` are overwritten, so that the topics before are not held.
+    """
     for corpus in corpora:
-        topics = params["topic_words.concentration"]
-        params = maximise(expect({"topic_words.concentration": topics}, corpus, alpha, eta, _EARLY_INNER))
+        params.pop("topic_weights.concentration", None)
+        params.update(maximise(expect(params, corpus, alpha, eta, _EARLY_INNER)))
     return params
 
 
@@ -160,14 +162,15 @@ def expect(
     topics = params["topic_words.concentration"].mT
     total = topics.sum(0).digamma()
     weights = params.get("topic_weights.concentration")
+    workspace = topics.new_empty(corpus.most_entries)  # made before the words, which outlast it
     words = row_scaled_exp_of(lambda rows: topics[rows].digamma().sub_(total), topics)
 
     def responsibilities(weights: Tensor | None, corpus: Corpus) -> TokenResponsibilities:
-        workspace = torch.empty_like(corpus.counts)
+        scratch = workspace[: len(corpus.counts)]
         weights = corpus.counts.new_ones(corpus.num_rows, len(total)) if weights is None else weights
 
         def update(weights: Tensor) -> TokenResponsibilities:
-            return token_responsibilities(row_scaled_exp(log_expectation(weights)), words, corpus, workspace)
+            return token_responsibilities(row_scaled_exp(log_expectation(weights)), words, corpus, scratch)
 
         for _ in range(num_updates - 1):
             last, weights = weights, update(weights).document_topics().add_(alpha)

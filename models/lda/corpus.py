@@ -38,6 +38,11 @@ class Corpus:
         return self.counts.device
 
     @property
+    def most_entries(self) -> int:
+        """How many entries are worked on together: all."""
+        return len(self.counts)
+
+    @property
     def gaps(self) -> tuple[int, int]:
         """How many documents are empty, and how many words unused."""
         used = (self.document, self.num_rows), (self.word, self.num_features)

@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 
 from .._shared.inputs import LARGEST
-from .corpus import Corpus, blocks
+from .corpus import Corpus, blocks, joined
 
-READ = 2**22  # numbers of a dense matrix that are looked at together
+_TOGETHER = 2**18  # numbers of a dense matrix that are looked at together: marks and places of them are held
 
 
 def entries_of(x: Tensor) -> Corpus:
@@ -21,9 +21,7 @@ def entries_of(x: Tensor) -> Corpus:
         dtype = _index_type(*x.shape, len(counts))
         return Corpus(document.to(dtype), word.to(dtype), counts, *x.shape)
     x = x.detach()
-    size = max(1, READ // max(1, x.shape[1]))
-    if len(x) <= size:
-        return Corpus(*_nonzero(x), *x.shape)
+    size = _size(x)
     total = int(x.count_nonzero())
     document, word = (torch.empty(total, dtype=_index_type(*x.shape, total), device=x.device) for _ in range(2))
     counts, end = x.new_empty(total), 0
@@ -32,6 +30,17 @@ def entries_of(x: Tensor) -> Corpus:
         here = slice(end, end := end + len(values))
         document[here], word[here], counts[here] = index + start, column, values
     return Corpus(document, word, counts, *x.shape)
+
+
+def entries_of_block(x: Tensor) -> Corpus:
+    """Do the same for rows that are few: all of them are looked at once, and the parts held twice while joined."""
+    if x.is_sparse:
+        return entries_of(x.coalesce())
+    return joined([Corpus(*_nonzero(part), *part.shape) for part in x.split(_size(x))])
+
+
+def _size(x: Tensor) -> int:
+    return max(1, _TOGETHER // max(1, x.shape[1]))
 
 
 def _nonzero(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -10,9 +10,10 @@ from torch import Tensor
 
 from .._shared.blocks import Blocks, is_blocks
 from .corpus import Corpus, joined
-from .entries import READ, check_entries, entries_of
+from .entries import check_entries, entries_of_block
 from .inputs import read
 
+_NUMBERS = 2**22  # of dense documents that are read at once, at most
 _ENTRIES = 2**18  # of sparse documents that are worked on together, at least
 _EXAMPLE = 256  # documents by which the number of entries in others is guessed
 
@@ -25,6 +26,8 @@ class CorpusInBlocks:
     num_rows, num_features : int
         As of `Corpus`.
     device : torch.device
+    most_entries : int
+        Of any part.
     gaps : tuple of int
         How many documents are empty, and how many words unused.
     """
@@ -42,10 +45,11 @@ class CorpusInBlocks:
         self.device = x.device
         self._size = _documents_at_once(x)
         used = torch.zeros(self.num_features, dtype=torch.bool)
-        empty = 0
+        empty = self.most_entries = 0
         for rows, part in self.parts():
             check_entries(part, first=rows.start)
             used[part.word] = True
+            self.most_entries = max(self.most_entries, part.most_entries)
             empty += int((part.document_starts.diff() == 0).sum())
         self.gaps = empty, int((~used).sum())
 
@@ -59,7 +63,7 @@ class CorpusInBlocks:
         for x in self._x.split(self._size):
             if x.shape[1:] != (self.num_features,):
                 raise ValueError(f"lda: a batch has shape {tuple(x.shape)}, and there are {self.num_features} words")
-            part = entries_of(x.coalesce() if x.is_sparse else x)
+            part = entries_of_block(x)
             yield slice(start, start := start + len(x)), replace(part, counts=part.counts.double())
 
     def chosen(self, places: Tensor) -> Corpus:
@@ -95,6 +99,6 @@ def _documents_at_once(x: Blocks) -> int:
     width = x.shape[1]
     first = next(islice(x.split(_EXAMPLE), 1))
     if not first.is_sparse:
-        return max(1, READ // max(1, width))
+        return max(1, _NUMBERS // max(1, width))
     entries = max(1.0, first._nnz() / len(first))
     return max(1, int(max(_ENTRIES, 4 * width) / entries))
