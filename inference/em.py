@@ -45,7 +45,8 @@ def em(
         As a model's ``em_steps(**options)`` returns them; see `guidebook.models.Steps`.
     *data : Tensor or Stream
         Data that the steps take; floating point is computed in float64. Rows of a `guidebook.inference.streams.stream`
-        are read anew in every iteration, which all restarts share; the models of `guidebook.models` but `lda` take one.
+        are read anew in every iteration, which all restarts of batched steps share. `gmm`, `mixture`, `ppca`,
+        `factor_analysis` and, by `cavi`, `lda` of `guidebook.models` take one.
     num_steps : int
         Maximum number of iterations per restart.
     tol : float
@@ -151,6 +152,7 @@ def ascend(
     begin = time.perf_counter()
     size = num_restarts if steps.batched else 1
     runs: list[Run] = []
+    kept: dict[str, int] = {}
     with isolated(seed), torch.no_grad():
         on_cpu = device_of(data).type == "cpu"
         seeded = torch.default_generator.manual_seed if on_cpu else torch.manual_seed  # the latter takes a millisecond
@@ -164,6 +166,9 @@ def ascend(
             batch.add(restarts=restarts)
             starts = _starts(steps, data, seed, seeded, range(first, first + size))
             found = iterate(steps, data, starts, restarts, num_steps, accelerate, both_halves, batch)
+            if streams and steps.of_rows:
+                kept = {"bytes_kept": sum(found[0].params[name].nbytes for name in steps.of_rows)}
+                found = [_without(run, steps.of_rows) for run in found]
             if batch is not states:
                 batch.finish([tuple(run) for run in found])
             runs += found
@@ -186,8 +191,13 @@ def ascend(
         "seed": seed,
         "converged": best.converged,
         "message": message,
-        "streamed": streams[0].held() if streams else None,
+        "streamed": streams[0].held() | kept if streams else None,
     }
+
+
+def _without(run: Run, names: tuple[str, ...]) -> Run:
+    """Leave out parameters of which there is one per row."""
+    return run._replace(params={name: value for name, value in run.params.items() if name not in names})
 
 
 def _starts(steps: "Steps", data: tuple, seed: int, seeded: Callable[[int], Any], restarts: range) -> Params:

@@ -50,8 +50,9 @@ class Info:
         SHA-256 of the data that were fitted: bytes, shapes and types of tensors, and plain values. None if they are
         larger than 256 MiB, sparse, or anything else.
     streamed : dict or None
-        Of data read in blocks: their number of ``rows``; ``rows_held``, most of them that were in memory at once; and
-        ``bytes_held``, the size of these.
+        Of data read in blocks: their number of ``rows``; ``rows_held``, most of them that were in memory at once;
+        ``bytes_held``, the size of these; and ``bytes_kept``, that of what a fit keeps of all rows from one pass to the
+        next, if it does.
     """
 
     method: str

@@ -131,14 +131,15 @@ def _in_blocks(method: str, data: tuple, given: Mapping[str, Any]) -> tuple:
         if any(isinstance(value, Stream) for value in data):
             raise ValueError(f"{method}: all rows are needed at once; in blocks they are read by {', '.join(STREAMED)}")
         return data
-    steps = given.get("steps")
+    steps = given["model"] if method == "online" else given.get("steps")
+    sparse = getattr(steps, "sparse", False)
     if method == "online" and data:
-        return (stream(data[0] if len(data) == 1 else data, dense=not getattr(given["model"], "sparse", False)),)
+        return (stream(data[0] if len(data) == 1 else data).rows_for(sparse=sparse),)
     large: tuple[type, ...] = (np.memmap,) if getattr(steps, "by_blocks", False) else ()
     sparse_too = bool(large) or (method == "svi" and given.get("batch_size") is not None and len(data) == 1)
     return tuple(
-        stream(value)
-        if is_source(value) or isinstance(value, large) or (sparse_too and hasattr(value, "tocsr"))
+        stream(value).rows_for(sparse=sparse)
+        if is_source(value) or isinstance(value, large) or (sparse_too and not sparse and hasattr(value, "tocsr"))
         else value
         for value in data
     )

@@ -14,7 +14,7 @@ from scipy import sparse
 
 from guidebook import cli
 from guidebook.inference import Posterior, em, stream
-from guidebook.models import gmm, mixture, ppca
+from guidebook.models import gmm, lda, mixture, ppca
 from guidebook.workflow import blocks
 from guidebook.workflow.blocks import in_blocks
 from guidebook.workflow.manifest import read_run
@@ -108,6 +108,21 @@ def test_sparse_counts_and_labels_from_parquet(tmp_path: Path, run: Callable[...
     _, a, b = found["parameters"]["w"]["mean"]
     assert a > 0.5 > abs(b)  # the labels are made of a
     assert stream(tmp_path / "x.parquet", target="y").shape == (400, 2)
+
+
+def test_topics_of_sparse_counts_are_those_of_memory(tmp_path: Path, run: Callable[..., dict]) -> None:
+    counts = lda.simulate(120, num_topics=2, num_features=9, seed=1)[0]
+    sparse.save_npz(tmp_path / "x.npz", sparse.csr_matrix(counts.numpy()))
+    words = ["lda", "--method", "cavi", "--data", str(tmp_path / "x.npz"), "--set", "num_topics=2", "--draws", "20"]
+    whole = run(*words)
+    found = run(*words, "--batch-size", "50", "--out", str(tmp_path / "out"))
+    assert found["elbo"] == pytest.approx(whole["elbo"], rel=1e-9)
+    assert list(found["parameters"]) == ["topic_words"]
+    assert found["findings"][0].startswith("120 rows were read in blocks of 120 at most")
+    rows = pd.read_csv(tmp_path / "out" / "rows.csv")
+    topics = Posterior.load(tmp_path / "out" / "posterior.safetensors").draws["topic_words"][0].double()
+    weights = lda.transform({"topic_words": topics}, counts).mean(0)
+    np.testing.assert_allclose(rows[["topic_0", "topic_1"]], weights, atol=2e-3)
 
 
 def test_rows_of_blocks_are_those_of_memory_and_the_run_is_repeated(

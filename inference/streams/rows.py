@@ -34,6 +34,8 @@ class Stream:
         fit that is resumed is refused if one has changed.
     batch_size : int or None
         Rows per batch, if the source says so.
+    sparse_at : callable or None
+        As ``at``, of the same rows as a sparse matrix has them, if they come from one.
     rows_held, bytes_held : int
         Rows of the largest block so far, and its size. Of files, some blocks more are read ahead.
     """
@@ -52,6 +54,7 @@ class Stream:
         self.files = tuple((file, os.stat(file).st_size, os.stat(file).st_mtime_ns) for file in files)
         self.shuffles = False
         self.batch_size: int | None = None
+        self.sparse_at: Callable[[slice | Tensor], Block] | None = None
         self.rows_held = self.bytes_held = 0
         self._num_rows, self._passes, self._reads_ahead = num_rows, passes, reads_ahead
         self._first: Block | None = None
@@ -94,6 +97,10 @@ class Stream:
     def device(self) -> torch.device:
         """That of the first argument."""
         return self.first[0].device
+
+    def rows_for(self, *, sparse: bool) -> "Stream":
+        """Return these rows as they are; or, if ``sparse`` and they come from a sparse matrix, as they are there."""
+        return Stream(self.name, len(self), at=self.sparse_at) if sparse and self.sparse_at is not None else self
 
     def mapped(self, function: Callable[[Block], Block]) -> "Stream":
         """Return these rows with each block replaced by what ``function`` makes of it, with as many rows."""
@@ -182,7 +189,7 @@ class Stream:
 def check_blocks(method: str, streams: Sequence[Stream], by_blocks: bool) -> None:
     """Raise ValueError if steps cannot read their rows from these streams."""
     if streams and not by_blocks:
-        raise ValueError(f"{method}: these steps need all rows at once: `online` reads topics and mixtures in batches")
+        raise ValueError(f"{method}: these steps need all rows at once, in memory")
     for one in streams:
         if len(one.first) != 1:
             raise ValueError(f"{method}: the steps read one matrix in blocks, and a batch has {len(one.first)} parts")
@@ -213,6 +220,10 @@ def _part(block: Block, start: int, stop: int) -> Block:
 
 
 def _joined(parts: list[Block]) -> Block:
+    shapes = [[tuple(value.shape[1:]) for value in part] for part in parts]
+    for shape in shapes:
+        if shape != shapes[0]:
+            raise ValueError(f"stream: batches have rows of different shapes, {shapes[0]} and {shape}")
     return parts[0] if len(parts) == 1 else tuple(map(torch.cat, zip(*parts, strict=True)))
 
 

@@ -45,7 +45,8 @@ def stream(
     target : str, optional
         A column of Arrow data that is the model's second argument.
     dense : bool
-        Whether rows of a sparse matrix become dense ones, which all models but `lda` need.
+        Whether rows of a sparse matrix become dense ones, which all models but `lda` need. For steps of `lda` they stay
+        sparse anyway.
     by : {"rows", "blocks"}
         How minibatches are taken from arrays: row by row, at random among all, which is quick as long as they fit in
         the system's file cache; or from consecutive blocks, in random order and shuffled, as they are from files that
@@ -139,18 +140,27 @@ def _sparse_stream(name: str, matrix: Any, *, dense: bool) -> Stream:
     rows = matrix.tocsr()
     if rows.ndim != 2:
         raise ValueError(f"{name}: a sparse matrix must have two dimensions, got {rows.ndim}")
+    if not rows.has_canonical_format:
+        rows = rows.copy()
+        rows.sum_duplicates()
     dtype = torch.float32 if rows.dtype == np.float32 else torch.float64
 
-    def at(index: slice | Tensor) -> Block:
-        part = rows[index if isinstance(index, slice) else index.numpy()]
-        if dense:
-            return (torch.from_numpy(np.asarray(part.toarray())).to(dtype),)
-        coo = part.tocoo()
+    def part(index: slice | Tensor) -> Any:
+        return rows[index if isinstance(index, slice) else index.numpy()]
+
+    def dense_at(index: slice | Tensor) -> Block:
+        return (torch.from_numpy(np.asarray(part(index).toarray())).to(dtype),)
+
+    def sparse_at(index: slice | Tensor) -> Block:
+        coo = part(index).tocoo()
         places = torch.from_numpy(np.stack([coo.row, coo.col]).astype(np.int64))
         values = torch.from_numpy(coo.data).to(dtype)
-        return (torch.sparse_coo_tensor(places, values, coo.shape, check_invariants=False).coalesce(),)
+        made = torch.sparse_coo_tensor(places, values, coo.shape, check_invariants=False, is_coalesced=True)
+        return (made,)
 
-    return Stream(name, rows.shape[0], at=at)
+    found = Stream(name, rows.shape[0], at=dense_at if dense else sparse_at)
+    found.sparse_at = sparse_at
+    return found
 
 
 def _scipy(matrix: Tensor) -> Any:

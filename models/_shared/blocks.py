@@ -16,6 +16,7 @@ class Blocks(Protocol):
     shape: torch.Size
     dtype: torch.dtype
     device: torch.device
+    shuffles: bool  # whether every pass has its own order
 
     def __len__(self) -> int:
         """How many rows there are."""
@@ -37,10 +38,15 @@ def is_blocks(x: object) -> TypeGuard[Blocks]:
 
 def random_places(x: Tensor | Blocks, number: int) -> Tensor:
     """Return the places of different rows at random, as many as there are at most; no order of all rows is made."""
-    if len(x) <= FEW:
-        return torch.randperm(len(x), device=x.device)[:number]
-    places = torch.randint(len(x), (2 * number,), device=x.device).unique()
-    return places[torch.randperm(len(places), device=x.device)[:number]]
+    return places_among(len(x), number, x.device)
+
+
+def places_among(num_rows: int, number: int, device: torch.device) -> Tensor:
+    """Do the same for so many rows."""
+    if num_rows <= FEW:
+        return torch.randperm(num_rows, device=device)[:number]
+    places = torch.randint(num_rows, (2 * number,), device=device).unique()
+    return places[torch.randperm(len(places), device=device)[:number]]
 
 
 def held(x: Tensor | Blocks) -> Tensor:

@@ -38,6 +38,11 @@ class Steps(NamedTuple):
         Whether EM should extrapolate by default, because it converges slowly here.
     by_blocks : bool
         Whether the matrix of rows may be one that is not in memory, `guidebook.models._shared.blocks.Blocks`.
+    sparse : bool
+        Whether rows of a sparse matrix stay sparse.
+    of_rows : tuple of str
+        Parameters with a row per row of the data, which a fit of rows that are read in blocks leaves out of what it
+        returns.
     """
 
     init: Callable[..., Params]
@@ -50,6 +55,8 @@ class Steps(NamedTuple):
     draw: Callable[[Params, int], Params] | None = None
     accelerate: bool = False
     by_blocks: bool = False
+    sparse: bool = False
+    of_rows: tuple[str, ...] = ()
 
 
 class OnlineSteps(NamedTuple):

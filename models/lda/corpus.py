@@ -1,9 +1,10 @@
 """A corpus as its nonzero counts, and matrix products that cost as much as there are of them."""
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import accumulate
 
 import torch
 from torch import Tensor
@@ -37,6 +38,18 @@ class Corpus:
         return self.counts.device
 
     @property
+    def most_entries(self) -> int:
+        """How many entries are worked on together: all."""
+        return len(self.counts)
+
+    @property
+    def gaps(self) -> tuple[int, int]:
+        """How many documents are empty, and how many words unused."""
+        used = (self.document, self.num_rows), (self.word, self.num_features)
+        empty, unused = (int((index.bincount(minlength=size) == 0).sum()) for index, size in used)
+        return empty, unused
+
+    @property
     def totals(self) -> Tensor:
         """Tokens of each document, shape (n,)."""
         return self.counts.new_zeros(self.num_rows).index_add_(0, self.document, self.counts)
@@ -58,6 +71,13 @@ class Corpus:
         order = self.word.argsort(stable=True).to(self.word.dtype)
         return _starts(self.word, self.num_features), order
 
+    def chosen(self, places: Tensor) -> "Corpus":
+        """Return the documents at these places, which must be sorted."""
+        is_chosen = torch.zeros(self.num_rows, dtype=torch.bool, device=self.device).index_fill_(0, places, True)
+        entries = is_chosen.index_select(0, self.document)
+        document = (is_chosen.cumsum(0, dtype=self.document.dtype) - 1).index_select(0, self.document[entries])
+        return Corpus(document, self.word[entries], self.counts[entries], len(places), self.num_features)
+
     def scores(self, left: Tensor, right: Tensor, out: Tensor) -> Tensor:
         """Return Σ_k left[document, k] right[word, k] of every entry in ``out``, (m,); left (n, k), right (v, k)."""
         zero = _csr(self.document_starts, self.word, out.zero_(), len(right))
@@ -75,6 +95,14 @@ class Corpus:
             entries = order[int(block[0]) : int(block[-1])]
             columns, ordered = (array.index_select(0, entries) for array in (self.document, values))
             yield words, _csr(block - block[0], columns, ordered, len(left)) @ left
+
+
+def joined(parts: Sequence[Corpus]) -> Corpus:
+    """Return documents that follow one another as one corpus."""
+    starts = accumulate((part.num_rows for part in parts), initial=0)
+    document = torch.cat([part.document + start for part, start in zip(parts, starts, strict=False)])
+    word, counts = (torch.cat([getattr(part, name) for part in parts]) for name in ("word", "counts"))
+    return Corpus(document, word, counts, sum(part.num_rows for part in parts), parts[0].num_features)
 
 
 def chunks(length: int, width: int) -> Iterator[slice]:

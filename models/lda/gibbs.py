@@ -54,7 +54,7 @@ def gibbs_steps(
     def init(num_chains: int, x: Tensor | Corpus) -> Params:
         check_options(num_topics, alpha, eta)
         corpus = read(x)
-        warn_of_gaps(corpus)
+        warn_of_gaps(corpus.gaps, corpus.num_rows, corpus.num_features)
         check_size(num_chains * num_topics, corpus.num_rows, corpus.num_features)
         tokens = float(corpus.counts.sum())
         check_memory("lda", f"{tokens:g} tokens", _PER_TOKEN * num_chains * tokens)

@@ -11,9 +11,10 @@ from torch import Tensor
 from torch.fx.experimental.proxy_tensor import disable_proxy_modes_tracing
 
 from .._shared.cache import remembered
-from .._shared.inputs import LARGEST, as_floating, seen_once
+from .._shared.inputs import as_floating, seen_once
 from .._shared.memory import check_memory
-from .corpus import Corpus, blocks, chunks
+from .corpus import Corpus
+from .entries import check_entries, entries_of
 
 _COPIES = 4  # of topics and documents' weights, at once
 
@@ -67,8 +68,8 @@ def read(x: Any) -> Corpus:
     if isinstance(x, Corpus):
         return x
     with disable_proxy_modes_tracing():  # under a tracer, what is read is a constant of the graph
-        corpus = _entries(as_counts(x))
-        _check(corpus)
+        corpus = entries_of(as_counts(x))
+        check_entries(corpus)
     return corpus
 
 
@@ -81,7 +82,7 @@ def check_counts(x: Any, columns: Sequence[str] | None = None) -> None:
     columns : sequence of str, optional
         The vocabulary, for the message; default: numbers from 0.
     """
-    _check(_entries(as_counts(x)), columns)
+    check_entries(entries_of(as_counts(x)), columns)
 
 
 def check_options(num_topics: int, alpha: float, eta: float = 1.0) -> None:
@@ -98,52 +99,12 @@ def check_size(num_topics: int, num_rows: int, num_features: int, *, copies: int
     check_memory("lda", f"num_topics={num_topics}", copies * _COPIES * num_topics * (num_rows + num_features))
 
 
-def warn_of_gaps(corpus: Corpus) -> None:
-    """Warn of empty documents and unused words, for which the posterior is the prior."""
-    empty, unused = (
-        int((index.bincount(minlength=size) == 0).sum())
-        for index, size in ((corpus.document, corpus.num_rows), (corpus.word, corpus.num_features))
-    )
+def warn_of_gaps(gaps: tuple[int, int], num_rows: int, num_features: int) -> None:
+    """Warn of empty documents and unused words, so many of them, for which the posterior is the prior."""
+    empty, unused = gaps
     if empty or unused:
         warnings.warn(
-            f"lda: {empty} of {corpus.num_rows} documents are empty and {unused} of {corpus.num_features} words are "
-            "unused: for these the fit returns the prior",
+            f"lda: {empty} of {num_rows} documents are empty and {unused} of {num_features} words are unused: "
+            "for these the fit returns the prior",
             stacklevel=2,
         )
-
-
-def _entries(x: Tensor) -> Corpus:
-    if x.layout == torch.sparse_coo:
-        nonzero = x.values() != 0
-        (document, word), counts = x.indices()[:, nonzero], x.values()[nonzero]
-        dtype = _index_type(*x.shape, len(counts))
-        return Corpus(document.to(dtype), word.to(dtype), counts, *x.shape)
-    x = x.detach()
-    total = int(x.count_nonzero())
-    document, word = (torch.empty(total, dtype=_index_type(*x.shape, total), device=x.device) for _ in range(2))
-    counts, end = x.new_empty(total), 0
-    for rows in chunks(len(x), 8 * max(1, x.shape[1])):
-        index = x[rows].nonzero(as_tuple=True)
-        here = slice(end, end := end + len(index[0]))
-        document[here], word[here], counts[here] = index[0] + rows.start, index[1], x[rows][index]
-    return Corpus(document, word, counts, *x.shape)
-
-
-def _index_type(*sizes: int) -> torch.dtype:
-    return torch.int32 if max(sizes) < 2**31 else torch.int64
-
-
-def _check(corpus: Corpus, columns: Sequence[str] | None = None) -> None:
-    for entries in blocks(len(corpus.counts), 1):
-        counts = corpus.counts[entries]
-        wrong = ~((counts >= 0) & (counts % 1 == 0) & (counts <= LARGEST))
-        if wrong.any():
-            first = entries.start + int(wrong.nonzero()[0])
-            row, column = int(corpus.document[first]), int(corpus.word[first])
-            name = column if columns is None else repr(columns[column])
-            raise ValueError(
-                f"lda: document {row}, word {name} has {float(corpus.counts[first]):g}, "
-                "but counts are whole numbers from zero up, to 2^53 at most"
-            )
-    if not corpus.num_features or not corpus.num_rows:
-        raise ValueError(f"lda: the corpus has no {'documents' if corpus.num_features else 'words'}")

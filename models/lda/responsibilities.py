@@ -58,13 +58,28 @@ class TokenResponsibilities(NamedTuple):
 
         The tokens of words overwrite ``words.values``, which are not needed afterwards. The entropy is in nats.
         """
-        documents, words = self._products_by_document(), self.words.values
-        entropy = self.underflowed_entropy + self.log_norm - documents.flatten() @ self.weights.values.log().flatten()
+        documents, entropy = self._by_document()
+        words = self.words.values
         for rows, sums in self.corpus.sum_by_word(self.ratio, self.weights.values):
-            log_weights = words[rows].log()
-            entropy -= (words[rows].mul_(sums) * log_weights).sum()
-        add = self._add_underflowed
-        return add(documents, self.corpus.document), add(words, self.corpus.word), entropy
+            entropy -= multiply(words[rows], sums)
+        return documents, self._add_underflowed(words, self.corpus.word), entropy
+
+    def add_to(self, totals: "WordTotals") -> Tensor:
+        """Add what these documents say of the words to that of others; return the first of what `expect` does."""
+        documents, entropy = self._by_document()
+        totals.entropy += entropy
+        for rows, sums in self.corpus.sum_by_word(self.ratio, self.weights.values):
+            totals.sums[rows] += sums
+        if len(self.underflowed):
+            known = torch.zeros_like(totals.sums) if totals.underflowed is None else totals.underflowed
+            totals.underflowed = self._add_underflowed(known, self.corpus.word)
+        return documents
+
+    def _by_document(self) -> tuple[Tensor, Tensor]:
+        """Return the tokens of documents, and the part of the entropy that can be told without those of words."""
+        documents = self._products_by_document()
+        entropy = self.underflowed_entropy + self.log_norm - documents.flatten() @ self.weights.values.log().flatten()
+        return self._add_underflowed(documents, self.corpus.document), entropy
 
     def _products_by_document(self) -> Tensor:
         return self.corpus.sum_by_document(self.ratio, self.words.values).mul_(self.weights.values)
@@ -72,6 +87,40 @@ class TokenResponsibilities(NamedTuple):
     def _add_underflowed(self, tokens: Tensor, index: Tensor) -> Tensor:
         rows = self.underflowed
         return tokens.index_add_(0, index[rows], self.underflowed_tokens) if len(rows) else tokens
+
+
+class WordTotals:
+    """Expected tokens of words, and the entropy of q(z), added up over parts of a corpus.
+
+    Attributes
+    ----------
+    sums : Tensor, shape (v, k)
+        Σ ratio weights over the words' entries, which the words' own weights are still to be multiplied with.
+    underflowed : Tensor, shape (v, k), or None
+        Expected tokens of underflowed entries, if there are any.
+    entropy : Tensor, scalar
+        In nats, without the part for which ``sums`` must be complete.
+    """
+
+    def __init__(self, words: RowScaledExp) -> None:
+        self._words = words.values
+        self.sums = torch.zeros_like(self._words)
+        self.underflowed: Tensor | None = None
+        self.entropy = self.sums.new_zeros(())
+
+    def finish(self) -> tuple[Tensor, Tensor]:
+        """Return the last two of what `TokenResponsibilities.expect` does of all parts; it, too, overwrites words."""
+        for rows in blocks(*self._words.shape):
+            self.entropy -= multiply(self._words[rows], self.sums[rows])
+        if self.underflowed is not None:
+            self._words += self.underflowed
+        return self._words, self.entropy
+
+
+def multiply(values: Tensor, sums: Tensor) -> Tensor:
+    """Multiply ``values`` by ``sums`` in place, and return Σ values sums log values."""
+    logs = values.log()
+    return (values.mul_(sums) * logs).sum()
 
 
 def token_responsibilities(

@@ -68,7 +68,7 @@ def run_json(task: Task, posterior: Posterior, found: Verdict | None = None) -> 
 def _findings(task: Task, posterior: Posterior) -> list[str]:
     """Return the few figures that matter; of rows read in blocks, how many of them were in memory at once."""
     if task.stream is not None:
-        held = task.stream.held()
+        held = posterior.info.streamed or task.stream.held()
         most = f"{held['rows_held']:,} at most ({held['bytes_held'] / 2**20:.1f} MiB)"
         return [f"{held['rows']:,} rows were read in blocks of {most}"]
     return task.row.findings(posterior, task.data, task.options) if task.row.findings else []
