@@ -23,6 +23,8 @@ from guidebook.inference.calibration.quantities import in_order
 from guidebook.inference.calibration.uniformity import Uniformity, holm, symmetry
 from guidebook.models import GibbsSteps, gmm, logistic
 from guidebook.report import write_calibration
+from guidebook.workflow.calibrate import components_of, with_fixed_prior
+from guidebook.workflow.fit import load_task
 
 X = linear.data(20)[0]
 LOG_JOINT = "log joint"
@@ -622,3 +624,15 @@ def exact_unless(every: int, x: Tensor, y: Tensor, seed: int) -> Posterior:
     if seed % every == 0:
         raise ArithmeticError("no fit")
     return exact(x, y, seed)
+
+
+@pytest.mark.parametrize("covariance", ["full", "tied", "diagonal", "isotropic"])
+def test_every_site_of_components_is_put_in_their_order(covariance: str) -> None:
+    """Sites with a value per component, found by their shapes, for three components of four columns."""
+    settings = ["num_components=3", f"covariance={covariance}"]
+    task = with_fixed_prior(load_task("gmm", settings=settings), num_rows=20)
+    trace = pyro.poutine.trace(task.model).get_trace(*task.args)
+    shapes = {name: site["value"].shape for name, site in trace.nodes.items() if name not in ("_INPUT", "_RETURN")}
+    found = components_of(task)
+    assert next(iter(found)) == "loc"
+    assert set(found) == {name for name, shape in shapes.items() if shape[:1] == (3,)}

@@ -39,7 +39,11 @@ class Quantities:
         self, identify: Identify, chosen: Sequence[str] | None, per_row: Sequence[str], truth: Sites, draws: Sites
     ) -> None:
         self._shapes = {name: value.shape[1:] for name, value in truth.items()}
-        drawn = {name: value[None] for name, value in truth.items() if name in draws}
+        simulated = {name: value[None] for name, value in truth.items()}
+        drawn = {name: value for name, value in simulated.items() if name in draws}
+        if isinstance(identify, Mapping):
+            _check_dims(identify, simulated)
+            identify = {site: dim for site, dim in identify.items() if site in drawn}
         if not drawn:
             there = f"sites {', '.join(truth)}, and draws are of {', '.join(draws)}"
             raise ValueError(f"{METHOD}: no site is both simulated and drawn: simulations have {there}")
@@ -81,16 +85,20 @@ def _identification(identify: Identify, truth: Sites) -> Callable[..., dict[str,
     if identify is None:
         return lambda draws: dict(draws)
     if isinstance(identify, Mapping):
-        for site, dim in identify.items():
-            if site not in truth or not -truth[site].dim() + 2 <= dim < truth[site].dim() - 2:
-                there = ", ".join(f"{name} {tuple(value.shape[2:])}" for name, value in truth.items())
-                raise ValueError(f"{METHOD}: identify gives dimension {dim} of {site!r}, and the model has {there}")
         return partial(in_order, dims=identify)
     if identify != "exchangeable":
         raise ValueError(f"{METHOD}: identify must be a function, 'exchangeable' or a dictionary; got {identify!r}")
     if dims := component_dims(truth):
         return partial(in_order, dims=dims)
     raise ValueError(f"{METHOD}: no site has components: say which do, as in identify={{'loc': 0}}")
+
+
+def _check_dims(identify: Mapping[str, int], truth: Sites) -> None:
+    """Raise ValueError unless the sites are simulated and have these dimensions."""
+    for site, dim in identify.items():
+        if site not in truth or not -truth[site].dim() + 2 <= dim < truth[site].dim() - 2:
+            there = ", ".join(f"{name} {tuple(value.shape[2:])}" for name, value in truth.items())
+            raise ValueError(f"{METHOD}: identify gives dimension {dim} of {site!r}, and the model has {there}")
 
 
 def in_order(draws: Sites, *, dims: Mapping[str, int]) -> dict[str, Tensor]:

@@ -92,7 +92,7 @@ class Row(NamedTuple):
     excluded: Callable[[Mapping[str, Any]], dict[str, Unavailable]] | None = None
     # (*data) -> keyword arguments of the model without which it cannot draw data like these.
     to_draw: Callable[..., dict[str, Any]] | None = None
-    # (options) -> sites with exchangeable components, and their dimension, the one that orders them first; None: none.
+    # (options) -> sites that may have exchangeable components, and their dimension, the one that orders them first.
     exchangeable: Callable[[Mapping[str, Any]], dict[str, int]] | None = None
     # (params) -> quantities added to the draws of every fit, if the sites mean nothing from one fit to the next.
     add_quantities: Callable | None = None

@@ -18,6 +18,7 @@ _UNAVAILABLE = {
     "closed_form": Unavailable(NO_CLOSED_FORM, "em"),
     "mcem": Unavailable("its E-step is a sum over components and needs no Monte Carlo", "em"),
 }
+_OF_COVARIANCES = ("covariance", "precision", "bartlett_diagonal", "bartlett_upper")  # by shape; not tied
 
 
 def _gmm_criteria(x: Tensor, options: dict[str, Any], seed: int) -> dict[str, float]:
@@ -56,7 +57,7 @@ GMM = Row(
     latent_model=gmm.latent_model,
     shared=lambda options, x: {"prior": gmm.default_prior(x, options["num_components"])},
     exchangeable=lambda options: {
-        site: 0 for site in ("loc", "weights", *(["covariance"] if options["covariance"] != "tied" else []))
+        site: 0 for site in ("loc", "weights", *(_OF_COVARIANCES if options["covariance"] != "tied" else ()))
     },
     figures=figures("gmm"),
     per_row=outcomes.segments(gmm),

@@ -10,6 +10,7 @@ from torch import Tensor
 from guidebook.catalog import METHODS
 from guidebook.inference import Calibration, Posterior
 from guidebook.inference import calibrate as calibrate_any
+from guidebook.workflow.cost import numbers_per_draw
 from guidebook.workflow.fit import Task, fit
 from guidebook.workflow.output import facts as facts_of
 from guidebook.workflow.resolve import guide_of
@@ -76,7 +77,7 @@ def calibrate(
         return run(None, *data, seed=seed, num_draws=num_draws)
 
     takes_model = how.takes in ("model", "guide") and not is_latent
-    identify: Any = row.exchangeable(task.options) if row.exchangeable else row.identify
+    identify: Any = components_of(task) if row.exchangeable else row.identify
     return calibrate_any(
         with_model if takes_model else without_model,
         task.model,
@@ -85,6 +86,12 @@ def calibrate(
         seed=seed,
         **options,
     )
+
+
+def components_of(task: Task) -> dict[str, int]:
+    """Return the sites of a model with exchangeable components, and their dimensions."""
+    sites, dims = numbers_per_draw(task.model, task.args), task.row.exchangeable
+    return {} if dims is None else {site: dim for site, dim in dims(task.options).items() if site in sites}
 
 
 def calibration_json(task: Task, found: Calibration, seed: int) -> dict[str, Any]:
