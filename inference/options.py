@@ -135,11 +135,12 @@ def _in_blocks(method: str, data: tuple, given: Mapping[str, Any]) -> tuple:
     sparse = getattr(steps, "sparse", False)
     if method == "online" and data:
         return (stream(data[0] if len(data) == 1 else data).rows_for(sparse=sparse),)
-    large: tuple[type, ...] = (np.memmap,) if getattr(steps, "by_blocks", False) else ()
-    sparse_too = bool(large) or (method == "svi" and given.get("batch_size") is not None and len(data) == 1)
+    by_blocks = getattr(steps, "by_blocks", False) and not sparse  # topics say less of documents read in blocks
+    large: tuple[type, ...] = (np.memmap,) if by_blocks else ()
+    sparse_too = by_blocks or (method == "svi" and given.get("batch_size") is not None and len(data) == 1)
     return tuple(
         stream(value).rows_for(sparse=sparse)
-        if is_source(value) or isinstance(value, large) or (sparse_too and not sparse and hasattr(value, "tocsr"))
+        if is_source(value) or isinstance(value, large) or (sparse_too and hasattr(value, "tocsr"))
         else value
         for value in data
     )

@@ -37,7 +37,7 @@ def source(kind: str, folder: Path) -> Any:
     counts = sparse.csr_matrix(X.numpy().astype(np.int32))
     if kind == "mapped":
         np.save(folder / "x.npy", X.numpy().astype(np.uint8))
-        return np.load(folder / "x.npy", mmap_mode="r")
+        return stream(np.load(folder / "x.npy", mmap_mode="r"))
     if kind == "npz":
         sparse.save_npz(folder / "x.npz", counts)
         return stream(folder / "x.npz")
