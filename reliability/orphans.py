@@ -62,6 +62,7 @@ def ended(
     temporary.mkdir()
     command = [sys.executable, "-m", "guidebook", *(str(out) if word == "OUT" else word for word in words)]
     environment = os.environ | {"TMPDIR": str(temporary)} | dict([mark.split("=")])
+    begin = time.time()
     with tempfile.TemporaryFile() as errors:  # a pipe would stay open as long as the last of its processes
         run = subprocess.Popen(
             command, env=environment, cwd=folder, stdout=subprocess.DEVNULL, stderr=errors, start_new_session=True
@@ -78,7 +79,7 @@ def ended(
         status = run.wait()
         errors.seek(0)
         said = errors.read().decode(errors="replace")
-    return Left(status, said, left, _files(folder, run.pid))
+    return Left(status, said, left, _files(folder, run.pid, begin))
 
 
 def _wait_for(until: str | None, mark: str, run: subprocess.Popen) -> None:
@@ -89,13 +90,17 @@ def _wait_for(until: str | None, mark: str, run: subprocess.Popen) -> None:
         time.sleep(0.1)
 
 
-def _files(folder: Path, process: int) -> list[str]:
-    """Return the files of a command, but for compiled code that it keeps, and its shared memory."""
+def _files(folder: Path, process: int, begin: float) -> list[str]:
+    """Return the files of a command, but for compiled code that it keeps, and its shared memory.
+
+    Older files there are those of an earlier process with the same number.
+    """
     found = [path for path in (folder / "tmp").iterdir() if not path.name.startswith("torchinductor_")]
     found += [path for path in folder.iterdir() if path.name != "tmp"]
     shared = Path("/dev/shm")
     number = re.compile(rf"(?<!\d){process}(?!\d)")
-    found += [path for path in shared.iterdir() if number.search(path.name)] if shared.is_dir() else []
+    names = [path for path in shared.iterdir() if number.search(path.name)] if shared.is_dir() else []
+    found += [path for path in names if path.stat().st_mtime >= begin]
     return [str(path) for path in found]
 
 
