@@ -20,7 +20,7 @@ from typing import NamedTuple
 COMMANDS = (
     "run logistic --method hmc --draws 20000 --out OUT",  # chains in processes
     "run gmm --method gibbs --draws 100000 --set num_components=3 --out OUT",
-    "compare logistic --methods nuts,svi:mean_field --draws 20000 --warmup 20000 --out OUT",  # compiled chains
+    "compare logistic --methods nuts,svi:mean_field --draws 100000 --warmup 100000 --out OUT",  # compiled chains
     "run logistic --method svi:full_rank --steps 2000000 --out OUT",  # a compiler, and compiled steps
     "choose linear --set prior_scale=1,2,3,4 --method nuts --draws 20000 --out OUT",
 )
