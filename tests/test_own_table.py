@@ -115,3 +115,10 @@ def test_an_identifier_is_no_column_of_the_matrix_unasked(here: Path) -> None:
     with pytest.raises(ValueError, match="column 'customer_id' looks like an identifier: --id customer_id keeps it"):
         read_arguments("t.csv", ["x"])
     assert read_arguments("t.csv", ["x"], selection=Selection(id=("customer_id",))).names == {"x": ("a",)}
+
+
+def test_a_column_with_a_name_without_end_is_refused_in_a_short_sentence(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text(f"{'a' * 5000},y\n1.5,2\n2.5x,3\n")
+    with pytest.raises(ValueError, match=r"as others are; --categories 'a{59}…' takes categories$") as found:
+        read_arguments(str(tmp_path / "t.csv"), ["x", "y"])
+    assert len(str(found.value)) < 1000

@@ -453,3 +453,9 @@ def test_damaged_records_are_refused():
         read_encoding(record | {"scale": [1.0] * 3})
     assert math.isclose(record["top"], float(load("iris", standardize=True).x.max()))
     assert datasets.Encoding(**record) == encoding
+
+
+def test_a_record_with_a_name_that_cannot_be_printed_is_refused_in_one_line() -> None:
+    with pytest.raises(ValueError, match=r"^the record's encoding cannot be read: .*cla\\x7fses") as found:
+        read_encoding({"cla\x7fses": None})
+    assert str(found.value).isprintable()

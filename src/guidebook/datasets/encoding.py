@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .selection import Selection
-from .table import Table, listed, quoted
+from .table import Table, listed, quoted, shown
 
 
 class Encoding(NamedTuple):
@@ -108,5 +108,5 @@ def read_encoding(record: Any) -> Encoding:
         if widths - {len(encoding.columns)}:
             raise ValueError(f"{widths} scales for {len(encoding.columns)} columns")
     except TypeError as error:
-        raise ValueError(f"the record's encoding cannot be read: {error}") from None
+        raise ValueError(f"the record's encoding cannot be read: {shown(str(error))}") from None
     return encoding

@@ -1,7 +1,5 @@
 """What is wrong with a text file's columns, all of it in one sentence, and what to type instead."""
 
-import re
-import shlex
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -10,7 +8,7 @@ import numpy as np
 from .cells import flaw_of, is_date, is_identifier, is_written_number, number
 from .columns import Column
 from .selection import Selection
-from .table import listed, quoted, short, shown
+from .table import listed, quoted, typed
 
 MOST_LEVELS = 60  # of a category
 FEWEST_ROWS = 10  # from which on values that are all different count as an identifier
@@ -47,7 +45,7 @@ def refuse(where: str, flaws: Sequence[Flaw], selection: Selection) -> None:
         options = []
         for part in ("id", "drop"):
             named = [name for flaw in flaws if flaw.option == part for name in flaw.columns]
-            options += [f"--{part} {','.join(map(_typed, (*getattr(selection, part), *named)))}"] if named else []
+            options += [f"--{part} {','.join(map(typed, (*getattr(selection, part), *named)))}"] if named else []
         options += ["--missing drop"] if any(flaw.option == "missing" for flaw in flaws) else []
         sentence += f". All at once: {' '.join(options)}"
     raise ValueError(sentence)
@@ -81,7 +79,7 @@ def cell_flaws(
         if is_number and first is not None:
             row, flaw = first
             if sources is None and number(column.texts[row]) is None:
-                name = _typed(column.name)
+                name = typed(column.name)
                 flaw += f": --drop {name} leaves the column out, --categories {name} takes categories"
             bad.append((row, place, flaw))
     said = [
@@ -166,7 +164,7 @@ def _counts_rows(column: Column, first: Column) -> bool:
 
 
 def _documents(columns: Sequence[Column]) -> str:
-    counted = f"--text {_typed(columns[0].name)} counts its words, for lda and mixture"
+    counted = f"--text {typed(columns[0].name)} counts its words, for lda and mixture"
     return f"{_named(columns, 'holds', 'hold')} free text: {counted}, or {_left_out(columns)}"
 
 
@@ -225,7 +223,7 @@ def _left_out(columns: Sequence[Column]) -> str:
 
 
 def _names(columns: Sequence[Column]) -> str:
-    return ",".join(_typed(column.name) for column in columns[:12])
+    return ",".join(typed(column.name) for column in columns[:12])
 
 
 def _first(flaws: Sequence[Flaw]) -> list[Flaw]:
@@ -234,9 +232,3 @@ def _first(flaws: Sequence[Flaw]) -> list[Flaw]:
     if more <= 0:
         return [*flaws]
     return [*flaws[:MOST_SAID], Flaw(f"{more} more {'column has' if more == 1 else 'columns have'} such cells")]
-
-
-def _typed(name: str) -> str:
-    """Return a name as it stands in a command to type."""
-    name = shown(short(name))
-    return name if re.fullmatch(r"[\w.-]+", name) else shlex.quote(name)

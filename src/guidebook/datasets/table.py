@@ -2,6 +2,7 @@
 
 import difflib
 import re
+import shlex
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -84,6 +85,12 @@ def shown(text: str) -> str:
 def short(text: str) -> str:
     """At most 60 characters of a text."""
     return text if len(text) <= 60 else text[:59] + "…"
+
+
+def typed(name: str) -> str:
+    """A name as it stands in a command to type."""
+    name = shown(short(name))
+    return name if re.fullmatch(r"[\w.-]+", name) else shlex.quote(name)
 
 
 def quoted(text: str) -> str:

@@ -13,7 +13,7 @@ from guidebook.datasets.columns import Column, read_commas
 from guidebook.datasets.flaws import column_flaws, gap_flaws, refuse
 from guidebook.datasets.readers.csv import read_cells
 from guidebook.datasets.selection import Selection, no_column
-from guidebook.datasets.table import listed, quoted, shown
+from guidebook.datasets.table import listed, quoted, typed
 from guidebook.workflow.own.values import Names, OwnData, coded
 
 MATRIX = ("x", "X")  # arguments that get the numeric columns that no other argument names
@@ -121,7 +121,7 @@ def _argument(
 
 def _check_words(what: str, name: str, texts: Sequence[str]) -> None:
     """Raise ValueError for a column of dates, or of numbers in a way of writing that is not read."""
-    otherwise = f", or --categories {name}, if each is a category"
+    otherwise = f", or --categories {typed(name)}, if each is a category"
     if all(map(is_date, texts)):
         raise ValueError(f"{what} holds dates: give numbers instead, such as days since a start{otherwise}")
     if sum(map(is_written_number, texts)) > len(texts) / 2:
@@ -138,7 +138,7 @@ def _numbers(what: str, column: Column, lines: Sequence[int], kept: Sequence[int
         if row in words:
             flaw = flaw_of(words[row]) or ""
             others = (
-                f", as others are; --categories {shown(column.name)} takes categories"
+                f", as others are; --categories {typed(column.name)} takes categories"
                 if flaw.endswith("number")
                 else ""
             )
