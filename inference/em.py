@@ -14,8 +14,20 @@ from torch import Tensor
 
 from .checkpoints import Checkpoint, Place, states_of
 from .info import EmInfo
-from .optim.acceleration import squarem
-from .optim.restarts import Params, Restarts, Run, State, kept_path, on_device, optima, restored_path, runs_of
+from .optim.acceleration import Anderson, gained_lately
+from .optim.restarts import (
+    Params,
+    Restarts,
+    Run,
+    State,
+    distance_to_limit,
+    kept_path,
+    on_device,
+    optima,
+    restored_path,
+    rounding_of,
+    runs_of,
+)
 from .options import as_double, at_least_one, device_of, options_by_name, positive
 from .posterior import Posterior, point_draws
 from .streams.rows import Stream, check_blocks
@@ -50,12 +62,14 @@ def em(
     num_steps : int
         Maximum number of iterations per restart.
     tol : float
-        A restart stops when its objective is less than this below its limit, in nats, as Aitken extrapolates it.
+        A restart stops when its objective is less than this below its limit, in nats, as Aitken extrapolates it; if
+        accelerated, when the last five iterations together gained less.
     num_restarts : int
         Number of starts; the best optimum that is not degenerate wins.
     accelerate : bool, optional
-        Whether to extrapolate after every second iteration where that raises the objective (SQUAREM, Varadhan and
-        Roland 2008), which pays if EM converges slowly. Default: what the steps recommend.
+        Whether to go on from where the last iterations lead, if the objective is no lower there (Anderson's
+        acceleration; Henderson and Varadhan 2019), which pays if EM converges slowly. Default: what the steps
+        recommend.
     seed : int
     checkpoint, every
         As in `svi`: restarts that have ended, and where the others stand between iterations.
@@ -96,35 +110,44 @@ def iterate(
         expectations = steps.e_step(params, *data)
         return State(params, expectations, steps.objective(params, expectations))
 
-    path: list[State] = []  # since the last extrapolation
+    memory = Anderson() if accelerate else None
+    previous: State | None = None
+    ahead: State | None = None  # where accelerated restarts go on
     first = 0
     if (saved := states.take("iterations")) is not None:
         first, params = saved["iteration"] + 1, on_device(saved["params"], params)
         path = restored_path(saved["path"], params, e_step)
+        if memory is not None:
+            previous, ahead = path
+            memory.restore(saved["memory"], ahead.objective)
+        elif path:
+            previous = path[0]
     for iteration in range(first, num_steps + 1):
-        state = e_step(params)  # and the objective there
-        may_stop = not accelerate or iteration % 2 == 0
-        going = restarts.record(state, path[-1] if path else None, may_stop=may_stop, must_stop=iteration == num_steps)
+        state = ahead or e_step(params)  # and the objective there
+        going = restarts.record(state, previous, must_stop=iteration == num_steps)
         if not going:
             break
         if len(going) < state.objective.numel():
-            state, path = state.at(going), [old.at(going) for old in path]
-        path = [*path, state] if accelerate else [state]
-        if len(path) == 3:
-            state = squarem(*path, e_step)
-            restarts.note_jumps(state)
-            path = [state]
+            state = state.at(going)
+            if memory is not None:
+                memory.keep(going)
         params = steps.m_step(state.expectations, *data)
         if both_halves:
             restarts.check_m_step(steps.objective(params, state.expectations))
-            path = []  # a state can be as large as the data: hold one
-        del state
-        states.offer("iterations", partial(_stand, iteration, params, path))
+        else:
+            previous = state
+        if memory is not None:
+            ahead = memory.advance(state, params, e_step)
+        del state  # it can be as large as the data: hold one
+        states.offer("iterations", partial(_stand, iteration, params, previous, ahead, memory))
     return [run for _, run in sorted(restarts.runs.items())]
 
 
-def _stand(iteration: int, params: Params, path: list[State]) -> dict[str, Any]:
-    return {"iteration": iteration, "params": params, "path": kept_path(path)}
+def _stand(
+    iteration: int, params: Params, previous: State | None, ahead: State | None, memory: Anderson | None
+) -> dict[str, Any]:
+    path = kept_path([state for state in (previous, ahead) if state is not None])
+    return {"iteration": iteration, "params": params, "path": path, "memory": memory and memory.state()}
 
 
 def ascend(
@@ -151,6 +174,7 @@ def ascend(
     positive(method, tol=tol)
     begin = time.perf_counter()
     size = num_restarts if steps.batched else 1
+    left = gained_lately if accelerate else distance_to_limit
     runs: list[Run] = []
     kept: dict[str, int] = {}
     with isolated(seed), torch.no_grad():
@@ -158,7 +182,7 @@ def ascend(
         seeded = torch.default_generator.manual_seed if on_cpu else torch.manual_seed  # the latter takes a millisecond
         data = steps.prepare(*(data if steps.batched else as_double(data)))
         for first in range(0, num_restarts, size):
-            restarts = Restarts(size, steps, data, method, tol)
+            restarts = Restarts(size, steps, data, method, tol, left)
             batch = states.part(f"restart-{first}") if size < num_restarts else states
             if (ended := batch.result) is not None:
                 runs += runs_of(ended)
@@ -181,7 +205,10 @@ def ascend(
             "take a simpler model or more restarts"
         )
     best = max(valid, key=lambda run: run.objective[-1])
-    message = f"level within {tol:g} nats" if best.converged else f"{num_steps} iterations were not enough: take more"
+    within = max(tol, rounding_of(best.objective[-1]))
+    message = (
+        f"level within {within:.3g} nats" if best.converged else f"{num_steps} iterations were not enough: take more"
+    )
     if degenerate := num_restarts - len(valid):
         message += f"; {degenerate} of {num_restarts} restarts were set aside as degenerate"
     return best, {

@@ -26,8 +26,8 @@ References
 1. Rubin and Thayer (1982), EM algorithms for ML factor analysis, Psychometrika 47.
 2. Bishop (2006), Pattern Recognition and Machine Learning, section 12.2.4.
 3. Jöreskog (1967), Some contributions to maximum likelihood factor analysis, Psychometrika 32: Heywood cases.
-4. Varadhan and Roland (2008), Simple and globally convergent methods for accelerating the convergence of any EM
-   algorithm, Scandinavian Journal of Statistics 35.
+4. Henderson and Varadhan (2019), Damped Anderson acceleration with restarts and monotonicity control for accelerating
+   EM and EM-like algorithms, Journal of Computational and Graphical Statistics 28.
 """
 
 from functools import partial
@@ -115,7 +115,7 @@ def em_steps(
     """Return steps of expectation maximisation: Rubin and Thayer (1982).
 
     An iteration takes d² q operations, or n d q if there are fewer rows than columns. EM is slow here, so the loop is
-    asked to extrapolate (Varadhan and Roland 2008).
+    asked to accelerate it (Henderson and Varadhan 2019).
 
     Parameters
     ----------

@@ -10,7 +10,7 @@ import torch
 from sklearn.mixture import GaussianMixture
 
 from guidebook.inference import cavi, em
-from guidebook.inference.optim.acceleration import squarem
+from guidebook.inference.optim.acceleration import MEMORY, Anderson, gained_lately
 from guidebook.inference.optim.restarts import State, distance_to_limit, fell
 from guidebook.models import Steps, gmm, mixture
 
@@ -187,8 +187,9 @@ def test_it_stops_where_the_limit_is_closer_than_the_tolerance(method, tol: floa
     assert len(info.objective) == last + 1
     assert info.converged
     assert f"level within {tol:g} nats" in info.message
-    assert distance_to_limit(*curve[5:8]) == pytest.approx(limit - curve[7])
-    assert distance_to_limit(0.0, 1.0, 2.0) == math.inf  # not converging
+    assert distance_to_limit(curve[:8]) == pytest.approx(limit - curve[7])
+    assert distance_to_limit([0.0, 1.0, 2.0]) == math.inf  # not converging
+    assert distance_to_limit([0.0, 1.0]) == math.inf
 
 
 @pytest.mark.parametrize("method", [em, cavi])
@@ -271,29 +272,57 @@ def linear_steps(rate: float) -> Steps:
     )
 
 
-def test_extrapolation_jumps_to_the_limit_of_a_linear_sequence() -> None:
+def test_acceleration_jumps_to_the_limit_of_a_linear_sequence() -> None:
     info = em(linear_steps(0.9), ANY, num_restarts=2).info
-    assert info.objective.tolist() == pytest.approx([-1, -(0.9**2), -(0.9**4), 0, 0, 0])  # level only two steps later
+    assert info.objective.tolist() == pytest.approx([-1, -(0.9**2), *[0] * (MEMORY + 1)], abs=1e-25)
     assert len(em(linear_steps(0.9), ANY, num_restarts=2, accelerate=False).info.objective) > 30
 
 
-def test_extrapolation_is_refused_where_the_objective_is_lower_there() -> None:
-    """Of two restarts the second meets a wall between its two steps and the limit."""
+def test_accelerated_iterations_stop_where_the_last_together_gained_less_than_the_tolerance() -> None:
+    assert gained_lately([0.0] * MEMORY) == math.inf
+    assert gained_lately([-2.0, -1.0, *[-0.5] * MEMORY]) == 0.5
+    assert gained_lately([-1e6 - 1e-8, *[-1e6] * MEMORY]) == 0  # rounding
+
+
+def test_a_jump_is_refused_where_the_objective_is_lower_there_and_the_memory_begins_anew() -> None:
+    """One restart goes from 1 to nought; another, from 8 to 5, about which there is a wall."""
 
     def e_step(params: dict[str, torch.Tensor]) -> State:
         value = params["value"]
-        wall = torch.tensor([0.0, 1.0]) * (value[:, 0] < 1)
-        return State(params, Seen(value, value), -value[:, 0].square() - 10 * wall)
+        about, wall = 5 * (value > 3), 10 * ((value > 4) & (value < 6))
+        return State(params, Seen(about.double(), value), (-(value - about).square() - wall)[:, 0])
 
-    path = [e_step({"value": torch.tensor([[1.0], [2.0]]) * 0.8**n}) for n in range(3)]
-    state = squarem(*path, e_step)
-    torch.testing.assert_close(state.params["value"], torch.tensor([[0.0], [2 * 0.8**2]]))
-    torch.testing.assert_close(state.objective, torch.tensor([0.0, -((2 * 0.8**2) ** 2)]))
-    torch.testing.assert_close(state.expectations.iteration, state.params["value"])
+    memory = Anderson()
+    state = e_step({"value": torch.tensor([[1.0], [8.0]]).double()})
+    for expected in ([0.8, 5 + 3 * 0.8], [0.0, 5 + 3 * 0.8**2]):
+        image = state.expectations.restart + 0.8 * (state.params["value"] - state.expectations.restart)
+        state = memory.advance(state, {"value": image}, e_step)
+        values = torch.tensor(expected, dtype=torch.float64)
+        torch.testing.assert_close(state.params["value"][:, 0], values, atol=1e-14, rtol=0)
+        torch.testing.assert_close(state.expectations.iteration, state.params["value"])
+    torch.testing.assert_close(state.objective, -torch.tensor([0.0, 3 * 0.8**2], dtype=torch.float64).square())
+    assert all(change[0] != 0 and change[1] == 0 for change in (*memory.points, *memory.steps))
+
+
+def test_a_jump_leads_away_from_a_saddle() -> None:
+    """Steps halve along one direction, and grow by a fifth along the other."""
+    rates = torch.tensor([[0.5, 1.2]]).double()
+
+    def e_step(params: dict[str, torch.Tensor]) -> State:
+        value = params["value"]
+        return State(params, Seen(value, value), (value.square() * torch.tensor([-1.0, 1.0])).sum(1))
+
+    memory = Anderson()
+    state = e_step({"value": torch.tensor([[1.0, 0.01]]).double()})
+    for _ in range(3):
+        state = memory.advance(state, {"value": rates * state.params["value"]}, e_step)
+    along, away = state.params["value"][0].tolist()
+    assert abs(along) < 0.1
+    assert away > 2 * 0.01 * 1.2**3  # twice as far as EM's own steps
 
 
 def test_acceleration_needs_fewer_iterations_to_the_same_optimum() -> None:
-    """A Poisson mixture, whose steps ask for it, and SQUAREM's own example, deaths by day, as a mixture of two."""
+    """A Poisson mixture, whose steps ask for it: an example of Varadhan and Roland (2008), deaths by day, of two."""
     deaths = torch.tensor([162, 267, 271, 185, 111, 61, 27, 8, 3, 1])  # Titterington et al. (1985), Times, 1910-12
     x = torch.repeat_interleave(torch.arange(10.0), deaths).double()[:, None]
     assert mixture.em_steps(2).accelerate
@@ -301,7 +330,7 @@ def test_acceleration_needs_fewer_iterations_to_the_same_optimum() -> None:
         em(mixture.em_steps(2), x, num_restarts=1, accelerate=accelerate, num_steps=5000, tol=1e-9)
         for accelerate in (False, True, None)
     )
-    assert len(fast.info.objective) < 0.2 * len(plain.info.objective)  # Varadhan and Roland: 2,000 and more against 40
+    assert len(fast.info.objective) < 0.2 * len(plain.info.objective)  # theirs: 2,000 and more against 40
     assert torch.equal(fast.info.objective, default.info.objective)
     assert fast.info.log_likelihood == pytest.approx(-1989.946, abs=1e-3)  # their table 1
     assert plain.info.log_likelihood == pytest.approx(fast.info.log_likelihood, abs=1e-5)

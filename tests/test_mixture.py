@@ -113,7 +113,7 @@ def test_density_is_scipys_summed_over_components(family: Family, purchases: tup
     joint = scipy_log_joint(sites, x)
     trace = poutine.trace(poutine.condition(bound(family), sites)).get_trace(x)
     trace.compute_log_prob()
-    np.testing.assert_allclose(trace.nodes["x"]["log_prob"].numpy(), logsumexp(joint, 1), rtol=1e-11)
+    np.testing.assert_allclose(trace.nodes["x"]["log_prob"].numpy(), logsumexp(joint, 1), rtol=1e-11, atol=1e-15)
     np.testing.assert_allclose(mixture.log_joint(sites, x).numpy(), joint, rtol=1e-11)
     prior = mixture.default_prior(x, 3, family)
     assert float(trace.log_prob_sum()) == pytest.approx(

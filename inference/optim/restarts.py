@@ -55,18 +55,20 @@ class Run(NamedTuple):
 class Restarts:
     """The curves of a batch of restarts, which of them are still running, and the runs that have ended."""
 
-    def __init__(self, size: int, steps: "Steps", data: tuple, method: str, tol: float) -> None:
+    def __init__(
+        self, size: int, steps: "Steps", data: tuple, method: str, tol: float, left: Callable[[list[float]], float]
+    ) -> None:
         self.steps, self.data, self.method, self.tol = steps, data, method, tol
+        self.left = left  # from the end of a curve to its limit, in nats
         self.curves: list[list[float]] = [[] for _ in range(size)]
         self.runs: dict[int, Run] = {}
         self.running = list(range(size))
         self.values = [-math.inf] * size  # the objectives of those running, which may not fall
 
-    def record(self, state: State, previous: State | None, *, may_stop: bool, must_stop: bool) -> list[int]:
+    def record(self, state: State, previous: State | None, *, must_stop: bool) -> list[int]:
         """Check and note the objective after an E-step, end restarts that are level, and return which go on.
 
-        ``previous`` is the state after the E-step before, if it was kept; ``may_stop`` says that a curve's last three
-        values come from successive iterations, without a jump in between; ``must_stop`` ends all of them. If the
+        ``previous`` is the state after the E-step before, if it was kept; ``must_stop`` ends all of them. If the
         objective falls, raise ArithmeticError, except at a degenerate point, where rounding makes the objective
         unreliable: there only that restart ends.
         """
@@ -80,7 +82,7 @@ class Restarts:
                     raise self._fallen(before, value, f"iteration {len(curve)}" if previous else "its E-step")
                 continue
             curve.append(value)
-            is_level = may_stop and len(curve) >= 3 and distance_to_limit(*curve[-3:]) < self.tol
+            is_level = self.left(curve) < self.tol
             if is_level or must_stop:
                 self._end(restart, state.at(index), converged=is_level)
             else:
@@ -95,13 +97,6 @@ class Restarts:
             if fell(before, value):
                 raise self._fallen(before, value, "its M-step")
         self.values = values
-
-    def note_jumps(self, state: State) -> None:
-        """Note the objectives that extrapolation raised."""
-        self.values = state.objective.reshape(-1).tolist()
-        for restart, value in zip(self.running, self.values, strict=True):
-            if value > self.curves[restart][-1]:
-                self.curves[restart].append(value)
 
     def state(self) -> dict[str, Any]:
         """Return the curves and the runs that have ended."""
@@ -160,12 +155,19 @@ def fell(before: float, after: float) -> bool:
     return after < before - 1e-9 * (1 + abs(before))
 
 
-def distance_to_limit(first: float, second: float, third: float) -> float:
-    """Return how far the last of three values of a linearly converging sequence is from its limit, by Aitken."""
-    before, last = second - first, third - second
-    if last <= 1e-13 * (1 + abs(third)):  # rounding
+def distance_to_limit(curve: list[float]) -> float:
+    """Return how far the last value of a linearly converging sequence is from its limit, by Aitken."""
+    if len(curve) < 3:
+        return math.inf
+    before, last = curve[-2] - curve[-3], curve[-1] - curve[-2]
+    if last <= rounding_of(curve[-1]):
         return 0.0
     return last * last / (before - last) if before > last else math.inf
+
+
+def rounding_of(objective: float) -> float:
+    """Return how much an objective in float64 may change without meaning, in nats."""
+    return 1e-13 * (1 + abs(objective))
 
 
 def optima(runs: list[Run], tol: float) -> list[dict]:

@@ -35,7 +35,7 @@ class Steps(NamedTuple):
         ``(params, num_draws) -> sites``, shape (num_draws, *site): draws from q, keyed by the model's site names.
         Required for coordinate ascent.
     accelerate : bool
-        Whether EM should extrapolate by default, because it converges slowly here.
+        Whether EM should be accelerated by default, because it may converge slowly here.
     by_blocks : bool
         Whether the matrix of rows may be one that is not in memory, `guidebook.models._shared.blocks.Blocks`.
     sparse : bool

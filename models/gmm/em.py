@@ -125,6 +125,7 @@ def em_steps(
         degenerate,
         prepare=lambda *data: (rows_of(*data),),
         batched=True,
+        accelerate=True,
         by_blocks=True,
     )
 

@@ -163,7 +163,7 @@ def _regress(gram: Tensor, target: Tensor, noise: Tensor, prior_scale: float | N
 def _log_prior(params: Params, prior_scale: float) -> Tensor:
     """Log density, in nats, of the prior that ``ppca.model`` and ``factor_analysis.model`` write out."""
     zero = params["W"].new_zeros(())
-    with pyro.validation_enabled(False):  # an extrapolation may leave the support, and is then refused
+    with pyro.validation_enabled(False):  # a jump may leave the support, and is then refused
         W = dist.Normal(zero, prior_scale).log_prob(params["W"])
         loc = dist.Normal(zero, 10 * prior_scale).log_prob(params["loc"])
         noise = dist.InverseGamma(zero + 1, prior_scale**2 / 10).log_prob(params["noise_variance"])

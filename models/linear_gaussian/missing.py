@@ -69,7 +69,7 @@ def em_steps_with_gaps(name: str, latent_dim: int, *, shared_noise: bool) -> Ste
     def e_step(params: Params, *data: Tensor) -> Expectations:
         rows = prepare_gaps(name, *data)
         mean, covariance, density = given_seen(params, rows.x)
-        below = (params["noise_variance"] < 0.999 * rows.floor(shared_noise)).any()  # only an extrapolation gets there
+        below = (params["noise_variance"] < 0.999 * rows.floor(shared_noise)).any()  # only a jump gets there
         return Expectations(mean, covariance, torch.where(below, torch.nan, rows.row_weights @ density))
 
     def objective(params: Params, expectations: Expectations) -> Tensor:
@@ -149,7 +149,7 @@ def given_seen(sites: Params, x: Float[Tensor, "n d"]) -> tuple[Tensor, Tensor, 
     outer = (W.unsqueeze(2) * weighted.unsqueeze(1)).flatten(1)  # (d, q q)
     precision = torch.eye(W.shape[1], dtype=x.dtype) + (seen @ outer).unflatten(1, (W.shape[1], W.shape[1]))
     root, info = torch.linalg.cholesky_ex(precision)
-    root = torch.where((info == 0)[:, None, None], root, torch.nan)  # where an extrapolation left the support
+    root = torch.where((info == 0)[:, None, None], root, torch.nan)  # where a jump left the support
     centred = torch.nan_to_num(x - loc)
     projected = (centred @ weighted).unsqueeze(-1)
     mean = torch.cholesky_solve(projected, root).squeeze(-1)

@@ -64,7 +64,7 @@ def em_steps(
         For data ``(x,)`` or ``(x, row_weights)``; a row of weight w counts as w rows like it. Even restarts begin at
         k-means (k-means++ seeds), odd ones at random rows, shrunk towards the prior so that nothing is impossible.
         Parameters are ``weights`` and ``rate`` or ``probs``. If two components share one segment, plain EM crawls for
-        thousands of iterations; the loop therefore extrapolates by default.
+        thousands of iterations; the loop therefore accelerates it by default.
     """
     site = "rate" if family == "poisson" else "probs"
 
@@ -129,7 +129,7 @@ def _flat(prior: Prior) -> Prior:
 
 
 def _log_prior(prior: Prior, params: Params, site: str) -> Tensor:
-    """Log density of the prior; nan outside its support, where an extrapolation may step."""
+    """Log density of the prior; nan outside its support, where a jump may step."""
     weights = params["weights"]
     of = prior_factors(prior, weights, params[site])
     of_weights = of["weights"].log_prob(weights)

@@ -118,7 +118,7 @@ METHODS: dict[str, Method] = {
         _RESTARTS
         | {
             "map": Option(bool, False, "whether to maximise the joint density with the prior"),
-            "accelerate": Option(bool, None, "whether to extrapolate"),
+            "accelerate": Option(bool, None, "whether to go on from where the last iterations lead"),
         },
         _STEPS,
     ),
