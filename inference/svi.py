@@ -33,7 +33,7 @@ from .optim.first_step import Job
 from .optim.kept import Calls, Leaves, Memory
 from .optim.laplace import laplace_normal
 from .optim.losses import check_loss, loss_for
-from .optim.minibatch import example_rows, in_batches, is_large
+from .optim.minibatch import example_rows, in_batches, in_parts, is_large
 from .optim.retry import GuardedPlan
 from .optim.rules import as_optim, make_optimiser
 from .optim.sgd import Average
@@ -223,6 +223,8 @@ def svi(
         fitted = family_guide(guide, trained, joint) if by_hand is None else by_hand
         if device is not None and isinstance(fitted, torch.nn.Module):
             fitted = fitted.to(device)
+        by_parts = large and isinstance(fitted, AutoLaplaceApproximation)
+        parts = in_parts(prepared, source, batch_size or 0) if by_parts else None
         if loss is None and not joint.summed:
             loss, number = preferred.get("loss"), preferred.get("num_particles", 1)
         loss, trained = loss_for(loss, num_particles or number, joint, trained, fitted)
@@ -255,7 +257,7 @@ def svi(
         with torch.no_grad():
             guide_trace, model_trace = trace_pair(prepared.model, fitted, example)
         if isinstance(fitted, AutoLaplaceApproximation):
-            fitted = laplace_normal(fitted, joint)
+            fitted = laplace_normal(fitted, joint, parts)
         point = is_point(fitted, example)
         with BalancedDraws():
             drawn = draw_guide(joint, fitted, 1 if point else num_draws, False if large else local_draws)

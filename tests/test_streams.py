@@ -315,6 +315,24 @@ def test_a_model_that_subsamples_by_itself_is_not_scaled_twice(kind: str, monkey
     assert float(w.mean() - x.sum() / 401) * 401**0.5 == pytest.approx(0, abs=0.3)
 
 
+@pytest.mark.parametrize("kind", ["blocks", "large"])
+def test_curvature_at_the_mode_is_that_of_all_rows(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not of those at which the model is looked: a tenth or less, whose sds would be three times as large."""
+    monkeypatch.setattr("guidebook.inference.streams.rows.EXAMPLE", 50)
+    monkeypatch.setattr("guidebook.inference.optim.minibatch.MAX_ROWS", 499)
+    given = linear.data(500)
+    rows = given if kind == "large" else (stream(batches(*given)),)
+    how = {"num_steps": 1500, "lr": 0.02, "num_draws": 4000, "engine": "eager", **QUIET}
+    found = svi(linear.model, guides.laplace, *rows, batch_size=25, **how).samples["w"]
+    assert (found.std(0) / linear.posterior(*given).stddev - 1).abs().max() < 0.08  # seven errors of 4,000 draws
+
+
+def test_a_model_that_scales_for_rows_by_itself_has_no_curvature_in_blocks() -> None:
+    rows = stream(batches(torch.randn(400)))
+    with pytest.raises(ValueError, match=r"^svi: the curvature at the mode needs all rows, and plate 'rows' of the"):
+        svi(lambda rows: subsampled(rows, 4000), guides.laplace, rows, batch_size=40, num_steps=10, **QUIET)
+
+
 COUNTS = mixture.simulate(300, num_components=2, num_features=4, seed=2)[0]
 ROWS = gmm.simulate(300, num_components=2, num_features=3, seed=3)[0]
 FACTORS = ppca.simulate(300, latent_dim=2, num_features=5, seed=4)[0]

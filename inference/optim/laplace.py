@@ -1,27 +1,40 @@
 """Laplace's approximation: a normal at the mode, with the covariance given by the log density's curvature there."""
 
+from collections.abc import Iterable
+
 import torch
 from pyro import poutine
 from pyro.infer.autoguide import AutoLaplaceApproximation, AutoMultivariateNormal
 from torch import Tensor
 
-from ..traces.log_joint import LogJoint
-from ..traces.sites import is_latent, nodes
+from ..traces.log_joint import LogJoint, Sites
+from ..traces.sites import Scale, is_latent, nodes
 
 HESSIAN_ROWS = 64  # computed in one backward pass
 
 
-def laplace_normal(guide: AutoLaplaceApproximation, joint: LogJoint) -> AutoMultivariateNormal:
+def laplace_normal(
+    guide: AutoLaplaceApproximation, joint: LogJoint, rows: tuple[Scale, Iterable[tuple]] | None = None
+) -> AutoMultivariateNormal:
     """Return the normal guide at the mode that ``guide`` has found, its precision minus the log joint's Hessian.
 
-    The log joint has its discrete sites summed out.
+    The log joint has its discrete sites summed out. If its data are but some of the rows, ``rows`` are the handler of
+    the sites that belong to them and all data, block after block.
 
     Bishop (2006), Pattern Recognition and Machine Learning, section 4.4, equations 4.131 to 4.134.
     """
     at_mode = poutine.trace(guide).get_trace(*joint.data)
     values = {name: site["value"] for name, site in nodes(at_mode).items() if is_latent(site)}
     values = {name: value for name, value in values.items() if name in joint.latent}
-    precision = hessian(torch.as_tensor(at_mode.log_prob_sum() - joint(values)), guide.loc)
+    change = torch.as_tensor(at_mode.log_prob_sum())
+    if rows is None:
+        precision = hessian(change - joint(values), guide.loc)
+    else:
+        prior = _beside(joint, values, rows[0])
+        precision = hessian(change - prior, guide.loc)
+        for block in rows[1]:
+            with joint.on(dict(enumerate(block))):
+                precision = precision - hessian(joint(values) - prior, guide.loc)
     with torch.no_grad():
         try:
             covariance = precision.inverse()
@@ -40,9 +53,19 @@ def laplace_normal(guide: AutoLaplaceApproximation, joint: LogJoint) -> AutoMult
     return normal
 
 
+def _beside(joint: LogJoint, values: Sites, rows: Scale) -> Tensor:
+    """Return the log density of the sites that do not belong to rows."""
+    trace = joint.trace(values)
+    trace.compute_log_prob()
+    sites = (site for name, site in nodes(trace).items() if name not in joint.summed and "log_prob_sum" in site)
+    return sum((site["log_prob_sum"] for site in sites if not rows.chosen(site)), torch.zeros(()))
+
+
 def hessian(value: Tensor, at: Tensor) -> Tensor:
     """Return the second derivatives of a scalar with respect to a vector, (d, d), many rows per backward pass."""
     (gradient,) = torch.autograd.grad(value, at, create_graph=True)
+    if not gradient.requires_grad:
+        return at.new_zeros(len(at), len(at))
     blocks = []
     for rows in torch.eye(len(at), dtype=at.dtype, device=at.device).split(HESSIAN_ROWS):
         try:

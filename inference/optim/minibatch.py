@@ -11,7 +11,9 @@ from torch import Tensor
 from ..streams import Stream
 from ..streams.batches import StreamBatches
 from ..streams.order import MAX_ROWS, Order, RowIndex, gather
+from ..streams.transfer import moved
 from ..traces.params import trace_at
+from ..traces.prepare import Prepared, subsampled_plate
 from ..traces.sites import Scale, is_latent, nodes
 
 
@@ -42,6 +44,27 @@ def in_batches(data: tuple, batch_size: int | None) -> tuple[Stream | None, tupl
 def batches_of(source: Stream | None, data: tuple, batch_size: int) -> "Batches | StreamBatches":
     """Return endless batches of a stream, in the dtypes and on the devices of ``data``, or of the data themselves."""
     return Batches(data, batch_size) if source is None else StreamBatches(source, batch_size, data)
+
+
+def in_parts(prepared: Prepared, source: Stream | None, batch_size: int) -> tuple[Scale, Iterator[tuple]]:
+    """Return what chooses the sites that belong to rows, and all rows in order, as many at a time as were shown.
+
+    A ValueError says if the model scales for rows that it is not given by itself.
+    """
+    data, size = prepared.data, len(prepared.rows[0])
+    if name := subsampled_plate(prepared.trace):
+        raise ValueError(
+            f"svi: the curvature at the mode needs all rows, and plate {name!r} of the model scales for others by "
+            "itself: give it the rows as they are, or another family of guides"
+        )
+    count = len(data[0]) if source is None else len(source)
+    parts = (
+        tuple(value[start : start + size] if is_row_data(value, count) else value for value in data)
+        for start in range(0, count, size)
+    )
+    if source is not None:
+        parts = (moved(block, data) for block in source.blocks(size))
+    return row_scale(prepared.model, data, batch_size, autoguide=True, num_rows=count), parts
 
 
 def row_scale(model: Callable, data: tuple, batch_size: int, *, autoguide: bool, num_rows: int | None = None) -> Scale:
