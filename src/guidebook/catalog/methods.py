@@ -42,10 +42,7 @@ class Method(NamedTuple):
 
 _STEPS, _CHAINS = ("num_steps",), ("num_draws", "num_warmup", "num_chains")
 _LR = {"lr": Option(float, None, "step size of the optimiser", 0, False)}
-_BATCHES = {
-    "batch_size": Option(int, None, "rows per step; default: all", 1),
-    "optim": Option(str, None, "optimiser", choices=tuple(OPTIMISERS)),
-}
+_OPTIM = {"optim": Option(str, None, "optimiser", choices=tuple(OPTIMISERS))}
 _TARGET = {"target_accept": Option(float, None, "acceptance probability to adapt the step size to", 0, False)}
 _RESTARTS = {
     "num_restarts": Option(int, None, "number of starts; the best wins", 1),
@@ -58,8 +55,9 @@ METHODS: dict[str, Method] = {
         inference.svi,
         "guide",
         _LR
-        | _BATCHES
+        | _OPTIM
         | {
+            "batch_size": Option(int, None, "rows per step; default: all", 1),
             "num_restarts": Option(int, None, "number of starts; steps are taken from the best", 1),
             "loss": Option(str, None, "loss to minimise", choices=tuple(LOSSES)),
             "num_particles": Option(int, None, "draws of the guide per step", 1),
@@ -74,8 +72,9 @@ METHODS: dict[str, Method] = {
         inference.online,
         "guide or steps",
         _LR
-        | _BATCHES
+        | _OPTIM
         | {
+            "batch_size": Option(int, None, "rows per step; default: what the source says, or 1,000", 1),
             "num_epochs": Option(int, None, "passes over the rows", 1),
             "decay": Option(float, None, "power by which steps decay, above 0.5 and at most 1"),
             "offset": Option(float, None, "steps by which the decay is put off", 0),
