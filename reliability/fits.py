@@ -45,6 +45,7 @@ CASES: dict[str, Case] = {
     "svi compiled": partial(svi, MODEL, guides.full_rank, X, Y, engine="compiled", **QUIET),
     "dadvi": partial(dadvi, MODEL, X, Y, num_restarts=2, **QUIET),
     "em": partial(em, gmm.em_steps(num_components=3), CLUSTERS, num_restarts=4, tol=1e-12),
+    "em, restarts in turn": partial(em, ppca.em_steps(latent_dim=1), X, num_restarts=20, tol=1e-12),
     "cavi": partial(cavi, gmm.cavi_steps(num_components=3), CLUSTERS, num_restarts=4, tol=1e-12),
     "gibbs": partial(gibbs, gmm.gibbs_steps(num_components=2), CLUSTERS, num_draws=300, num_warmup=100, **QUIET),
     "mcem": partial(mcem, ppca.latent_model, X, num_steps=150, **QUIET),

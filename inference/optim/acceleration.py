@@ -107,7 +107,8 @@ class Anderson:
         inverse = torch.where(length > LEAST * length[:, :1], 1 / length, 0)
         explained = left.mT @ wanted
         moves = (left.mT @ of_points) @ (right.mT * inverse[:, None])  # of points, for a change of the step by one
-        values, vectors = torch.linalg.eig(moves)  # -1 / (1 - rate) for steps that change by a rate
+        # Eigenvalues -1 / (1 - rate), where steps change by a rate; not every build of torch finds them on a GPU.
+        values, vectors = (found.to(moves.device) for found in torch.linalg.eig(moves.cpu()))
         parts = torch.linalg.solve_ex(vectors, explained.to(vectors)).result
         turned = (vectors @ torch.where(values[..., None].real > 0, -parts, parts)).real
         return -((points + steps) @ right.mT @ (inverse[..., None] * turned))[..., 0]
