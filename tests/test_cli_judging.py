@@ -148,9 +148,19 @@ def test_chains_apart_are_not_to_be_believed(file: Path, monkeypatch: pytest.Mon
 def test_a_model_without_nuts_is_not_told_to_take_it() -> None:
     row, w = ROWS["autoregressive"], torch.full((1, 1, 2), 0.5)
     points = [by_svi({"w": w + k}, "map_point", is_point=True) for k in range(2)]
-    found = ladder.with_calls_there_are(compare(*points, names=["map", "other"]), row)
+    found = ladder.with_commands_there_are(compare(*points, names=["map", "other"]), row)
     assert found.verdicts["map"].sentence.endswith(f"to measure others by. Next: {row.otherwise}.")
     assert "nuts" in compare(*points).verdicts["svi:map_point"].sentence
+
+
+def test_verdicts_of_the_command_advise_commands() -> None:
+    generator = torch.Generator().manual_seed(0)
+    chains = by_nuts({"w": torch.randn(4, 400, 2, generator=generator, dtype=torch.float64)})
+    narrow = by_svi({"w": 0.3 * torch.randn(1, 1000, 2, generator=generator, dtype=torch.float64)}, "mean_field")
+    found = compare(chains, narrow)
+    words = ladder.with_commands_there_are(found, ROWS["logistic"]).verdicts["svi:mean_field"].sentence
+    assert " Next: dadvi(model, …), or fit(model, …), which" in found.verdicts["svi:mean_field"].sentence
+    assert " Next: guidebook run logistic … --method dadvi, or guidebook fit logistic …, which" in words
 
 
 @pytest.mark.parametrize(("identified", "diverged"), [(True, False), (True, True), (False, False)])

@@ -70,7 +70,7 @@ def compare(
     from guidebook.workflow import output
     from guidebook.workflow.files import atomic_write, drafted, file_name
     from guidebook.workflow.fit import fit, load_task
-    from guidebook.workflow.ladder import judged_alone, with_calls_there_are
+    from guidebook.workflow.ladder import judged_alone, with_commands_there_are
     from guidebook.workflow.record import run_record
     from guidebook.workflow.resolve import find_row
     from guidebook.workflow.stored import COMPARISON, MARGINALS
@@ -88,7 +88,7 @@ def compare(
     order = [reference, *(name for name in posteriors if name != reference)]
     fits, coords = (posteriors[name] for name in order), task.coords
     comparison = compare_posteriors(*fits, identify=task.identify, names=order, coords=coords)
-    comparison = with_calls_there_are(judged_alone(comparison, task, seed), row)
+    comparison = with_commands_there_are(judged_alone(comparison, task, seed), row)
     record = output.comparison_json(task, comparison)
     if out:
         run = run_record(task, seed, {file_name(name): posterior for name, posterior in posteriors.items()})

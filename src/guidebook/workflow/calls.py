@@ -3,9 +3,15 @@
 import re
 
 from guidebook.catalog import METHODS, Row
+from guidebook.inference.advice import MOVED
+from guidebook.inference.mcmc.beside_chains import IMPROVED
 
 _CALL = re.compile(r"\b([a-z_]+)\((?:model|latent_model|steps)(?:, (\w+))?, …((?:, \w+=[\w.]+)*)\)")
 _COUNTS = {f"num_{name}": f"--{name}" for name in ("steps", "draws", "warmup", "chains")}
+_MOVED = {
+    MOVED: "its draws as guidebook check … --out moves them",
+    IMPROVED: "its moved draws, which guidebook check --out saves, or guidebook fit",
+}
 _START = "init=posterior"  # which no option of a command is: the method then finds its own start
 
 
@@ -14,6 +20,8 @@ def with_commands(sentence: str, row: Row) -> str:
 
     In a command "…" stands for the options of data and model that were given.
     """
+    for call, command in _MOVED.items():
+        sentence = sentence.replace(call, command)
     return _CALL.sub(lambda call: _command(call, row) or call[0], sentence)
 
 

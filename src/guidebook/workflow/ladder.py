@@ -12,7 +12,6 @@ from guidebook.inference import Check, Comparison, Posterior, Verdict, check
 from guidebook.inference import fit as fit_any
 from guidebook.inference.advice import NEXT
 from guidebook.inference.climb import Rung, climb
-from guidebook.inference.mcmc.beside_chains import IMPROVED
 from guidebook.inference.mcmc.own_chains import by_own_chains
 from guidebook.inference.quantities import labels
 from guidebook.inference.verdict import is_sampler
@@ -63,7 +62,6 @@ def _by_rungs(task: Task, limits: dict[str, Any], options: dict[str, Any], check
     return climb(rungs, task.model, task.args, partial(_judged, task, limits["seed"]), **how)
 
 
-MOVED_BY_COMMAND = "its moved draws, which guidebook check --out saves, or guidebook fit"
 MOST_SECONDS = 60.0  # that a verdict which was not asked for may take
 MOST_VALUES = 2**23  # draws times quantities: those of 2,000 quantities
 
@@ -130,19 +128,23 @@ def judged_alone(comparison: Comparison, task: Task, seed: int = 0) -> Compariso
     return replace(comparison, verdicts=verdicts, table=table)
 
 
-def with_calls_there_are(comparison: Comparison, row: Row) -> Comparison:
-    """Return a comparison whose verdicts advise no method that the model lacks, but what its row says to do instead."""
-    verdicts = dict(comparison.verdicts)
-    for name, verdict in verdicts.items():
+def with_commands_there_are(comparison: Comparison, row: Row) -> Comparison:
+    """Return a comparison whose verdicts advise commands.
+
+    In place of a method that the model lacks stands what its row says to do instead.
+    """
+    verdicts = {}
+    for name, verdict in comparison.verdicts.items():
         words, _, advice = verdict.sentence.partition(NEXT)
-        if row.otherwise and any(f"{method}(" in advice for method in row.unavailable):
-            verdicts[name] = verdict._replace(sentence=f"{words}{NEXT}{row.otherwise}.")
+        lacking = row.otherwise and any(f"{method}(" in advice for method in row.unavailable)
+        sentence = f"{words}{NEXT}{row.otherwise}." if lacking else verdict.sentence
+        verdicts[name] = verdict._replace(sentence=with_commands(sentence, row))
     return replace(comparison, verdicts=verdicts)
 
 
 def _named(sentence: str, task: Task, posterior: Posterior) -> str:
     """Return a sentence with the quantity that it points at named by the data's columns, and a command to type."""
-    sentence = with_commands(sentence.replace(IMPROVED, MOVED_BY_COMMAND), task.row)
+    sentence = with_commands(sentence, task.row)
     for number, name in names_of_quantities(task, posterior).items():
         sentence = sentence.replace(number, name)
     return sentence
