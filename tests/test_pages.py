@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from markupsafe import escape
 from test_report import _fitted, _logistic_like, _mixture, _Page
 from torch import Tensor
 from zoo.posteriors import by_nuts, by_svi
@@ -147,7 +148,12 @@ def test_a_symbol_stays_with_its_figure_and_a_figure_with_its_unit() -> None:
     kept = ["0.21 sd", "k̂ = 1.37", "R̂ at most 1.004", "25 %", "1,234 s"]
     for words in kept:
         sentence = sentence.replace(words, words.replace(" ", "\u00a0"))
-    assert unbroken(sentence.replace("\u00a0", " ")) == sentence
+    assert unbroken(sentence.replace("\u00a0", " ")) == escape(sentence)
+
+
+def test_no_line_ends_within_an_option_and_what_a_sentence_holds_is_escaped() -> None:
+    wanted = 'guidebook run &lt;b&gt;.csv <span class="option">--leave-out</span> a'
+    assert unbroken("guidebook run <b>.csv --leave-out a") == wanted
 
 
 def _turned(apart: float = 0.0) -> dict[str, Tensor]:

@@ -5,12 +5,15 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup, escape
 
 from ..plots.colours import PALETTE
 from ..plots.style import JUDGEMENTS
 from .made import HEADING, as_text
 
 _KEPT = re.compile("[kR]\u0302 (?:=|>|at most|up to) [\\d.,]+|\\d[\\d.,]* (?:sds?|s|nats|%)(?!\\w)")
+
+_OPTION = re.compile(r"--\w[\w-]*")
 
 
 def render(
@@ -53,6 +56,7 @@ def slug(heading: str) -> str:
     return re.sub(r"\W+", "-", heading.lower()).strip("-")
 
 
-def unbroken(sentence: str) -> str:
-    """Return a sentence in which no line ends between a symbol and its figure, or a figure and its unit."""
-    return _KEPT.sub(lambda found: found[0].replace(" ", "\u00a0"), sentence)
+def unbroken(sentence: str) -> Markup:
+    """Return a sentence in which no line ends in an option, or between a symbol and its figure or that and its unit."""
+    kept = _KEPT.sub(lambda found: found[0].replace(" ", "\u00a0"), sentence)
+    return Markup(_OPTION.sub(r'<span class="option">\g<0></span>', str(escape(kept))))
