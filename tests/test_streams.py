@@ -327,6 +327,20 @@ def test_curvature_at_the_mode_is_that_of_all_rows(kind: str, monkeypatch: pytes
     assert (found.std(0) / linear.posterior(*given).stddev - 1).abs().max() < 0.08  # seven errors of 4,000 draws
 
 
+def test_curvature_of_all_rows_is_all_there_is_where_the_prior_is_flat() -> None:
+    """A mean with a flat prior: normal with sd 1 / √n."""
+
+    def model(x: torch.Tensor) -> None:
+        mean = pyro.sample("mean", dist.ImproperUniform(dist.constraints.real, (), ()))
+        with pyro.plate("rows", len(x)):
+            pyro.sample("x", dist.Normal(mean, 1.0), obs=x)
+
+    rows = stream(batches(torch.randn(12_000, generator=torch.Generator().manual_seed(0)), size=700))
+    how = {"batch_size": 100, "num_steps": 100, "num_draws": 4000, "engine": "eager", **QUIET}
+    found = svi(model, guides.laplace, rows, **how).samples["mean"]
+    assert float(found.std() * 12_000**0.5) == pytest.approx(1, abs=0.08)  # of 10,000 rows it would be 1.095
+
+
 def test_a_model_that_scales_for_rows_by_itself_has_no_curvature_in_blocks() -> None:
     rows = stream(batches(torch.randn(400)))
     with pytest.raises(ValueError, match=r"^svi: the curvature at the mode needs all rows, and plate 'rows' of the"):

@@ -63,9 +63,12 @@ def _beside(joint: LogJoint, values: Sites, rows: Scale) -> Tensor:
 
 def hessian(value: Tensor, at: Tensor) -> Tensor:
     """Return the second derivatives of a scalar with respect to a vector, (d, d), many rows per backward pass."""
+    flat = at.new_zeros(len(at), len(at))
+    if not value.requires_grad:
+        return flat
     (gradient,) = torch.autograd.grad(value, at, create_graph=True)
     if not gradient.requires_grad:
-        return at.new_zeros(len(at), len(at))
+        return flat
     blocks = []
     for rows in torch.eye(len(at), dtype=at.dtype, device=at.device).split(HESSIAN_ROWS):
         try:

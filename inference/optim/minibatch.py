@@ -57,13 +57,14 @@ def in_parts(prepared: Prepared, source: Stream | None, batch_size: int) -> tupl
             f"svi: the curvature at the mode needs all rows, and plate {name!r} of the model scales for others by "
             "itself: give it the rows as they are, or another family of guides"
         )
-    count = len(data[0]) if source is None else len(source)
-    parts = (
-        tuple(value[start : start + size] if is_row_data(value, count) else value for value in data)
-        for start in range(0, count, size)
-    )
     if source is not None:
-        parts = (moved(block, data) for block in source.blocks(size))
+        count, parts = len(source), (moved(block, data) for block in source.blocks(size))
+    else:
+        count = len(data[0])
+        parts = (
+            tuple(value[start : start + size] if is_row_data(value, count) else value for value in data)
+            for start in range(0, count, size)
+        )
     return row_scale(prepared.model, data, batch_size, autoguide=True, num_rows=count), parts
 
 

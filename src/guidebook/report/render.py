@@ -12,7 +12,6 @@ from ..plots.style import JUDGEMENTS
 from .made import HEADING, as_text
 
 _KEPT = re.compile("[kR]\u0302 (?:=|>|at most|up to) [\\d.,]+|\\d[\\d.,]* (?:sds?|s|nats|%)(?!\\w)")
-
 _OPTION = re.compile(r"--\w[\w-]*")
 
 
